@@ -1,0 +1,28 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each sets everything up first.
+PYTHON ?= python3
+RUN = .venv/bin
+stamp = .venv/.installed-$(shell sha256sum pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+
+.PHONY: demo test lint install clean
+
+demo: $(stamp)
+	$(RUN)/blemish demo --out demo --force
+
+test: lint
+	$(RUN)/python -m pytest tests
+
+lint: $(stamp)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+install: $(stamp)
+
+$(stamp):
+	$(PYTHON) -m venv .venv
+	$(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	rm -f .venv/.installed-*
+	touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,65 @@
+"""How many images are bad, and above which score: decided from unlabelled scores alone."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.cuts import median_mad
+from blemish.errors import RequestError
+
+MADS = 3.5
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where the line is drawn and what it assumes.
+
+    Attributes
+    ----------
+    threshold : images with a higher score are flagged.
+    contamination : estimated share of bad images among those learned from, 0..1.
+    rule : how the threshold was found, one sentence.
+    assumption : what has to be true for it to be right, one sentence.
+    """
+
+    threshold: float
+    contamination: float
+    rule: str
+    assumption: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in `config.json`."""
+        return asdict(self)
+
+
+def decide(scores: NDArray[np.float32]) -> Decision:
+    """The default rule on the training scores (N,) of an unlabelled pile."""
+    threshold = median_mad(scores, MADS)
+    rule = f"The threshold is the median score plus {MADS:g} scaled median absolute deviations."
+    assumption = "More than half of the images are good, and the scores of good images lie about evenly around theirs."
+    return Decision(threshold, float((scores > threshold).mean()), rule, assumption)
+
+
+def at_threshold(scores: NDArray[np.float32], threshold: float) -> Decision:
+    """A threshold a person chose, and the contamination that it implies."""
+    if not np.isfinite(threshold):
+        raise RequestError(f"--threshold must be a finite number; got {threshold}.")
+    share = float((scores > threshold).mean())
+    return Decision(float(threshold), share, "The threshold was set by hand.", "None.")
+
+
+def at_contamination(scores: NDArray[np.float32], contamination: float) -> Decision:
+    """The threshold that flags a share of the training images that a person expects to be bad."""
+    if not 0 <= contamination < 1:
+        raise RequestError(f"--contamination is a share of the images, 0 up to less than 1; got {contamination}.")
+    ordered = np.sort(scores)
+    kept = len(ordered) - round(contamination * len(ordered))
+    threshold = float(ordered[-1]) if kept >= len(ordered) else float((ordered[kept - 1] + ordered[kept]) / 2)
+    rule = f"The threshold flags the share of images said to be bad, {contamination:.1%}."
+    return Decision(threshold, contamination, rule, "That share is right, and the bad images score highest.")
+
+
+Rule = Callable[[NDArray[np.float32]], Decision]

@@ -1,0 +1,46 @@
+"""The detectors behind one contract, by name. Adding one is a file and a line here."""
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from blemish.detectors.base import Detector, FeatureDetector, ScoringHead
+from blemish.errors import RequestError
+from blemish.features import FeatureSpec
+
+REGISTRY = {
+    "funad": "blemish.detectors.funad:FunAD",
+    "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
+}
+DEFAULT_DETECTOR = "funad"
+
+
+def detector_class(name: str) -> type[Detector]:
+    """The class called `name`. Raises `RequestError` with near names."""
+    if name not in REGISTRY:
+        near = get_close_matches(name, REGISTRY, n=2) or sorted(REGISTRY)
+        raise RequestError(f"Detector '{name}' is not known; did you mean {' or '.join(near)}?")
+    module, _, attribute = REGISTRY[name].partition(":")
+    found: type[Detector] = getattr(import_module(module), attribute)
+    return found
+
+
+def restored_detector(name: str, settings: dict[str, Any]) -> Detector:
+    """A detector with the settings that `config.json` holds, not fitted yet."""
+    settings = dict(settings)
+    if "features" in settings:
+        spec = dict(settings["features"])
+        spec["strides"], spec["size"] = tuple(spec["strides"]), tuple(spec["size"])
+        settings["features"] = FeatureSpec(**spec)
+    return detector_class(name)(**settings)
+
+
+__all__ = [
+    "DEFAULT_DETECTOR",
+    "REGISTRY",
+    "Detector",
+    "FeatureDetector",
+    "ScoringHead",
+    "detector_class",
+    "restored_detector",
+]

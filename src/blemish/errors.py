@@ -1,0 +1,25 @@
+"""What can go wrong in a way a person can mend: one sentence with the value, the rule and the fix."""
+
+
+class BlemishError(Exception):
+    """Base of every error blemish raises on purpose. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class RequestError(BlemishError, ValueError):
+    """The request was wrong: a bad argument, folder, file or setting."""
+
+    exit_code = 2
+
+
+class JobError(BlemishError, RuntimeError):
+    """The request was right but the job could not be finished: a full disk, too few images left."""
+
+
+class NotFittedError(RequestError):
+    """A detector was asked for scores before `fit`."""
+
+
+class UnreadableImageError(BlemishError):
+    """One image cannot be used. The message is the reason, as it will stand in `skipped.csv`."""

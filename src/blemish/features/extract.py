@@ -1,0 +1,147 @@
+"""Images to patch features: one module from uint8 pixels to the numbers every detector sees."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blemish.errors import RequestError
+from blemish.features.backbones import DEFAULT_BACKBONE, backbone, load_stages, weights_sha256
+from blemish.images import ImageSet
+
+if TYPE_CHECKING:
+    from blemish.features.store import PatchFeatures
+
+ALIGN = 32  # working sizes are whole multiples of the coarsest stride
+EXTRACTION_VERSION = 1  # part of the cache key: raise it when the same settings give other numbers
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Which features of an image, at which working size.
+
+    Attributes
+    ----------
+    backbone : a name of the registry.
+    pixels : side of the square whose area the working size has; the aspect ratio is the folder's median.
+    strides : the stages joined at the finest of them.
+    pool : side of the square of patches each patch is averaged over; 1 leaves them as they are.
+    size : (height, width) worked at; None until `resolved` for a folder.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    pixels: int = 384
+    strides: tuple[int, ...] = (16, 32)
+    pool: int = 1
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a person can get wrong."""
+        backbone(self.backbone)
+        if not 64 <= self.pixels <= 2048:
+            raise RequestError(f"The 'pixels' of features must be between 64 and 2048; got {self.pixels}.")
+        if self.pool < 1 or self.pool % 2 == 0:
+            raise RequestError(f"The 'pool' of features must be an odd number such as 1 or 3; got {self.pool}.")
+
+    def resolved(self, images: ImageSet) -> "FeatureSpec":
+        """The spec with the working size for these images, unless it has one."""
+        if self.size:
+            return self
+        aspect = median(width / height for width, height in (images.sizes[name] for name in images.ids))
+        aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
+        height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
+        return replace(self, size=(_aligned(height), _aligned(width)))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches. Raises `RequestError` before `resolved`."""
+        if self.size is None:
+            raise RequestError("These features have no working size yet; use resolved(images) first.")
+        return self.size[0] // min(self.strides), self.size[1] // min(self.strides)
+
+    def key(self) -> dict[str, Any]:
+        """All that the features' values depend on, apart from the image."""
+        return {**asdict(self), "weights": weights_sha256(self.backbone), "version": EXTRACTION_VERSION}
+
+    def extract(self, images: ImageSet) -> "PatchFeatures":
+        """Features of `images`, made as they are read and kept in the cache of the runtime."""
+        from blemish.features.store import PatchFeatures
+
+        return PatchFeatures.of(images, self.resolved(images))
+
+
+class PatchExtractor(nn.Module):
+    """uint8 RGB images of one size to patch features: resize, standardise, backbone, join the stages.
+
+    `forward` maps (B, 3, H, W) uint8, 0..255 to (globals (B, G), patches (B, h, w, D)), both float32 rounded to
+    what float16 can hold, so that features from the disk and features made now are the same numbers.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.network = load_stages(spec.backbone, spec.strides)
+        self.mean, self.scale = backbone(spec.backbone).mean, backbone(spec.backbone).scale
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        working = letterbox(images, self.spec.size or (0, 0))
+        pixels = ((working - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
+        stages = self.network(pixels)  # each (B, C, H / stride, W / stride), finest first
+        grid = stages[0].shape[-2:]
+        joined = torch.cat([stages[0], *(F.interpolate(s, size=grid, mode="bilinear") for s in stages[1:])], dim=1)
+        if self.spec.pool > 1:
+            joined = F.avg_pool2d(joined, self.spec.pool, 1, self.spec.pool // 2, count_include_pad=False)
+        whole = stages[-1].mean(dim=(2, 3))
+        return whole.half().float(), joined.permute(0, 2, 3, 1).half().float()
+
+
+def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, 3, H, W) uint8 scaled to fit `size` with their aspect kept, centred, edges repeated.
+
+    Returns float32 levels rounded to whole numbers, so that every runtime sees the same pixels.
+    """
+    height, width = images.shape[-2:]
+    left, top, inner_width, inner_height = _placed((width, height), size)
+    levels = images.float()
+    if (inner_height, inner_width) != (height, width):
+        levels = F.interpolate(levels, size=(inner_height, inner_width), mode="bilinear", antialias=True)
+        levels = levels.round().clamp(0, 255)
+    right, bottom = size[1] - left - inner_width, size[0] - top - inner_height
+    if max(left, right, top, bottom) > 0:
+        levels = F.pad(levels, (left, right, top, bottom), mode="replicate")
+    return levels
+
+
+def box_in_grid(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Where an image of (width, height) lies in its working size: (left, top, right, bottom), each 0..1."""
+    left, top, width, height = _placed(image_size, size)
+    return left / size[1], top / size[0], (left + width) / size[1], (top + height) / size[0]
+
+
+def _placed(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    width, height = image_size
+    ratio = min(size[1] / width, size[0] / height)
+    inner_width = min(size[1], max(1, round(width * ratio)))
+    inner_height = min(size[0], max(1, round(height * ratio)))
+    # Working sizes are multiples of ALIGN: the rounding is taken up by stretching, not by a frame.
+    if size[1] - inner_width < ALIGN // 2:
+        inner_width = size[1]
+    if size[0] - inner_height < ALIGN // 2:
+        inner_height = size[0]
+    return (size[1] - inner_width) // 2, (size[0] - inner_height) // 2, inner_width, inner_height
+
+
+def _aligned(side: float) -> int:
+    return max(2 * ALIGN, round(side / ALIGN) * ALIGN)
+
+
+@lru_cache(maxsize=4)
+def extractor(spec: FeatureSpec, device: str) -> PatchExtractor:
+    """The extractor of `spec` on `device`, made once a process."""
+    return PatchExtractor(spec).to(device).eval()

@@ -1,0 +1,128 @@
+"""A Run: a fitted detector with its decision, the scores it was decided on, and where it lies."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.artifact import SCORES, read_artifact
+from blemish.calibration import Decision
+from blemish.decoding import Decoding
+from blemish.detectors import Detector, FeatureDetector, restored_detector
+from blemish.errors import RequestError
+from blemish.heatmaps import MapScale
+from blemish.images import ImageSet
+from blemish.runtime import use_runtime
+from blemish.scores import Scores
+
+SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors")
+
+
+@dataclass
+class Run:
+    """What a fit leaves.
+
+    Attributes
+    ----------
+    detector : fitted.
+    decision : threshold and contamination, changed without refitting.
+    decoding : how files were read, so that new ones are read alike.
+    map_scale : the levels of the heatmaps' colours.
+    scores : cross-fitted training scores with their maps; None for a Run loaded from disk.
+    training_scores : (N,) their image scores, as `scores.csv` holds them.
+    skipped : files that were left out, with the reason.
+    about : image root, counts, seconds, memory.
+    """
+
+    detector: Detector
+    decision: Decision
+    decoding: Decoding
+    map_scale: MapScale
+    training_scores: NDArray[np.float32]
+    scores: Scores | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def threshold_(self) -> float:
+        """Images with a higher score are flagged."""
+        return self.decision.threshold
+
+    @property
+    def contamination_(self) -> float:
+        """Estimated share of bad images in the training pile, 0..1."""
+        return self.decision.contamination
+
+    def score(self, images: Any, *, device: str | None = None, threads: int | None = None) -> Scores:
+        """Scores of new images: a folder or list file, paths, PIL images or uint8 RGB arrays (H, W, 3).
+
+        Unreadable files are left out of the result. Raises `RequestError` for anything that is no image.
+        """
+        found = ImageSet.of(images, decoding=self.decoding)
+        with use_runtime(device=device, threads=threads, keep_features=False):
+            return self.detector.score(found)
+
+    def to_config(self) -> dict[str, Any]:
+        """All of the Run that JSON can hold."""
+        settings = self.detector.settings()
+        if isinstance(self.detector, FeatureDetector):
+            settings["features"] = asdict(self.detector.features_)
+        return {
+            "detector": {"name": self.detector.name, "settings": settings},
+            "decision": self.decision.to_json(),
+            "decoding": asdict(self.decoding),
+            "map_scale": asdict(self.map_scale),
+            "seed": self.detector.random_state,
+            "versions": versions(),
+            **self.about,
+        }
+
+
+def load(folder: str | Path) -> Run:
+    """The Run that a fit left in `folder`. Raises `RequestError` if it is none, or damaged."""
+    folder = Path(folder)
+    config, state = read_artifact(folder)
+    try:
+        detector = restored_detector(config["detector"]["name"], config["detector"]["settings"]).restore(state)
+        decoding = dict(config["decoding"])
+        decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
+        return Run(
+            detector,
+            Decision(**config["decision"]),
+            Decoding(**decoding),
+            MapScale(**config["map_scale"]),
+            _read_training_scores(folder),
+            about={name: config[name] for name in ("image_root", "images") if name in config},
+            folder=folder,
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RequestError(
+            f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with --force."
+        ) from error
+
+
+def _read_training_scores(folder: Path) -> NDArray[np.float32]:
+    import pandas as pd
+
+    try:
+        scores: NDArray[np.float32] = pd.read_csv(folder / SCORES, usecols=["score"])["score"].to_numpy(np.float32)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with --force.") from None
+    return scores
+
+
+def versions() -> dict[str, str]:
+    """Version by program or library, as stored with every Run."""
+    found = {"python": platform.python_version()}
+    for name in SHOWN_VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

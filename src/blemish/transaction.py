@@ -1,0 +1,103 @@
+"""Results that are whole or absent: written beside their place and moved there once complete."""
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from blemish.errors import RequestError
+from blemish.features.store import writing_to
+
+GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last, removed first
+
+
+@contextmanager
+def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
+    """A folder to write to that becomes `target` when the block ends without an error, and vanishes otherwise.
+
+    With `force`, an existing result of ours is replaced file by file, only now that the new ones are complete;
+    whatever else stands there, such as `labels.csv`, is not touched. Raises `RequestError` if `target` stands
+    in the way.
+    """
+    _check(target, force=force)
+    with writing_to(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left_behind(target)
+        staging = target.parent / f".{target.name}.partial-{os.getpid()}"
+        staging.mkdir()
+    try:
+        with writing_to(target.parent):
+            yield staging
+        with _undisturbed():
+            _move(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check(target: Path, *, force: bool) -> None:
+    if target.is_file():
+        raise RequestError(f"'{target}' is a file; name a folder that does not exist yet.")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    if not force:
+        raise RequestError(f"'{target}' exists; name another folder, or replace its results with --force.")
+    if not (target / GENERATED).is_file() and any(path.name != "labels.csv" for path in target.iterdir()):
+        raise RequestError(f"'{target}' is not a result of blemish, so --force leaves it alone; name another folder.")
+
+
+def _move(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.replace(target)
+        return
+    (target / GENERATED).unlink(missing_ok=True)
+    for new in sorted(staging.iterdir(), key=lambda path: path.name == GENERATED):
+        old = target / new.name
+        if old.is_dir():
+            shutil.rmtree(old)
+        new.replace(old)
+
+
+def _clear_left_behind(target: Path) -> None:
+    """Remove what a killed process of ours left beside `target`."""
+    for folder in target.parent.glob(f".{target.name}.partial-*"):
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 asks nothing elsewhere, it ends the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and termination back for the moment of moving."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def hold(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is signal's
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
