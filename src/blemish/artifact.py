@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from blemish.detectors.base import State
+from blemish.disk import writing_to
 from blemish.errors import RequestError
-from blemish.features.store import writing_to
 
 PROGRAM, FORMAT_VERSION = "blemish", 1
 CONFIG, PARAMETERS, SCORES = "config.json", "detector.safetensors", "scores.csv"
@@ -37,12 +38,19 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
     path = folder / PARAMETERS
     if not path.is_file():
         raise RequestError(f"'{folder}' has no {PARAMETERS}; it is not a complete Run: fit again with --force.")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != config.get("files", {}).get(PARAMETERS):
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"'{path}' cannot be read ({error.strerror}); mend that, or fit again.") from None
+    files = config.get("files")
+    if not isinstance(files, dict) or hashlib.sha256(data).hexdigest() != files.get(PARAMETERS):
         raise RequestError(
             f"'{path}' is not the file that '{CONFIG}' was written with (its SHA-256 differs); fit again with --force."
         )
-    return config, load(data)
+    try:
+        return config, load(data)
+    except SafetensorError as error:
+        raise RequestError(f"'{path}' is no safetensors file ({error}); fit again with --force.") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """The command line: one function a command; the work is in `jobs`."""
 
+import io
 import json
+import math
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +34,14 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable fi
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
 Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
 Cache = Annotated[Optional[Path], typer.Option("--cache", help="Folder to keep features in.")]  # noqa: UP045
-MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Skip images with more pixels.")]
+MaxPixels = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--max-pixels", min=1, help="Skip images with more pixels; 180,000,000, or what the fit had."),
+]
+Levels = Annotated[
+    Optional[tuple[float, float]],  # noqa: UP045
+    typer.Option("--range", metavar="LOW HIGH", help="Levels of 16-bit images that become black and white."),
+]
 Threshold = Annotated[Optional[float], typer.Option("--threshold", help="Flag scores above this.")]  # noqa: UP045
 Contamination = Annotated[
     Optional[float],  # noqa: UP045
@@ -46,14 +56,11 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an
 def fit(
     images: Annotated[Path, typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).")],
     out: Out,
-    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "funad",
+    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
     fast: Annotated[bool, typer.Option("--fast", help="Four times the speed, a somewhat worse ranking.")] = False,
     normals: Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")] = None,  # noqa: UP045
-    levels: Annotated[
-        Optional[tuple[float, float]],  # noqa: UP045
-        typer.Option("--range", metavar="LOW HIGH", help="Levels of 16-bit images that become black and white."),
-    ] = None,
-    max_pixels: MaxPixels = 180_000_000,
+    levels: Levels = None,
+    max_pixels: MaxPixels = None,
     threshold: Threshold = None,
     contamination: Contamination = None,
     setting: Annotated[
@@ -73,7 +80,7 @@ def fit(
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector."""
     with _errors_as_sentences(debug), _progress(quiet or as_json) as progress:
         from blemish import jobs
-        from blemish.decoding import Decoding
+        from blemish.decoding import MAX_PIXELS, Decoding
         from blemish.detectors import detector_class
         from blemish.detectors.base import set_by_name
 
@@ -88,7 +95,7 @@ def fit(
             normals=normals,
             threshold=threshold,
             contamination=contamination,
-            decoding=Decoding(_checked_range(levels), max_pixels),
+            decoding=Decoding(_checked_range(levels), max_pixels or MAX_PIXELS),
             strict=strict,
             force=force,
             seed=seed,
@@ -112,7 +119,7 @@ def fit(
     lines = [
         f"About {round(run.contamination_ * count)} of {count} images seem to show a defect "
         f"({flagged} flagged above {run.threshold_:.4g}).",
-        *([f"{len(run.skipped)} files were skipped; see {out / 'skipped.csv'}."] if run.skipped else []),
+        *_skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
     ]
     _tell(lines, summary, quiet=quiet, as_json=as_json)
@@ -125,7 +132,8 @@ def score(
     out: Out,
     threshold: Threshold = None,
     contamination: Contamination = None,
-    max_pixels: MaxPixels = 180_000_000,
+    levels: Levels = None,
+    max_pixels: MaxPixels = None,
     strict: Strict = False,
     force: Force = False,
     device: Device = "cpu",
@@ -145,6 +153,7 @@ def score(
             out,
             threshold=threshold,
             contamination=contamination,
+            levels=_checked_range(levels),
             max_pixels=max_pixels,
             strict=strict,
             force=force,
@@ -154,9 +163,16 @@ def score(
             progress=progress,
         )
     flagged = int((scores.image > decision.threshold).sum())
-    summary = {"out": str(out), "images": len(scores), "flagged": flagged, "threshold": decision.threshold}
+    summary = {
+        "out": str(out),
+        "images": len(scores),
+        "flagged": flagged,
+        "skipped": len(scores.skipped),
+        "threshold": decision.threshold,
+    }
     lines = [
         f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}.",
+        *_skipped_line(len(scores.skipped), out),
         f"Scores: {out / 'scores.csv'}",
     ]
     _tell(lines, summary, quiet=quiet, as_json=as_json)
@@ -181,14 +197,14 @@ def demo(
 
 
 @app.command()
-def detectors(as_json: Json = False) -> None:
+def detectors(as_json: Json = False, debug: Debug = False) -> None:
     """List the detectors and what they need."""
-    from blemish.detectors import DEFAULT_DETECTOR, REGISTRY, detector_class
+    with _errors_as_sentences(debug):
+        from blemish.detectors import DEFAULT_DETECTOR, REGISTRY, detector_class
 
-    rows = []
-    for name in REGISTRY:
-        kind = detector_class(name)
-        rows.append({
+        kinds = [(name, detector_class(name)) for name in REGISTRY]
+    rows = [
+        {
             "name": name,
             "default": name == DEFAULT_DETECTOR,
             "summary": kind.summary,
@@ -196,7 +212,9 @@ def detectors(as_json: Json = False) -> None:
             "least_images": kind.min_images,
             "patent": kind.patent,
             "settings": {key: str(value) for key, value in kind().settings().items()},
-        })  # fmt: skip
+        }
+        for name, kind in kinds
+    ]
     lines = []
     for row in rows:
         lines.append(f"{row['name']}{' (default)' if row['default'] else ''}: {row['summary']}")
@@ -224,32 +242,43 @@ def doctor(
 
 
 @cache_app.command("list")
-def cache_list(cache: Cache = None, as_json: Json = False) -> None:
+def cache_list(cache: Cache = None, as_json: Json = False, debug: Debug = False) -> None:
     """List the kept features, the last used first."""
-    from blemish.features.cache import feature_sets
+    with _errors_as_sentences(debug):
+        from blemish.features.cache import feature_sets
 
-    found = feature_sets(_cache_folder(cache))
+        found = feature_sets(_cache_folder(cache))
     rows = [{"settings": each.settings, "images": each.images, "mib": round(each.size / 2**20, 1)} for each in found]
     lines = [f"{row['images']:>8} images {row['mib']:>10} MiB  {row['settings']}" for row in rows]
-    _tell([*lines, f"in {_cache_folder(cache)}"], {"sets": rows}, quiet=False, as_json=as_json)
+    summary = {"cache": str(_cache_folder(cache)), "sets": rows}
+    _tell([*lines, f"{len(rows)} sets in {_cache_folder(cache)}"], summary, quiet=False, as_json=as_json)
 
 
 @cache_app.command("prune")
 def cache_prune(
     keep: Annotated[float, typer.Option("--keep-gib", min=0, help="Keep the last used sets up to this size.")] = 0.0,
     cache: Cache = None,
+    debug: Debug = False,
 ) -> None:
     """Remove kept features, the least recently used first; they are made again when needed."""
-    from blemish.features.cache import prune
+    with _errors_as_sentences(debug):
+        from blemish.features.cache import prune
 
-    dropped = prune(_cache_folder(cache), int(keep * 2**30))
+        dropped = prune(_cache_folder(cache), int(keep * 2**30))
     freed = sum(each.size for each in dropped) / 2**20
     typer.echo(f"Removed {len(dropped)} sets, {freed:.1f} MiB.")
 
 
 def main() -> None:
     """Entry point of the `blemish` program."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does: nothing half done is left
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _as_interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file stands in skipped.csv
     app()
 
 
@@ -257,15 +286,20 @@ def _as_interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the sig
     raise KeyboardInterrupt
 
 
+def _skipped_line(count: int, out: Path) -> list[str]:
+    files = "1 file was" if count == 1 else f"{count} files were"
+    return [f"{files} skipped; see {out / 'skipped.csv'}."] if count else []
+
+
 def _cache_folder(given: Path | None) -> Path:
     from blemish.runtime import Runtime
 
-    return given or Runtime().cache
+    return given.expanduser() if given else Runtime().cache
 
 
 def _checked_range(levels: tuple[float, float] | None) -> tuple[float, float] | None:
-    if levels and levels[0] >= levels[1]:
-        raise RequestError(f"--range needs the lower level first; got {levels[0]:g} {levels[1]:g}.")
+    if levels and not -math.inf < levels[0] < levels[1] < math.inf:
+        raise RequestError(f"--range needs two levels, the lower one first; got {levels[0]:g} {levels[1]:g}.")
     return levels
 
 
@@ -294,7 +328,7 @@ def _errors_as_sentences(debug: bool) -> Iterator[None]:
         typer.echo(f"blemish: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("blemish: interrupted; no results were written. Features made so far are kept.", err=True)
+        typer.echo("blemish: interrupted; no half-made results were left. Features made so far are kept.", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
@@ -309,7 +343,7 @@ def _errors_as_sentences(debug: bool) -> Iterator[None]:
 
 def _tell(lines: list[str], summary: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(summary, ensure_ascii=False))
+        typer.echo(json.dumps(summary))  # ASCII: valid whatever the encoding of the terminal or pipe
     elif not quiet:
         for line in lines:
             typer.echo(line)

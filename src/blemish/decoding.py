@@ -1,13 +1,15 @@
 """From the bytes of one image file to uint8 RGB. Everything an image file can be is decided here."""
 
+import stat
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from blemish.errors import UnreadableImageError
 
@@ -15,9 +17,20 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 MAX_PIXELS = 180_000_000
 MIN_SIDE = 8  # below this a patch of the finest grid would be invented by interpolation
 WORKING_SIDE = 2048  # larger images are box-reduced by a whole factor first: bounds memory, see `decode`
+LARGE_PIXELS = 30_000_000  # images above this are decoded one at a time, whatever the number of threads
+STRIP = 256  # rows of a deep image scaled at a time
+SAMPLED_LEVELS = 2_000_000  # pixels of a deep image looked at for its range
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF
-_OPEN_LOCK = threading.Lock()
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Header:
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Size and depth of an image file; raises `UnreadableImageError` if it cannot be an image we take."""
-    with _open(path) as image:
+    with _opened(path) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise UnreadableImageError(
@@ -54,17 +67,22 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
             )
         if min(width, height) < MIN_SIDE:
             raise UnreadableImageError(f"{width} x {height} pixels; each side needs at least {MIN_SIDE}")
-        turned = False
-        with suppress(Exception):  # a damaged EXIF block does not make the pixels unreadable
-            turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-        size = (height, width) if turned else (width, height)
-        return Header(size, image.mode in DEEP_MODES, int(getattr(image, "n_frames", 1)))
+        size = (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+        pages = 1
+        with suppress(Exception):  # damage behind the first page does not concern us
+            pages = int(getattr(image, "n_frames", 1))
+        return Header(size, image.mode in DEEP_MODES, pages)
 
 
 def read_levels(path: Path) -> tuple[float, float]:
     """The 0.1 % and 99.9 % levels of a deep image: outliers of single pixels do not set the range."""
-    with _open(path) as image:
-        low, high = np.percentile(np.asarray(_load(image), dtype=np.float32), (0.1, 99.9))
+    with _opened(path) as image, _one_large_at_a_time(image):
+        values = np.asarray(image).ravel()
+        values = values[:: max(1, len(values) // SAMPLED_LEVELS)].astype(np.float64)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            raise UnreadableImageError("holds no finite number")
+        low, high = np.percentile(values, (0.1, 99.9))
     return float(low), float(high)
 
 
@@ -75,67 +93,127 @@ def decode(path: Path, decoding: Decoding) -> NDArray[np.uint8]:
     two times `WORKING_SIDE` or more is averaged over whole blocks of pixels, so that its longer side falls
     below that: memory is bounded by the file's own pixels. Raises `UnreadableImageError` with the reason.
     """
-    with _open(path) as image:
-        pixels = _load(image)
-        with suppress(Exception):  # as in `read_header`: a damaged EXIF block does not spoil the pixels
-            pixels = ImageOps.exif_transpose(pixels)
-        if pixels.mode in DEEP_MODES:
-            return reduced(_deep_to_rgb(pixels, decoding.range))
-        return reduced(_to_rgb(pixels))
-
-
-def reduced(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`rgb` averaged over k x k pixels with the k that brings its longer side under 2 * WORKING_SIDE."""
-    factor = max(rgb.shape[:2]) // WORKING_SIDE
-    if factor < 2:
-        return rgb
-    return np.array(Image.fromarray(rgb).reduce(factor))
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        if path.stat().st_size == 0:
-            raise UnreadableImageError("the file is empty (0 bytes)")
-        # Pillow's own limit is global and lower than ours may be: our check on the header replaces it.
-        with _OPEN_LOCK:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                return Image.open(path)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not an image, whatever its name says") from None
-    except OSError as error:
-        raise UnreadableImageError(f"cannot be opened: {error.strerror or error}") from None
-    except (ValueError, SyntaxError, EOFError, OverflowError) as error:
-        raise UnreadableImageError(f"damaged header: {error}") from None
-
-
-def _load(image: Image.Image) -> Image.Image:
-    try:
+    with _opened(path) as image, _one_large_at_a_time(image):
+        orientation = _orientation(image)
+        factor = _factor(image.size)
+        image.draft(None, (image.width // factor, image.height // factor))  # JPEG: its own reduction, far quicker
         image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError) as error:
-        raise UnreadableImageError(f"damaged or truncated: {error}") from None
-    return image
+        rgb = to_rgb(image, decoding.range)
+    return upright(rgb, orientation)
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if (image.mode == "P" and "transparency" in image.info) or image.mode in ("LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
+def to_rgb(image: Image.Image, levels: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """A Pillow image of any mode as uint8 RGB (H, W, 3), large ones reduced; orientation is left alone."""
+    if image.mode in DEEP_MODES:
+        return np.repeat(reduced(_deep_to_grey(image, levels))[:, :, None], 3, axis=2)
+    if image.mode in ("P", "PA", "La", "RGBa"):
+        image = image.convert("RGBA" if image.mode != "P" or "transparency" in image.info else "RGB")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        image = image.convert("RGB")
+    if (factor := _factor(image.size)) > 1:
+        image = image.reduce(factor)
+    if image.mode in ("LA", "RGBA"):
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
+        image = Image.alpha_composite(black, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
 
 
-def _deep_to_rgb(image: Image.Image, levels: tuple[float, float] | None) -> NDArray[np.uint8]:
+def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`pixels` (H, W, 3) or (H, W), k x k averaged with the k that brings the longer side under 2 * WORKING_SIDE."""
+    factor = _factor(pixels.shape[:2])
+    return pixels if factor == 1 else np.array(Image.fromarray(pixels).reduce(factor))
+
+
+def upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn or flip pixels (H, W, 3) as EXIF `orientation` (1..8) asks for."""
+    if orientation not in UPRIGHT:
+        return rgb
+    return np.array(Image.fromarray(rgb).transpose(UPRIGHT[orientation]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file as a Pillow image, not loaded yet; whatever goes wrong inside the block is a reason to skip it."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise UnreadableImageError("not a file")
+        if status.st_size == 0:
+            raise UnreadableImageError("the file is empty (0 bytes)")
+        with _pixel_limit.lifted():
+            image = Image.open(path)
+        with image:
+            yield image
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImageError("not an image, or one whose header is damaged") from None
+    except OSError as error:
+        reason = f"cannot be opened: {error.strerror}" if error.errno else f"damaged or truncated: {error}"
+        raise UnreadableImageError(reason) from None
+    except MemoryError:
+        raise UnreadableImageError("needs more memory than there is") from None
+    except Exception as error:  # decoders raise whatever they stumble over: struct.error, SyntaxError, ...
+        raise UnreadableImageError(f"damaged, or of a kind that cannot be decoded: {error}") from None
+
+
+class _PixelLimit:
+    """Pillow's own limit on pixels, a global of the process, out of the way while files are being opened.
+
+    It is lower than ours may be; `read_header` checks ours.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self.lock:
+            if self.users == 0:
+                self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if self.users == 0:
+                    Image.MAX_IMAGE_PIXELS = self.limit
+
+
+_pixel_limit = _PixelLimit()
+_one_large = threading.Lock()
+
+
+def _one_large_at_a_time(image: Image.Image) -> AbstractContextManager[object]:
+    return _one_large if image.width * image.height > LARGE_PIXELS else nullcontext()
+
+
+def _factor(size: tuple[int, ...]) -> int:
+    return max(1, max(size) // WORKING_SIDE)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1..8, as it stands before the pixels; 1 where there is none, or it is damaged."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself
+    with suppress(Exception):
+        # PNG's own getexif would decode all pixels in search of EXIF behind them.
+        return int(Image.Image.getexif(image).get(ORIENTATION, 1))
+    return 1
+
+
+def _deep_to_grey(image: Image.Image, levels: tuple[float, float] | None) -> NDArray[np.uint8]:
     if levels is None:
         raise UnreadableImageError(
             f"mode {image.mode} is deeper than 8 bits and no range of levels is set; give --range LOW HIGH"
         )
     low, high = levels
-    values = np.asarray(image, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise UnreadableImageError("holds values that are not finite numbers")
-    grey = np.clip((values - low) * (255.0 / max(high - low, 1e-12)), 0, 255).round().astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    values = np.asarray(image)
+    grey = np.empty(values.shape, dtype=np.uint8)
+    for top in range(0, len(values), STRIP):
+        strip = values[top : top + STRIP].astype(np.float32)
+        if not np.isfinite(strip).all():
+            raise UnreadableImageError("holds values that are not finite numbers")
+        grey[top : top + STRIP] = np.clip((strip - low) * (255.0 / max(high - low, 1e-12)), 0, 255).round()
+    return grey

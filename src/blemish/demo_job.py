@@ -1,5 +1,6 @@
 """The demo: plant defects in a folder of sample photos, run the main job, and see how many it finds."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from blemish.errors import RequestError
 from blemish.runtime import Progress
 
 IMAGES, RUN = "images", "run"
+OURS = re.compile(r"tile-\d+\.(png|jpg)")
 
 
 def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | None, progress: Progress) -> list[str]:
@@ -17,6 +19,8 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
     if folder.exists() and not force:
         raise RequestError(f"'{folder}' exists; name another folder with --out, or replace the demo with --force.")
     if folder.exists():
+        if foreign := [path.name for path in folder.iterdir() if not OURS.fullmatch(path.name)]:
+            raise RequestError(f"'{folder}' holds '{foreign[0]}', which the demo did not make; name another folder.")
         shutil.rmtree(folder)
     planted = make_demo_folder(folder, count=count, seed=seed)
     run = jobs.fit(folder, run_folder, force=force, seed=seed, threads=threads, progress=progress)

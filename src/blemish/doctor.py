@@ -1,6 +1,7 @@
 """What is installed here, which weights are there, and what a job of N images will cost on this machine."""
 
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from blemish.detectors import DEFAULT_DETECTOR, FeatureDetector, detector_class
+from blemish.errors import RequestError
 from blemish.features.backbones import BACKBONES, weights_path, weights_sha256
 from blemish.images import ImageSet
 from blemish.jobs import peak_memory_mib
@@ -19,22 +21,37 @@ from blemish.runtime import available_cores, runtime, use_runtime
 HUB = "https://huggingface.co"
 HUB_SECONDS = 3.0
 PROBES = 8  # images timed for the estimate
+PROBE_SIDE = 512  # pixels: decoding, a smaller part, is not timed
 
 
 def examine(images: int, *, network: bool, threads: int | None, cache: Path | None) -> dict[str, Any]:
-    """Findings by name, in the order to print them."""
+    """Findings by name, in the order to print them. What is missing is a finding, not an error."""
     findings: dict[str, Any] = dict(versions())
-    for name in BACKBONES:
-        weights_sha256(name)
-        findings[f"weights {name}"] = f"present, hash right ({weights_path(name)})"
+    findings |= {f"weights {name}": _weights(name) for name in BACKBONES}
     with use_runtime(threads=threads, cache=cache, keep_features=False):
-        free = shutil.disk_usage(_existing(runtime().cache)).free / 2**30
         findings["cores"] = f"{runtime().threads} of {available_cores()}"
-        findings["cache"] = f"{runtime().cache}, {free:.1f} GiB free"
+        findings["cache"] = _cache()
         findings |= _estimate(images)
     if network:
         findings["hub"] = _reach_hub()
     return findings
+
+
+def _weights(name: str) -> str:
+    try:
+        weights_sha256(name)
+        return f"present, hash right ({weights_path(name)})"
+    except (RequestError, OSError) as error:
+        return f"MISSING: {error}"
+
+
+def _cache() -> str:
+    folder = runtime().cache
+    try:
+        free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
+    except OSError as error:
+        return f"{folder}, UNREADABLE: {error.strerror}; name another with --cache"
+    return f"{folder}, {free / 2**30:.1f} GiB free"
 
 
 def _estimate(images: int) -> dict[str, str]:
@@ -42,35 +59,50 @@ def _estimate(images: int) -> dict[str, str]:
     detector = detector_class(DEFAULT_DETECTOR)()
     if not isinstance(detector, FeatureDetector):
         return {}
-    noise = np.random.default_rng(0).integers(0, 256, (PROBES + 2, 384, 384, 3), dtype=np.uint8)
+    noise = list(np.random.default_rng(0).integers(0, 256, (PROBES + 1, PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8))
     each, size = 0.0, 0
-    for spec in detector.feature_specs():
-        first = ImageSet.of(list(noise[:2])).features(spec)
-        next(first.batches())  # loads the network
-        probe = ImageSet.of(list(noise[2:])).features(spec)
-        start = time.perf_counter()
-        batch = next(probe.batches())
-        each += (time.perf_counter() - start) / PROBES
-        size += batch.patches[0].nbytes + batch.globals[0].nbytes
-    minutes = images * each / 60
+    try:
+        for spec in detector.feature_specs():
+            next(ImageSet.of(noise[:1]).features(spec).batches())  # loads the network
+            probe = ImageSet.of(noise[1:]).features(spec)
+            start = time.perf_counter()
+            batch = next(probe.batches())
+            each += (time.perf_counter() - start) / PROBES
+            size += (batch.globals.nbytes + sum(stage.nbytes for stage in batch.stages.values())) // PROBES
+    except RequestError as error:
+        return {f"a job of {images} images": f"cannot be run: {error}"}
     return {
-        f"time for {images} images": f"about {minutes:.1f} min for features, and as long again to learn",
-        f"disk for {images} images": f"{images * size / 2**30:.2f} GiB of features",
+        f"time for {images} images": f"about {_duration(images * each)} for features, and about as long to learn",
+        f"disk for {images} images": f"about {images * size / 2**30:.2f} GiB of features in the cache",
         "memory": f"about 1.5 GiB, whatever the number of images ({peak_memory_mib()} MiB so far)",
     }
 
 
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
 def _reach_hub() -> str:
-    request = Request(HUB, method="HEAD")
+    """Ask the hub in a thread that is left behind: looking up a name knows no time limit."""
+    answer = [f"{HUB} does not answer within {HUB_SECONDS:g} s; the embedded backbones work without it"]
+    asking = threading.Thread(target=lambda: answer.append(_ask(HUB)), daemon=True)
+    asking.start()
+    asking.join(HUB_SECONDS)
+    return answer[-1]
+
+
+def _ask(address: str) -> str:
     try:
-        with urlopen(request, timeout=HUB_SECONDS):  # noqa: S310
-            return f"{HUB} can be reached"
+        with urlopen(Request(address, method="HEAD"), timeout=HUB_SECONDS):  # noqa: S310
+            return f"{address} can be reached"
     except HTTPError as error:
-        return f"{HUB} answers with {error.code}"
-    except (URLError, OSError) as error:
+        return f"{address} answers with {error.code}"
+    except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return f"{HUB} cannot be reached ({reason}); the embedded backbones work without it"
-
-
-def _existing(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+        return f"{address} cannot be reached ({reason}); the embedded backbones work without it"

@@ -1,6 +1,8 @@
 """Which files a person means by a folder or a list: any tree, any names, nothing followed twice."""
 
+import codecs
 import csv
+import io
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 from blemish.decoding import SUFFIXES
 from blemish.errors import RequestError
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 RUN_MARKER = "config.json"  # a folder that holds this and scores.csv is a Run of ours, not images
 
 
@@ -29,10 +32,12 @@ def find(source: Path, *, leave_out: Path | None = None) -> Found:
     """Image files below a folder, or those named by a `.txt` or `.csv` list.
 
     A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder.
-    Links are followed, each real folder once. Hidden folders, earlier Runs and `leave_out` are not entered.
-    Raises `RequestError` if there is nothing to take.
+    Links are followed, each real folder once. Hidden files and folders, earlier Runs and `leave_out` are not
+    entered. Raises `RequestError` if there is nothing to take.
     """
     if source.is_dir():
+        if _is_result(source):
+            raise RequestError(f"'{source}' is a result of blemish, not a folder of images; name the images' folder.")
         found = _walk(source, leave_out)
     elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
@@ -53,11 +58,14 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
     closed = leave_out.resolve() if leave_out else None
 
     def remember(error: OSError) -> None:
-        name = identifier(Path(error.filename or root), root)
-        found.skipped[name] = f"cannot be opened: {error.strerror}"
+        found.skipped[identifier(Path(error.filename or root), root)] = f"cannot be opened: {error.strerror}"
 
     for folder, folders, names in os.walk(root, onerror=remember, followlinks=True):
-        here = Path(folder).stat()
+        try:
+            here = Path(folder).stat()
+        except OSError as error:  # gone since it was listed
+            remember(error)
+            continue
         if (here.st_dev, here.st_ino) in visited:
             folders.clear()
             continue
@@ -65,7 +73,9 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
         folders[:] = sorted(f for f in folders if not _closed(Path(folder) / f, closed))
         for name in sorted(names):
             path = Path(folder) / name
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+            if name.startswith("."):
+                found.others["hidden"] += 1
+            elif path.suffix.lower() in SUFFIXES:
                 found.files[identifier(path, root)] = path
             else:
                 found.others[path.suffix.lower() or name] += 1
@@ -73,41 +83,59 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
 
 
 def _closed(folder: Path, leave_out: Path | None) -> bool:
-    if folder.name.startswith("."):
-        return True
-    if (folder / RUN_MARKER).is_file() and (folder / "scores.csv").is_file():
+    if folder.name.startswith(".") or _is_result(folder):
         return True
     return leave_out is not None and folder.resolve() == leave_out
 
 
+def _is_result(folder: Path) -> bool:
+    return all(os.path.isfile(folder / name) for name in (RUN_MARKER, "scores.csv"))  # noqa: PTH113 - never raises
+
+
 def _listed(source: Path) -> Found:
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise RequestError(f"'{source}' is not UTF-8 text; save the list as UTF-8.") from None
-    if source.suffix.lower() == ".csv":
-        rows = [row for row in csv.reader(text.splitlines()) if row]
-        column = rows[0].index("path") if rows and "path" in rows[0] else 0
-        named = [row[column] for row in rows[1 if rows and "path" in rows[0] else 0 :] if len(row) > column]
-    else:
-        named = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    base = source.parent.resolve()
-    paths = [Path(os.path.normpath(base / name)) for name in named]
-    inside = all(path.is_relative_to(base) for path in paths)
-    root = base if inside or not paths else Path(os.path.commonpath([path.parent for path in paths]))
+    base = source.parent.absolute()
+    paths = [base / Path(name).expanduser() for name in _names_in(source)]
+    inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
+    root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
     found = Found(root)
     for path in paths:
-        name = identifier(path, root)
-        if path.is_file():
+        # The name is made tidy, the path is not: beyond a link, '..' leads elsewhere than the text says.
+        name = identifier(Path(os.path.normpath(path)), root)
+        if path.is_dir():
+            found.skipped[name] = "is a folder; a list names files"
+        elif os.path.lexists(path):
             found.files[name] = path
         else:
-            found.skipped[name] = "named in the list but not there"
+            found.skipped[name] = f"named in the list but not there (looked for {printable(path)})"
     return found
 
 
+def _names_in(source: Path) -> list[str]:
+    data = source.read_bytes()
+    try:
+        text = data.decode("utf-16" if data[:2] in UTF_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise RequestError(f"'{source}' is not UTF-8 text; save the list as UTF-8.") from None
+    if source.suffix.lower() == ".csv":
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        except csv.Error as error:
+            raise RequestError(f"'{source}' is no CSV table ({error}); save the list as CSV or .txt.") from None
+        headed = bool(rows) and "path" in rows[0]
+        column = rows[0].index("path") if headed else 0
+        return [row[column] for row in rows[headed:] if len(row) > column and row[column].strip()]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return [line for line in lines if line.strip() and (not line.startswith("#") or (source.parent / line).is_file())]
+
+
 def identifier(path: Path, root: Path) -> str:
-    """The POSIX path of `path` below `root`; bytes that are not UTF-8 stand as backslash escapes."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+    """The POSIX path of `path` below `root`, printable."""
+    return printable(path.relative_to(root))
+
+
+def printable(path: Path) -> str:
+    """`path` with slashes as UTF-8 text; bytes that are not UTF-8 stand as backslash escapes."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _nearest_existing(path: Path) -> Path:
@@ -118,8 +146,11 @@ def _nothing_found(source: Path, found: Found) -> str:
     wanted = ", ".join(sorted(SUFFIXES))
     if found.skipped:
         name, reason = next(iter(found.skipped.items()))
-        return f"No image can be read in '{source}': {len(found.skipped)} entries failed, such as '{name}' ({reason})."
+        return (
+            f"'{source}' leads to no image: {len(found.skipped)} entries failed, such as '{name}' ({reason}); mend "
+            "that, or name another folder or list."
+        )
     if not found.others:
         return f"'{source}' holds no files; hand in a folder with images ({wanted})."
     held = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(6))
-    return f"'{source}' holds no images ({wanted}); it holds {held}."
+    return f"'{source}' holds no images ({wanted}); it holds {held}. Hand in a folder with images."

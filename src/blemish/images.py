@@ -1,7 +1,9 @@
 """The images of a job: who they are, where their pixels are, which of them count as one."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from blemish.decoding import Decoding, decode, read_header, read_levels, reduced
+from blemish.decoding import MIN_SIDE, Decoding, Header, decode, read_header, read_levels, reduced, to_rgb
 from blemish.errors import RequestError, UnreadableImageError
-from blemish.folders import find
+from blemish.folders import find, printable
+from blemish.runtime import in_threads, runtime
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
     from blemish.features.store import PatchFeatures
 
 UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1
+WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
 Pixels = NDArray[np.uint8]
 Images = "str | Path | ImageSet | Sequence[str | Path | Image.Image | Pixels]"
 
@@ -60,57 +64,85 @@ class ImageSet:
         return len(self.ids)
 
     @classmethod
-    def of(cls, images: Any, *, decoding: Decoding | None = None, leave_out: Path | None = None) -> "ImageSet":
+    def of(
+        cls,
+        images: Any,
+        *,
+        decoding: Decoding | None = None,
+        leave_out: Path | None = None,
+        find_range: bool = True,
+    ) -> "ImageSet":
         """An ImageSet from whatever a person has: a folder, a list file, paths, PIL images, uint8 RGB arrays.
 
-        Raises `RequestError` where that is none of these or holds no image.
+        Without a range in `decoding`, that of the images deeper than 8 bits is found, unless `find_range` is
+        false: new images are read as those of the fit were. Raises `RequestError` where `images` is none of
+        these or no image can be read.
         """
         decoding = decoding or Decoding()
         if isinstance(images, ImageSet):
             return images
         if isinstance(images, (str, Path)):
-            found = find(Path(images), leave_out=leave_out)
-            return cls._of_files(found.files, found.root, decoding, found.skipped)
+            found = find(Path(images).expanduser(), leave_out=leave_out)
+            return cls._of_files(found.files, found.root, decoding, found.skipped, str(images), find_range)
         if isinstance(images, (Image.Image, np.ndarray)):
             raise RequestError("Got one image; hand in a list of images, such as [image].")
+        if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
+            raise RequestError(
+                f"Images cannot be a {type(images).__name__}; hand in a folder, a list file, or a list of paths, PIL "
+                "images or uint8 RGB arrays."
+            )
         items = list(images)
         if not items:
             raise RequestError("The list of images is empty; hand in at least one.")
         if all(isinstance(item, (str, Path)) for item in items):
-            return cls._of_files({Path(item).as_posix(): Path(item) for item in items}, None, decoding, {})
+            files = {printable(Path(item)): Path(item).expanduser() for item in items}
+            return cls._of_files(files, None, decoding, {}, "the list", find_range)
         return cls._of_pixels(items, decoding)
 
     @classmethod
     def _of_files(
-        cls, files: Mapping[str, Path], root: Path | None, decoding: Decoding, skipped: Mapping[str, str]
+        cls,
+        files: Mapping[str, Path],
+        root: Path | None,
+        decoding: Decoding,
+        skipped: Mapping[str, str],
+        source: str,
+        find_range: bool,
     ) -> "ImageSet":
-        left_out, sizes, content, deep, paged = dict(skipped), {}, {}, [], 0
-        for name in sorted(files):
-            try:
-                header = read_header(files[name], decoding.max_pixels)
-                with files[name].open("rb") as file:
-                    content[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            except UnreadableImageError as error:
-                left_out[name] = str(error)
-                continue
-            except OSError as error:
-                left_out[name] = f"cannot be read: {error.strerror}"
-                continue
-            sizes[name] = header.size
-            deep += [files[name]] if header.deep else []
-            paged += header.pages > 1
-        if deep and decoding.range is None:
+        left_out, paged = dict(skipped), 0
+        sizes: dict[str, tuple[int, int]] = {}
+        content: dict[str, str] = {}
+        deep: list[Path] = []
+        names = sorted(files)
+
+        def examined(name: str) -> tuple[Header, str] | str:
+            return _examined(files[name], decoding.max_pixels)
+
+        with closing(in_threads(examined, names, runtime().threads + WAITING)) as results:
+            for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
+                if isinstance(result, str):
+                    left_out[name] = result
+                else:
+                    header, content[name] = result
+                    sizes[name] = header.size
+                    deep += [files[name]] if header.deep else []
+                    paged += header.pages > 1
+                if done % 16 == 0 or done == len(names):
+                    runtime().progress("reading files", done, len(names))
+        if not content:
+            raise RequestError(_none_readable(source, left_out))
+        if deep and decoding.range is None and find_range:
             decoding = replace(decoding, range=_common_range(deep))
         notes = [f"{paged} files have several pages or frames; the first of each is used"] if paged else []
         return cls._sorted(files, content, sizes, left_out, root, decoding, tuple(notes))
 
     @classmethod
     def _of_pixels(cls, items: Sequence[object], decoding: Decoding) -> "ImageSet":
-        sources = {f"image-{index:06d}": _as_pixels(item, index) for index, item in enumerate(items)}
-        content = {
-            name: hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest() for name, rgb in sources.items()
-        }
-        sizes = {name: (rgb.shape[1], rgb.shape[0]) for name, rgb in sources.items()}
+        sources, sizes, content = {}, {}, {}
+        for index, item in enumerate(items):
+            name, rgb = f"image-{index:06d}", _as_pixels(item, index, decoding)
+            sources[name], sizes[name] = reduced(rgb), (rgb.shape[1], rgb.shape[0])
+            content[name] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
         return cls._sorted(sources, content, sizes, {}, None, decoding, ())
 
     @classmethod
@@ -136,11 +168,17 @@ class ImageSet:
         return replace(self, ids=tuple(name for name in self.ids if name in wanted))
 
     def without(self, unreadable: Mapping[str, str]) -> "ImageSet":
-        """The set less the images that turned out unreadable, which join `skipped` with their reasons."""
+        """The set less the images that turned out unreadable, which join `skipped` with their reasons.
+
+        Raises `RequestError` if none is left.
+        """
         if not unreadable:
             return self
         rest = self.subset(name for name in self.ids if name not in unreadable)
-        return replace(rest, skipped={**self.skipped, **unreadable})
+        skipped = {**self.skipped, **unreadable}
+        if not len(rest):
+            raise RequestError(_none_readable(str(self.root or "the list"), skipped))
+        return replace(rest, skipped=skipped)
 
     def joined(self, others: "ImageSet", *, prefix: str, label: int) -> "ImageSet":
         """Both sets as one, the ids of `others` behind `prefix` and labelled `label`."""
@@ -176,21 +214,48 @@ class ImageSet:
         return source.extract(self)
 
 
+def _examined(path: Path, max_pixels: int) -> tuple[Header, str] | str:
+    """Header and SHA-256 of a file, or why it cannot be used."""
+    try:
+        header = read_header(path, max_pixels)
+        with path.open("rb") as file:
+            return header, hashlib.file_digest(file, "sha256").hexdigest()
+    except UnreadableImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _none_readable(source: str, skipped: Mapping[str, str]) -> str:
+    reasons = "; ".join(f"{count} {reason}" for reason, count in Counter(skipped.values()).most_common(3))
+    return (
+        f"None of the {len(skipped)} files of '{source}' can be used as an image, such as '{min(skipped)}' "
+        f"(reasons: {reasons}); hand in a folder with sound images."
+    )
+
+
 def _common_range(deep: Sequence[Path]) -> tuple[float, float]:
-    levels = []
-    for path in deep:
-        try:
-            levels.append(read_levels(path))
-        except UnreadableImageError:
-            continue  # it is reported when its features are asked for
-    if not levels:
+    def levels(path: Path) -> tuple[float, float] | None:
+        with suppress(UnreadableImageError):  # it is reported when its features are asked for
+            return read_levels(path)
+        return None
+
+    found = []
+    with closing(in_threads(levels, deep, runtime().threads)) as results:
+        for done, result in enumerate(results, start=1):
+            found += [result] if result else []
+            runtime().progress("finding the range", done, len(deep))
+    if not found:
         return 0.0, 65535.0
-    return min(low for low, _ in levels), max(high for _, high in levels)
+    return min(low for low, _ in found), max(high for _, high in found)
 
 
-def _as_pixels(item: object, index: int) -> Pixels:
+def _as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:
     if isinstance(item, Image.Image):
-        return reduced(np.array((ImageOps.exif_transpose(item) or item).convert("RGB")))
+        try:
+            item = to_rgb(ImageOps.exif_transpose(item) or item, decoding.range)
+        except UnreadableImageError as error:
+            raise RequestError(f"Image {index} cannot be used: {error}.") from None
     if not isinstance(item, np.ndarray):
         raise RequestError(
             f"Image {index} is a {type(item).__name__}; hand in paths, PIL images or uint8 RGB arrays, not a mix "
@@ -203,8 +268,12 @@ def _as_pixels(item: object, index: int) -> Pixels:
         )
     if item.ndim == 2:
         item = np.repeat(item[:, :, None], 3, axis=2)
-    if item.ndim != 3 or item.shape[2] != 3 or min(item.shape[:2]) < 1:
+    if item.ndim != 3 or item.shape[2] != 3:
         raise RequestError(
             f"Image {index} has shape {item.shape}; it must be (height, width, 3) in RGB order, or (height, width)."
         )
-    return reduced(np.ascontiguousarray(item))
+    if min(item.shape[:2]) < MIN_SIDE:
+        raise RequestError(
+            f"Image {index} is {item.shape[1]} x {item.shape[0]} pixels; each side needs at least {MIN_SIDE}."
+        )
+    return np.require(item, requirements=["C", "W"])

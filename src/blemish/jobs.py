@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish import calibration
-from blemish.artifact import SCORES, write_artifact, write_config
+from blemish.artifact import PARAMETERS, SCORES, write_artifact, write_config
 from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector, detector_class
@@ -90,11 +90,14 @@ def fit(
         with watch.stage("finding images"):
             pile = ImageSet.of(images, decoding=decoding, leave_out=out)
             everything = _with_normals(pile, normals)
+            if strict:
+                _refuse_skipped(everything.skipped)
         if isinstance(chosen, FeatureDetector):
             with watch.stage("features"):
-                features = everything.features(chosen.features)
-                features.make()
-                everything = everything.without(features.unreadable)
+                for spec in chosen.feature_specs():
+                    features = everything.features(spec)
+                    features.make()
+                    everything = everything.without(features.unreadable)
         if strict:
             _refuse_skipped(everything.skipped)
         with watch.stage("learning"):
@@ -124,6 +127,7 @@ def score(
     *,
     threshold: float | None = None,
     contamination: float | None = None,
+    levels: tuple[float, float] | None = None,
     max_pixels: int | None = None,
     strict: bool = False,
     force: bool = False,
@@ -135,11 +139,19 @@ def score(
     """Score new images with a Run; see `fit` for the parameters. Leaves scores, heatmaps and what was skipped."""
     run = model if isinstance(model, Run) else load(model)
     out = Path(out) if out is not None else None
+    if out and (out.expanduser() / PARAMETERS).exists():
+        raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
     place = whole_or_absent(out, force=force) if out else nullcontext()
     changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads}
     with use_runtime(**changes, progress=progress, keep_features=False), place as staging:
-        decoding = replace(run.decoding, max_pixels=max_pixels or run.decoding.max_pixels)
-        found = ImageSet.of(images, decoding=decoding, leave_out=out)
+        decoding = replace(
+            run.decoding,
+            range=levels or run.decoding.range,
+            max_pixels=max_pixels or run.decoding.max_pixels,
+        )
+        found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
+        if strict:
+            _refuse_skipped(found.skipped)
         scores = run.detector.score(found)
         skipped = {**found.skipped, **scores.skipped}
         if strict:
@@ -161,7 +173,7 @@ def score(
                 "versions": versions(),
             }
             write_config(staging, about)
-    return scores, decision
+    return replace(scores, skipped=skipped), decision
 
 
 def _detector(which: str | Detector, *, fast: bool, seed: int, settings: Mapping[str, Any]) -> Detector:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blemish.artifact import SCORES, read_artifact
 from blemish.calibration import Decision
 from blemish.decoding import Decoding
-from blemish.detectors import Detector, FeatureDetector, restored_detector
+from blemish.detectors import Detector, restored_detector
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
@@ -64,17 +64,15 @@ class Run:
 
         Unreadable files are left out of the result. Raises `RequestError` for anything that is no image.
         """
-        found = ImageSet.of(images, decoding=self.decoding)
+        found = ImageSet.of(images, decoding=self.decoding, find_range=False)
         with use_runtime(device=device, threads=threads, keep_features=False):
-            return self.detector.score(found)
+            scores = self.detector.score(found)
+        return replace(scores, skipped={**found.skipped, **scores.skipped})
 
     def to_config(self) -> dict[str, Any]:
         """All of the Run that JSON can hold."""
-        settings = self.detector.settings()
-        if isinstance(self.detector, FeatureDetector):
-            settings["features"] = asdict(self.detector.features_)
         return {
-            "detector": {"name": self.detector.name, "settings": settings},
+            "detector": {"name": self.detector.name, "settings": asdict(self.detector)},
             "decision": self.decision.to_json(),
             "decoding": asdict(self.decoding),
             "map_scale": asdict(self.map_scale),
@@ -86,7 +84,7 @@ class Run:
 
 def load(folder: str | Path) -> Run:
     """The Run that a fit left in `folder`. Raises `RequestError` if it is none, or damaged."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     config, state = read_artifact(folder)
     try:
         detector = restored_detector(config["detector"]["name"], config["detector"]["settings"]).restore(state)
@@ -101,7 +99,7 @@ def load(folder: str | Path) -> Run:
             about={name: config[name] for name in ("image_root", "images") if name in config},
             folder=folder,
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise RequestError(
             f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with --force."
         ) from error

@@ -1,19 +1,25 @@
 """Where and how a job runs: device, threads, cache, progress. Never changes what a job computes."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
+from blemish.errors import RequestError
+
+T = TypeVar("T")
+R = TypeVar("R")
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much is done and how much there is."""
 
 CACHE_BYTES = 50 * 2**30  # feature sets not used lately are dropped above this
+CONTAINER_CORES = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "max PERIOD"
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -22,9 +28,12 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 def available_cores() -> int:
     """Cores this process may use, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CONTAINER_CORES.read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return count
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,13 @@ class Runtime:
     keep_features: bool = True
     progress: Progress = quiet
 
+    def __post_init__(self) -> None:
+        """Check what a person can get wrong. Raises `RequestError`."""
+        if self.threads < 1:
+            raise RequestError(f"--threads must be at least 1; got {self.threads}.")
+        if self.device != "cpu":
+            _check_device(self.device)
+
 
 _CURRENT: ContextVar[Runtime | None] = ContextVar("blemish_runtime", default=None)
 
@@ -60,7 +76,10 @@ def runtime() -> Runtime:
 @contextmanager
 def use_runtime(**changes: Any) -> Iterator[Runtime]:
     """Put a changed runtime in force for a `with` block; settings given as None stay as they are."""
-    changed = replace(runtime(), **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "cache" in given:
+        given["cache"] = Path(given["cache"]).expanduser()
+    changed = replace(runtime(), **given)
     token = _CURRENT.set(changed)
     try:
         with intra_op_threads(changed.threads):
@@ -80,3 +99,24 @@ def intra_op_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_threads(function: Callable[[T], R], items: Sequence[T], count: int) -> Generator[R, None, None]:
+    """`function` of every item in turn, `count` at a time; what has not begun is dropped on an error or Ctrl-C."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises a dozen kinds, depending on how it was built
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(
+            f"The device '{device}' cannot be used ({reason}); leave out --device for the CPU."
+        ) from None

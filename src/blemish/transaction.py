@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from blemish.disk import writing_to
 from blemish.errors import RequestError
-from blemish.features.store import writing_to
 
 GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last, removed first
+OURS = frozenset({
+    GENERATED, "detector.safetensors", "scores.csv", "skipped.csv", "report.html", "heatmaps", "labels.csv"
+})  # fmt: skip
+_being_written: set[Path] = set()
 
 
 @contextmanager
@@ -23,29 +27,33 @@ def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
     whatever else stands there, such as `labels.csv`, is not touched. Raises `RequestError` if `target` stands
     in the way.
     """
+    target = Path(os.path.abspath(target.expanduser()))  # noqa: PTH100 - resolve() would replace a link by its end
     _check(target, force=force)
-    with writing_to(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _clear_left_behind(target)
-        staging = target.parent / f".{target.name}.partial-{os.getpid()}"
-        staging.mkdir()
+    staging = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:
         with writing_to(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _clear_left_behind(target)
+            _being_written.add(staging)
+            staging.mkdir()
             yield staging
-        with _undisturbed():
-            _move(staging, target)
+            with _undisturbed():
+                _check(target, force=force)  # another process may have been quicker
+                _move(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _being_written.discard(staging)
 
 
 def _check(target: Path, *, force: bool) -> None:
-    if target.is_file():
-        raise RequestError(f"'{target}' is a file; name a folder that does not exist yet.")
-    if not target.exists() or not any(target.iterdir()):
+    if not os.path.lexists(target):
         return
-    if not force:
+    if not target.is_dir():
+        raise RequestError(f"'{target}' is not a folder; name a folder that does not exist yet.")
+    held = {path.name for path in target.iterdir()}
+    if held and not force:
         raise RequestError(f"'{target}' exists; name another folder, or replace its results with --force.")
-    if not (target / GENERATED).is_file() and any(path.name != "labels.csv" for path in target.iterdir()):
+    if GENERATED not in held and not held <= OURS:
         raise RequestError(f"'{target}' is not a result of blemish, so --force leaves it alone; name another folder.")
 
 
@@ -56,25 +64,30 @@ def _move(staging: Path, target: Path) -> None:
     (target / GENERATED).unlink(missing_ok=True)
     for new in sorted(staging.iterdir(), key=lambda path: path.name == GENERATED):
         old = target / new.name
-        if old.is_dir():
+        if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
+        elif new.is_dir():
+            old.unlink(missing_ok=True)
         new.replace(old)
 
 
 def _clear_left_behind(target: Path) -> None:
     """Remove what a killed process of ours left beside `target`."""
-    for folder in target.parent.glob(f".{target.name}.partial-*"):
-        pid = folder.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+    prefix = f".{target.name}.partial-"
+    for folder in list(target.parent.iterdir()):
+        pid = folder.name.removeprefix(prefix)
+        if folder.name.startswith(prefix) and pid.isdigit() and folder not in _being_written and not _alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # in a container, every process may get the number of the one before
     if os.name != "posix":
         return True  # signal 0 asks nothing elsewhere, it ends the process
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -5,14 +5,13 @@ from importlib import import_module
 from typing import Any
 
 from blemish.detectors.base import Detector, FeatureDetector, ScoringHead
+from blemish.detectors.views import View
 from blemish.errors import RequestError
-from blemish.features import FeatureSpec
 
 REGISTRY = {
-    "funad": "blemish.detectors.funad:FunAD",
     "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
 }
-DEFAULT_DETECTOR = "funad"
+DEFAULT_DETECTOR = "memory_bank"
 
 
 def detector_class(name: str) -> type[Detector]:
@@ -28,10 +27,8 @@ def detector_class(name: str) -> type[Detector]:
 def restored_detector(name: str, settings: dict[str, Any]) -> Detector:
     """A detector with the settings that `config.json` holds, not fitted yet."""
     settings = dict(settings)
-    if "features" in settings:
-        spec = dict(settings["features"])
-        spec["strides"], spec["size"] = tuple(spec["strides"]), tuple(spec["size"])
-        settings["features"] = FeatureSpec(**spec)
+    if "views" in settings:
+        settings["views"] = tuple(View(**{**view, "stages": tuple(view["stages"])}) for view in settings["views"])
     return detector_class(name)(**settings)
 
 

@@ -1,7 +1,7 @@
 """The contract of a detector, and what detectors on patch features share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blemish.detectors.fusion import Fusion
+from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of
 from blemish.errors import JobError, NotFittedError, RequestError
-from blemish.features import FeatureSpec, PatchFeatures
+from blemish.features import FeatureSpec
+from blemish.features.backbones import DEFAULT_BACKBONE
+from blemish.features.store import valid_patches
 from blemish.images import ImageSet
 from blemish.runtime import runtime
 from blemish.scores import Scores
 
 State = dict[str, Tensor]
+SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
+SCORED_AT_ONCE = 4  # images a pass of the head: the distances of one to 12,000 entries are 50 MB
 
 
 @dataclass(kw_only=True)
@@ -80,77 +86,136 @@ class Detector(ABC):
             )
 
 
-class ScoringHead(nn.Module, ABC):
-    """The detector's half of scoring: features to a map and a score. Saved, exported and served as it is."""
+class PatchScorer(nn.Module, ABC):
+    """What a detector learned of one view: patches to patch scores. Saved, exported and served as it is."""
 
     @abstractmethod
-    def forward(self, globals: Tensor, patches: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:  # noqa: A002
-        """(B, G), (B, h, w, D) and bool (B, h, w) to image scores (B,) and maps (B, h, w)."""
+    def forward(self, patches: Tensor) -> Tensor:
+        """(n, D) float32 to (n,), higher is more anomalous."""
+
+
+class ScoringHead(nn.Module):
+    """The detector's half of scoring: backbone stages to image scores and maps, whichever detector it is.
+
+    `forward` takes, for each working size, the stages (B, h, w, C) by name and the boxes (B, 4) of the images, and
+    gives scores (B,) and maps (B, H, W).
+    """
+
+    def __init__(self, views: Sequence[View], scorers: Sequence[PatchScorer], fusion: Fusion) -> None:
+        super().__init__()
+        self.views = tuple(views)
+        self.sizes = tuple(dict.fromkeys(view.pixels for view in views))
+        self.scorers = nn.ModuleList(scorers)
+        self.fusion = fusion
+
+    def forward(self, stages: Sequence[Mapping[str, Tensor]], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        maps, valid = [], []
+        for view, scorer in zip(self.views, self.scorers, strict=True):
+            patches = view.joined(stages[self.sizes.index(view.pixels)])
+            grid = (patches.shape[1], patches.shape[2])
+            maps.append(scorer(patches.flatten(0, 2)).unflatten(0, patches.shape[:3]))
+            valid.append(valid_patches(boxes, grid))
+        scores: tuple[Tensor, Tensor] = self.fusion(maps, valid)
+        return scores
 
 
 @dataclass(kw_only=True)
 class FeatureDetector(Detector):
-    """A detector on patch features: subclasses fit a `ScoringHead`, all else is here.
+    """A detector on patch features: subclasses fit a `PatchScorer` for each view, all else is here.
 
     Attributes
     ----------
-    features : which features; its working size is settled at `fit` and kept in `features_`.
+    backbone : name of the registry of backbones.
+    views : ways of looking at an image that are fused; their working sizes are settled at `fit`.
     """
 
-    features: FeatureSpec = FeatureSpec()
+    backbone: str = DEFAULT_BACKBONE
+    views: tuple[View, ...] = DEFAULT_VIEWS
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        specs_of(self.views, self.backbone)
+
+    def feature_specs(self) -> tuple[FeatureSpec, ...]:
+        """The features that are needed, one spec a working size; with the size itself once fitted."""
+        return self.__dict__.get("features_") or tuple(specs_of(self.views, self.backbone))
 
     def fit(self, images: ImageSet) -> Self:
-        """Make the features that are missing, fit the head, keep cross-fitted training scores."""
+        """Make the features that are missing, fit the views, keep cross-fitted training scores."""
         self._check_enough(images)
-        features = images.features(self.features)
-        features.make()
-        readable = images.without(features.unreadable)
-        self._check_enough(readable)
-        features = PatchFeatures(readable, features.spec, features.store)
-        self.features_ = features.spec
-        self.head_, self._training_scores = self._fit_head(features)
+        specs = [spec.resolved(images) for spec in specs_of(self.views, self.backbone)]
+        for spec in specs:
+            features = images.features(spec)
+            features.make()
+            images = images.without(features.unreadable)
+        self._check_enough(images)
+        by_size = {spec.pixels: images.features(spec) for spec in specs}
+        views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
+        with torch.no_grad():
+            scorers, maps = zip(*self._fit_views(views), strict=True)
+            valid = [view.valid() for view in views]
+            fusion = self._fusion().learn(list(maps), valid)
+            image, drawn = fusion(list(maps), valid)
+        self.head_ = ScoringHead(self.views, scorers, fusion).eval()
+        self.features_ = tuple(specs)
+        self._training_scores = _scores_of(images, list(images.ids), image, drawn, views[0].boxes())
         return self
 
     @abstractmethod
-    def _fit_head(self, features: PatchFeatures) -> tuple[ScoringHead, Scores]:
-        """The fitted head, and the cross-fitted scores of the images behind `features`."""
+    def _fit_views(self, features: list[ViewFeatures]) -> list[tuple[PatchScorer, Tensor]]:
+        """For each view the fitted scorer, and the cross-fitted maps (N, h, w) of all images."""
 
     @abstractmethod
-    def _empty_head(self, state: State) -> ScoringHead:
-        """A head whose parameters have the shapes of those in `state`."""
+    def _empty_scorer(self, view: View, state: State) -> PatchScorer:
+        """A scorer whose parameters have the shapes of those in `state`."""
+
+    def _fusion(self) -> Fusion:
+        return Fusion(tuple(view.ranks for view in self.views), tuple(view.draws for view in self.views))
 
     def score(self, images: ImageSet) -> Scores:
-        """Scores of any images; unreadable ones are left out."""
-        features = images.features(self._fitted().features_)
-        head = self.head_.to(runtime().device)
-        wholes, maps, ids, boxes = [], [], [], []
-        with torch.inference_mode():
-            for batch in features.batches(stage="scoring"):
-                score, grid = head(
-                    batch.globals.to(runtime().device).float(),
-                    batch.patches.to(runtime().device).float(),
-                    batch.valid.to(runtime().device),
-                )
-                wholes.append(score.cpu().numpy())
-                maps.append(grid.cpu().numpy())
-                boxes.append(batch.boxes.numpy())
-                ids += batch.ids
+        """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
+        features = [images.features(spec) for spec in self._fitted().features_]
+        device = runtime().device
+        head = self.head_.to(device)
+        wholes, maps, boxes, ids = [], [], [], []
+        for first in features[0].batches(stage="scoring"):
+            batches = [first, *(next(other.batches(first.ids)) for other in features[1:])]
+            for row in range(0, len(first.ids), SCORED_AT_ONCE):
+                rows = slice(row, row + SCORED_AT_ONCE)
+                stages = [{n: s[rows].to(device) for n, s in batch.stages.items()} for batch in batches]
+                with torch.inference_mode():
+                    score, grid = head(stages, first.boxes[rows].to(device))
+                wholes.append(score.cpu())
+                maps.append(grid.cpu())
+            boxes.append(first.boxes)
+            ids += list(first.ids)
         if not ids:
-            name, reason = next(iter(features.unreadable.items()))
+            name, reason = next(iter(features[0].unreadable.items()))
             raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
-        scores = scores_of(images, ids, np.concatenate(wholes), np.concatenate(maps), np.concatenate(boxes))
-        return replace(scores, skipped=dict(features.unreadable))
+        scores = _scores_of(images, ids, torch.cat(wholes), torch.cat(maps), torch.cat(boxes))
+        return replace(scores, skipped=dict(features[0].unreadable))
 
     def state(self) -> State:
-        """The head's parameters."""
-        return {name: tensor.contiguous() for name, tensor in self._fitted().head_.state_dict().items()}
+        """The head's parameters, and the working sizes."""
+        fitted = self._fitted()
+        state = {name: tensor.cpu().contiguous() for name, tensor in fitted.head_.state_dict().items()}
+        return {**state, SIZES: torch.tensor([spec.size for spec in fitted.features_])}
 
     def restore(self, state: State) -> Self:
-        """Take up a saved head; `features` must hold the working size it was fitted with."""
-        self.head_ = self._empty_head(state)
-        self.head_.load_state_dict(state)
+        """Take up what `state` gave."""
+        scorers = []
+        for number, view in enumerate(self.views):
+            prefix = f"scorers.{number}."
+            scorers.append(
+                self._empty_scorer(view, {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)})
+            )
+        self.head_ = ScoringHead(self.views, scorers, self._fusion())
+        self.head_.load_state_dict({name: tensor for name, tensor in state.items() if name != SIZES})
         self.head_.eval()
-        self.features_ = self.features
+        specs = specs_of(self.views, self.backbone)
+        sizes = [(int(height), int(width)) for height, width in state[SIZES]]
+        self.features_ = tuple(replace(spec, size=size) for spec, size in zip(specs, sizes, strict=True))
         return self
 
     def _fitted(self) -> Self:
@@ -159,10 +224,9 @@ class FeatureDetector(Detector):
         return self
 
 
-def scores_of(images: ImageSet, ids: list[str], image: np.ndarray, maps: np.ndarray, boxes: np.ndarray) -> Scores:
-    """Scores of `ids` with their sizes filled in."""
+def _scores_of(images: ImageSet, ids: list[str], image: Tensor, maps: Tensor, boxes: Tensor) -> Scores:
     sizes = np.array([images.sizes[name] for name in ids], dtype=np.int64)
-    return Scores(tuple(ids), image.astype(np.float32), maps.astype(np.float32), boxes, sizes)
+    return Scores(tuple(ids), image.numpy(), maps.numpy(), boxes.numpy(), sizes)
 
 
 def set_by_name(settings: Mapping[str, Any], changes: Mapping[str, str]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Patch features made comparable: standardised, large values damped, strong directions toned down."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -8,46 +10,56 @@ SHRINK = 0.01  # of the mean eigenvalue, added to all: directions without data a
 SMALLEST = 1e-6  # standard deviation below which a channel is dead
 
 
-class PatchEmbedding(nn.Module):
-    """Channels standardised, square root taken with the sign kept, then whitened half way.
-
-    Standardisation lets no channel rule by its scale; the root damps the heavy tails of network activations,
-    so that a distance is not made by one channel; half whitening lets rare directions, in which defects show,
-    count as much as the common ones without raising noise. Plain standardisation ranks the hard sets 5 to 15
-    points of AUROC lower (benchmarks/memory_bank.md).
-    """
+class Standardised(nn.Module):
+    """Channels with mean 0 and deviation 1 over a sample: no channel rules by its scale."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
-        self.register_buffer("centre", torch.zeros(channels))
-        self.register_buffer("rotation", torch.eye(channels))
         self.mean: Tensor
         self.deviation: Tensor
+
+    def learn(self, patches: Tensor) -> Self:
+        """Take mean and deviation of patches (n, D)."""
+        self.mean = patches.mean(0)
+        self.deviation = patches.std(0, correction=0).clamp_min(SMALLEST)
+        return self
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        return (patches - self.mean) / self.deviation
+
+
+class Rooted(Standardised):
+    """Channels standardised, square root taken with the sign kept, then whitened half way.
+
+    The root damps the heavy tails of network activations, so that a distance is not made by one channel; half
+    whitening lets rare directions, in which defects show, count without raising noise to their level.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.register_buffer("centre", torch.zeros(channels))
+        self.register_buffer("rotation", torch.eye(channels))
         self.centre: Tensor
         self.rotation: Tensor
 
-    @classmethod
-    def of(cls, patches: Tensor) -> "PatchEmbedding":
-        """The embedding for a sample of patches (n, D)."""
-        embedding = cls(patches.shape[1]).to(patches.device)
-        patches = patches.float()
-        embedding.mean = patches.mean(0)
-        embedding.deviation = patches.std(0, correction=0).clamp_min(SMALLEST)
-        rooted = embedding._rooted(patches)
-        embedding.centre = rooted.mean(0)
-        centred = (rooted - embedding.centre).double()
+    def learn(self, patches: Tensor) -> Self:
+        """Take mean, deviation and principal directions of patches (n, D)."""
+        super().learn(patches)
+        rooted = self._rooted(patches)
+        self.centre = rooted.mean(0)
+        centred = (rooted - self.centre).double()
         values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
         values = values.clamp_min(0)
-        scale = (values + SHRINK * values.mean() + SMALLEST) ** -POWER
-        embedding.rotation = (vectors * scale).float()
-        return embedding.eval()
+        self.rotation = (vectors * (values + SHRINK * values.mean() + SMALLEST) ** -POWER).float()
+        return self
 
     def _rooted(self, patches: Tensor) -> Tensor:
-        standard = (patches - self.mean) / self.deviation
+        standard = super().forward(patches)
         return standard.sign() * standard.abs().sqrt()
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(..., D) to (..., D), float32."""
-        return (self._rooted(patches.float()) - self.centre) @ self.rotation
+        """(..., D) to (..., D)."""
+        return (self._rooted(patches) - self.centre) @ self.rotation

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.features import FeatureBatch, PatchFeatures
+from blemish.detectors.views import ViewFeatures
 from blemish.images import ImageSet
 
 
@@ -18,27 +18,29 @@ def split_in_folds(images: ImageSet, count: int, seed: int) -> dict[str, int]:
         groups.setdefault(images.groups[name], []).append(name)
     members = sorted(groups.values())
     order = np.random.default_rng(seed).permutation(len(members))
-    return {name: int(place) % count for place, at in enumerate(order) for name in members[at]}
+    return {name: place % count for place, at in enumerate(order) for name in members[at]}
 
 
 def even_plan(ids: Iterable[str], total: int, seed: int) -> dict[str, int]:
     """How many patches to draw from each image so that `total` come together, spread as evenly as can be."""
     names = sorted(ids)
     each, rest = divmod(total, len(names))
-    extra = np.random.default_rng(seed).permutation(len(names))[:rest]
     plan = dict.fromkeys(names, each)
-    for index in extra:
+    for index in np.random.default_rng(seed).permutation(len(names))[:rest]:
         plan[names[index]] += 1
     return {name: count for name, count in plan.items() if count}
 
 
 def draw_patches(
-    features: PatchFeatures, plans: Sequence[Mapping[str, int]], seed: int, stage: str = ""
+    features: ViewFeatures,
+    plans: Sequence[Mapping[str, int]],
+    seed: int,
+    stage: str = "",
 ) -> list[tuple[Tensor, Tensor]]:
     """Random valid patches for several plans in one pass over the features.
 
-    Returns, for each plan, the patches (n, D) float16 and the row of each one's image in `features.images.ids`,
-    (n,) int64. An image with fewer valid patches than asked for gives them all.
+    Returns, for each plan, the patches (n, D) float32 and the row of each one's image in `features.images.ids`,
+    (n,) int64. An image with fewer patches than asked for gives them all.
     """
     ids = [name for name in features.images.ids if any(name in plan for plan in plans)]
     row = {name: index for index, name in enumerate(features.images.ids)}
@@ -46,7 +48,7 @@ def draw_patches(
     owners: list[list[Tensor]] = [[] for _ in plans]
     for batch in features.batches(ids, stage=stage):
         for index, name in enumerate(batch.ids):
-            patches = valid_rows(batch, index)
+            patches = batch.patches[index][batch.valid[index]]
             for at, plan in enumerate(plans):
                 if wanted := min(plan.get(name, 0), len(patches)):
                     rng = np.random.default_rng([seed, at, crc32(name.encode("utf-8", "surrogatepass"))])
@@ -54,8 +56,3 @@ def draw_patches(
                     drawn[at].append(patches[torch.from_numpy(np.sort(chosen))])
                     owners[at].append(torch.full((wanted,), row[name]))
     return [(torch.cat(d), torch.cat(o)) for d, o in zip(drawn, owners, strict=True)]
-
-
-def valid_rows(batch: FeatureBatch, index: int) -> Tensor:
-    """The valid patches of one image of a batch, (n, D) float16, row by row."""
-    return batch.patches[index][batch.valid[index]]

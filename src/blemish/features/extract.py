@@ -1,4 +1,4 @@
-"""Images to patch features: one module from uint8 pixels to the numbers every detector sees."""
+"""Images to features: one module from uint8 pixels to the backbone stages that every detector sees."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -29,15 +29,13 @@ class FeatureSpec:
     ----------
     backbone : a name of the registry.
     pixels : side of the square whose area the working size has; the aspect ratio is the folder's median.
-    strides : the stages joined at the finest of them.
-    pool : side of the square of patches each patch is averaged over; 1 leaves them as they are.
+    stages : names of the backbone's stages, finest first; each name starts with its stride.
     size : (height, width) worked at; None until `resolved` for a folder.
     """
 
     backbone: str = DEFAULT_BACKBONE
     pixels: int = 384
-    strides: tuple[int, ...] = (16, 32)
-    pool: int = 1
+    stages: tuple[str, ...] = ("16", "32")
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -45,8 +43,9 @@ class FeatureSpec:
         backbone(self.backbone)
         if not 64 <= self.pixels <= 2048:
             raise RequestError(f"The 'pixels' of features must be between 64 and 2048; got {self.pixels}.")
-        if self.pool < 1 or self.pool % 2 == 0:
-            raise RequestError(f"The 'pool' of features must be an odd number such as 1 or 3; got {self.pool}.")
+        known = backbone(self.backbone).stages
+        if not self.stages or any(stage not in known for stage in self.stages):
+            raise RequestError(f"The 'stages' of {self.backbone} are {', '.join(known)}; got {self.stages}.")
 
     def resolved(self, images: ImageSet) -> "FeatureSpec":
         """The spec with the working size for these images, unless it has one."""
@@ -56,13 +55,6 @@ class FeatureSpec:
         aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
         height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
         return replace(self, size=(_aligned(height), _aligned(width)))
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches. Raises `RequestError` before `resolved`."""
-        if self.size is None:
-            raise RequestError("These features have no working size yet; use resolved(images) first.")
-        return self.size[0] // min(self.strides), self.size[1] // min(self.strides)
 
     def key(self) -> dict[str, Any]:
         """All that the features' values depend on, apart from the image."""
@@ -76,29 +68,25 @@ class FeatureSpec:
 
 
 class PatchExtractor(nn.Module):
-    """uint8 RGB images of one size to patch features: resize, standardise, backbone, join the stages.
+    """uint8 RGB images of one size to features: resize, standardise, backbone.
 
-    `forward` maps (B, 3, H, W) uint8, 0..255 to (globals (B, G), patches (B, h, w, D)), both float32 rounded to
-    what float16 can hold, so that features from the disk and features made now are the same numbers.
+    `forward` maps (B, 3, H, W) uint8, 0..255 to (globals (B, G), stages, each (B, h, w, C)), all float32 rounded
+    to what float16 can hold, so that features from the disk and features made now are the same numbers.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.network = load_stages(spec.backbone, spec.strides)
+        self.network = load_stages(spec.backbone, spec.stages)
         self.mean, self.scale = backbone(spec.backbone).mean, backbone(spec.backbone).scale
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See the class."""
         working = letterbox(images, self.spec.size or (0, 0))
         pixels = ((working - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
-        stages = self.network(pixels)  # each (B, C, H / stride, W / stride), finest first
-        grid = stages[0].shape[-2:]
-        joined = torch.cat([stages[0], *(F.interpolate(s, size=grid, mode="bilinear") for s in stages[1:])], dim=1)
-        if self.spec.pool > 1:
-            joined = F.avg_pool2d(joined, self.spec.pool, 1, self.spec.pool // 2, count_include_pad=False)
+        stages = self.network(pixels)  # each (B, C, H / stride, W / stride)
         whole = stages[-1].mean(dim=(2, 3))
-        return whole.half().float(), joined.permute(0, 2, 3, 1).half().float()
+        return whole.half().float(), [stage.permute(0, 2, 3, 1).half().float() for stage in stages]
 
 
 def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,108 @@
+"""Several views of an image into one score and one map, each view on the scale of ordinary images."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blemish.cuts import median_and_deviation
+
+SIGMA = 0.7  # patches; a single noisy patch is not a defect
+SHARE = 0.05  # of the valid patches, the highest, whose mean tells of small defects
+
+
+class Fusion(nn.Module):
+    """Distances of each view to the map and score of the image.
+
+    A view's map is smoothed and read twice: the mean of its highest 5 % of patches shows small defects, the mean
+    of all shows large ones. Both are put in deviations from the median of the training images and summed over
+    the views; the score is the larger of the two. So 0 is an ordinary image, whatever the product, and no view
+    or kind of defect has to be chosen. The map is the sum of the views' maps, each in deviations from the median
+    patch.
+    """
+
+    def __init__(self, ranks: tuple[bool, ...], draws: tuple[bool, ...]) -> None:
+        super().__init__()
+        self.ranks = [view for view, yes in enumerate(ranks) if yes]
+        self.draws = [view for view, yes in enumerate(draws) if yes]
+        self.register_buffer("patch", torch.tensor([[0.0, 1.0]] * len(ranks)))  # (views, 2): middle, deviation
+        self.register_buffer("extent", torch.tensor([[[0.0, 1.0]] * 2] * len(ranks)))  # (views, 2 extents, 2)
+        self.register_buffer("total", torch.tensor([[0.0, 1.0]] * 2))  # (2 extents, 2)
+        self.patch: Tensor
+        self.extent: Tensor
+        self.total: Tensor
+
+    def learn(self, maps: list[Tensor], valid: list[Tensor]) -> "Fusion":
+        """Take the scales from the cross-fitted maps of all training images, one (N, h, w) a view."""
+        for view, (grid, inside) in enumerate(zip(maps, valid, strict=True)):
+            smooth = smoothed(grid, inside)
+            self.patch[view] = _scale(smooth[inside])
+            both = torch.stack(extents(smooth, inside), dim=1)
+            self.extent[view] = torch.stack([_scale(both[:, extent]) for extent in range(2)])
+        totals = self._totals([smoothed(m, v) for m, v in zip(maps, valid, strict=True)], valid)
+        self.total = torch.stack([_scale(totals[:, extent]) for extent in range(2)])
+        return self
+
+    def forward(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Maps and bool (B, h, w), one a view, to scores (B,) and the map (B, H, W) at the finest grid drawn."""
+        smooth = [smoothed(grid, inside) for grid, inside in zip(maps, valid, strict=True)]
+        score = ((self._totals(smooth, valid) - self.total[:, 0]) / self.total[:, 1]).amax(dim=1)
+        return score, self._drawn(smooth, valid)
+
+    def _totals(self, smooth: list[Tensor], valid: list[Tensor]) -> Tensor:
+        """(B, 2 extents), summed over the views that rank."""
+        parts = []
+        for view in self.ranks:
+            both = torch.stack(extents(smooth[view], valid[view]), dim=1)
+            parts.append((both - self.extent[view, :, 0]) / self.extent[view, :, 1])
+        return torch.stack(parts).sum(dim=0)
+
+    def _drawn(self, smooth: list[Tensor], valid: list[Tensor]) -> Tensor:
+        finest = max((smooth[view].shape[1:] for view in self.draws), key=lambda grid: grid[0] * grid[1])
+        drawn = []
+        for view in self.draws:
+            grid = (smooth[view] - self.patch[view, 0]) / self.patch[view, 1]
+            lowest = grid.masked_fill(~valid[view], torch.inf).amin(dim=(1, 2), keepdim=True)
+            grid = torch.where(valid[view], grid, lowest)
+            drawn.append(F.interpolate(grid[:, None], size=finest, mode="bilinear")[:, 0])
+        return torch.stack(drawn).sum(dim=0)
+
+
+def smoothed(maps: Tensor, valid: Tensor) -> Tensor:
+    """Maps (B, h, w) under a Gaussian that takes nothing from the padding."""
+    inside = valid.to(maps.dtype)
+    return _blurred(maps * inside) / _blurred(inside).clamp_min(1e-6)
+
+
+def extents(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the highest share of the valid patches, the last one counted in part, and the mean of all.
+
+    Both (B,) from (B, h, w).
+    """
+    most = max(1, math.ceil(SHARE * maps.shape[1] * maps.shape[2]))
+    highest = maps.masked_fill(~valid, -torch.inf).flatten(1).topk(most, dim=1).values  # (B, most)
+    count = valid.flatten(1).sum(dim=1)
+    wanted = (SHARE * count).clamp_min(1.0)[:, None]
+    weight = (wanted - torch.arange(most, device=maps.device)).clamp(0, 1)
+    top = torch.where(weight > 0, highest * weight, 0.0).sum(dim=1) / weight.sum(dim=1)
+    return top, (maps * valid).flatten(1).sum(dim=1) / count
+
+
+def _blurred(maps: Tensor) -> Tensor:
+    """Separable Gaussian on (B, h, w), zeros outside."""
+    reach = max(1, math.ceil(3 * SIGMA))
+    at = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-(at**2) / (2 * SIGMA**2))
+    kernel = kernel / kernel.sum()
+    rows = F.conv2d(maps[:, None], kernel[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(rows, kernel[None, None, None, :], padding=(0, reach))[:, 0]
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Median and scaled median absolute deviation, (2,); a deviation of 1 where all values are one."""
+    middle, deviation = median_and_deviation(np.asarray(values))
+    if deviation <= 1e-6 * max(1.0, abs(middle)):
+        deviation = float(values.std(correction=0)) or 1.0
+    return torch.tensor([middle, deviation])

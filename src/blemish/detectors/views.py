@@ -1,0 +1,125 @@
+"""Ways of looking at an image: which stages at which size, joined into patches that can be compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blemish.errors import RequestError
+from blemish.features import FeatureSpec, PatchFeatures
+from blemish.features.backbones import stride_of
+from blemish.features.extract import box_in_grid
+from blemish.features.store import valid_patches
+from blemish.images import ImageSet
+
+
+@dataclass(frozen=True)
+class View:
+    """Patches of one working size and some stages of the backbone.
+
+    Attributes
+    ----------
+    pixels : side of the square whose area the working size has.
+    stages : joined at the grid of the first one.
+    pool : side of the square of patches each patch is averaged over; 1 leaves them as they are.
+    rooted : whether the embedding takes roots and whitens, or only standardises.
+    relative : whether distances are relative to the local spacing of the bank; see `nearest.Bank`.
+    ranks : whether the view counts for the image score.
+    draws : whether the view counts for the map.
+    """
+
+    pixels: int
+    stages: tuple[str, ...]
+    pool: int = 1
+    rooted: bool = True
+    relative: bool = True
+    ranks: bool = True
+    draws: bool = True
+
+    def joined(self, stages: Mapping[str, Tensor]) -> Tensor:
+        """Stages, each (B, h, w, C), as patches (B, H, W, D) float32 at the grid of the first stage of the view."""
+        first = stages[self.stages[0]].float()
+        grid = (first.shape[1], first.shape[2])
+        parts = [first.permute(0, 3, 1, 2)]
+        for name in self.stages[1:]:
+            other = stages[name].float().permute(0, 3, 1, 2)
+            parts.append(other if other.shape[2:] == grid else F.interpolate(other, size=grid, mode="bilinear"))
+        patches = torch.cat(parts, dim=1)
+        if self.pool > 1:
+            patches = F.avg_pool2d(patches, self.pool, 1, self.pool // 2, count_include_pad=False)
+        return patches.permute(0, 2, 3, 1)
+
+
+# Deep stages rank best, and two sizes summed rank better than any one; shallow ones draw the finer map
+# (benchmarks/memory_bank.md has the figures of these and of what was dropped).
+DEEP = ("16", "32")
+DEFAULT_VIEWS = (
+    View(256, DEEP),
+    View(384, DEEP, draws=False),
+    View(256, ("8", "16a"), pool=3, rooted=False, relative=False, ranks=False),
+)
+FAST_VIEWS = (View(256, DEEP),)
+
+
+def specs_of(views: Sequence[View], backbone: str) -> list[FeatureSpec]:
+    """One spec for each working size, with every stage that a view of that size looks at."""
+    if not any(view.ranks for view in views) or not any(view.draws for view in views):
+        raise RequestError("At least one view must rank and one must draw.")
+    specs = []
+    for pixels in dict.fromkeys(view.pixels for view in views):
+        stages = dict.fromkeys(stage for view in views if view.pixels == pixels for stage in view.stages)
+        specs.append(FeatureSpec(backbone, pixels, tuple(stages)))
+    return specs
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """Patches of a few images.
+
+    Attributes
+    ----------
+    ids : (B,) the images.
+    patches : (B, h, w, D) float32.
+    valid : (B, h, w) bool, False in the padding.
+    globals : (B, G) float32.
+    boxes : (B, 4), see `Scores`.
+    """
+
+    ids: tuple[str, ...]
+    patches: Tensor
+    valid: Tensor
+    globals: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class ViewFeatures:
+    """The features of an ImageSet as one view sees them."""
+
+    view: View
+    features: PatchFeatures
+
+    @property
+    def images(self) -> ImageSet:
+        """Whose features these are."""
+        return self.features.images
+
+    def boxes(self) -> Tensor:
+        """(N, 4), where each image lies in its grid; see `Scores`."""
+        size = self.features.spec.size or (1, 1)
+        return torch.tensor([box_in_grid(self.images.sizes[name], size) for name in self.images.ids])
+
+    def valid(self) -> Tensor:
+        """(N, h, w) bool, False in the padding."""
+        height, width = self.features.spec.size or (1, 1)
+        stride = stride_of(self.view.stages[0])
+        return valid_patches(self.boxes(), (height // stride, width // stride))
+
+    def batches(self, ids: Sequence[str] | None = None, stage: str = "") -> Iterator[PatchBatch]:
+        """In slices; see `PatchFeatures.batches`."""
+        for batch in self.features.batches(ids, stage=stage):
+            patches = self.view.joined(batch.stages)
+            valid = valid_patches(batch.boxes, (patches.shape[1], patches.shape[2]))
+            yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)
