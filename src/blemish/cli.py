@@ -79,6 +79,7 @@ def fit(
 ) -> None:
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector."""
     with _errors_as_sentences(debug), _progress(quiet or as_json) as progress:
+        _check_exists(images)
         from blemish import jobs
         from blemish.decoding import MAX_PIXELS, Decoding
         from blemish.detectors import detector_class
@@ -145,6 +146,7 @@ def score(
 ) -> None:
     """Score new images with a detector that `fit` left."""
     with _errors_as_sentences(debug), _progress(quiet or as_json) as progress:
+        _check_exists(images)
         from blemish import jobs
 
         scores, decision = jobs.score(
@@ -295,6 +297,14 @@ def _cache_folder(given: Path | None) -> Path:
     from blemish.runtime import Runtime
 
     return given.expanduser() if given else Runtime().cache
+
+
+def _check_exists(images: Path) -> None:
+    """Tell of a wrong path before the seconds that importing torch takes."""
+    if not images.expanduser().exists():
+        from blemish.folders import find
+
+        find(images.expanduser())
 
 
 def _checked_range(levels: tuple[float, float] | None) -> tuple[float, float] | None:

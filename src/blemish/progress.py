@@ -1,30 +1,30 @@
 """Progress bars with the time left, on the terminal's standard error."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from blemish.runtime import Progress, quiet
 
-SLOW_ENOUGH = 2  # items below which a bar would only flicker
+PATIENCE = 0.5  # seconds a stage lasts before its bar is drawn: shorter ones would only flicker
 
 
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[Progress]:
-    """A function that shows how far each stage is, one bar a stage; silent where `shown` is false."""
-    if not shown:
+    """A function that shows how far each stage is, one bar a stage.
+
+    Silent where `shown` is false, and where nobody sees it: in a log file or a pipe.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not shown or not console.is_terminal:
         yield quiet
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (
+    bars = Bars(
         TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -32,15 +32,21 @@ def progress_bars(shown: bool) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("spent"),
         TimeElapsedColumn(),
+        console=console,
     )
-    with Bars(*columns, console=Console(stderr=True), transient=False) as bars:
-        tasks: dict[str, int] = {}
+    began: dict[str, float] = {}
+    tasks: dict[str, TaskID] = {}
 
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                if total <= SLOW_ENOUGH:
-                    return
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)  # type: ignore[arg-type]
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            if time.monotonic() - began.setdefault(stage, time.monotonic()) < PATIENCE or done >= total:
+                return
+            bars.start()
+            tasks[stage] = bars.add_task(stage, total=total, completed=done)
+        bars.update(tasks[stage], completed=done)
 
+    try:
         yield show
+    finally:
+        if tasks:
+            bars.stop()

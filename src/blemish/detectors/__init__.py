@@ -9,6 +9,7 @@ from blemish.detectors.views import View
 from blemish.errors import RequestError
 
 REGISTRY = {
+    "funad": "blemish.detectors.funad:FunAD",
     "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
 }
 DEFAULT_DETECTOR = "memory_bank"

@@ -14,7 +14,7 @@ from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of
 from blemish.errors import JobError, NotFittedError, RequestError
 from blemish.features import FeatureSpec
 from blemish.features.backbones import DEFAULT_BACKBONE
-from blemish.features.store import valid_patches
+from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
 from blemish.runtime import runtime
 from blemish.scores import Scores
@@ -90,15 +90,15 @@ class PatchScorer(nn.Module, ABC):
     """What a detector learned of one view: patches to patch scores. Saved, exported and served as it is."""
 
     @abstractmethod
-    def forward(self, patches: Tensor) -> Tensor:
-        """(n, D) float32 to (n,), higher is more anomalous."""
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
+        """Patches (B, h, w, D) and the global vectors (B, G) of their images to (B, h, w), higher is worse."""
 
 
 class ScoringHead(nn.Module):
     """The detector's half of scoring: backbone stages to image scores and maps, whichever detector it is.
 
-    `forward` takes, for each working size, the stages (B, h, w, C) by name and the boxes (B, 4) of the images, and
-    gives scores (B,) and maps (B, H, W).
+    `forward` takes, for each working size, the stages (B, h, w, C) and `GLOBALS` (B, G) by name, and the boxes (B, 4)
+    of the images; it gives scores (B,) and maps (B, H, W).
     """
 
     def __init__(self, views: Sequence[View], scorers: Sequence[PatchScorer], fusion: Fusion) -> None:
@@ -112,10 +112,10 @@ class ScoringHead(nn.Module):
         """See the class."""
         maps, valid = [], []
         for view, scorer in zip(self.views, self.scorers, strict=True):
-            patches = view.joined(stages[self.sizes.index(view.pixels)])
-            grid = (patches.shape[1], patches.shape[2])
-            maps.append(scorer(patches.flatten(0, 2)).unflatten(0, patches.shape[:3]))
-            valid.append(valid_patches(boxes, grid))
+            features = stages[self.sizes.index(view.pixels)]
+            patches = view.joined(features)
+            maps.append(scorer(patches, features[GLOBALS].float()))
+            valid.append(valid_patches(boxes, (patches.shape[1], patches.shape[2])))
         scores: tuple[Tensor, Tensor] = self.fusion(maps, valid)
         return scores
 
@@ -163,7 +163,7 @@ class FeatureDetector(Detector):
         return self
 
     @abstractmethod
-    def _fit_views(self, features: list[ViewFeatures]) -> list[tuple[PatchScorer, Tensor]]:
+    def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         """For each view the fitted scorer, and the cross-fitted maps (N, h, w) of all images."""
 
     @abstractmethod
@@ -183,7 +183,10 @@ class FeatureDetector(Detector):
             batches = [first, *(next(other.batches(first.ids)) for other in features[1:])]
             for row in range(0, len(first.ids), SCORED_AT_ONCE):
                 rows = slice(row, row + SCORED_AT_ONCE)
-                stages = [{n: s[rows].to(device) for n, s in batch.stages.items()} for batch in batches]
+                stages = [
+                    {name: each[rows].to(device) for name, each in {GLOBALS: batch.globals, **batch.stages}.items()}
+                    for batch in batches
+                ]
                 with torch.inference_mode():
                     score, grid = head(stages, first.boxes[rows].to(device))
                 wholes.append(score.cpu())

@@ -33,11 +33,14 @@ class BankEnsemble(PatchScorer):
         self.embedding = embedding
         self.banks = nn.ModuleList(banks)
 
-    def forward(self, patches: Tensor, members: list[int] | None = None) -> Tensor:
-        """Distances (n,) of patches (n, D), averaged over all banks or over those numbered `members`."""
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
+        """See `PatchScorer`."""
+        return self.distances(patches.flatten(0, 2), range(len(self.banks))).view(patches.shape[:3])
+
+    def distances(self, patches: Tensor, members: Sequence[int]) -> Tensor:
+        """Distances (n,) of patches (n, D), averaged over the banks numbered `members`."""
         queries = self.embedding(patches)
-        chosen = range(len(self.banks)) if members is None else members
-        return torch.stack([self.banks[member](queries) for member in chosen]).mean(dim=0)
+        return torch.stack([self.banks[member](queries) for member in members]).mean(dim=0)
 
 
 @dataclass(kw_only=True)
@@ -75,7 +78,10 @@ class MemoryBank(FeatureDetector):
             if getattr(self, setting) < least:
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
 
-    def _fit_views(self, features: list[ViewFeatures]) -> list[tuple[PatchScorer, Tensor]]:
+    def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
+        return self._fit_all_banks(features)
+
+    def _fit_all_banks(self, features: list[ViewFeatures]) -> list[tuple[BankEnsemble, Tensor]]:
         images = features[0].images
         trusted = tuple(name for name in images.ids if images.labels.get(name) != ANOMALOUS)
         if self.purify:
@@ -97,7 +103,7 @@ class MemoryBank(FeatureDetector):
         (sample, _), *drawn = draw_patches(features, plans, seed, stage=stage)
         kind = Rooted if features.view.rooted else Standardised
         embedding = kind(sample.shape[1]).learn(sample)
-        groups = _group_numbers(images)
+        groups = group_numbers(images)
         relative = features.view.relative
         banks = [Bank.of(embedding(patches), groups[owners], relative=relative) for patches, owners in drawn]
         maps = _cross_fitted(BankEnsemble(embedding, banks), features, splits, self.folds)
@@ -115,7 +121,7 @@ class MemoryBank(FeatureDetector):
             name for name in images.ids if images.labels.get(name, ANOMALOUS if name in suspect else NORMAL) == NORMAL
         )
 
-    def _empty_scorer(self, view: View, state: State) -> BankEnsemble:
+    def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         return empty_ensemble(view, state)
 
 
@@ -127,7 +133,7 @@ def empty_ensemble(view: View, state: State) -> BankEnsemble:
     return BankEnsemble((Rooted if view.rooted else Standardised)(channels), banks)
 
 
-def _group_numbers(images: ImageSet) -> Tensor:
+def group_numbers(images: ImageSet) -> Tensor:
     """The number of each image's group, (N,) int64, in the order of the ids."""
     number = {group: index for index, group in enumerate(sorted({images.groups[name] for name in images.ids}))}
     return torch.tensor([number[images.groups[name]] for name in images.ids])
@@ -140,6 +146,6 @@ def _cross_fitted(ensemble: BankEnsemble, features: ViewFeatures, splits: list[d
         for index, name in enumerate(batch.ids):
             members = [folds * repeat + split[name] for repeat, split in enumerate(splits)]
             patches = batch.patches[index]
-            parts = [ensemble(part, members) for part in torch.split(patches.flatten(0, 1), ROWS)]
+            parts = [ensemble.distances(part, members) for part in torch.split(patches.flatten(0, 1), ROWS)]
             maps.append(torch.cat(parts).view(patches.shape[:2]))
     return torch.stack(maps)

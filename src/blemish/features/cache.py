@@ -45,7 +45,7 @@ def prune(cache: Path, limit: int, *, unused_for: float = 0.0) -> list[FeatureSe
     """
     dropped, total = [], 0
     for each in feature_sets(cache):
-        if total + each.size > limit and time.time() - each.used >= unused_for:
+        if (total + each.size > limit or not each.size) and time.time() - each.used >= unused_for:
             shutil.rmtree(each.folder, ignore_errors=True)
         if each.folder.exists():
             total += each.size

@@ -14,6 +14,8 @@ from blemish.features.shards import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
 from blemish.runtime import in_threads, intra_op_threads, runtime
 
+__all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "valid_patches"]
+
 SHARD_IMAGES = 32  # at most this many images are lost when an extraction is killed
 
 
@@ -88,6 +90,7 @@ class PatchFeatures:
         )
         if names:
             prune(runtime().cache, runtime().cache_bytes, unused_for=IN_USE_SECONDS)
+            runtime().progress("features", 0, len(names))
         for start in range(0, len(names), SHARD_IMAGES):
             part = names[start : start + SHARD_IMAGES]
             self._compute(part, keep=True)

@@ -1,0 +1,55 @@
+"""Local-Net: a small network from a patch, and the image it is in, to how anomalous the patch is."""
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.2  # of the leaky rectifiers, spec/fun-ad.md section 2
+
+
+class LocalNet(nn.Module):
+    """Feature adaptor a and head h on f = [g ; p] (FUN-AD Sec. 4, spec section 2).
+
+    The global half g of a feature is the same for all patches of an image. Since W [g ; p] = W_g g + W_p p, it is
+    stored once an image and passes its half of the first layer once.
+    """
+
+    def __init__(self, patch_width: int, global_width: int, width: int, hidden: tuple[int, int]) -> None:
+        super().__init__()
+        self.of_patch = nn.Linear(patch_width, width)
+        self.of_global = nn.Linear(global_width, width, bias=False) if global_width else None
+        self.bend = nn.LeakyReLU(SLOPE)
+        self.head = nn.Sequential(
+            nn.Linear(width, hidden[0]),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(hidden[0], hidden[1]),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(hidden[1], 1),
+        )
+
+    def adapted(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
+        """a(f), (n, width), of patches (n, D) and their images' global vectors (n, G)."""
+        first = self.of_patch(patches)
+        if self.of_global is not None:
+            first = first + self.of_global(globals)
+        adapted: Tensor = self.bend(first)
+        return adapted
+
+    def of_images(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
+        """Logits (B, P) of all patches (B, P, D) of images with global vectors (B, G)."""
+        first = self.of_patch(patches)
+        if self.of_global is not None:
+            first = first + self.of_global(globals)[:, None]
+        logits: Tensor = self.head(self.bend(first))[..., 0]
+        return logits
+
+    def forward(self, adapted: Tensor) -> Tensor:
+        """The logit (n,) of adapted features (n, width); its sigmoid is the score s of the paper."""
+        logits: Tensor = self.head(adapted)[:, 0]
+        return logits
+
+
+def averaged(average: LocalNet, net: LocalNet, decay: float) -> None:
+    """Move the weights of `average` a step of 1 - decay towards those of `net`."""
+    with torch.no_grad():
+        for mean, now in zip(average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
