@@ -104,7 +104,9 @@ def scoring_rate(run: Path, pile: Path, count: int = 64) -> float:
 
 def table(rows: list[dict[str, object]], command: str) -> str:
     """The rows as Markdown, under a line that says how they came about."""
-    head = f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, {processor()}.\n\n"
+    head = (
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, {processor()}.\n\n"
+    )
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     lines += ["| " + " | ".join(str(row[column]) for column in COLUMNS) + " |" for row in rows]
     return head + "\n".join(lines) + "\n"

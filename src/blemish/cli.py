@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 import signal
 import sys
@@ -280,6 +281,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file stands in skipped.csv
     app()
 

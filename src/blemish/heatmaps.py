@@ -199,10 +199,8 @@ def _shown_size(rgb: Pixels, limit: int) -> tuple[int, int]:
     """(width, height) at which an image is drawn."""
     height, width = rgb.shape[:2]
     longer = max(width, height)
-    if longer * 2 <= min(SMALLEST, limit):
-        factor = float(min(SMALLEST, limit) // longer)
-    else:
-        factor = min(1.0, limit / longer)
+    enlarged = min(SMALLEST, limit) // longer
+    factor = float(enlarged) if enlarged >= 2 else min(1.0, limit / longer)
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 

@@ -1,7 +1,7 @@
 """The contract of a detector, and what detectors on patch features share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from blemish.detectors.fusion import Fusion
 from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of
 from blemish.errors import JobError, NotFittedError, RequestError
-from blemish.features import FeatureSpec
+from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
 from blemish.features.backbones import DEFAULT_BACKBONE
+from blemish.features.extract import PatchExtractor, box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
 from blemish.runtime import runtime
 from blemish.scores import Scores
 
 State = dict[str, Tensor]
+BOXES = "boxes"  # where the images lie in their grid, among the features of a working size
 SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
 SCORED_AT_ONCE = 4  # images a pass of the head: the distances of one to 12,000 entries are 50 MB
 
@@ -97,8 +99,8 @@ class PatchScorer(nn.Module, ABC):
 class ScoringHead(nn.Module):
     """The detector's half of scoring: backbone stages to image scores and maps, whichever detector it is.
 
-    `forward` takes, for each working size, the stages (B, h, w, C) and `GLOBALS` (B, G) by name, and the boxes (B, 4)
-    of the images; it gives scores (B,) and maps (B, H, W).
+    `forward` takes, for each working size, the stages (B, h, w, C), `GLOBALS` (B, G) and `BOXES` (B, 4) by name; it
+    gives scores (B,) and maps (B, H, W).
     """
 
     def __init__(self, views: Sequence[View], scorers: Sequence[PatchScorer], fusion: Fusion) -> None:
@@ -108,15 +110,40 @@ class ScoringHead(nn.Module):
         self.scorers = nn.ModuleList(scorers)
         self.fusion = fusion
 
-    def forward(self, stages: Sequence[Mapping[str, Tensor]], boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, sizes: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
         """See the class."""
         maps, valid = [], []
         for view, scorer in zip(self.views, self.scorers, strict=True):
-            features = stages[self.sizes.index(view.pixels)]
+            features = sizes[self.sizes.index(view.pixels)]
             patches = view.joined(features)
             maps.append(scorer(patches, features[GLOBALS].float()))
-            valid.append(valid_patches(boxes, (patches.shape[1], patches.shape[2])))
+            valid.append(valid_patches(features[BOXES], (patches.shape[1], patches.shape[2])))
         scores: tuple[Tensor, Tensor] = self.fusion(maps, valid)
+        return scores
+
+
+class ScoringModule(nn.Module):
+    """All of scoring: images of one size, uint8 RGB (B, 3, H, W), 0..255, to scores (B,) and maps (B, h, w).
+
+    Resize, rounding, standardisation, backbone, distances, fusion and smoothing are inside; decoding is outside.
+    Training, a saved Run and an exported graph run the same modules.
+    """
+
+    def __init__(self, specs: Sequence[FeatureSpec], head: ScoringHead) -> None:
+        super().__init__()
+        self.extractors = nn.ModuleList(PatchExtractor(spec) for spec in specs)
+        self.specs, self.head = tuple(specs), head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        height, width = images.shape[-2:]
+        features = []
+        for spec, extractor in zip(self.specs, self.extractors, strict=True):
+            whole, stages = extractor(images)
+            box = torch.tensor([box_in_grid((width, height), spec.size or (1, 1))], device=images.device)
+            named = dict(zip(spec.stages, stages, strict=True))
+            features.append({GLOBALS: whole, BOXES: box.expand(images.shape[0], 4), **named})
+        scores: tuple[Tensor, Tensor] = self.head(features)
         return scores
 
 
@@ -159,7 +186,8 @@ class FeatureDetector(Detector):
             image, drawn = fusion(list(maps), valid)
         self.head_ = ScoringHead(self.views, scorers, fusion).eval()
         self.features_ = tuple(specs)
-        self._training_scores = _scores_of(images, list(images.ids), image, drawn, views[0].boxes())
+        boxes = next(view.boxes() for view in views if view.view.draws)
+        self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
         return self
 
     @abstractmethod
@@ -176,28 +204,32 @@ class FeatureDetector(Detector):
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
         features = [images.features(spec) for spec in self._fitted().features_]
-        device = runtime().device
-        head = self.head_.to(device)
+        head = self.head_.to(runtime().device)
         wholes, maps, boxes, ids = [], [], [], []
-        for first in features[0].batches(stage="scoring"):
-            batches = [first, *(next(other.batches(first.ids)) for other in features[1:])]
-            for row in range(0, len(first.ids), SCORED_AT_ONCE):
+        for batches in _side_by_side(features):
+            for row in range(0, len(batches[0].ids), SCORED_AT_ONCE):
                 rows = slice(row, row + SCORED_AT_ONCE)
-                stages = [
-                    {name: each[rows].to(device) for name, each in {GLOBALS: batch.globals, **batch.stages}.items()}
-                    for batch in batches
-                ]
                 with torch.inference_mode():
-                    score, grid = head(stages, first.boxes[rows].to(device))
+                    score, grid = head([_named(batch, rows) for batch in batches])
                 wholes.append(score.cpu())
                 maps.append(grid.cpu())
-            boxes.append(first.boxes)
-            ids += list(first.ids)
+            boxes.append(batches[self._drawn_size()].boxes)
+            ids += list(batches[0].ids)
+        unreadable = {name: reason for each in features for name, reason in each.unreadable.items()}
         if not ids:
-            name, reason = next(iter(features[0].unreadable.items()))
+            name, reason = next(iter(unreadable.items()))
             raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
         scores = _scores_of(images, ids, torch.cat(wholes), torch.cat(maps), torch.cat(boxes))
-        return replace(scores, skipped=dict(features[0].unreadable))
+        return replace(scores, skipped=unreadable)
+
+    def _drawn_size(self) -> int:
+        """Which working size the map has."""
+        sizes = list(dict.fromkeys(view.pixels for view in self.views))
+        return sizes.index(next(view.pixels for view in self.views if view.draws))
+
+    def module(self) -> ScoringModule:
+        """All of scoring as one module, for export and for images that are already decoded."""
+        return ScoringModule(self._fitted().features_, self.head_).eval()
 
     def state(self) -> State:
         """The head's parameters, and the working sizes."""
@@ -225,6 +257,23 @@ class FeatureDetector(Detector):
         if "head_" not in self.__dict__:
             raise NotFittedError(f"{self.name} has not learned anything yet; call fit(images) first.")
         return self
+
+
+def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBatch]]:
+    """Batches of the same images at each working size; an image that is gone by the second is left out of all."""
+    for first in features[0].batches(stage="scoring"):
+        batches, ids = [first], list(first.ids)
+        for other in features[1:]:
+            batches += list(other.batches(ids))
+            ids = [name for name in ids if name not in other.unreadable]
+        if ids:
+            yield [batch.subset(ids) for batch in batches]
+
+
+def _named(batch: FeatureBatch, rows: slice) -> dict[str, Tensor]:
+    device = runtime().device
+    named = {GLOBALS: batch.globals, BOXES: batch.boxes, **batch.stages}
+    return {name: tensor[rows].to(device) for name, tensor in named.items()}
 
 
 def _scores_of(images: ImageSet, ids: list[str], image: Tensor, maps: Tensor, boxes: Tensor) -> Scores:

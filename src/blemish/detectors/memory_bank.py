@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,13 +12,13 @@ from blemish.cuts import median_mad
 from blemish.detectors.base import FeatureDetector, PatchScorer, State
 from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.fusion import Fusion
-from blemish.detectors.nearest import ROWS, Bank
+from blemish.detectors.nearest import Bank
 from blemish.detectors.sampling import draw_patches, even_plan, split_in_folds
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 
-EMBEDDING_PATCHES = 20_000  # enough for 328 means, deviations and 54,000 covariances
+EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
 SUSPECT = 3.0  # deviations above the median from which an image gives nothing to the banks
 
 
@@ -28,19 +29,30 @@ class BankEnsemble(PatchScorer):
     bank vouches for its like in that one only (after MeDS, arXiv 2605.26676).
     """
 
-    def __init__(self, embedding: Standardised, banks: list[Bank]) -> None:
+    def __init__(self, banks: Sequence[Bank]) -> None:
         super().__init__()
-        self.embedding = embedding
         self.banks = nn.ModuleList(banks)
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
         """See `PatchScorer`."""
-        return self.distances(patches.flatten(0, 2), range(len(self.banks))).view(patches.shape[:3])
+        flat = patches.flatten(0, 2)
+        return torch.stack([bank(flat) for bank in self.banks]).mean(dim=0).view(patches.shape[:3])
 
-    def distances(self, patches: Tensor, members: Sequence[int]) -> Tensor:
-        """Distances (n,) of patches (n, D), averaged over the banks numbered `members`."""
-        queries = self.embedding(patches)
-        return torch.stack([self.banks[member](queries) for member in members]).mean(dim=0)
+
+@dataclass(frozen=True)
+class FittedBanks:
+    """The banks of one view: `banks[repeat][fold]` holds nothing of the images that `splits[repeat]` puts in `fold`.
+
+    `maps` (N, h, w) are the cross-fitted distances of all images, averaged over the repeats.
+    """
+
+    banks: Sequence[Sequence[Bank]]
+    splits: Sequence[dict[str, int]]
+    maps: Tensor
+
+    def ensemble(self) -> BankEnsemble:
+        """As many banks as a training image was scored by, one of each split."""
+        return BankEnsemble([banks[repeat % len(banks)] for repeat, banks in enumerate(self.banks)])
 
 
 @dataclass(kw_only=True)
@@ -79,36 +91,48 @@ class MemoryBank(FeatureDetector):
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
-        return self._fit_all_banks(features)
+        return [(fitted.ensemble(), fitted.maps) for fitted in self._fit_banks(features)]
 
-    def _fit_all_banks(self, features: list[ViewFeatures]) -> list[tuple[BankEnsemble, Tensor]]:
+    def _fit_banks(self, features: list[ViewFeatures]) -> list[FittedBanks]:
+        """Both rounds, all views."""
         images = features[0].images
         trusted = tuple(name for name in images.ids if images.labels.get(name) != ANOMALOUS)
         if self.purify:
             ranking = [view for view in features if view.view.ranks]
-            trusted = self._in_line(ranking, [self._fit_banks(view, trusted, 1)[1] for view in ranking])
+            trusted = self._in_line(ranking, [self._fit_round(view, trusted, 1).maps for view in ranking])
         repeats = [self.repeats if view.view.ranks else 1 for view in features]
-        return [self._fit_banks(view, trusted, times) for view, times in zip(features, repeats, strict=True)]
+        return [self._fit_round(view, trusted, times) for view, times in zip(features, repeats, strict=True)]
 
-    def _fit_banks(self, features: ViewFeatures, trusted: Sequence[str], repeats: int) -> tuple[BankEnsemble, Tensor]:
-        """Banks of trusted patches, and the maps (N, h, w) of all images by the banks without them."""
-        images, seed = features.images, self.random_state
-        splits = [split_in_folds(images, self.folds, seed + repeat) for repeat in range(repeats)]
-        plans = [even_plan(trusted, EMBEDDING_PATCHES, seed)]
-        for split in splits:
-            for fold in range(self.folds):
-                others = [name for name in trusted if split[name] != fold] or trusted
-                plans.append(even_plan(others, self.entries, seed))
-        stage = f"banks {features.view.pixels}"
-        (sample, _), *drawn = draw_patches(features, plans, seed, stage=stage)
-        kind = Rooted if features.view.rooted else Standardised
-        embedding = kind(sample.shape[1]).learn(sample)
-        groups = group_numbers(images)
-        relative = features.view.relative
-        banks = [Bank.of(embedding(patches), groups[owners], relative=relative) for patches, owners in drawn]
-        maps = _cross_fitted(BankEnsemble(embedding, banks), features, splits, self.folds)
-        kept = [banks[repeat * self.folds + repeat % self.folds] for repeat in range(repeats)]
-        return BankEnsemble(embedding, kept), maps
+    def _fit_round(self, features: ViewFeatures, trusted: Sequence[str], repeats: int) -> FittedBanks:
+        """Banks of patches of trusted images, and the maps of all images by the banks without them."""
+        images = features.images
+        splits = [split_in_folds(images, self.folds, self.random_state + repeat) for repeat in range(repeats)]
+        banks = [self._fit_split(features, trusted, split, repeat) for repeat, split in enumerate(splits)]
+        maps, valid = _by_split(banks, features, splits), features.valid()
+        for repeat, split in enumerate(splits):
+            fold_of = torch.tensor([split[name] for name in images.ids])
+            for fold, bank in enumerate(banks[repeat]):
+                held_out = fold_of == fold
+                unit = _typical(maps[repeat][held_out][valid[held_out]])
+                bank.spacing *= unit
+                maps[repeat, held_out] /= unit
+        return FittedBanks(banks, splits, maps.mean(dim=0))
+
+    def _fit_split(
+        self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int
+    ) -> list[Bank]:
+        seed, patches = self.random_state + repeat, max(self.entries, EMBEDDING_PATCHES)
+        plans = [
+            even_plan([name for name in trusted if split[name] != fold] or trusted, patches, seed)
+            for fold in range(self.folds)
+        ]
+        groups = group_numbers(features.images)
+        banks = []
+        for drawn, owners in draw_patches(features, plans, seed, f"banks {features.view.pixels}"):
+            embedding = empty_embedding(features.view, drawn.shape[1]).learn(drawn)
+            some = torch.from_numpy(np.random.default_rng(seed).permutation(len(drawn))[: self.entries])
+            banks.append(Bank.of(embedding, drawn[some], groups[owners[some]], relative=features.view.relative))
+        return banks
 
     def _in_line(self, features: list[ViewFeatures], maps: list[Tensor]) -> tuple[str, ...]:
         """The images that do not stand far out by these maps, and those known to be good."""
@@ -127,10 +151,15 @@ class MemoryBank(FeatureDetector):
 
 def empty_ensemble(view: View, state: State) -> BankEnsemble:
     """An ensemble of the shapes that `state` holds."""
-    channels = len(state["embedding.mean"])
-    sizes = [len(tensor) for key, tensor in state.items() if key.endswith(".spacing")]
-    banks = [Bank(torch.zeros(size, channels), torch.ones(size)) for size in sizes]
-    return BankEnsemble((Rooted if view.rooted else Standardised)(channels), banks)
+    shapes = [state[key].shape for key in state if key.endswith(".entries")]
+    return BankEnsemble([
+        Bank(empty_embedding(view, width), torch.zeros(size, width), torch.ones(size)) for size, width in shapes
+    ])  # fmt: skip
+
+
+def empty_embedding(view: View, channels: int) -> Standardised:
+    """An embedding for `view` that has not learned anything."""
+    return (Rooted if view.rooted else Standardised)(channels)
 
 
 def group_numbers(images: ImageSet) -> Tensor:
@@ -139,13 +168,18 @@ def group_numbers(images: ImageSet) -> Tensor:
     return torch.tensor([number[images.groups[name]] for name in images.ids])
 
 
-def _cross_fitted(ensemble: BankEnsemble, features: ViewFeatures, splits: list[dict[str, int]], folds: int) -> Tensor:
-    """Every image's map by the banks that hold nothing of it, one of each split: (N, h, w)."""
+def _by_split(banks: Sequence[Sequence[Bank]], features: ViewFeatures, splits: Sequence[dict[str, int]]) -> Tensor:
+    """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
     maps = []
     for batch in features.batches(stage=f"distances {features.view.pixels}"):
         for index, name in enumerate(batch.ids):
-            members = [folds * repeat + split[name] for repeat, split in enumerate(splits)]
-            patches = batch.patches[index]
-            parts = [ensemble.distances(part, members) for part in torch.split(patches.flatten(0, 1), ROWS)]
-            maps.append(torch.cat(parts).view(patches.shape[:2]))
-    return torch.stack(maps)
+            patches, grid = batch.patches[index].flatten(0, 1), batch.patches.shape[1:3]
+            of_splits = zip(banks, splits, strict=True)
+            maps.append(torch.stack([by_fold[split[name]](patches).view(grid) for by_fold, split in of_splits]))
+    return torch.stack(maps, dim=1)
+
+
+def _typical(distances: Tensor) -> Tensor:
+    """The median of held-out distances: what a bank's own distances are measured in, so that banks compare."""
+    middle = distances.median() if len(distances) else torch.ones(())
+    return middle if middle > 0 else torch.ones(())

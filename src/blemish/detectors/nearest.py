@@ -3,21 +3,24 @@
 import torch
 from torch import Tensor, nn
 
+from blemish.detectors.embedding import Standardised
+
 NEIGHBOURS = 9  # entries the local spacing of a bank is averaged over, as PatchCore's re-weighting has it
 ROWS = 4096  # queries a matrix product: 4,096 x 4,000 distances are 64 MB
 
 
 class Bank(nn.Module):
-    """Patches that stand for what is normal.
+    """Patches that stand for what is normal, in an embedding learned from the same images.
 
-    `forward` maps queries (n, D) to (n,): the Euclidean distance to the nearest entry, divided by that entry's
+    `forward` maps patches (n, D) to (n,): the Euclidean distance to the nearest entry, divided by that entry's
     spacing plus the typical spacing, where spacing is the mean distance to the nearest entries from other images.
     A step that is common in a varied region of the product (print, threads) is not far; the same step away from
     a uniform surface is. The typical spacing in the divisor bounds what a perfectly constant background can do.
     """
 
-    def __init__(self, entries: Tensor, spacing: Tensor) -> None:
+    def __init__(self, embedding: Standardised, entries: Tensor, spacing: Tensor) -> None:
         super().__init__()
+        self.embedding: Standardised = embedding
         self.register_buffer("entries", entries)  # (M, D)
         self.register_buffer("spacing", spacing)  # (M,), the divisor
         self.register_buffer("squares", (entries * entries).sum(1))  # (M,)
@@ -26,10 +29,11 @@ class Bank(nn.Module):
         self.squares: Tensor
 
     @classmethod
-    def of(cls, entries: Tensor, owners: Tensor, *, relative: bool) -> "Bank":
-        """A bank of `entries` (M, D) from the images or groups `owners` (M,); plain distances unless `relative`."""
+    def of(cls, embedding: Standardised, patches: Tensor, owners: Tensor, *, relative: bool) -> "Bank":
+        """A bank of `patches` (M, D) from the images or groups `owners` (M,); plain distances unless `relative`."""
+        entries = embedding(patches)
         if not relative:
-            return cls(entries, torch.ones(len(entries)))
+            return cls(embedding, entries, torch.ones(len(entries)))
         spacing = torch.cat([
             _mean_of_nearest(entries[start : start + ROWS], entries, owners[start : start + ROWS], owners)
             for start in range(0, len(entries), ROWS)
@@ -37,15 +41,17 @@ class Bank(nn.Module):
         known = spacing[spacing.isfinite()]
         typical = known.median() if len(known) else torch.zeros(())
         if typical <= 0:  # nothing to compare with, or nothing but copies
-            return cls(entries, torch.ones_like(spacing))
-        return cls(entries, torch.where(spacing.isfinite(), spacing, typical) + typical)
+            return cls(embedding, entries, torch.ones_like(spacing))
+        return cls(embedding, entries, torch.where(spacing.isfinite(), spacing, typical) + typical)
 
-    def forward(self, queries: Tensor) -> Tensor:
+    def forward(self, patches: Tensor) -> Tensor:
         """See the class."""
-        # |q|^2 is the same for all entries: added after the minimum, it costs nothing
-        rest, nearest = torch.addmm(self.squares, queries, self.entries.T, alpha=-2).min(dim=1)
-        squared = (rest + (queries * queries).sum(1)).clamp_min(0)
-        return squared.sqrt() / self.spacing[nearest]
+        queries = self.embedding(patches)
+        # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entry, and the
+        # difference then measures it: the product alone loses all digits of small distances
+        nearest = torch.addmm(self.squares, queries, self.entries.T, alpha=-2).min(dim=1).indices
+        distances: Tensor = (queries - self.entries[nearest]).square().sum(dim=1).sqrt() / self.spacing[nearest]
+        return distances
 
 
 def squared_distances(queries: Tensor, entries: Tensor) -> Tensor:

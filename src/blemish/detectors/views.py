@@ -67,6 +67,8 @@ def specs_of(views: Sequence[View], backbone: str) -> list[FeatureSpec]:
     """One spec for each working size, with every stage that a view of that size looks at."""
     if not any(view.ranks for view in views) or not any(view.draws for view in views):
         raise RequestError("At least one view must rank and one must draw.")
+    if len({view.pixels for view in views if view.draws}) > 1:
+        raise RequestError("The views that draw must share one size, since their maps are laid over each other.")
     specs = []
     for pixels in dict.fromkeys(view.pixels for view in views):
         stages = dict.fromkeys(stage for view in views if view.pixels == pixels for stage in view.stages)

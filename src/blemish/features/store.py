@@ -36,6 +36,14 @@ class FeatureBatch:
     stages: Mapping[str, Tensor]
     boxes: Tensor
 
+    def subset(self, ids: Sequence[str]) -> "FeatureBatch":
+        """The features of `ids`, in that order."""
+        if tuple(ids) == self.ids:
+            return self
+        rows = torch.tensor([self.ids.index(name) for name in ids])
+        stages = {name: stage[rows] for name, stage in self.stages.items()}
+        return FeatureBatch(tuple(ids), self.globals[rows], stages, self.boxes[rows])
+
 
 def valid_patches(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, h, w) bool from boxes (B, 4): the patches whose centre lies inside."""

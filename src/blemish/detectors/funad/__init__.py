@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import PatchScorer, State
+from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.memory_bank import Cut, normal_looking
 from blemish.detectors.funad.pseudo_labels import Scale
 from blemish.detectors.funad.scorer import SMALLEST, BankAndNet
 from blemish.detectors.funad.training import SMOOTHNESS, Pool, Schedule, new_net, train
-from blemish.detectors.memory_bank import BankEnsemble, MemoryBank, empty_ensemble, group_numbers
-from blemish.detectors.sampling import even_plan, split_in_folds
+from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble, group_numbers
+from blemish.detectors.sampling import even_plan
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.runtime import intra_op_threads, runtime
@@ -29,9 +30,10 @@ FARTHEST = 16  # patches of each image that are always in the pool, those farthe
 class FunAD(MemoryBank):
     """FUN-AD (Im, Son, Hong, WACV 2025) at a small fraction of its operations, cross-fitted.
 
-    Each view gets Local-Nets: one for each fold, trained on the images of the others, whose scores of that fold
-    are the training scores, and one trained on all images, for new ones. The memory banks of `MemoryBank` give
-    the first pseudo-labels; from then on the bank is rebuilt from the images that the net finds normal.
+    Each view gets a Local-Net for each fold, trained on the images of the others. Its scores of that fold, in
+    deviations from the normal-looking patches there, are the training scores; the first net scores new images. So
+    every score comes from one net that never saw the image. The memory banks of `MemoryBank` give the first
+    pseudo-labels; from then on the bank is rebuilt from the images that the net finds normal.
 
     Attributes
     ----------
@@ -79,34 +81,38 @@ class FunAD(MemoryBank):
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
-        banks = self._fit_all_banks(features)
-        valid = [view.valid() for view in features]
-        looks, _ = self._fusion().learn([maps for _, maps in banks], valid)([maps for _, maps in banks], valid)
+        banks = self._fit_banks(features)
+        maps, valid = [fitted.maps for fitted in banks], [view.valid() for view in features]
+        looks, _ = self._fusion().learn(maps, valid)(maps, valid)
         return [
-            self._fit_nets(view, ensemble, maps, inside, looks)
-            for view, (ensemble, maps), inside in zip(features, banks, valid, strict=True)
+            self._fit_nets(view, fitted, inside, looks)
+            for view, fitted, inside in zip(features, banks, valid, strict=True)
         ]
 
     def _fit_nets(
-        self, features: ViewFeatures, ensemble: BankEnsemble, distances: Tensor, valid: Tensor, looks: Tensor
+        self, features: ViewFeatures, fitted: FittedBanks, valid: Tensor, looks: Tensor
     ) -> tuple[BankAndNet, Tensor]:
         """The scorer of a view, and its cross-fitted maps."""
-        images = features.images
-        pool, scale = self._pool(features, ensemble, distances, valid, looks)
-        split = split_in_folds(images, self.folds, self.random_state)
-        fold = torch.tensor([split[name] for name in images.ids])
-        *nets, final = self._trained([*(pool.of(fold != number) for number in range(self.folds)), pool], features)
-        scorer = BankAndNet(ensemble, final, (self.bank_weight, self.net_weight))
+        distances, split = fitted.maps, fitted.splits[0]
+        fold = torch.tensor([split[name] for name in features.images.ids])
+        embeddings = [bank.embedding for bank in fitted.banks[0]]  # each learned from the images its net will see
+        pool, scale = self._pool(features, distances, valid, looks)
+        pools = [pool.of(fold != number, embedding) for number, embedding in enumerate(embeddings)]
+        nets = self._trained(pools, features)
+        scorer = BankAndNet(fitted.ensemble(), embeddings[0], nets[0], (self.bank_weight, self.net_weight))
         scorer.globals_scale = scale
-        logits = _cross_fitted_logits(scorer, nets, features, split)
-        inside = valid & torch.from_numpy(normal_looking(looks.numpy(), "mad"))[:, None, None]
-        for number, values in enumerate((distances[inside], logits[inside])):
-            scorer.scales[number] = torch.stack([values.mean(), values.std().clamp_min(SMALLEST)])
-        return scorer.eval(), scorer.combined(distances, logits)
+        logits = _cross_fitted_logits(scorer, list(zip(embeddings, nets, strict=True)), features, split)
+        normal = valid & torch.from_numpy(normal_looking(looks.numpy(), "mad"))[:, None, None]
+        scorer.scales[0] = _scale(distances[normal])
+        for number in reversed(range(self.folds)):  # the nets' logits have no common origin or unit
+            held_out = fold == number
+            scorer.scales[1] = _scale(logits[normal & held_out[:, None, None]])
+            logits[held_out] = (logits[held_out] - scorer.scales[1, 0]) / scorer.scales[1, 1]
+        combined = self.bank_weight * (distances - scorer.scales[0, 0]) / scorer.scales[0, 1] + self.net_weight * logits
+        return scorer.eval(), combined
 
-    def _pool(
-        self, features: ViewFeatures, ensemble: BankEnsemble, distances: Tensor, valid: Tensor, looks: Tensor
-    ) -> tuple[Pool, Tensor]:
+    def _pool(self, features: ViewFeatures, distances: Tensor, valid: Tensor, looks: Tensor) -> tuple[Pool, Tensor]:
+        """Patches to learn from, and mean and deviation of the global vectors, (2, G)."""
         plan = even_plan(features.images.ids, POOL_PATCHES, self.random_state)
         rng = np.random.default_rng(self.random_state)
         patches, owners, far, wholes, row = [], [], [], [], 0
@@ -116,7 +122,7 @@ class FunAD(MemoryBank):
                 farthest = inside[distances[row].flatten()[inside].argsort(descending=True)[:FARTHEST]]
                 anywhere = inside[torch.from_numpy(rng.permutation(len(inside))[: plan.get(name, 0)])]
                 chosen = torch.unique(torch.cat([farthest, anywhere]))
-                patches.append(ensemble.embedding(batch.patches[index].flatten(0, 1)[chosen]))
+                patches.append(batch.patches[index].flatten(0, 1)[chosen])
                 far.append(distances[row].flatten()[chosen])
                 owners.append(torch.full((len(chosen),), row))
                 wholes.append(batch.globals[index])
@@ -149,23 +155,32 @@ class FunAD(MemoryBank):
             return list(workers.map(one, range(len(pools))))
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
-        ensemble_state = {key.removeprefix("ensemble."): tensor for key, tensor in state.items()}
+        ensemble_state = {key: tensor for key, tensor in state.items() if key.startswith("ensemble.")}
         width, channels = state["net.of_patch.weight"].shape
         of_global = state.get("net.of_global.weight")
         hidden = (len(state["net.head.0.bias"]), len(state["net.head.2.bias"]))
         net = LocalNet(channels, of_global.shape[1] if of_global is not None else 0, width, hidden)
-        return BankAndNet(empty_ensemble(view, ensemble_state), net, (self.bank_weight, self.net_weight))
+        weights = (self.bank_weight, self.net_weight)
+        return BankAndNet(empty_ensemble(view, ensemble_state), empty_embedding(view, channels), net, weights)
 
 
 def _cross_fitted_logits(
-    scorer: BankAndNet, nets: Sequence[LocalNet], features: ViewFeatures, split: dict[str, int]
+    scorer: BankAndNet,
+    nets: Sequence[tuple[Standardised, LocalNet]],
+    features: ViewFeatures,
+    split: dict[str, int],
 ) -> Tensor:
     """Every image's logits by the net that did not learn from it, (N, h, w)."""
     maps = []
     for batch in features.batches(stage=f"logits {features.view.pixels}"):
         for index, name in enumerate(batch.ids):
-            net = nets[split[name]]
-            embedded = scorer.ensemble.embedding(batch.patches[index].flatten(0, 1))[None]
+            embedding, net = nets[split[name]]
+            embedded = embedding(batch.patches[index].flatten(0, 1))[None]
             whole = scorer.standardised(batch.globals[index : index + 1])
             maps.append(net.of_images(embedded, whole).view(batch.patches[index].shape[:2]))
     return torch.stack(maps)
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Mean and deviation, (2,)."""
+    return torch.stack([values.mean(), values.std(correction=0).clamp_min(SMALLEST)])

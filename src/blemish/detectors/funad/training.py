@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet, averaged
 from blemish.detectors.funad.losses import balanced_cross_entropy, mutual_pairs, mutual_smoothness
 from blemish.detectors.funad.memory_bank import Cut, normal_looking, sampled
@@ -42,7 +43,7 @@ class Pool:
 
     Attributes
     ----------
-    patches : (n, D) float32, embedded.
+    patches : (n, D) float32.
     owners : (n,) row of each patch's image.
     distances : (n,) to the banks that hold nothing of the image.
     globals : (N, G) standardised global vectors.
@@ -57,11 +58,11 @@ class Pool:
     groups: Tensor
     looks: Tensor
 
-    def of(self, images: Tensor) -> "Pool":
-        """The part of the pool whose images are true in the mask `images` (N,); the images keep their rows."""
+    def of(self, images: Tensor, embedding: Standardised) -> "Pool":
+        """The embedded patches of the images that are true in the mask (N,); the images keep their rows."""
         inside = images[self.owners]
-        looks = self.looks.masked_fill(~images, torch.inf)
-        return Pool(self.patches[inside], self.owners[inside], self.distances[inside], self.globals, self.groups, looks)
+        patches = embedding(self.patches[inside])
+        return Pool(patches, self.owners[inside], self.distances[inside], self.globals, self.groups, self.looks)
 
 
 def new_net(pool: Pool, width: int, seed: int) -> LocalNet:

@@ -1,0 +1,94 @@
+"""Small generated images, and a cache of its own for every test."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish import jobs
+from blemish.detectors import Detector, detector_class
+from blemish.runtime import Runtime, use_runtime
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or fills the user's cache; programs that a test starts do not, either."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "blemish"
+
+
+def picture(index: int) -> NDArray[np.uint8]:
+    """A soft 64 x 64 pattern under noise that depends on `index`; index 0 has a bright square."""
+    rng = np.random.default_rng(index)
+    wave = np.sin(np.arange(64) / 5)
+    pattern = 120 + 40 * wave[:, None] + 40 * wave[None, :]
+    rgb = (pattern[:, :, None] + rng.normal(0, 8, (64, 64, 3))).clip(0, 255).astype(np.uint8)
+    if index == 0:
+        rgb[20:40, 20:40] = 255
+    return rgb
+
+
+def fill(folder: Path, count: int, start: int = 0) -> Path:
+    """Write `count` pictures to `folder`, `part-00.png` and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(start, start + count):
+        Image.fromarray(picture(index)).save(folder / f"part-{index:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def pile(tmp_path: Path) -> Path:
+    """A folder of ten pictures."""
+    return fill(tmp_path / "pile", 10)
+
+
+def small_detector() -> Detector:
+    """A detector that fits ten pictures in a moment."""
+    kind = detector_class("memory_bank")
+    return kind(**{**kind.fast_settings, "entries": 100})
+
+
+@pytest.fixture
+def small() -> Detector:
+    """See `small_detector`."""
+    return small_detector()
+
+
+@pytest.fixture(scope="session")
+def _fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fitted")
+    jobs.fit(fill(folder / "pile", 10), folder / "run", detector=small_detector(), threads=1, cache=folder / "cache")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(tmp_path: Path, _fitted: Path) -> Path:
+    """A copy of the Run that `small` leaves of `pile`, free to be damaged."""
+    return Path(shutil.copytree(_fitted, tmp_path / "run"))
+
+
+@pytest.fixture
+def backbone_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the backbone took, a list that grows."""
+    from blemish.features.extract import PatchExtractor
+
+    passes: list[int] = []
+    forward = PatchExtractor.forward
+
+    def counted(self: PatchExtractor, images: object) -> object:
+        passes.append(len(images))  # type: ignore[arg-type]
+        return forward(self, images)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PatchExtractor, "forward", counted)
+    return passes
+
+
+@pytest.fixture
+def cached(own_cache: Path) -> Iterator[Runtime]:
+    """The test runs in a runtime whose cache is `own_cache`."""
+    with use_runtime(cache=own_cache, threads=2) as runtime:
+        yield runtime

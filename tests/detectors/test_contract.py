@@ -1,0 +1,228 @@
+"""What every detector of the registry promises."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blemish.detectors import REGISTRY, FeatureDetector, detector_class
+from blemish.detectors.views import View
+from blemish.errors import NotFittedError, RequestError
+from blemish.images import ANOMALOUS, ImageSet
+from blemish.runtime import use_runtime
+
+# Small enough for seconds, complete enough to run every part: two sizes, a view that only draws.
+SMALL = {
+    "views": (
+        View(96, ("16", "32")),
+        View(128, ("16", "32"), draws=False),
+        View(96, ("8", "16a"), pool=3, rooted=False, relative=False, ranks=False),
+    ),
+    "entries": 150,
+    "repeats": 2,
+}
+SETTINGS = {"memory_bank": SMALL, "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100}}
+BAD = ("part-03.png", "part-11.png")
+
+
+def make_images(folder: Path, count: int = 20, bad: tuple[str, ...] = BAD, seed: int = 0) -> Path:
+    """A smooth texture with some noise; the bad ones have a scratch of strong contrast."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    wave = 110 + 40 * np.sin(np.arange(96) / 7)[:, None] + 30 * np.sin(np.arange(112) / 9)[None, :]
+    for number in range(count):
+        rgb = np.repeat((wave + rng.normal(0, 6, wave.shape))[:, :, None], 3, axis=2)
+        name = f"part-{number:02d}.png"
+        if name in bad:
+            rgb[30:60, 40:46] = (250, 20, 20)
+        Image.fromarray(rgb.clip(0, 255).astype(np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("contract") / "images")
+
+
+@pytest.fixture(scope="module")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(autouse=True)
+def shared_features(feature_cache: Path) -> Iterator[None]:
+    with use_runtime(cache=feature_cache, threads=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path, feature_cache: Path) -> dict[str, FeatureDetector]:
+    with use_runtime(cache=feature_cache, threads=2):
+        return {name: make(name).fit(ImageSet.of(folder)) for name in REGISTRY}
+
+
+def make(name: str, **changes: object) -> FeatureDetector:
+    detector = detector_class(name)(**{**SETTINGS[name], **changes})
+    assert isinstance(detector, FeatureDetector)
+    return detector
+
+
+every_detector = pytest.mark.parametrize("name", REGISTRY)
+
+
+@every_detector
+def test_anomalous_images_score_higher(name: str, fitted: dict[str, FeatureDetector]) -> None:
+    scores = fitted[name].training_scores_
+    assert set(scores.ranking()[: len(BAD)]) == set(BAD)
+
+
+@every_detector
+def test_training_scores_cover_every_image_and_are_finite(name: str, fitted: dict[str, FeatureDetector]) -> None:
+    scores = fitted[name].training_scores_
+    assert len(scores) == 20
+    assert np.isfinite(scores.image).all()
+    assert np.isfinite(scores.maps).all()
+
+
+@every_detector
+def test_the_map_is_highest_on_the_defect(name: str, fitted: dict[str, FeatureDetector]) -> None:
+    grid = fitted[name].training_scores_.map(BAD[0])
+    assert grid.shape == (96, 112)
+    row, column = np.unravel_index(grid.argmax(), grid.shape)
+    assert 20 <= row < 70
+    assert 30 <= column < 56
+
+
+@every_detector
+def test_any_order_of_images_gives_the_same_scores_by_id(
+    name: str, folder: Path, fitted: dict[str, FeatureDetector]
+) -> None:
+    backwards = ImageSet.of([folder / f"part-{number:02d}.png" for number in reversed(range(20))])
+    scores = fitted[name].score(ImageSet.of(folder))
+    other = fitted[name].score(backwards)
+    for each in scores.ids:
+        assert other[(folder / each).as_posix()] == pytest.approx(scores[each], abs=1e-5)
+
+
+@every_detector
+def test_an_image_scores_the_same_in_any_company(name: str, folder: Path, fitted: dict[str, FeatureDetector]) -> None:
+    images = ImageSet.of(folder)
+    together, alone = fitted[name].score(images), fitted[name].score(images.subset(["part-05.png"]))
+    assert alone["part-05.png"] == pytest.approx(together["part-05.png"], abs=1e-4)
+
+
+@every_detector
+def test_the_same_seed_gives_the_same_bytes(name: str, folder: Path, fitted: dict[str, FeatureDetector]) -> None:
+    again = make(name).fit(ImageSet.of(folder))
+    first, second = fitted[name].state(), again.state()
+    assert first.keys() == second.keys()
+    assert all(first[key].numpy().tobytes() == second[key].numpy().tobytes() for key in first)
+    assert (again.training_scores_.image == fitted[name].training_scores_.image).all()
+
+
+@every_detector
+def test_another_seed_gives_another_detector(name: str, folder: Path, fitted: dict[str, FeatureDetector]) -> None:
+    other = make(name, random_state=7).fit(ImageSet.of(folder))
+    assert not np.array_equal(other.training_scores_.image, fitted[name].training_scores_.image)
+
+
+@every_detector
+def test_unfitted_detectors_say_so(name: str, folder: Path) -> None:
+    detector = make(name)
+    with pytest.raises(NotFittedError, match="fit"):
+        detector.score(ImageSet.of(folder))
+    with pytest.raises(NotFittedError, match="fit"):
+        _ = detector.training_scores_
+    with pytest.raises(NotFittedError, match="fit"):
+        detector.state()
+
+
+@every_detector
+def test_saved_and_loaded_detectors_give_equal_scores(
+    name: str, folder: Path, fitted: dict[str, FeatureDetector]
+) -> None:
+    images = ImageSet.of(folder)
+    loaded = make(name).restore(fitted[name].state())
+    before, after = fitted[name].score(images), loaded.score(images)
+    np.testing.assert_array_equal(before.image, after.image)
+    np.testing.assert_array_equal(before.maps, after.maps)
+
+
+@every_detector
+def test_one_module_from_pixels_gives_the_scores_of_score(
+    name: str, folder: Path, fitted: dict[str, FeatureDetector]
+) -> None:
+    images = ImageSet.of(folder)
+    scores = fitted[name].score(images)
+    module = fitted[name].module()
+    spread = np.subtract(*np.percentile(fitted[name].training_scores_.image, (75, 25)))
+    for each in images.ids[:4]:
+        with torch.inference_mode():
+            score, _ = module(torch.from_numpy(images.read(each)).permute(2, 0, 1)[None])
+        assert abs(float(score) - scores[each]) <= 1e-4 * spread
+
+
+@every_detector
+def test_too_few_different_images_are_refused_in_one_sentence(name: str, folder: Path) -> None:
+    images = ImageSet.of(folder)
+    with pytest.raises(RequestError, match=r"^5 images are too few; .* at least 8"):
+        make(name).fit(images.subset(images.ids[:5]))
+
+
+@every_detector
+def test_copies_of_an_image_do_not_vouch_for_each_other(name: str, tmp_path: Path) -> None:
+    copied = make_images(tmp_path / "copied")
+    for number in range(3):
+        (copied / f"copy-{number}.png").write_bytes((copied / BAD[0]).read_bytes())
+    scores = make(name).fit(ImageSet.of(copied)).training_scores_
+    worst = {BAD[0], BAD[1], "copy-0.png", "copy-1.png", "copy-2.png"}
+    assert set(scores.ranking()[:5]) == worst
+
+
+@every_detector
+def test_images_without_any_difference_get_finite_scores(name: str, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    for level in range(12):  # one grey each: no content is equal, but nothing is in the images
+        Image.new("RGB", (80 + level, 80), (128, 128, 128)).save(tmp_path / "flat" / f"{level}.png")
+    scores = make(name).fit(ImageSet.of(tmp_path / "flat")).training_scores_
+    assert np.isfinite(scores.image).all()
+
+
+@every_detector
+def test_known_anomalies_give_nothing_to_what_is_normal(name: str, folder: Path) -> None:
+    images = ImageSet.of(folder)
+    labelled = replace(images, labels={"part-00.png": ANOMALOUS, **dict.fromkeys(BAD, ANOMALOUS)})
+    state = make(name).fit(labelled).state()
+    assert any(not torch.equal(state[key], other) for key, other in make(name).fit(images).state().items())
+
+
+@every_detector
+def test_clones_are_unfitted_and_carry_the_changes(name: str, fitted: dict[str, FeatureDetector]) -> None:
+    clone = fitted[name].clone(entries=77)
+    assert clone.settings()["entries"] == 77
+    assert fitted[name].settings()["entries"] == 150
+    with pytest.raises(NotFittedError):
+        clone.state()
+
+
+@every_detector
+def test_fresh_normal_images_are_flagged_about_as_often_as_training_ones(
+    name: str, tmp_path: Path, fitted: dict[str, FeatureDetector]
+) -> None:
+    training = fitted[name].training_scores_
+    normal = np.array([training[each] for each in training.ids if each not in BAD])
+    fresh = fitted[name].score(ImageSet.of(make_images(tmp_path / "fresh", count=40, bad=(), seed=1)))
+    spread = normal.std()
+    assert abs(np.median(fresh.image) - np.median(normal)) <= 1.5 * spread
+
+
+@every_detector
+def test_wrong_settings_are_named(name: str) -> None:
+    with pytest.raises(RequestError, match="'entries' must be at least 10; got 3"):
+        make(name, entries=3)
+    with pytest.raises(RequestError, match="stages"):
+        make(name, views=(View(96, ("7",)),))

@@ -1,0 +1,91 @@
+"""A Run that was damaged, tampered with or written by another version is refused in one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import blemish
+from blemish import jobs
+from blemish.artifact import read_artifact, read_config, write_artifact
+from blemish.errors import RequestError
+from conftest import picture
+
+
+def change(run, edit):
+    config = json.loads((run / "config.json").read_text())
+    edit(config)
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
+    write_artifact(tmp_path, {"über": [1, 2.5, None]}, state)
+    config, read = read_artifact(tmp_path)
+    assert config["über"] == [1, 2.5, None]
+    assert all(torch.equal(read[name], state[name]) for name in state)
+
+
+def test_a_saved_run_scores_as_the_fresh_one(tmp_path, pile, small):
+    fresh = blemish.fit(pile, tmp_path / "run", detector=small, threads=1)
+    arrays = [picture(index) for index in range(3)]
+    saved = blemish.load(tmp_path / "run")
+    assert np.array_equal(saved.score(arrays).image, fresh.score(arrays).image)
+    assert saved.threshold_ == fresh.threshold_
+    assert np.array_equal(np.sort(saved.training_scores), np.sort(fresh.training_scores))
+
+
+@pytest.mark.parametrize("name", ["config.json", "detector.safetensors", "scores.csv"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "garbage"])
+def test_a_damaged_file_is_named(run, name, damage):
+    path = run / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:40] if damage == "truncated" else b"\x00\xff garbage")
+    if (name, damage) == ("scores.csv", "truncated"):
+        return  # a shorter table is a table
+    with pytest.raises(RequestError, match=name):
+        blemish.load(run)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c.update(detector="memory_bank"),
+        lambda c: c["detector"].update(name="no_such"),
+        lambda c: c["detector"]["settings"].update(no_such=1),
+        lambda c: c["detector"]["settings"].update(random_state={}) or c["detector"].update(settings=None),
+        lambda c: c.pop("decision"),
+        lambda c: c.update(decision=[1]),
+        lambda c: c.update(decoding={"range": 5}),
+        lambda c: c.update(map_scale={"low": 3, "high": 1}),
+        lambda c: c.update(files=[]),
+        lambda c: c.update(files={"detector.safetensors": "0" * 64}),
+        lambda c: c.update(program="other"),
+    ],
+)
+def test_a_config_that_was_tampered_with_is_refused(run, edit):
+    change(run, edit)
+    with pytest.raises(RequestError):
+        blemish.load(run)
+
+
+def test_another_format_version_says_what_to_do(run):
+    change(run, lambda config: config.update(format_version=99))
+    with pytest.raises(RequestError, match="format version 99; this blemish reads 1: upgrade blemish"):
+        blemish.load(run)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path, pile):
+    with pytest.raises(RequestError, match=r"is not a Run of blemish: it has no config.json"):
+        read_config(pile)
+    with pytest.raises(RequestError, match="is not a Run"):
+        read_config(tmp_path / "missing")
+
+
+def test_the_scores_of_new_images_are_no_run(tmp_path, pile, run):
+    jobs.score(pile, run, tmp_path / "scored", threads=1)
+    with pytest.raises(RequestError, match=r"has no detector.safetensors"):
+        blemish.load(tmp_path / "scored")

