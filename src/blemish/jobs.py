@@ -81,6 +81,7 @@ def fit(
     ------
     RequestError, JobError
     """
+    calibration.check(threshold, contamination)
     chosen = _detector(detector, fast=fast, seed=seed, settings=settings or {})
     out = Path(out) if out is not None else None
     watch = Stopwatch()
@@ -94,10 +95,7 @@ def fit(
                 _refuse_skipped(everything.skipped)
         if isinstance(chosen, FeatureDetector):
             with watch.stage("features"):
-                for spec in chosen.feature_specs():
-                    features = everything.features(spec)
-                    features.make()
-                    everything = everything.without(features.unreadable)
+                everything, _ = chosen.prepared(everything)
         if strict:
             _refuse_skipped(everything.skipped)
         with watch.stage("learning"):
@@ -137,6 +135,7 @@ def score(
     progress: Any = None,
 ) -> tuple[Scores, Decision]:
     """Score new images with a Run; see `fit` for the parameters. Leaves scores, heatmaps and what was skipped."""
+    calibration.check(threshold, contamination)
     run = model if isinstance(model, Run) else load(model)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():
@@ -200,8 +199,6 @@ def _refuse_skipped(skipped: Mapping[str, str]) -> None:
 
 
 def _decide(scores: Scores, listed: Scores, threshold: float | None, contamination: float | None) -> Decision:
-    if threshold is not None and contamination is not None:
-        raise RequestError("--threshold and --contamination exclude each other; give one.")
     if threshold is not None:
         return calibration.at_threshold(listed.image, threshold)
     if contamination is not None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,6 +108,24 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], count: int) -> Ge
         yield from pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`function` of every item, as many at a time as the runtime has threads, each with tensor operations of its own.
+
+    For matrices of our sizes this is as fast as sharing one operation among the cores, does not stall on a busy
+    machine, and gives the same numbers whatever the number of threads.
+    """
+    import torch
+
+    learning = torch.is_grad_enabled()
+
+    def one(item: T) -> R:
+        with torch.set_grad_enabled(learning):  # a thread begins with gradients on
+            return function(item)
+
+    with intra_op_threads(1), closing(in_threads(one, items, runtime().threads)) as results:
+        return list(results)
 
 
 def _check_device(device: str) -> None:

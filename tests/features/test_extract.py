@@ -36,7 +36,7 @@ def test_the_box_is_where_the_image_is(size):
     image = torch.arange(3 * height * width).reshape(1, 3, height, width).remainder(251).to(torch.uint8)
     boxed = letterbox(image, (96, 160))
     assert boxed.shape == (1, 3, 96, 160)
-    assert torch.equal(boxed, boxed.round())
+    assert 0 <= float(boxed.min()) <= float(boxed.max()) <= 255
     left, top, right, bottom = (
         round(v * side) for v, side in zip(box_in_grid(size, (96, 160)), (160, 96) * 2, strict=True)
     )

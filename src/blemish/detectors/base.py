@@ -17,13 +17,12 @@ from blemish.features.backbones import DEFAULT_BACKBONE
 from blemish.features.extract import PatchExtractor, box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
-from blemish.runtime import runtime
+from blemish.runtime import runtime, side_by_side
 from blemish.scores import Scores
 
 State = dict[str, Tensor]
 BOXES = "boxes"  # where the images lie in their grid, among the features of a working size
 SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
-SCORED_AT_ONCE = 4  # images a pass of the head: the distances of one to 12,000 entries are 50 MB
 
 
 @dataclass(kw_only=True)
@@ -82,9 +81,11 @@ class Detector(ABC):
     def _check_enough(self, images: ImageSet) -> None:
         different = len({images.groups[name] for name in images.ids})
         if different < self.min_images:
-            copies = f" ({len(images)} files, {different} of different content)" if different < len(images) else ""
+            copies = f", {len(images)} files of which some are equal" if different < len(images) else ""
+            skipped = f", {len(images.skipped)} more could not be read" if images.skipped else ""
             raise RequestError(
-                f"{different} images{copies} are too few; {self.name} needs at least {self.min_images} different ones."
+                f"There are too few images: {different} of different content{copies}{skipped}; {self.name} needs at "
+                f"least {self.min_images}."
             )
 
 
@@ -168,15 +169,25 @@ class FeatureDetector(Detector):
         """The features that are needed, one spec a working size; with the size itself once fitted."""
         return self.__dict__.get("features_") or tuple(specs_of(self.views, self.backbone))
 
+    def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
+        """The readable images with their features made, and the specs with the working sizes.
+
+        Images that turn out unreadable do not take part in choosing the sizes.
+        """
+        while True:
+            self._check_enough(images)
+            specs = tuple(spec.resolved(images) for spec in specs_of(self.views, self.backbone))
+            before = images
+            for spec in specs:
+                features = images.features(spec)
+                features.make()
+                images = images.without(features.unreadable)
+            if images is before:
+                return images, specs
+
     def fit(self, images: ImageSet) -> Self:
         """Make the features that are missing, fit the views, keep cross-fitted training scores."""
-        self._check_enough(images)
-        specs = [spec.resolved(images) for spec in specs_of(self.views, self.backbone)]
-        for spec in specs:
-            features = images.features(spec)
-            features.make()
-            images = images.without(features.unreadable)
-        self._check_enough(images)
+        images, specs = self.prepared(images)
         by_size = {spec.pixels: images.features(spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         with torch.no_grad():
@@ -185,7 +196,7 @@ class FeatureDetector(Detector):
             fusion = self._fusion().learn(list(maps), valid)
             image, drawn = fusion(list(maps), valid)
         self.head_ = ScoringHead(self.views, scorers, fusion).eval()
-        self.features_ = tuple(specs)
+        self.features_ = specs
         boxes = next(view.boxes() for view in views if view.view.draws)
         self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
         return self
@@ -204,13 +215,18 @@ class FeatureDetector(Detector):
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
         features = [images.features(spec) for spec in self._fitted().features_]
-        head = self.head_.to(runtime().device)
+        device = runtime().device
+        head = self.head_.to(device)
         wholes, maps, boxes, ids = [], [], [], []
         for batches in _side_by_side(features):
-            for row in range(0, len(batches[0].ids), SCORED_AT_ONCE):
-                rows = slice(row, row + SCORED_AT_ONCE)
-                with torch.inference_mode():
-                    score, grid = head([_named(batch, rows) for batch in batches])
+
+            def one(row: int, of: list[FeatureBatch] = batches) -> tuple[Tensor, Tensor]:
+                scored: tuple[Tensor, Tensor] = head([_row(batch, row, device) for batch in of])
+                return scored
+
+            with torch.no_grad():
+                results = side_by_side(one, range(len(batches[0].ids)))
+            for score, grid in results:
                 wholes.append(score.cpu())
                 maps.append(grid.cpu())
             boxes.append(batches[self._drawn_size()].boxes)
@@ -270,10 +286,10 @@ def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBat
             yield [batch.subset(ids) for batch in batches]
 
 
-def _named(batch: FeatureBatch, rows: slice) -> dict[str, Tensor]:
-    device = runtime().device
+def _row(batch: FeatureBatch, row: int, device: str) -> dict[str, Tensor]:
+    """The features of one image by name, as `ScoringHead` takes them."""
     named = {GLOBALS: batch.globals, BOXES: batch.boxes, **batch.stages}
-    return {name: tensor[rows].to(device) for name, tensor in named.items()}
+    return {name: tensor[row : row + 1].to(device) for name, tensor in named.items()}
 
 
 def _scores_of(images: ImageSet, ids: list[str], image: Tensor, maps: Tensor, boxes: Tensor) -> Scores:

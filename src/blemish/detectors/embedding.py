@@ -5,8 +5,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from blemish.runtime import intra_op_threads
-
 POWER = 0.25  # of the eigenvalues divided by: half way between none (0) and full whitening (0.5)
 SHRINK = 0.01  # of the mean eigenvalue, added to all: directions without data are not blown up
 SMALLEST = 1e-6  # standard deviation below which a channel is dead
@@ -53,8 +51,7 @@ class Rooted(Standardised):
         rooted = self._rooted(patches)
         self.centre = rooted.mean(0)
         centred = (rooted - self.centre).double()
-        with intra_op_threads(1):  # on a busy machine the threads of a small decomposition wait for each other
-            values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
         values = values.clamp_min(0)
         self.rotation = (vectors * (values + SHRINK * values.mean() + SMALLEST) ** -POWER).float()
         return self

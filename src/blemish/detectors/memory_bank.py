@@ -17,6 +17,7 @@ from blemish.detectors.sampling import draw_patches, even_plan, split_in_folds
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.runtime import side_by_side
 
 EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
 SUSPECT = 3.0  # deviations above the median from which an image gives nothing to the banks
@@ -127,12 +128,14 @@ class MemoryBank(FeatureDetector):
             for fold in range(self.folds)
         ]
         groups = group_numbers(features.images)
-        banks = []
-        for drawn, owners in draw_patches(features, plans, seed, f"banks {features.view.pixels}"):
-            embedding = empty_embedding(features.view, drawn.shape[1]).learn(drawn)
-            some = torch.from_numpy(np.random.default_rng(seed).permutation(len(drawn))[: self.entries])
-            banks.append(Bank.of(embedding, drawn[some], groups[owners[some]], relative=features.view.relative))
-        return banks
+
+        def bank(drawn: tuple[Tensor, Tensor]) -> Bank:
+            sample, owners = drawn
+            embedding = empty_embedding(features.view, sample.shape[1]).learn(sample)
+            some = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample))[: self.entries])
+            return Bank.of(embedding, sample[some], groups[owners[some]], relative=features.view.relative)
+
+        return side_by_side(bank, draw_patches(features, plans, seed, f"banks {features.view.pixels}"))
 
     def _in_line(self, features: list[ViewFeatures], maps: list[Tensor]) -> tuple[str, ...]:
         """The images that do not stand far out by these maps, and those known to be good."""
@@ -172,11 +175,17 @@ def _by_split(banks: Sequence[Sequence[Bank]], features: ViewFeatures, splits: S
     """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
     maps = []
     for batch in features.batches(stage=f"distances {features.view.pixels}"):
-        for index, name in enumerate(batch.ids):
-            patches, grid = batch.patches[index].flatten(0, 1), batch.patches.shape[1:3]
-            of_splits = zip(banks, splits, strict=True)
-            maps.append(torch.stack([by_fold[split[name]](patches).view(grid) for by_fold, split in of_splits]))
+        rows = list(zip(batch.ids, batch.patches, strict=True))
+        maps += side_by_side(lambda row: _of_other_folds(banks, splits, *row), rows)
     return torch.stack(maps, dim=1)
+
+
+def _of_other_folds(
+    banks: Sequence[Sequence[Bank]], splits: Sequence[dict[str, int]], name: str, patches: Tensor
+) -> Tensor:
+    """The maps (splits, h, w) of the patches (h, w, D) of image `name`."""
+    flat, grid = patches.flatten(0, 1), patches.shape[:2]
+    return torch.stack([of[split[name]](flat).view(grid) for of, split in zip(banks, splits, strict=True)])
 
 
 def _typical(distances: Tensor) -> Tensor:

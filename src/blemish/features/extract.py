@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blemish.features.store import PatchFeatures
 
 ALIGN = 32  # working sizes are whole multiples of the coarsest stride
-EXTRACTION_VERSION = 1  # part of the cache key: raise it when the same settings give other numbers
+EXTRACTION_VERSION = 2  # part of the cache key: raise it when the same settings give other numbers
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ class PatchExtractor(nn.Module):
 def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (B, 3, H, W) uint8 scaled to fit `size` with their aspect kept, centred, edges repeated.
 
-    Returns float32 levels rounded to whole numbers, so that every runtime sees the same pixels.
+    Returns float32 levels, 0..255. They are not rounded: where a level lies half way, which whole numbers of pixels
+    make common, runtimes that differ in the sixth digit would differ by a whole level.
     """
     height, width = images.shape[-2:]
     left, top, inner_width, inner_height = _placed((width, height), size)
     levels = images.float()
     if (inner_height, inner_width) != (height, width):
         levels = F.interpolate(levels, size=(inner_height, inner_width), mode="bilinear", antialias=True)
-        levels = levels.round().clamp(0, 255)
     right, bottom = size[1] - left - inner_width, size[0] - top - inner_height
     if max(left, right, top, bottom) > 0:
         levels = F.pad(levels, (left, right, top, bottom), mode="replicate")

@@ -1,7 +1,6 @@
 """FUN-AD: a small network trained on pseudo-labels from a memory bank that is rebuilt as it learns."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embeddi
 from blemish.detectors.sampling import even_plan
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
-from blemish.runtime import intra_op_threads, runtime
+from blemish.runtime import runtime, side_by_side
 
 POOL_PATCHES = 40_000  # drawn evenly from all images
 FARTHEST = 16  # patches of each image that are always in the pool, those farthest from the banks
@@ -151,8 +150,7 @@ class FunAD(MemoryBank):
             with torch.enable_grad():
                 return train(nets[number], pools[number], schedule, self.random_state, tell)
 
-        with intra_op_threads(1), ThreadPoolExecutor(runtime().threads) as workers:
-            return list(workers.map(one, range(len(pools))))
+        return side_by_side(one, range(len(pools)))
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         ensemble_state = {key: tensor for key, tensor in state.items() if key.startswith("ensemble.")}
