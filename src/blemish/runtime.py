@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,13 +102,22 @@ def intra_op_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@lru_cache(maxsize=4)
+def _pool(count: int) -> ThreadPoolExecutor:
+    """Threads that stay: with every new thread the C library would put by another store of free memory."""
+    return ThreadPoolExecutor(count, thread_name_prefix="blemish")
+
+
 def in_threads(function: Callable[[T], R], items: Sequence[T], count: int) -> Generator[R, None, None]:
     """`function` of every item in turn, `count` at a time; what has not begun is dropped on an error or Ctrl-C."""
-    pool = ThreadPoolExecutor(count)
+    futures = [_pool(count).submit(function, item) for item in items]
     try:
-        yield from pool.map(function, items)
+        for future in futures:
+            yield future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
