@@ -1,0 +1,45 @@
+"""Cuts on vectors of scores."""
+
+import numpy as np
+import pytest
+
+from blemish.cuts import adaptive_mad, median_and_deviation, median_mad
+
+
+def test_the_deviation_of_a_gaussian_is_its_standard_deviation() -> None:
+    scores = np.random.default_rng(0).normal(5, 2, 100_000)
+    assert median_and_deviation(scores) == pytest.approx((5, 2), abs=0.05)
+
+
+def test_a_cut_moves_with_the_scores() -> None:
+    scores = np.random.default_rng(1).normal(size=200)
+    for cut in (lambda s: median_mad(s, 3), lambda s: adaptive_mad(s)[0]):
+        assert cut(scores * 4 + 7) == pytest.approx(cut(scores) * 4 + 7)
+
+
+def test_clean_gaussian_scores_are_hardly_cut() -> None:
+    rng = np.random.default_rng(2)
+    shares = [(scores > adaptive_mad(scores)[0]).mean() for scores in rng.normal(size=(200, 200))]
+    assert np.mean(shares) < 0.02
+
+
+@pytest.mark.parametrize("bad", [5, 20, 60])
+def test_scores_that_stand_clear_are_cut_off_and_no_others(bad: int) -> None:
+    rng = np.random.default_rng(3)
+    scores = np.concatenate([rng.normal(size=200), rng.normal(20, 3, bad)])
+    cut, k = adaptive_mad(scores)
+    assert 2 <= k <= 4
+    assert (scores[200:] > cut).all()
+    assert (scores[:200] > cut).mean() < 0.02
+
+
+def test_equal_scores_are_all_on_the_good_side() -> None:
+    scores = np.full(30, 0.25)
+    cut, _ = adaptive_mad(scores)
+    assert not (scores > cut).any()
+
+
+def test_a_few_apart_from_many_equal_scores_are_cut_off() -> None:
+    scores = np.array([0.0] * 40 + [9.0, 10.0])
+    cut, _ = adaptive_mad(scores)
+    assert (scores > cut).sum() == 2

@@ -1,0 +1,60 @@
+"""Every example in the docs runs as it stands there, but for those that install things."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from blemish.cli import app
+from conftest import fill
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/guide.md")
+NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the images that the docs speak of."""
+    fill(tmp_path / "path/to/images", 12)
+    fill(tmp_path / "path/to/new_images", 3, start=20)
+    fill(tmp_path / "path/to/known_good", 4, start=30)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_runs(page: str, desk: Path) -> None:
+    commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
+    ran = 0
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program in NOT_RUN:
+            continue
+        assert program in ("blemish", ".venv/bin/blemish")
+        result = CliRunner().invoke(app, [*arguments, "--quiet"])
+        assert result.exit_code == 0, f"{command}: {result.output}"
+        ran += 1
+    assert ran >= 2
+    assert (desk / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), {})  # noqa: S102 - it is our own page
+        assert (desk / "run_from_python" / "scores.csv").is_file()
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "docs/methods/memory_bank.md", "docs/methods/funad.md"])
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert ((ROOT / page).parent / target).exists(), target
