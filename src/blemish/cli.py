@@ -84,7 +84,7 @@ def fit(
         from blemish import jobs
         from blemish.decoding import MAX_PIXELS, Decoding
         from blemish.detectors import detector_class
-        from blemish.detectors.base import set_by_name
+        from blemish.detectors.settings import set_by_name
 
         kind = detector_class(detector)
         if kind.patent and not quiet:

@@ -4,7 +4,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from blemish.detectors.base import Detector, FeatureDetector, ScoringHead
+from blemish.detectors.base import Detector
+from blemish.detectors.feature_detector import FeatureDetector
+from blemish.detectors.scoring import ScoringHead
 from blemish.detectors.views import View
 from blemish.errors import RequestError
 

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from blemish.cuts import median_mad
-from blemish.detectors.base import FeatureDetector, PatchScorer, State
+from blemish.detectors.base import State
 from blemish.detectors.embedding import Rooted, Standardised
+from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import Fusion
 from blemish.detectors.nearest import Bank
 from blemish.detectors.sampling import draw_patches, even_plan, split_in_folds
+from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
@@ -123,10 +125,11 @@ class MemoryBank(FeatureDetector):
         self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int
     ) -> list[Bank]:
         seed, patches = self.random_state + repeat, max(self.entries, EMBEDDING_PATCHES)
-        plans = [
-            even_plan([name for name in trusted if split[name] != fold] or trusted, patches, seed)
-            for fold in range(self.folds)
-        ]
+        plans = []
+        for fold in range(self.folds):
+            others = [name for name in features.images.ids if split[name] != fold]
+            in_line = [name for name in trusted if split[name] != fold]
+            plans.append(even_plan(in_line or others, patches, seed))
         groups = group_numbers(features.images)
 
         def bank(drawn: tuple[Tensor, Tensor]) -> Bank:

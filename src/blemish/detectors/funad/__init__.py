@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import PatchScorer, State
+from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.memory_bank import Cut, normal_looking
@@ -17,6 +17,7 @@ from blemish.detectors.funad.scorer import SMALLEST, BankAndNet
 from blemish.detectors.funad.training import SMOOTHNESS, Pool, Schedule, new_net, train
 from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble, group_numbers
 from blemish.detectors.sampling import even_plan
+from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.runtime import runtime, side_by_side

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import PatchScorer
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.memory_bank import BankEnsemble
+from blemish.detectors.scoring import PatchScorer
 
 SMALLEST = 1e-6
 

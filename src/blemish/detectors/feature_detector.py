@@ -1,0 +1,173 @@
+"""What all detectors on patch features share: features in, one scorer a view, cross-fitted scores out."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.detectors.base import Detector, State
+from blemish.detectors.fusion import Fusion
+from blemish.detectors.scoring import BOXES, PatchScorer, ScoringHead, ScoringModule
+from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of
+from blemish.errors import JobError, NotFittedError
+from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
+from blemish.features.backbones import DEFAULT_BACKBONE
+from blemish.features.store import GLOBALS
+from blemish.images import ImageSet
+from blemish.runtime import runtime, side_by_side
+from blemish.scores import Scores
+
+SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
+
+
+@dataclass(kw_only=True)
+class FeatureDetector(Detector):
+    """A detector on patch features: subclasses fit a `PatchScorer` for each view, all else is here.
+
+    Attributes
+    ----------
+    backbone : name of the registry of backbones.
+    views : ways of looking at an image that are fused; their working sizes are settled at `fit`.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    views: tuple[View, ...] = DEFAULT_VIEWS
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        specs_of(self.views, self.backbone)
+
+    def feature_specs(self) -> tuple[FeatureSpec, ...]:
+        """The features that are needed, one spec a working size; with the size itself once fitted."""
+        return self.__dict__.get("features_") or tuple(specs_of(self.views, self.backbone))
+
+    def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
+        """The readable images with their features made, and the specs with the working sizes.
+
+        Images that turn out unreadable do not take part in choosing the sizes.
+        """
+        while True:
+            self._check_enough(images)
+            specs = tuple(spec.resolved(images) for spec in specs_of(self.views, self.backbone))
+            before = images
+            for spec in specs:
+                features = images.features(spec)
+                features.make()
+                images = images.without(features.unreadable)
+            if images is before:
+                return images, specs
+
+    def fit(self, images: ImageSet) -> Self:
+        """Make the features that are missing, fit the views, keep cross-fitted training scores."""
+        images, specs = self.prepared(images)
+        by_size = {spec.pixels: images.features(spec) for spec in specs}
+        views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
+        with torch.no_grad():
+            scorers, maps = zip(*self._fit_views(views), strict=True)
+            valid = [view.valid() for view in views]
+            fusion = self._fusion().learn(list(maps), valid)
+            image, drawn = fusion(list(maps), valid)
+        self.head_ = ScoringHead(self.views, scorers, fusion).eval()
+        self.features_ = specs
+        boxes = next(view.boxes() for view in views if view.view.draws)
+        self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
+        return self
+
+    @abstractmethod
+    def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
+        """For each view the fitted scorer, and the cross-fitted maps (N, h, w) of all images."""
+
+    @abstractmethod
+    def _empty_scorer(self, view: View, state: State) -> PatchScorer:
+        """A scorer whose parameters have the shapes of those in `state`."""
+
+    def _fusion(self) -> Fusion:
+        return Fusion(tuple(view.ranks for view in self.views), tuple(view.draws for view in self.views))
+
+    def score(self, images: ImageSet) -> Scores:
+        """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
+        features = [images.features(spec) for spec in self._fitted().features_]
+        device = runtime().device
+        head = self.head_.to(device)
+        wholes, maps, boxes, ids = [], [], [], []
+        for batches in _side_by_side(features):
+
+            def one(row: int, of: list[FeatureBatch] = batches) -> tuple[Tensor, Tensor]:
+                scored: tuple[Tensor, Tensor] = head([_row(batch, row, device) for batch in of])
+                return scored
+
+            with torch.no_grad():
+                results = side_by_side(one, range(len(batches[0].ids)))
+            for score, grid in results:
+                wholes.append(score.cpu())
+                maps.append(grid.cpu())
+            boxes.append(batches[self._drawn_size()].boxes)
+            ids += list(batches[0].ids)
+        unreadable = {name: reason for each in features for name, reason in each.unreadable.items()}
+        if not ids:
+            name, reason = next(iter(unreadable.items()))
+            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+        scores = _scores_of(images, ids, torch.cat(wholes), torch.cat(maps), torch.cat(boxes))
+        return replace(scores, skipped=unreadable)
+
+    def _drawn_size(self) -> int:
+        """Which working size the map has."""
+        sizes = list(dict.fromkeys(view.pixels for view in self.views))
+        return sizes.index(next(view.pixels for view in self.views if view.draws))
+
+    def module(self) -> ScoringModule:
+        """All of scoring as one module, for export and for images that are already decoded."""
+        return ScoringModule(self._fitted().features_, self.head_).eval()
+
+    def state(self) -> State:
+        """The head's parameters, and the working sizes."""
+        fitted = self._fitted()
+        state = {name: tensor.cpu().contiguous() for name, tensor in fitted.head_.state_dict().items()}
+        return {**state, SIZES: torch.tensor([spec.size for spec in fitted.features_])}
+
+    def restore(self, state: State) -> Self:
+        """Take up what `state` gave."""
+        scorers = []
+        for number, view in enumerate(self.views):
+            prefix = f"scorers.{number}."
+            scorers.append(
+                self._empty_scorer(view, {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)})
+            )
+        self.head_ = ScoringHead(self.views, scorers, self._fusion())
+        self.head_.load_state_dict({name: tensor for name, tensor in state.items() if name != SIZES})
+        self.head_.eval()
+        specs = specs_of(self.views, self.backbone)
+        sizes = [(int(height), int(width)) for height, width in state[SIZES]]
+        self.features_ = tuple(replace(spec, size=size) for spec, size in zip(specs, sizes, strict=True))
+        return self
+
+    def _fitted(self) -> Self:
+        if "head_" not in self.__dict__:
+            raise NotFittedError(f"{self.name} has not learned anything yet; call fit(images) first.")
+        return self
+
+
+def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBatch]]:
+    """Batches of the same images at each working size; an image that is gone by the second is left out of all."""
+    for first in features[0].batches(stage="scoring"):
+        batches, ids = [first], list(first.ids)
+        for other in features[1:]:
+            batches += list(other.batches(ids))
+            ids = [name for name in ids if name not in other.unreadable]
+        if ids:
+            yield [batch.subset(ids) for batch in batches]
+
+
+def _row(batch: FeatureBatch, row: int, device: str) -> dict[str, Tensor]:
+    """The features of one image by name, as `ScoringHead` takes them."""
+    named = {GLOBALS: batch.globals, BOXES: batch.boxes, **batch.stages}
+    return {name: tensor[row : row + 1].to(device) for name, tensor in named.items()}
+
+
+def _scores_of(images: ImageSet, ids: list[str], image: Tensor, maps: Tensor, boxes: Tensor) -> Scores:
+    sizes = np.array([images.sizes[name] for name in ids], dtype=np.int64)
+    return Scores(tuple(ids), image.numpy(), maps.numpy(), boxes.numpy(), sizes)
