@@ -157,7 +157,8 @@ class MemoryBank(FeatureDetector):
 
 def empty_ensemble(view: View, state: State) -> BankEnsemble:
     """An ensemble of the shapes that `state` holds."""
-    shapes = [state[key].shape for key in state if key.endswith(".entries")]
+    by_number = {int(key.split(".")[-2]): state[key].shape for key in state if key.endswith(".entries")}
+    shapes = [by_number[number] for number in sorted(by_number)]
     return BankEnsemble([
         Bank(empty_embedding(view, width), torch.zeros(size, width), torch.ones(size)) for size, width in shapes
     ])  # fmt: skip
