@@ -128,14 +128,14 @@ def main() -> None:
     parser.add_argument("--ratio", nargs="+", type=float, default=[0.1])
     parser.add_argument("--cache", type=Path, help="keep features here; by default they are made anew for each run")
     parser.add_argument("--table", type=Path)
-    parser.add_argument("settings", nargs="*", help="after --, passed on to `blemish fit`")
+    parser.add_argument("--fit", nargs=argparse.REMAINDER, default=[], help="the rest is passed on to `blemish fit`")
     given = parser.parse_args()
     rows = []
     for name in given.sets:
         for ratio in given.ratio:
             for seed in given.seeds:
                 with tempfile.TemporaryDirectory() as empty:
-                    row = run_once(given.data / name, ratio, seed, given.settings, given.cache or Path(empty))
+                    row = run_once(given.data / name, ratio, seed, given.fit, given.cache or Path(empty))
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     text = table(rows, " ".join(["python", *sys.argv]))

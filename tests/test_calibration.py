@@ -28,7 +28,13 @@ def test_a_chosen_contamination_flags_that_share(share: float) -> None:
 
 @pytest.mark.parametrize(
     ("threshold", "contamination", "word"),
-    [(1.0, 0.1, "exclude"), (float("nan"), None, "finite"), (None, 1.0, "less than 1"), (None, -0.1, "got -0.1")],
+    [
+        (1.0, 0.1, "exclude"),
+        (float("nan"), None, "got nan"),
+        (1e18, None, "between"),
+        (None, 1.0, "less than 1"),
+        (None, -0.1, "got -0.1"),
+    ],
 )
 def test_what_cannot_be_meant_is_refused(threshold: float | None, contamination: float | None, word: str) -> None:
     with pytest.raises(RequestError, match=word):

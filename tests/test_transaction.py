@@ -7,12 +7,14 @@ import signal
 
 import pytest
 
+from blemish.artifact import read_config, write_config
 from blemish.errors import JobError, RequestError
 from blemish.transaction import whole_or_absent
 
 
-def write(target, text, *, force=False, names=("scores.csv", "config.json"), then=lambda: None):
+def write(target, text, *, force=False, names=("scores.csv",), then=lambda: None):
     with whole_or_absent(target, force=force) as folder:
+        write_config(folder, {"text": text})
         (folder / "heatmaps").mkdir()
         (folder / "heatmaps" / f"{text}.png").touch()
         for name in names:
@@ -96,9 +98,22 @@ def test_an_empty_folder_and_one_with_labels_only_are_taken(tmp_path):
 def test_a_replacement_that_was_killed_half_way_can_be_repeated(tmp_path):
     run = tmp_path / "run"
     write(run, "old")
-    (run / "config.json").unlink()  # moved last, removed first
+    write_config(run, {"incomplete": True})  # what stands there while files are moved
     write(run, "new", force=True)
-    assert (run / "config.json").read_text() == "new"
+    assert read_config(run)["text"] == "new"
+
+
+@pytest.mark.parametrize("content", ["{}", "not json", '{"program": "another"}'])
+def test_a_project_that_happens_to_have_a_config_and_scores_is_not_ours(tmp_path, content):
+    project = tmp_path / "project"
+    (project / "heatmaps").mkdir(parents=True)
+    (project / "heatmaps" / "own.txt").touch()
+    (project / "config.json").write_text(content)
+    (project / "scores.csv").write_text("theirs")
+    with pytest.raises(RequestError, match="not a result of blemish"):
+        write(project, "new", force=True)
+    assert (project / "scores.csv").read_text() == "theirs"
+    assert (project / "heatmaps" / "own.txt").exists()
 
 
 def test_what_a_killed_process_left_is_cleared_and_what_a_live_one_writes_is_not(tmp_path):

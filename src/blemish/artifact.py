@@ -29,7 +29,17 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     whole = {"program": PROGRAM, "format_version": FORMAT_VERSION, **config}
     with writing_to(folder):
         text = json.dumps(whole, indent=1, ensure_ascii=False)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        # A folder's name may hold bytes that are no UTF-8: Python's stand-ins for them become JSON escapes.
+        (folder / CONFIG).write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether blemish wrote the `config.json` of a folder."""
+    try:
+        read_config(folder)
+    except RequestError:
+        return False
+    return True
 
 
 def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:

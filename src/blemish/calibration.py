@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from blemish.cuts import adaptive_mad
 from blemish.errors import RequestError
 
+LARGEST = 1e6  # scores are deviations; nothing real comes near
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -36,8 +38,8 @@ def check(threshold: float | None, contamination: float | None) -> None:
     """Refuse what a person cannot mean. Raises `RequestError`."""
     if threshold is not None and contamination is not None:
         raise RequestError("--threshold and --contamination exclude each other; give one.")
-    if threshold is not None and not np.isfinite(threshold):
-        raise RequestError(f"--threshold must be a finite number; got {threshold}.")
+    if threshold is not None and not abs(threshold) <= LARGEST:
+        raise RequestError(f"--threshold must be a number between -{LARGEST:.0e} and {LARGEST:.0e}; got {threshold}.")
     if contamination is not None and not 0 <= contamination < 1:
         raise RequestError(f"--contamination is a share of the images, 0 up to less than 1; got {contamination}.")
 
@@ -58,7 +60,7 @@ def decide(scores: NDArray[np.float32]) -> Decision:
 def at_threshold(scores: NDArray[np.float32], threshold: float) -> Decision:
     """A threshold a person chose, and the contamination that it implies."""
     share = float((scores > threshold).mean())
-    return Decision(float(threshold), share, "The threshold was set by hand.", "None.")
+    return Decision(float(threshold), share, "The threshold was set by hand.", "You know where your line lies.")
 
 
 def at_contamination(scores: NDArray[np.float32], contamination: float) -> Decision:

@@ -342,6 +342,11 @@ def _errors_as_sentences(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("blemish: interrupted; no half-made results were left. Features made so far are kept.", err=True)
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        if debug:
+            raise
+        typer.echo(f"blemish: '{error.filename}' cannot be used: {error.strerror or error}.", err=True)
+        sys.exit(1)
     except Exception as error:
         if debug:
             raise

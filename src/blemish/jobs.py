@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from blemish.artifact import PARAMETERS, SCORES, write_artifact, write_config
 from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector, detector_class
+from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.images import NORMAL, ImageSet
@@ -179,6 +180,9 @@ def _detector(which: str | Detector, *, fast: bool, seed: int, settings: Mapping
     if isinstance(which, Detector):
         return which.clone(**settings)
     found = detector_class(which)
+    check_names({each.name for each in fields(found)}, settings)
+    if seed < 0:
+        raise RequestError(f"The seed must be 0 or more; got {seed}.")
     return found(**{**(found.fast_settings if fast else {}), "random_state": seed, **settings})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,14 +56,17 @@ class Scores:
     def index(self, name: str) -> int:
         """The row of `name`. Raises `RequestError` if it was not scored."""
         try:
-            return self.ids.index(name)
-        except ValueError:
+            return self._rows[name]
+        except KeyError:
             raise RequestError(f"'{name}' was not scored; it is none of the {len(self)} images.") from None
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
 
     def subset(self, ids: "tuple[str, ...] | list[str]") -> "Scores":
         """The scores of `ids`, in that order."""
-        row = {name: index for index, name in enumerate(self.ids)}
-        rows = [row[name] for name in ids]
+        rows = [self._rows[name] for name in ids]
         return Scores(tuple(ids), self.image[rows], self.maps[rows], self.boxes[rows], self.sizes[rows])
 
     def ranking(self) -> list[str]:
@@ -87,8 +91,7 @@ class Scores:
         import pandas as pd
 
         order = self.ranking()
-        row: Mapping[str, int] = {name: index for index, name in enumerate(self.ids)}
-        score = np.array([self.image[row[name]] for name in order], dtype=np.float32)
+        score = np.array([self.image[self._rows[name]] for name in order], dtype=np.float32)
         frame = pd.DataFrame({"path": order, "score": score})
         if threshold is not None:
             frame["flagged"] = (score > threshold).astype(int)

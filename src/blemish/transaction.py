@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from blemish.artifact import is_ours, write_config
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 
-GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last, removed first
-OURS = frozenset({
-    GENERATED, "detector.safetensors", "scores.csv", "skipped.csv", "report.html", "heatmaps", "labels.csv"
-})  # fmt: skip
+GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last
 _being_written: set[Path] = set()
 
 
@@ -53,7 +51,7 @@ def _check(target: Path, *, force: bool) -> None:
     held = {path.name for path in target.iterdir()}
     if held and not force:
         raise RequestError(f"'{target}' exists; name another folder, or replace its results with --force.")
-    if GENERATED not in held and not held <= OURS:
+    if not held <= {"labels.csv"} and not is_ours(target):
         raise RequestError(f"'{target}' is not a result of blemish, so --force leaves it alone; name another folder.")
 
 
@@ -61,7 +59,7 @@ def _move(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.replace(target)
         return
-    (target / GENERATED).unlink(missing_ok=True)
+    write_config(target, {"incomplete": True})  # if the move is cut short, the folder is still ours, but no Run
     for new in sorted(staging.iterdir(), key=lambda path: path.name == GENERATED):
         old = target / new.name
         if old.is_dir() and not old.is_symlink():
@@ -101,7 +99,7 @@ def _undisturbed() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
     def hold(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is signal's
         held.append(number)

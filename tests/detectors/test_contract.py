@@ -213,6 +213,16 @@ def test_images_without_any_difference_get_finite_scores(name: str, tmp_path: Pa
 
 
 @every_detector
+def test_a_strip_among_square_images_spoils_nothing(name: str, tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "images", count=12)
+    for thin in ((1700, 20), (20, 1700)):
+        Image.new("RGB", thin, (90, 90, 90)).save(folder / f"strip-{thin[0]}.png")
+    scores = make(name).fit(ImageSet.of(folder)).training_scores_
+    assert np.isfinite(scores.image).all()
+    assert scores.map("strip-1700.png").shape == (20, 1700)
+
+
+@every_detector
 def test_known_anomalies_give_nothing_to_what_is_normal(name: str, folder: Path) -> None:
     images = ImageSet.of(folder)
     labelled = replace(images, labels={"part-00.png": ANOMALOUS, **dict.fromkeys(BAD, ANOMALOUS)})

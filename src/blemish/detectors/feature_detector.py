@@ -70,7 +70,7 @@ class FeatureDetector(Detector):
             scorers, maps = zip(*self._fit_views(views), strict=True)
             valid = [view.valid() for view in views]
             fusion = self._fusion().learn(list(maps), valid)
-            image, drawn = fusion(list(maps), valid)
+            image, drawn = fusion.of_many(list(maps), valid)
         self.head_ = ScoringHead(self.views, scorers, fusion).eval()
         self.features_ = specs
         boxes = next(view.boxes() for view in views if view.view.draws)

@@ -1,6 +1,7 @@
 """Several views of an image into one score and one map, each view on the scale of ordinary images."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from blemish.cuts import median_and_deviation
 
 SIGMA = 0.7  # patches; a single noisy patch is not a defect
+AT_ONCE = 256  # images whose maps are worked on together
 SHARE = 0.05  # of the valid patches, the highest, whose mean tells of small defects
 
 
@@ -36,14 +38,22 @@ class Fusion(nn.Module):
 
     def learn(self, maps: list[Tensor], valid: list[Tensor]) -> "Fusion":
         """Take the scales from the cross-fitted maps of all training images, one (N, h, w) a view."""
-        for view, (grid, inside) in enumerate(zip(maps, valid, strict=True)):
-            smooth = smoothed(grid, inside)
-            self.patch[view] = _scale(smooth[inside])
-            both = torch.stack(extents(smooth, inside), dim=1)
+        smooth = [in_slices(smoothed, grid, inside) for grid, inside in zip(maps, valid, strict=True)]
+        for view, (grid, inside) in enumerate(zip(smooth, valid, strict=True)):
+            self.patch[view] = _scale(grid[inside])
+            both = in_slices(extents, grid, inside)
             self.extent[view] = torch.stack([_scale(both[:, extent]) for extent in range(2)])
-        totals = self._totals([smoothed(m, v) for m, v in zip(maps, valid, strict=True)], valid)
+        totals = torch.cat([
+            self._totals([grid[rows] for grid in smooth], [inside[rows] for inside in valid])
+            for rows in slices(len(smooth[0]))
+        ])  # fmt: skip
         self.total = torch.stack([_scale(totals[:, extent]) for extent in range(2)])
         return self
+
+    def of_many(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `forward`, for any number of images in bounded memory."""
+        parts = [self([m[rows] for m in maps], [v[rows] for v in valid]) for rows in slices(len(maps[0]))]
+        return torch.cat([score for score, _ in parts]), torch.cat([drawn for _, drawn in parts])
 
     def forward(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps and bool (B, h, w), one a view, to scores (B,) and the map (B, H, W) at the finest grid drawn."""
@@ -55,7 +65,7 @@ class Fusion(nn.Module):
         """(B, 2 extents), summed over the views that rank."""
         parts = []
         for view in self.ranks:
-            both = torch.stack(extents(smooth[view], valid[view]), dim=1)
+            both = extents(smooth[view], valid[view])
             parts.append((both - self.extent[view, :, 0]) / self.extent[view, :, 1])
         return torch.stack(parts).sum(dim=0)
 
@@ -76,10 +86,10 @@ def smoothed(maps: Tensor, valid: Tensor) -> Tensor:
     return _blurred(maps * inside) / _blurred(inside).clamp_min(1e-6)
 
 
-def extents(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def extents(maps: Tensor, valid: Tensor) -> Tensor:
     """The mean of the highest share of the valid patches, the last one counted in part, and the mean of all.
 
-    Both (B,) from (B, h, w).
+    (B, 2) from (B, h, w).
     """
     most = max(1, math.ceil(SHARE * maps.shape[1] * maps.shape[2]))
     highest = maps.masked_fill(~valid, -torch.inf).flatten(1).topk(most, dim=1).values  # (B, most)
@@ -87,7 +97,17 @@ def extents(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     wanted = (SHARE * count).clamp_min(1.0)[:, None]
     weight = (wanted - torch.arange(most, device=maps.device)).clamp(0, 1)
     top = torch.where(weight > 0, highest * weight, 0.0).sum(dim=1) / weight.sum(dim=1)
-    return top, (maps * valid).flatten(1).sum(dim=1) / count
+    return torch.stack([top, (maps * valid).flatten(1).sum(dim=1) / count], dim=1)
+
+
+def slices(count: int) -> list[slice]:
+    """Rows of up to `AT_ONCE` images."""
+    return [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
+
+
+def in_slices(function: Callable[[Tensor, Tensor], Tensor], maps: Tensor, valid: Tensor) -> Tensor:
+    """`function` of maps and valid patches, some images at a time."""
+    return torch.cat([function(maps[rows], valid[rows]) for rows in slices(len(maps))])
 
 
 def _blurred(maps: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ class MemoryBank(FeatureDetector):
         """The images that do not stand far out by these maps, and those known to be good."""
         images, valid = features[0].images, [view.valid() for view in features]
         fusion = Fusion((True,) * len(maps), (True,) * len(maps)).learn(maps, valid)
-        scores, _ = fusion(maps, valid)
+        scores, _ = fusion.of_many(maps, valid)
         limit = median_mad(scores.numpy(), SUSPECT)
         suspect = {name for name, score in zip(images.ids, scores.tolist(), strict=True) if score > limit}
         return tuple(

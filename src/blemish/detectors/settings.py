@@ -1,6 +1,6 @@
 """Settings of a detector from the texts of a command line."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,13 +11,16 @@ YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 
 def set_by_name(settings: Mapping[str, Any], changes: Mapping[str, str]) -> dict[str, Any]:
     """Parse `name=value` texts by the type of the setting they change. Raises `RequestError`, with near names."""
-    parsed: dict[str, Any] = {}
-    for name, text in changes.items():
-        if name not in settings:
-            near = get_close_matches(name, settings, n=2) or sorted(settings)
+    check_names(settings, changes)
+    return {name: _parsed(name, text, settings[name]) for name, text in changes.items()}
+
+
+def check_names(known: Collection[str], given: Collection[str]) -> None:
+    """Refuse settings that a detector does not have. Raises `RequestError`, with near names."""
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=2) or sorted(known)
             raise RequestError(f"There is no setting '{name}'; did you mean {' or '.join(near)}?")
-        parsed[name] = _parsed(name, text, settings[name])
-    return parsed
 
 
 def _parsed(name: str, text: str, default: Any) -> Any:

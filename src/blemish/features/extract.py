@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blemish.features.store import PatchFeatures
 
 ALIGN = 32  # working sizes are whole multiples of the coarsest stride
-EXTRACTION_VERSION = 2  # part of the cache key: raise it when the same settings give other numbers
+EXTRACTION_VERSION = 3  # part of the cache key: raise it when the same settings give other numbers
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FeatureSpec:
     ----------
     backbone : a name of the registry.
     pixels : side of the square whose area the working size has; the aspect ratio is the folder's median.
-    stages : names of the backbone's stages, finest first; each name starts with its stride.
+    stages : names of the backbone's stages; each name starts with its stride.
     size : (height, width) worked at; None until `resolved` for a folder.
     """
 
@@ -78,6 +78,8 @@ class PatchExtractor(nn.Module):
         super().__init__()
         self.spec = spec
         self.network = load_stages(spec.backbone, spec.stages)
+        blocks = [backbone(spec.backbone).stages[stage][0] for stage in spec.stages]
+        self.deepest = blocks.index(max(blocks))
         self.mean, self.scale = backbone(spec.backbone).mean, backbone(spec.backbone).scale
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -85,7 +87,7 @@ class PatchExtractor(nn.Module):
         working = letterbox(images, self.spec.size or (0, 0))
         pixels = ((working - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
         stages = self.network(pixels)  # each (B, C, H / stride, W / stride)
-        whole = stages[-1].mean(dim=(2, 3))
+        whole = stages[self.deepest].mean(dim=(2, 3))
         return whole.half().float(), [stage.permute(0, 2, 3, 1).half().float() for stage in stages]
 
 

@@ -50,9 +50,16 @@ def valid_patches(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
     columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
     left, top, right, bottom = boxes[:, :, None].unbind(1)
-    inside_rows = (rows > top) & (rows < bottom)
-    inside_columns = (columns > left) & (columns < right)
+    # An image as thin as a strip may hold no centre: then the patch nearest to its middle stands for it.
+    inside_rows = (rows > top) & (rows < bottom) | _nearest(rows, (top + bottom) / 2)
+    inside_columns = (columns > left) & (columns < right) | _nearest(columns, (left + right) / 2)
     return inside_rows[:, :, None] & inside_columns[:, None, :]
+
+
+def _nearest(centres: Tensor, middle: Tensor) -> Tensor:
+    """(B, n) bool, which of the centres (n,) is nearest to each middle (B, 1)."""
+    away = (centres - middle).abs()
+    return away == away.amin(dim=1, keepdim=True)
 
 
 @dataclass

@@ -83,7 +83,7 @@ class FunAD(MemoryBank):
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         banks = self._fit_banks(features)
         maps, valid = [fitted.maps for fitted in banks], [view.valid() for view in features]
-        looks, _ = self._fusion().learn(maps, valid)(maps, valid)
+        looks, _ = self._fusion().learn(maps, valid).of_many(maps, valid)
         return [
             self._fit_nets(view, fitted, inside, looks)
             for view, fitted, inside in zip(features, banks, valid, strict=True)
@@ -104,10 +104,12 @@ class FunAD(MemoryBank):
         logits = _cross_fitted_logits(scorer, list(zip(embeddings, nets, strict=True)), features, split)
         normal = valid & torch.from_numpy(normal_looking(looks.numpy(), "mad"))[:, None, None]
         scorer.scales[0] = _scale(distances[normal])
-        for number in reversed(range(self.folds)):  # the nets' logits have no common origin or unit
+        for number in range(self.folds):  # the nets' logits have no common origin or unit
             held_out = fold == number
-            scorer.scales[1] = _scale(logits[normal & held_out[:, None, None]])
-            logits[held_out] = (logits[held_out] - scorer.scales[1, 0]) / scorer.scales[1, 1]
+            scale = _scale(logits[normal & held_out[:, None, None]])
+            logits[held_out] = (logits[held_out] - scale[0]) / scale[1]
+            if number == 0:  # the net that scores new images
+                scorer.scales[1] = scale
         combined = self.bank_weight * (distances - scorer.scales[0, 0]) / scorer.scales[0, 1] + self.net_weight * logits
         return scorer.eval(), combined
 
@@ -181,5 +183,7 @@ def _cross_fitted_logits(
 
 
 def _scale(values: Tensor) -> Tensor:
-    """Mean and deviation, (2,)."""
+    """Mean and deviation, (2,); 0 and 1 of nothing."""
+    if not len(values):
+        return torch.tensor([0.0, 1.0])
     return torch.stack([values.mean(), values.std(correction=0).clamp_min(SMALLEST)])

@@ -30,13 +30,17 @@ def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None)
     holds an anomaly, in clean data too. "quantile" puts the distance that 99.9 % of the `reference` distances,
     those of patches of normal-looking images, stay below at TAU_NORMAL: clean data has hardly any.
     """
+    if not distances.isfinite().any():
+        return torch.zeros_like(distances)  # nothing to compare with: nothing is labelled
     finite = torch.where(distances.isfinite(), distances, distances[distances.isfinite()].amax())
     if scale == "minmax":
         low, high = finite.amin(), finite.amax()
         return (finite - low) / (high - low).clamp_min(1e-12)
     known = distances if reference is None else reference
-    limit = torch.quantile(known[known.isfinite()], SURE).clamp_min(1e-12)
-    return finite / limit * TAU_NORMAL
+    known = known[known.isfinite()]
+    if not len(known):
+        return torch.zeros_like(distances)
+    return finite / torch.quantile(known, SURE).clamp_min(1e-12) * TAU_NORMAL
 
 
 def labels_of(distances: Tensor) -> tuple[Tensor, Tensor]:
