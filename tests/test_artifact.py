@@ -89,3 +89,12 @@ def test_the_scores_of_new_images_are_no_run(tmp_path, pile, run):
     jobs.score(pile, run, tmp_path / "scored", threads=1)
     with pytest.raises(RequestError, match=r"has no detector.safetensors"):
         blemish.load(tmp_path / "scored")
+
+
+def test_images_of_the_fit_keep_their_scores_when_they_are_scored_again(tmp_path, pile, small):
+    fitted = jobs.fit(pile, tmp_path / "again", detector=small)
+    scores = blemish.load(tmp_path / "again").score(pile)
+    assert {name: scores[name] for name in scores.ids} == {name: fitted.scores[name] for name in fitted.scores.ids}
+    _, decision = jobs.score(pile, tmp_path / "again", tmp_path / "moved", threshold=fitted.threshold_)
+    assert decision.contamination == fitted.contamination_
+    assert (tmp_path / "moved" / "scores.csv").read_text() == (tmp_path / "again" / "scores.csv").read_text()

@@ -194,4 +194,4 @@ def test_a_result_that_another_process_left_meanwhile_is_not_overwritten(tmp_pat
     write(tmp_path / "quick", "quick")
     with pytest.raises(RequestError, match="exists"):
         write(run, "slow", then=lambda: shutil.copytree(tmp_path / "quick", run))
-    assert (run / "config.json").read_text() == "quick"
+    assert read_config(run)["text"] == "quick"

@@ -111,7 +111,8 @@ def fit(
             MapScale.of(listed, decision.threshold),
             listed.image,
             listed,
-            everything.skipped,
+            known={everything.content[name]: scores[name] for name in scores.ids},
+            skipped=everything.skipped,
             folder=out,
         )
         if staging is not None:
@@ -152,7 +153,7 @@ def score(
         found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
         if strict:
             _refuse_skipped(found.skipped)
-        scores = run.detector.score(found)
+        scores = run.scored(found)
         skipped = {**found.skipped, **scores.skipped}
         if strict:
             _refuse_skipped(skipped)
@@ -258,7 +259,7 @@ def _write_run(run: Run, images: ImageSet, source: Any, folder: Path, watch: Sto
         write_report(folder / REPORT, content)
     run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
     run.about |= {"peak_memory_mib": peak_memory_mib()}
-    write_artifact(folder, run.to_config(), run.detector.state())
+    write_artifact(folder, run.to_config(), run.to_state())
 
 
 def _write_flagged_heatmaps(images: ImageSet, scores: Scores, threshold: float, scale: MapScale, folder: Path) -> None:

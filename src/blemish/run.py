@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from blemish.artifact import SCORES, read_artifact
 from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import Detector, restored_detector
+from blemish.detectors.base import State
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
 from blemish.scores import Scores
 
+KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
 SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors")
 
 
@@ -34,6 +37,7 @@ class Run:
     decoding : how files were read, so that new ones are read alike.
     map_scale : the levels of the heatmaps' colours.
     scores : cross-fitted training scores with their maps; None for a Run loaded from disk.
+    known : by the SHA-256 of its content, the cross-fitted score of each image that was learned from.
     training_scores : (N,) their image scores, as `scores.csv` holds them.
     skipped : files that were left out, with the reason.
     about : image root, counts, seconds, memory.
@@ -45,6 +49,7 @@ class Run:
     map_scale: MapScale
     training_scores: NDArray[np.float32]
     scores: Scores | None = None
+    known: Mapping[str, float] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
@@ -66,8 +71,27 @@ class Run:
         """
         found = ImageSet.of(images, decoding=self.decoding, find_range=False)
         with use_runtime(device=device, threads=threads, keep_features=False):
-            scores = self.detector.score(found)
+            scores = self.scored(found)
         return replace(scores, skipped={**found.skipped, **scores.skipped})
+
+    def scored(self, images: ImageSet) -> Scores:
+        """Scores of `images`; one that was learned from keeps its cross-fitted score.
+
+        The detector holds patches of it, which would vouch for it: it would score lower than it did in the fit, and
+        the threshold would mean something else. Its map is drawn by the detector all the same.
+        """
+        scores = self.detector.score(images)
+        image = [self.known.get(images.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
+        return replace(scores, image=np.array(image, dtype=np.float32))
+
+    def to_state(self) -> State:
+        """All of the Run that tensors can hold: what the detector learned, and the known scores."""
+        content = np.frombuffer(b"".join(bytes.fromhex(each) for each in self.known), dtype=np.uint8)
+        return {
+            **self.detector.state(),
+            KNOWN_CONTENT: torch.from_numpy(content.reshape(-1, 32).copy()),
+            KNOWN_SCORES: torch.tensor(list(self.known.values()), dtype=torch.float32),
+        }
 
     def to_config(self) -> dict[str, Any]:
         """All of the Run that JSON can hold."""
@@ -87,6 +111,7 @@ def load(folder: str | Path) -> Run:
     folder = Path(folder).expanduser()
     config, state = read_artifact(folder)
     try:
+        content, known = state.pop(KNOWN_CONTENT).numpy(), state.pop(KNOWN_SCORES).tolist()
         detector = restored_detector(config["detector"]["name"], config["detector"]["settings"]).restore(state)
         decoding = dict(config["decoding"])
         decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
@@ -96,6 +121,7 @@ def load(folder: str | Path) -> Run:
             Decoding(**decoding),
             MapScale(**config["map_scale"]),
             _read_training_scores(folder),
+            known={row.tobytes().hex(): score for row, score in zip(content, known, strict=True)},
             about={name: config[name] for name in ("image_root", "images") if name in config},
             folder=folder,
         )
