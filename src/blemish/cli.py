@@ -58,7 +58,9 @@ def fit(
     images: Annotated[Path, typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).")],
     out: Out,
     detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
-    fast: Annotated[bool, typer.Option("--fast", help="Four times the speed, a somewhat worse ranking.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
+    ] = False,
     normals: Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")] = None,  # noqa: UP045
     levels: Levels = None,
     max_pixels: MaxPixels = None,

@@ -18,6 +18,8 @@ from blemish.jobs import peak_memory_mib
 from blemish.run import versions
 from blemish.runtime import available_cores, runtime, use_runtime
 
+BASE_GIB = 1.5  # torch, networks and banks, measured (benchmarks/RESULTS.md)
+MAP_BYTES = 40_000  # an image: its maps in each view (7 KB), their smoothed copies and the drawn one
 HUB = "https://huggingface.co"
 HUB_SECONDS = 3.0
 PROBES = 8  # images timed for the estimate
@@ -74,7 +76,7 @@ def _estimate(images: int) -> dict[str, str]:
     return {
         f"time for {images} images": f"about {_duration(images * each)} for features, and about as long to learn",
         f"disk for {images} images": f"about {images * size / 2**30:.2f} GiB of features in the cache",
-        "memory": f"about 1.5 GiB, whatever the number of images ({peak_memory_mib()} MiB so far)",
+        "memory": f"about {BASE_GIB + images * MAP_BYTES / 2**30:.1f} GiB ({peak_memory_mib()} MiB so far)",
     }
 
 

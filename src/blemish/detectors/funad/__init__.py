@@ -68,7 +68,7 @@ class FunAD(MemoryBank):
     uses_set_aside: ClassVar[bool] = True
     patent: ClassVar[str] = (
         "FUN-AD is the subject of a patent application by its authors; before commercial use, clear that, or take "
-        "memory_bank, which has none of its parts."
+        "memory_bank, which trains no network and has no pseudo-labels."
     )
 
     def __post_init__(self) -> None:
