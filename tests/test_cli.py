@@ -431,3 +431,19 @@ def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
     assert told == ""
     assert said.startswith("blemish: '")
     assert said.count("\n") == 1
+
+
+def test_normals_within_the_folder_are_learned_from_but_not_listed(tmp_path, pile):
+    fill(pile / "good", 4, start=40)
+    result = call("fit", pile, "--out", tmp_path / "run", "--normals", pile / "good", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert all(not row["path"].startswith(("good", "normals")) for row in table(tmp_path / "run" / "scores.csv"))
+    assert len(table(tmp_path / "run" / "scores.csv")) == 10
+
+
+def test_a_fast_fit_uses_the_features_of_a_full_one(tmp_path, pile, backbone_passes):
+    quick = ("--set", "entries=100", "--set", "repeats=1", "--threads", "1")
+    assert call("fit", pile, "--out", tmp_path / "full", *quick).exit_code == 0
+    made = len(backbone_passes)
+    assert call("fit", pile, "--out", tmp_path / "fast", "--fast", *quick).exit_code == 0
+    assert made == len(backbone_passes) == 20  # ten images at two sizes, and not once more

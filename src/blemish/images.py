@@ -181,7 +181,10 @@ class ImageSet:
         return replace(rest, skipped=skipped)
 
     def joined(self, others: "ImageSet", *, prefix: str, label: int) -> "ImageSet":
-        """Both sets as one, the ids of `others` behind `prefix` and labelled `label`."""
+        """Both sets as one, the ids of `others` behind `prefix` and labelled `label`.
+
+        Deep images of either are read with the range of `self`, or that of `others` where `self` has none.
+        """
         named = {name: f"{prefix}{name}" for name in others.ids}
 
         def both(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +198,7 @@ class ImageSet:
             sizes=both(self.sizes, others.sizes),
             groups=both(self.groups, others.groups),
             labels={**self.labels, **dict.fromkeys(named.values(), label)},
+            decoding=replace(self.decoding, range=self.decoding.range or others.decoding.range),
             skipped={**self.skipped, **{f"{prefix}{name}": why for name, why in others.skipped.items()}},
             notes=(*self.notes, *others.notes),
         )

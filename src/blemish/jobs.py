@@ -191,7 +191,10 @@ def _with_normals(pile: ImageSet, normals: Any) -> ImageSet:
     if normals is None:
         return pile
     good = ImageSet.of(normals, decoding=pile.decoding)
-    return pile.joined(good, prefix=NORMALS_PREFIX, label=NORMAL)
+    known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the pile
+    return pile.subset(name for name in pile.ids if pile.content[name] not in known).joined(
+        good, prefix=NORMALS_PREFIX, label=NORMAL
+    )
 
 
 def _refuse_skipped(skipped: Mapping[str, str]) -> None:

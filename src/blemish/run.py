@@ -67,7 +67,8 @@ class Run:
     def score(self, images: Any, *, device: str | None = None, threads: int | None = None) -> Scores:
         """Scores of new images: a folder or list file, paths, PIL images or uint8 RGB arrays (H, W, 3).
 
-        Unreadable files are left out of the result. Raises `RequestError` for anything that is no image.
+        The result is in the order of the ids, not of a list handed in: ask for `scores[id]`. Unreadable files are left
+        out of it. Raises `RequestError` for anything that is no image.
         """
         found = ImageSet.of(images, decoding=self.decoding, find_range=False)
         with use_runtime(device=device, threads=threads, keep_features=False):

@@ -64,14 +64,18 @@ FAST_VIEWS = (View(256, DEEP),)
 
 
 def specs_of(views: Sequence[View], backbone: str) -> list[FeatureSpec]:
-    """One spec for each working size, with every stage that a view of that size looks at."""
+    """One spec for each working size, with every stage that a view of that size looks at.
+
+    What the default views look at comes along: so all settings that share a size share its features.
+    """
     if not any(view.ranks for view in views) or not any(view.draws for view in views):
         raise RequestError("At least one view must rank and one must draw.")
     if len({view.pixels for view in views if view.draws}) > 1:
         raise RequestError("The views that draw must share one size, since their maps are laid over each other.")
     specs = []
     for pixels in dict.fromkeys(view.pixels for view in views):
-        stages = dict.fromkeys(stage for view in views if view.pixels == pixels for stage in view.stages)
+        alike = [view for view in (*DEFAULT_VIEWS, *views) if view.pixels == pixels]
+        stages = dict.fromkeys(stage for view in alike for stage in view.stages)
         specs.append(FeatureSpec(backbone, pixels, tuple(stages)))
     return specs
 
