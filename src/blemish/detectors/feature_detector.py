@@ -126,7 +126,8 @@ class FeatureDetector(Detector):
     def state(self) -> State:
         """The head's parameters, and the working sizes."""
         fitted = self._fitted()
-        state = {name: tensor.cpu().contiguous() for name, tensor in fitted.head_.state_dict().items()}
+        # Copies: parts may share a tensor, such as an embedding, and files hold each tensor by itself.
+        state = {name: tensor.detach().cpu().clone() for name, tensor in fitted.head_.state_dict().items()}
         return {**state, SIZES: torch.tensor([spec.size for spec in fitted.features_])}
 
     def restore(self, state: State) -> Self:
