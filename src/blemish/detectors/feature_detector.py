@@ -127,7 +127,10 @@ class FeatureDetector(Detector):
         """The head's parameters, and the working sizes."""
         fitted = self._fitted()
         # Copies: parts may share a tensor, such as an embedding, and files hold each tensor by itself.
-        state = {name: tensor.detach().cpu().clone() for name, tensor in fitted.head_.state_dict().items()}
+        state = {
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in fitted.head_.state_dict().items()
+        }
         return {**state, SIZES: torch.tensor([spec.size for spec in fitted.features_])}
 
     def restore(self, state: State) -> Self:
