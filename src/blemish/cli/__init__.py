@@ -1,0 +1,46 @@
+"""The command line: one file a command; the work is in `jobs`."""
+
+import io
+import logging
+import signal
+import sys
+import warnings
+
+import typer
+
+from blemish.cli.cache import cache_app
+from blemish.cli.demo import demo
+from blemish.cli.detectors import detectors
+from blemish.cli.doctor import doctor
+from blemish.cli.fit import fit
+from blemish.cli.score import score
+
+app = typer.Typer(
+    name="blemish",
+    help="Finds defects in a folder of unlabelled images: ranks them, draws where, says how many are bad.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (fit, score, demo, detectors, doctor):
+    app.command()(command)
+app.add_typer(cache_app, name="cache")
+
+
+def main() -> None:
+    """Entry point of the `blemish` program."""
+    for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does: nothing half done is left
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _as_interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file stands in skipped.csv
+    app()
+
+
+def _as_interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signature is signal's
+    raise KeyboardInterrupt

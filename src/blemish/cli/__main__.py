@@ -1,0 +1,5 @@
+"""`python -m blemish.cli` is `blemish`."""
+
+from blemish.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""What all commands do: show progress, tell results, turn errors into sentences."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from blemish.errors import BlemishError, RequestError
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+@contextmanager
+def progress_shown(shown: bool) -> Iterator[Any]:
+    """The progress callback of a command, drawn as bars if shown."""
+    from blemish.progress import progress_bars
+
+    with progress_bars(shown=shown) as progress:
+        yield progress
+
+
+@contextmanager
+def errors_as_sentences(debug: bool) -> Iterator[None]:
+    """Turn errors into one sentence on stderr and the exit code; with `debug` let them through."""
+    try:
+        yield
+    except BlemishError as error:
+        if debug:
+            raise
+        typer.echo(f"blemish: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("blemish: interrupted; no half-made results were left. Features made so far are kept.", err=True)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if debug:
+            raise
+        typer.echo(f"blemish: '{error.filename}' cannot be used: {error.strerror or error}.", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(
+            f"blemish: unexpected {type(error).__name__}: {error}. This is a fault of blemish; run again with --debug "
+            "for the trace and report it.",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def tell(lines: list[str], summary: dict[str, Any], *, quiet: bool, as_json: bool) -> None:
+    """Print the summary as JSON, or the lines."""
+    if as_json:
+        typer.echo(json.dumps(summary))  # ASCII: valid whatever the encoding of the terminal or pipe
+    elif not quiet:
+        for line in lines:
+            typer.echo(line)
+
+
+def skipped_line(count: int, out: Path) -> list[str]:
+    """What to say of skipped files, if there are any."""
+    files = "1 file was" if count == 1 else f"{count} files were"
+    return [f"{files} skipped; see {out / 'skipped.csv'}."] if count else []
+
+
+def check_exists(images: Path) -> None:
+    """Tell of a wrong path before the seconds that importing torch takes."""
+    if not images.expanduser().exists():
+        from blemish.folders import find
+
+        find(images.expanduser())
+
+
+def checked_range(levels: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The levels of --range. Raises `RequestError` unless they are finite and rising."""
+    if levels and not -math.inf < levels[0] < levels[1] < math.inf:
+        raise RequestError(f"--range needs two levels, the lower one first; got {levels[0]:g} {levels[1]:g}.")
+    return levels
+
+
+def pairs(settings: list[str]) -> dict[str, str]:
+    """NAME=VALUE texts by name. Raises `RequestError` for a text without the sign."""
+    for text in settings:
+        if "=" not in text:
+            raise RequestError(f"--set takes NAME=VALUE; got '{text}'.")
+    return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in settings)}

@@ -1,0 +1,31 @@
+"""`blemish detectors`."""
+
+from blemish.cli.console import errors_as_sentences, tell
+from blemish.cli.options import Debug, Json
+
+
+def detectors(as_json: Json = False, debug: Debug = False) -> None:
+    """List the detectors and what they need."""
+    with errors_as_sentences(debug):
+        from blemish.detectors import DEFAULT_DETECTOR, REGISTRY, detector_class
+
+        kinds = [(name, detector_class(name)) for name in REGISTRY]
+    rows = [
+        {
+            "name": name,
+            "default": name == DEFAULT_DETECTOR,
+            "summary": kind.summary,
+            "source": kind.source,
+            "least_images": kind.min_images,
+            "patent": kind.patent,
+            "settings": {key: str(value) for key, value in kind().settings().items()},
+        }
+        for name, kind in kinds
+    ]
+    lines = []
+    for row in rows:
+        lines.append(f"{row['name']}{' (default)' if row['default'] else ''}: {row['summary']}")
+        lines.append(f"    after {row['source']}; needs {row['least_images']} images or more")
+        if row["patent"]:
+            lines.append(f"    {row['patent']}")
+    tell(lines, {"detectors": rows}, quiet=False, as_json=as_json)

@@ -1,0 +1,24 @@
+"""`blemish doctor`."""
+
+from typing import Annotated
+
+import typer
+
+from blemish.cli.console import errors_as_sentences, tell
+from blemish.cli.options import Cache, Debug, Json, Threads
+
+
+def doctor(
+    images: Annotated[int, typer.Option("--images", min=1, help="Expect a job of this many images.")] = 1000,
+    network: Annotated[bool, typer.Option("--network", help="See whether a model hub can be reached.")] = False,
+    threads: Threads = None,
+    cache: Cache = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is installed, which weights are there, and what a job of N images will cost."""
+    with errors_as_sentences(debug):
+        from blemish.doctor import examine
+
+        findings = examine(images, network=network, threads=threads, cache=cache)
+    tell([f"{name}: {value}" for name, value in findings.items()], findings, quiet=False, as_json=as_json)

@@ -1,0 +1,35 @@
+"""Options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to leave the results in.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace earlier results in that folder.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable file instead of skipping it.")]
+Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
+Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
+Cache = Annotated[Optional[Path], typer.Option("--cache", help="Folder to keep features in.")]  # noqa: UP045
+MaxPixels = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--max-pixels", min=1, help="Skip images with more pixels; 180,000,000, or what the fit had."),
+]
+Levels = Annotated[
+    Optional[tuple[float, float]],  # noqa: UP045
+    typer.Option("--range", metavar="LOW HIGH", help="Levels of 16-bit images that become black and white."),
+]
+Threshold = Annotated[Optional[float], typer.Option("--threshold", help="Flag scores above this.")]  # noqa: UP045
+Contamination = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--contamination", help="Share of the training images that is bad, 0 to 1: sets the threshold."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
+
+
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the detector; may be repeated."),
+]
