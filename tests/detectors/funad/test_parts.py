@@ -146,20 +146,20 @@ def test_certain_scores_have_a_finite_slope(form: str) -> None:
 
 def test_minmax_distances_are_the_published_ones() -> None:
     distances = torch.tensor([2.0, 4.0, 3.0, 10.0])
-    torch.testing.assert_close(normalised(distances, "minmax", 0.5), torch.tensor([0.0, 0.25, 0.125, 1.0]))
+    torch.testing.assert_close(normalised(distances, "minmax"), torch.tensor([0.0, 0.25, 0.125, 1.0]))
 
 
 def test_quantile_distances_put_the_typical_largest_at_tau() -> None:
     reference = torch.arange(1001.0)
-    scaled = normalised(torch.tensor([999.0, 1998.0]), "quantile", 0.5, reference)
+    scaled = normalised(torch.tensor([999.0, 1998.0]), "quantile", reference)
     torch.testing.assert_close(scaled, torch.tensor([0.5, 1.0]))
 
 
 def test_nothing_to_compare_with_labels_nothing() -> None:
     infinite = torch.full((4,), torch.inf)
-    assert not normalised(infinite, "minmax", 0.5).any()
-    assert not normalised(torch.ones(4), "quantile", 0.5, infinite).any()
-    assert not normalised(torch.ones(4), "minmax", 0.5).any()  # all equal
+    assert not normalised(infinite, "minmax").any()
+    assert not normalised(torch.ones(4), "quantile", infinite).any()
+    assert not normalised(torch.ones(4), "minmax").any()  # all equal
 
 
 def test_labels_follow_both_thresholds_and_what_is_given() -> None:
@@ -204,12 +204,11 @@ def test_skewed_scores_leave_minmax_with_three_of_294_images_and_not_mad() -> No
 
 def test_minmax_finds_anomalies_in_every_clean_minibatch_and_quantile_hardly_any() -> None:
     clean = random(50, 768).square()  # squared distances of nothing but normal patches
-    found = [labels_of(normalised(batch, "minmax", 0.5), 0.5, 0.9).anomalous.sum() for batch in clean]
+    found = [labels_of(normalised(batch, "minmax"), 0.5, 0.9).anomalous.sum() for batch in clean]
     assert min(int(each) for each in found) >= 1
     reference = random(5000, seed=1).square()
     rates = [
-        float(labels_of(normalised(batch, "quantile", 0.5, reference), 0.5, 0.9).anomalous.float().mean())
-        for batch in clean
+        float(labels_of(normalised(batch, "quantile", reference), 0.5, 0.9).anomalous.float().mean()) for batch in clean
     ]
     assert np.mean(rates) < 0.003
 

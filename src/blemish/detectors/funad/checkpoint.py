@@ -41,9 +41,11 @@ class Checkpoint:
         copies: dict[str, Tensor] = {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with writing_to(self.path) as temporary:
-            save_file(copies, temporary, metadata=about)
+        with writing_to(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            half = self.path.with_suffix(".half")
+            save_file(copies, half, metadata=about)
+            half.replace(self.path)
 
     def take_up(self, training: Training) -> bool:
         """Restore a state that was kept; whether there was one. Raises `RequestError` for another job's."""

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from blemish.detectors.funad.schedule import Scale
 
-SURE = 0.999  # quantile of the normal-looking patches' distances that lies at tau_normal
+SURE = 0.999  # quantile of the normal-looking patches' distances that lies at MIDDLE
+MIDDLE = 0.5  # where the published tau_normal stands
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,12 @@ class Labels:
     unsure: Tensor
 
 
-def normalised(distances: Tensor, scale: Scale, tau_normal: float, reference: Tensor | None = None) -> Tensor:
+def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None) -> Tensor:
     """Distances (n,) brought to a scale on which the thresholds stand.
 
     "minmax" is the published rule: 0 and 1 are the least and largest of the minibatch, so that every minibatch
     holds an anomaly, in clean data too. "quantile" puts the distance that 99.9 % of the `reference` distances,
-    those of patches of normal-looking images, stay below at `tau_normal`: clean data has hardly any.
+    those of patches of normal-looking images, stay below at 0.5: clean data has hardly any.
     """
     if not distances.isfinite().any():
         return torch.zeros_like(distances)  # nothing to compare with: nothing is labelled
@@ -35,7 +36,7 @@ def normalised(distances: Tensor, scale: Scale, tau_normal: float, reference: Te
     known = known[known.isfinite()]
     if not len(known):
         return torch.zeros_like(distances)
-    return finite / torch.quantile(known, SURE).clamp_min(1e-12) * tau_normal
+    return finite / torch.quantile(known, SURE).clamp_min(1e-12) * MIDDLE
 
 
 def labels_of(distances: Tensor, tau_normal: float, tau_confident: float, given: Tensor | None = None) -> Labels:

@@ -179,7 +179,7 @@ class Training:
             distances = self.pool.distances[rows]
         else:
             distances = self._distances(rows, adapted, bank)
-        scaled = normalised(distances, schedule.scale, schedule.tau_normal, bank.typical)
+        scaled = normalised(distances, schedule.scale, bank.typical)
         return labels_of(scaled, schedule.tau_normal, schedule.tau_confident, self.pool.given[rows])
 
     def _distances(self, rows: Tensor, adapted: Tensor, bank: Bank) -> Tensor:
