@@ -41,9 +41,17 @@ PAPER = Schedule(
 )  # fmt: skip
 
 
+def ignore(_: object) -> None:
+    pass
+
+
+def refuse(_: object) -> None:
+    pytest.fail("a step was taken")
+
+
 def train(schedule: Schedule, pool: Pool | None = None, seed: int = 0) -> Trained:
     pool = pool or make_pool(looks=schedule.warm_up > 0)
-    return Training(pool, schedule, seed).run(lambda step: None, lambda training: None)
+    return Training(pool, schedule, seed).run(ignore, ignore)
 
 
 def weights(trained: Trained) -> bytes:
@@ -60,43 +68,45 @@ def test_patches_of_odd_images_come_to_score_highest(schedule: Schedule) -> None
 @pytest.mark.parametrize(
     "change",
     [
-        {"smoothness": 0.0}, {"smoothness_form": "mse"}, {"smoothness_form": "kl"}, {"noise": "none"}, {"noise": "batch"},
-        {"noise": "position_max"}, {"exclude": "image"}, {"exclude": "patch"}, {"scale": "minmax"}, {"cut": "minmax"},
-        {"precision": "bfloat16"}, {"warm_up": 0.0}, {"bank_entries": 0}, {"refresh_every": 1}, {"minibatch": "images"},
-        {"optimiser": "rmsprop"}, {"hard_share": 0.0}, {"noise_batch": 0}, {"tau_normal": 0.4}, {"tau_confident": 0.7},
-        {"bank_share": 0.25}, {"learning_rate": 1e-4}, {"rebuild_every": 5}, {"narrow": 4},
+        {"smoothness": 0.0}, {"smoothness_form": "mse"}, {"smoothness_form": "kl"}, {"noise": "none"},
+        {"noise": "batch"}, {"noise": "position_max"}, {"exclude": "image"}, {"exclude": "patch"},
+        {"scale": "minmax"}, {"cut": "minmax"}, {"precision": "bfloat16"}, {"warm_up": 0.0}, {"bank_entries": 0},
+        {"refresh_every": 1}, {"minibatch": "images"}, {"optimiser": "rmsprop"}, {"hard_share": 0.0},
+        {"noise_batch": 0}, {"tau_normal": 0.4}, {"tau_confident": 0.7}, {"bank_share": 0.25},
+        {"learning_rate": 0.0001}, {"rebuild_every": 5}, {"narrow": 4},
     ],
     ids=str,
 )  # fmt: skip
 def test_every_switch_changes_the_training_and_leaves_it_sound(change: dict[str, object]) -> None:
-    often = replace(FAST, tau_normal=0.15, warm_up=0.25, learning_rate=1e-2)  # labels on the edge, so that a small change shows
+    # labels on the edge, so that a small change shows
+    often = replace(FAST, tau_normal=0.15, warm_up=0.25, learning_rate=1e-2)
     changed = train(replace(often, **change))  # type: ignore[arg-type]
     differs = weights(changed) != weights(train(often))
     assert differs
     assert all(value.isfinite().all() for value in changed.last.state_dict().values())
 
 
-class BrokenOff(Exception):
+class BrokenOffError(Exception):
     pass
 
 
 @pytest.mark.parametrize("schedule", [FAST, PAPER], ids=["fast", "paper"])
 def test_a_training_broken_off_and_taken_up_gives_the_same_bytes(schedule: Schedule, tmp_path: Path) -> None:
     pool = make_pool(looks=schedule.warm_up > 0)
-    whole = Training(pool, schedule, 0).run(lambda step: None, lambda training: None)
+    whole = Training(pool, schedule, 0).run(ignore, ignore)
     checkpoint = Checkpoint(tmp_path / "net.safetensors", {"images": "x"})
 
     def break_off(step: int) -> None:
         if step == 25:
-            raise BrokenOff
+            raise BrokenOffError
 
     first = Training(pool, schedule, 0)
-    with pytest.raises(BrokenOff):
+    with pytest.raises(BrokenOffError):
         first.run(break_off, checkpoint.keep, every=0.0)
     second = Training(pool, schedule, 0)
     assert checkpoint.take_up(second)
     assert 0 < second.done < 25
-    resumed = second.run(lambda step: None, checkpoint.keep)
+    resumed = second.run(ignore, checkpoint.keep)
     assert weights(resumed) == weights(whole)
     assert resumed.curve.rows == whole.curve.rows
     assert len(resumed.snapshots) == len(whole.snapshots)
@@ -104,7 +114,7 @@ def test_a_training_broken_off_and_taken_up_gives_the_same_bytes(schedule: Sched
     done = Training(pool, schedule, 0)
     assert checkpoint.take_up(done)  # what was finished is not trained again
     assert done.done == done.steps
-    assert weights(done.run(lambda step: pytest.fail("a step"), lambda training: None)) == weights(whole)
+    assert weights(done.run(refuse, ignore)) == weights(whole)
 
 
 def test_a_checkpoint_of_another_job_is_refused_with_what_differs(tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_patches_known_to_be_normal_are_taught_as_normal() -> None:
 def test_fewer_images_than_a_minibatch_are_one_minibatch() -> None:
     training = Training(make_pool(looks=False), replace(PAPER, batch=500, epochs=2), 0)
     assert training.steps == 2
-    trained = training.run(lambda step: None, lambda training: None)
+    trained = training.run(ignore, ignore)
     assert all(value.isfinite().all() for value in trained.last.state_dict().values())
 
 
@@ -168,10 +178,15 @@ def test_equal_patches_give_equal_finite_scores() -> None:
 def test_one_patch_an_image_is_the_semantic_variant() -> None:
     rows = torch.arange(IMAGES) * EACH + EACH - 1
     whole = make_pool()
+    assert whole.distances is not None
     pool = replace(
-        whole, patches=whole.patches[rows], owners=torch.arange(IMAGES), positions=torch.zeros(IMAGES, dtype=torch.long),
-        given=whole.given[rows], distances=whole.distances[rows] if whole.distances is not None else None,
-    )  # fmt: skip
+        whole,
+        patches=whole.patches[rows],
+        owners=torch.arange(IMAGES),
+        positions=torch.zeros(IMAGES, dtype=torch.long),
+        given=whole.given[rows],
+        distances=whole.distances[rows],
+    )
     looks = image_scores(train(replace(FAST, batch=16), pool).last, pool)
     assert set(looks.argsort(descending=True)[:2].tolist()) == set(ODD)
 
