@@ -19,7 +19,7 @@ from blemish.benchmark.datasets import Category, Sample
 from blemish.decoding import Decoding, decode
 from blemish.disk import writing_to
 from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, ImageSet, Pixels
+from blemish.images import ANOMALOUS, NORMAL, ImageSet, Pixels
 
 POLICIES = ("shrink", "cap", "resample")
 OVERLAP, NO_OVERLAP = "overlap", "no_overlap"
@@ -107,14 +107,16 @@ class Manifest:
     def test_paths(self, category: Category, mode: str) -> tuple[str, ...]:
         """The test images, sorted: all of them with `overlap`, those that were not injected with `no_overlap`.
 
+        Other views of a part that was injected leave the test with it.
+
         Raises `RequestError` if no anomaly or no normal image is left to test on.
         """
         if mode not in MODES:
             raise RequestError(f"The mode must be one of {', '.join(MODES)}; got '{mode}'.")
         self._check(category)
-        seen = {entry.path for entry in self.training} if mode == NO_OVERLAP else set()
-        normals = [each.path for each in category.normals if each.path not in seen]
-        anomalies = [each.path for each in category.anomalies if each.path not in seen]
+        seen = {_part(category.sample(entry.path)) for entry in self.training} if mode == NO_OVERLAP else set()
+        normals = [each.path for each in category.normals if _part(each) not in seen]
+        anomalies = [each.path for each in category.anomalies if _part(each) not in seen]
         for kind, left in (("normal", normals), ("anomalous", anomalies)):
             if not left:
                 raise RequestError(
@@ -158,7 +160,8 @@ def contaminate(
     """Choose training images: all normal ones and `ratio` times as many anomalies drawn from the test set.
 
     Both are taken from the front of one seeded order, so that a lower ratio injects a subset of what a higher one
-    does. `test_share` of the anomalies (rounded up) are never injected.
+    does. `test_share` of the anomalies (rounded up) are never injected, nor other views of their parts. A split that
+    ships contaminated is taken as it is, with a `ratio` of 0.
 
     Parameters
     ----------
@@ -172,9 +175,9 @@ def contaminate(
     """
     _check(category, ratio, seed, policy, test_share, defects)
     rng_anomalies, rng_normals, rng_copies = (np.random.default_rng([seed, stream]) for stream in range(3))
-    pool = [each for each in category.anomalies if defects is None or each.defect in defects]
-    pool = [pool[i] for i in rng_anomalies.permutation(len(pool))]
-    pool = pool[: len(pool) - int(np.ceil(test_share * len(pool)))]
+    pool = _injectable(
+        [s for s in category.anomalies if defects is None or s.defect in defects], test_share, rng_anomalies
+    )
     normals = [category.train[i] for i in rng_normals.permutation(len(category.train))]
     wanted = round(ratio * len(normals))
     if wanted and not pool:
@@ -193,13 +196,38 @@ def contaminate(
         category.dataset,
         category.name,
         ratio,
-        len(injected) / len(normals),
+        _ratio(training),
         seed,
         policy,
         test_share,
         tuple(sorted(training, key=lambda entry: entry.id)),
         tuple(defects) if defects is not None else None,
     )
+
+
+def _injectable(anomalies: list[Sample], test_share: float, rng: np.random.Generator) -> list[Sample]:
+    """Anomalies in random order, views of a part together, less those kept for the test."""
+    parts: dict[str, list[Sample]] = {}
+    for each in anomalies:
+        parts.setdefault(_part(each), []).append(each)
+    ordered = [parts[name] for name in (list(parts)[i] for i in rng.permutation(len(parts)))]
+    room = len(anomalies) - int(np.ceil(test_share * len(anomalies)))
+    pool: list[Sample] = []
+    for views in ordered:
+        if len(pool) + len(views) > room:
+            break
+        pool += views
+    return pool
+
+
+def _part(sample: Sample) -> str:
+    """What a detector would know again: the part that is shown, or the image itself."""
+    return sample.group or sample.path
+
+
+def _ratio(training: Sequence[Entry]) -> float:
+    bad = sum(entry.anomalous for entry in training)
+    return bad / (len(training) - bad)
 
 
 def read_manifest(source: Path, category: Category) -> Manifest:
@@ -221,10 +249,9 @@ def read_manifest(source: Path, category: Category) -> Manifest:
     training = [Entry(each.path, each.label == ANOMALOUS, each.defect) for each in samples]
     if not training:
         raise RequestError(f"'{table}' names no image; a manifest lists the training images, one a line.")
-    bad = sum(entry.anomalous for entry in training)
-    if bad == len(training):
+    if all(entry.anomalous for entry in training):
         raise RequestError(f"'{table}' names no normal image of {category}; a manifest needs some.")
-    ratio = bad / (len(training) - bad)
+    ratio = _ratio(training)
     ordered = tuple(sorted(training, key=lambda entry: entry.id))
     return Manifest(category.dataset, category.name, ratio, ratio, 0, "external", 0.0, ordered)
 
@@ -272,8 +299,14 @@ def _check(
         raise RequestError(f"The test share must be at least 0 and below 1; got {test_share:g}.")
     if seed < 0:
         raise RequestError(f"The seed must be 0 or more; got {seed}.")
-    if not category.train:
+    normal = sum(each.label == NORMAL for each in category.train)
+    if not normal:
         raise RequestError(f"{category} has no normal training images; nothing can be trained on it.")
+    if ratio and normal < len(category.train):
+        raise RequestError(
+            f"{category} ships contaminated, at a ratio of {len(category.train) / normal - 1:.3g}; use a ratio of 0 to "
+            "take it as it is."
+        )
     kinds = {each.defect for each in category.anomalies}
     if unknown := sorted(set(defects or ()) - kinds):
         raise RequestError(f"{category} has no defect '{unknown[0]}'; it has {', '.join(sorted(kinds))}.")

@@ -9,6 +9,7 @@ import warnings
 import typer
 
 from blemish.cli.cache import cache_app
+from blemish.cli.datasets import datasets
 from blemish.cli.demo import demo
 from blemish.cli.detectors import detectors
 from blemish.cli.doctor import doctor
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, score, demo, detectors, doctor):
+for command in (fit, score, demo, detectors, datasets, doctor):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

@@ -1,7 +1,7 @@
 """What every dataset becomes: categories of samples, each with its truth beside it, never inside an ImageSet."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,12 +26,14 @@ class Sample:
     source : the file, or what gives its uint8 RGB pixels where the images lie in an archive.
     defect : the kind of defect, "good" for a normal image.
     mask : the file with its ground truth, above 0 where the defect is; None if there is none.
+    group : images that show one part, such as its views, share a group; by itself otherwise.
     """
 
     path: str
     source: Path | Callable[[], Pixels]
     defect: str = GOOD
     mask: Path | None = None
+    group: str | None = None
 
     @property
     def label(self) -> int:
@@ -98,7 +100,9 @@ class Category:
         """The images at `paths`, without labels: what a detector may see."""
         chosen = [self.sample(path) for path in paths]
         sources = {each.path: each.source if isinstance(each.source, Path) else each.source() for each in chosen}
-        return ImageSet.named(sources, root=self.root)
+        images = ImageSet.named(sources, root=self.root)
+        grouped = {each.path: each.group for each in chosen if each.group is not None and each.path in images.content}
+        return replace(images, groups={**images.groups, **grouped}) if grouped else images
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:

@@ -1,53 +1,73 @@
-"""MVTec AD and what is laid out like it: CAT/train/good, CAT/test/{good,DEFECT}, CAT/ground_truth/DEFECT."""
+"""MVTec AD and what is laid out like it: CAT/train/good, CAT/test/{good,DEFECT}, CAT/ground_truth/DEFECT.
 
+In the wild, masks come without their `_mask`, images as JPEG, folders as `ok` or `normal`, or no ground truth at all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from blemish.benchmark.datasets.category import GOOD, Category, Sample
-from blemish.decoding import SUFFIXES
-from blemish.folders import identifier
+from blemish.benchmark.datasets.category import Category, Sample
+from blemish.benchmark.datasets.files import GOOD_NAMES, folders_in, images_in, samples_in
+from blemish.benchmark.datasets.layout import Layout
 
 NAME = "mvtec"
-LAYOUT = "CATEGORY/train/good, CATEGORY/test/{good,DEFECT} and CATEGORY/ground_truth/DEFECT/NAME_mask.png"
-MASK_ENDINGS = ("_mask", "", "_gt")  # in the wild, the ending is often dropped
+MASK_ENDINGS = ("_mask", "", "_gt", "_label")
 
 
 def categories(root: Path) -> list[Category]:
-    """The categories below `root`, or `root` itself if it is one; an empty list if there is none."""
+    """The categories below `root`, or `root` itself if it is one."""
     if _is_category(root):
         return [_category(root, root.parent)]
-    return [_category(folder, root) for folder in sorted(root.iterdir()) if _is_category(folder)]
+    return [_category(folder, root) for folder in folders_in(root) if _is_category(folder)]
+
+
+def signs(root: Path) -> Mapping[str, bool]:
+    """See `Layout`."""
+    near = [root, *folders_in(root)]
+    return {
+        "CATEGORY/train": any((folder / "train").is_dir() for folder in near),
+        "CATEGORY/train/good": any(_good(folder / "train") for folder in near),
+        "CATEGORY/test": any((folder / "test").is_dir() for folder in near),
+        "CATEGORY/ground_truth": any((folder / "ground_truth").is_dir() for folder in near),
+    }
+
+
+def _good(folder: Path) -> Path | None:
+    """The folder of normal images in `folder`."""
+    if not folder.is_dir():
+        return None
+    return next((path for path in folders_in(folder) if path.name.lower() in GOOD_NAMES), None)
 
 
 def _is_category(folder: Path) -> bool:
-    return (folder / "train" / GOOD).is_dir() and (folder / "test").is_dir()
+    return (folder / "test").is_dir() and _good(folder / "train") is not None
 
 
 def _category(folder: Path, root: Path) -> Category:
+    good = _good(folder / "train")
     normals: list[Sample] = []
     anomalies: list[Sample] = []
-    for defect in sorted(path for path in (folder / "test").iterdir() if path.is_dir()):
-        if defect.name == GOOD:
-            normals += [Sample(identifier(path, root), path) for path in images_in(defect)]
+    for kind in folders_in(folder / "test"):
+        samples = samples_in(kind, root)
+        if kind.name.lower() in GOOD_NAMES:
+            normals += samples
         else:
-            masks = _masks(folder / "ground_truth" / defect.name)
-            anomalies += [
-                Sample(identifier(path, root), path, defect.name, _mask_of(path, masks)) for path in images_in(defect)
-            ]
-    train = [Sample(identifier(path, root), path) for path in images_in(folder / "train" / GOOD)]
-    return Category(NAME, folder.name, root, tuple(train), tuple(normals), tuple(anomalies))
+            masks = {path.stem: path for path in images_in(folder / "ground_truth" / kind.name)}
+            anomalies += [replace(each, defect=kind.name, mask=_mask_of(each.path, masks)) for each in samples]
+    train = samples_in(good, root) if good else []
+    problems = () if (folder / "ground_truth").is_dir() else ("there is no ground_truth folder",)
+    return Category(NAME, folder.name, root, tuple(train), tuple(normals), tuple(anomalies), problems)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of one folder, sorted by name; hidden ones are left out."""
-    if not folder.is_dir():
-        return []
-    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return sorted(path for path in found if path.is_file())
+def _mask_of(image: str, masks: dict[str, Path]) -> Path | None:
+    stem = Path(image).stem
+    return next((masks[stem + end] for end in MASK_ENDINGS if stem + end in masks), None)
 
 
-def _masks(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in images_in(folder)}
-
-
-def _mask_of(image: Path, masks: dict[str, Path]) -> Path | None:
-    return next((masks[image.stem + end] for end in MASK_ENDINGS if image.stem + end in masks), None)
+LAYOUT = Layout(
+    NAME,
+    "CATEGORY/train/good, CATEGORY/test/{good,DEFECT}, CATEGORY/ground_truth/DEFECT/NAME_mask.png",
+    categories,
+    signs,
+)
