@@ -6,11 +6,13 @@ pixels, finer among the highest scores, where the defects are. Metrics look at t
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import RequestError
+from blemish.runtime import runtime, side_by_side
 from blemish.scores import Scores
 
 FPR_LIMIT = 0.3  # AUPRO is the mean overlap up to this false positive rate, as MVTec AD defines it
@@ -88,36 +90,82 @@ def pixel_metrics(scores: Scores, mask_of: MaskOf, ids: Sequence[str] | None = N
     share that is found, averaged over false positive rates up to 0.3. Raises `RequestError` if no pixel, or every
     pixel, is defective.
     """
+    return pixel_counts(scores, mask_of, scores.ids if ids is None else ids).metrics()
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """What pixel metrics are made of: counts by bin of rising score. Those over the same edges add up.
+
+    Attributes
+    ----------
+    normal, defective : (B,) pixels.
+    overlap : (B,) sum over the defects of the share of each one's pixels.
+    defects, images : how many took part.
+    """
+
+    normal: NDArray[np.float64]
+    defective: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+    defects: int = 0
+    images: int = 0
+
+    def __add__(self, other: "PixelCounts") -> "PixelCounts":
+        return PixelCounts(
+            self.normal + other.normal,
+            self.defective + other.defective,
+            self.overlap + other.overlap,
+            self.defects + other.defects,
+            self.images + other.images,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """See `pixel_metrics`."""
+        if not self.defects or not self.normal.any():
+            raise RequestError(
+                f"Pixel metrics need defective and normal pixels; the masks of {self.images} images hold "
+                f"{int(self.defective.sum())} and {int(self.normal.sum())}."
+            )
+        curves = _from_histograms(self.normal, self.defective, self.overlap / self.defects)
+        return {**curves, "pixel_images": float(self.images)}
+
+
+def pixel_counts(
+    scores: Scores, mask_of: MaskOf, ids: Sequence[str], edges: NDArray[np.float32] | None = None
+) -> PixelCounts:
+    """The counts of the images `ids` over `edges`, those of all of `scores` by default, threads side by side."""
+    used = bin_edges(scores.maps) if edges is None else edges
+    nothing = PixelCounts(*np.zeros((3, len(used) + 1)))
+    parts = [list(ids)[start :: runtime().threads] for start in range(runtime().threads)]
+
+    def counted(names: list[str]) -> PixelCounts:
+        return sum((_counts_of_one(name, scores, mask_of, used) for name in names), nothing)
+
+    return sum(side_by_side(counted, parts), nothing)
+
+
+def _counts_of_one(name: str, scores: Scores, mask_of: MaskOf, edges: NDArray[np.float32]) -> PixelCounts:
     from scipy import ndimage
 
-    names = list(scores.ids if ids is None else ids)
-    edges = bin_edges(scores.maps[[scores.index(name) for name in names]])
-    normal, defective, overlap = (np.zeros(len(edges) + 1) for _ in range(3))
-    regions = images = 0
-    for name in names:
-        width, height = (int(side) for side in scores.sizes[scores.index(name)])
-        mask = mask_of(name, (width, height))
-        if mask is None:
-            continue
-        images += 1
-        bins = np.searchsorted(edges, scores.map(name).ravel(), side="right").reshape(height, width)
-        if not mask.any():
-            normal += np.bincount(bins.ravel(), minlength=len(normal))
-            continue
-        normal += np.bincount(bins[~mask], minlength=len(normal))
-        inside = bins[mask]
-        defective += np.bincount(inside, minlength=len(normal))
-        labelled, count = ndimage.label(mask, TOUCHING)
-        number = labelled[mask]
-        share = 1 / np.bincount(number, minlength=count + 1)[number]
-        overlap += np.bincount(inside, weights=share, minlength=len(normal))
-        regions += count
-    if not regions or not normal.any():
-        raise RequestError(
-            f"Pixel metrics need defective and normal pixels; the masks of {images} images hold "
-            f"{int(defective.sum())} and {int(normal.sum())}."
-        )
-    return {**_from_histograms(normal, defective, overlap / regions), "pixel_images": float(images)}
+    width, height = (int(side) for side in scores.sizes[scores.index(name)])
+    bins, none = len(edges) + 1, np.zeros(len(edges) + 1)
+    mask = mask_of(name, (width, height))
+    if mask is None:
+        return PixelCounts(none, none, none)
+    drawn = np.searchsorted(edges, scores.map(name).ravel(), side="right").reshape(height, width)
+    if not mask.any():
+        return PixelCounts(np.bincount(drawn.ravel(), minlength=bins).astype(float), none, none, 0, 1)
+    normal, inside = np.bincount(drawn[~mask], minlength=bins), drawn[mask]
+    labelled, count = ndimage.label(mask, TOUCHING)
+    number = labelled[mask]
+    share = 1 / np.bincount(number, minlength=count + 1)[number]
+    return PixelCounts(
+        normal.astype(float),
+        np.bincount(inside, minlength=bins).astype(float),
+        np.bincount(inside, weights=share, minlength=bins).astype(float),
+        count,
+        1,
+    )
 
 
 def bin_edges(maps: NDArray[np.float32]) -> NDArray[np.float32]:
