@@ -8,6 +8,7 @@ import warnings
 
 import typer
 
+from blemish.cli.bench import EPILOG, bench
 from blemish.cli.cache import cache_app
 from blemish.cli.datasets import datasets
 from blemish.cli.demo import demo
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (fit, score, demo, detectors, datasets, doctor):
     app.command()(command)
+app.command(epilog=EPILOG)(bench)
 app.add_typer(cache_app, name="cache")
 
 

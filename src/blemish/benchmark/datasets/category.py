@@ -1,6 +1,6 @@
 """What every dataset becomes: categories of samples, each with its truth beside it, never inside an ImageSet."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,15 @@ class Category:
                 f"'{path}' is no image of {self}; paths are relative to '{self.root}', such as '{min(self.samples)}'."
             ) from None
 
+    def limited(self, train: int | None, normals: int | None, anomalies: int | None, seed: int = 0) -> "Category":
+        """At most so many images of each part, drawn by `seed`; None takes all. Kinds of defect keep their shares."""
+        return replace(
+            self,
+            train=_drawn(self.train, train, seed),
+            normals=_drawn(self.normals, normals, seed),
+            anomalies=_drawn(self.anomalies, anomalies, seed),
+        )
+
     def mask(self, path: str, size: tuple[int, int]) -> Mask | None:
         """Where the image at `path` is defective, bool (height, width) for `size` (width, height).
 
@@ -103,6 +112,16 @@ class Category:
         images = ImageSet.named(sources, root=self.root)
         grouped = {each.path: each.group for each in chosen if each.group is not None and each.path in images.content}
         return replace(images, groups={**images.groups, **grouped}) if grouped else images
+
+
+def _drawn(samples: Sequence[Sample], most: int | None, seed: int) -> tuple[Sample, ...]:
+    """Up to `most` of the samples, spread evenly over the kinds in the order they come in."""
+    if most is None or len(samples) <= most:
+        return tuple(samples)
+    order = np.random.default_rng(seed).permutation(len(samples))
+    by_kind = sorted(order, key=lambda at: samples[at].defect)  # stable: random within a kind
+    chosen = {by_kind[at] for at in np.linspace(0, len(by_kind) - 1, most).round().astype(int)}
+    return tuple(sample for at, sample in enumerate(samples) if at in chosen)
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
