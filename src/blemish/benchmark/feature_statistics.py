@@ -17,6 +17,7 @@ from blemish.features.backbones import DEFAULT_BACKBONE
 HISTOGRAM = "histogram.csv"
 IMAGE, PATCH, SYNTHETIC = "image", "patch", "synthetic"
 PATCHES = 3000  # of each class at most: nine million distances
+COUNTED = 50  # pairs that a simulated share must rest on
 INSIDE = 0.5  # share of a patch's cell that the mask must cover
 VIEW = DEFAULT_VIEWS[0]
 
@@ -39,7 +40,8 @@ def closed_forms(task: Task) -> list[dict[str, Any]]:
     case = Gaussians(extra["dimensions"], 1.0, extra["spread_a"], extra["gap"])
     distance = extra["distance"] * np.sqrt(2 * case.dimensions)  # in units of a typical normal pair's distance
     counted = case.simulated(distance, extra["pairs"], task.cell.seed)
-    ratios = {f"simulated_{kind}": counted["normal"] / counted[kind] for kind in KINDS[1:] if counted[kind]}
+    enough = [kind for kind in KINDS[1:] if counted[kind] * extra["pairs"] >= COUNTED]
+    ratios = {f"simulated_{kind}": counted["normal"] / counted[kind] for kind in enough}
     limits = {f"limit_{kind}": value for kind, value in case.limits().items()}
     return [{**case.ratios(distance), **limits, **ratios}]
 

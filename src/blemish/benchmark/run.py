@@ -146,7 +146,7 @@ def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
         for number, step in enumerate(steps, start=1):
             results.add(rows_of(step, out / RUNS / step.run))
             runtime().progress("runs", number, len(steps))
-            _write(plan, results, out, only=step.run)
+            _write(plan, results, out, just=step.run)
         tables = _write(plan, results, out)
     wanted = [row for row in results.rows if row["run"] in plan.steps]
     failed = {row["run"] for row in wanted if row["status"] == FAILED}
@@ -208,9 +208,8 @@ def _base(step: Step) -> dict[str, Any]:
     }
 
 
-def _write(plan: Plan, results: Results, out: Path, only: str | None = None) -> dict[str, Path]:
-    """Tables of all experiments, or of those that the run `only` belongs to."""
-    chosen = [each for each in plan.experiments if only is None or only in plan.runs[each.name]]
+def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> dict[str, Path]:
+    """Tables and plots of all experiments; tables alone, of those that the run `just` done belongs to."""
     return {
         each.name: write_tables(
             each,
@@ -218,7 +217,9 @@ def _write(plan: Plan, results: Results, out: Path, only: str | None = None) -> 
             plan.runs[each.name],
             results,
             out / each.name,
-            (plan.size.about_it, plan.data),
+            notes=(plan.size.about_it, plan.data if each.needs_data else ""),
+            plots=just is None,
         )
-        for each in chosen
+        for each in plan.experiments
+        if just is None or just in plan.runs[each.name]
     }

@@ -50,17 +50,19 @@ def write_tables(
     runs: Sequence[str],
     results: Results,
     folder: Path,
+    *,
     notes: Sequence[str],
+    plots: bool,
 ) -> Path:
-    """Write table.md, the experiment's own results.csv and its plots into `folder`; returns the table's path."""
+    """Write table.md, the experiment's own results.csv and, if asked, its plots into `folder`; returns table.md."""
     entries = [Entry(each, row) for each, run in zip(planned, runs, strict=True) for row in results.of(run)]
     finished = {row["run"] for row in results.rows}
     missing = sum(run not in finished for run in dict.fromkeys(runs))
     with writing_to(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
         _write_view(entries, folder / VIEW)
-        plots = _draw(experiment, entries, folder)
-        text = render(experiment, entries, notes, missing, plots)
+        drawn = _draw(experiment, entries, folder) if plots else []
+        text = render(experiment, entries, notes, missing, drawn)
         (folder / TABLE).write_text(text, encoding="utf-8")
     return folder / TABLE
 
