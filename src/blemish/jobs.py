@@ -25,7 +25,7 @@ from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
 from blemish.transaction import whole_or_absent
 
-REPORT, HEATMAPS, SKIPPED = "report.html", "heatmaps", "skipped.csv"
+REPORT, HEATMAPS, SKIPPED, TRAINING = "report.html", "heatmaps", "skipped.csv", "training"
 NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pile has two slashes in a row
 
 
@@ -50,6 +50,7 @@ def fit(
     out: str | Path | None = None,
     *,
     detector: str | Detector = DEFAULT_DETECTOR,
+    preset: str | None = None,
     fast: bool = False,
     normals: Any = None,
     threshold: float | None = None,
@@ -62,6 +63,7 @@ def fit(
     device: str | None = None,
     threads: int | None = None,
     cache: str | Path | None = None,
+    checkpoints: str | Path | None = None,
     progress: Any = None,
 ) -> Run:
     """Learn from a pile of unlabelled images which of them are anomalous, and leave a detector.
@@ -71,23 +73,24 @@ def fit(
     images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255.
     out : folder to leave the Run in; nothing is written without one.
     detector : a name of `blemish detectors`, or a detector.
+    preset : a named set of the detector's settings, such as "paper" of funad.
     fast : the detector's settings for speed, at some cost in quality.
     normals : images known to be good, which are learned from but not listed.
     threshold, contamination : overrule the label-free decision.
     strict : an unreadable file is an error instead of being skipped.
     settings : settings of the detector by name.
-    seed, device, threads, cache : see `Detector` and `Runtime`.
+    seed, device, threads, cache, checkpoints : see `Detector` and `Runtime`.
 
     Raises
     ------
     RequestError, JobError
     """
     calibration.check(threshold, contamination)
-    chosen = _detector(detector, fast=fast, seed=seed, settings=settings or {})
+    chosen = _detector(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
     out = Path(out) if out is not None else None
     watch = Stopwatch()
     place = whole_or_absent(out, force=force) if out else nullcontext()
-    where = use_runtime(device=device, threads=threads, cache=Path(cache) if cache else None, progress=progress)
+    where = use_runtime(device=device, threads=threads, cache=cache, checkpoints=checkpoints, progress=progress)
     with where, place as staging:
         with watch.stage("finding images"):
             pile = ImageSet.of(images, decoding=decoding, leave_out=out)
@@ -117,6 +120,7 @@ def fit(
         )
         if staging is not None:
             _write_run(run, everything, images, staging, watch)
+            chosen.leave_training(staging / TRAINING)
     return run
 
 
@@ -177,14 +181,17 @@ def score(
     return replace(scores, skipped=skipped), decision
 
 
-def _detector(which: str | Detector, *, fast: bool, seed: int, settings: Mapping[str, Any]) -> Detector:
+def _detector(
+    which: str | Detector, *, preset: str | None, fast: bool, seed: int, settings: Mapping[str, Any]
+) -> Detector:
     if isinstance(which, Detector):
         return which.clone(**settings)
     found = detector_class(which)
     check_names({each.name for each in fields(found)}, settings)
     if seed < 0:
         raise RequestError(f"The seed must be 0 or more; got {seed}.")
-    return found(**{**(found.fast_settings if fast else {}), "random_state": seed, **settings})
+    named = found.preset(preset) if preset else {}
+    return found(**{**named, **(found.fast_settings if fast else {}), "random_state": seed, **settings})
 
 
 def _with_normals(pile: ImageSet, normals: Any) -> ImageSet:

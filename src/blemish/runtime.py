@@ -48,6 +48,7 @@ class Runtime:
     cache : where features are kept between jobs.
     cache_bytes : size above which the least recently used feature sets are dropped.
     keep_features : whether newly made features are written to the cache.
+    checkpoints : folder where detectors that train for long leave their state, and take it up.
     progress : told how far a stage is.
     """
 
@@ -56,6 +57,7 @@ class Runtime:
     cache: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("blemish")))
     cache_bytes: int = CACHE_BYTES
     keep_features: bool = True
+    checkpoints: Path | None = None
     progress: Progress = quiet
 
     def __post_init__(self) -> None:
@@ -78,8 +80,7 @@ def runtime() -> Runtime:
 def use_runtime(**changes: Any) -> Iterator[Runtime]:
     """Put a changed runtime in force for a `with` block; settings given as None stay as they are."""
     given = {name: value for name, value in changes.items() if value is not None}
-    if "cache" in given:
-        given["cache"] = Path(given["cache"]).expanduser()
+    given |= {name: Path(given[name]).expanduser() for name in ("cache", "checkpoints") if name in given}
     changed = replace(runtime(), **given)
     token = _CURRENT.set(changed)
     try:

@@ -36,6 +36,7 @@ def fit(
     images: Annotated[Path, typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).")],
     out: Out,
     detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
+    preset: Annotated[Optional[str], typer.Option(help="A named set of its settings: funad has fast, paper.")] = None,  # noqa: UP045
     fast: Annotated[
         bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
     ] = False,
@@ -51,6 +52,10 @@ def fit(
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
+    checkpoints: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder to keep half-trained nets in; the same command takes them up."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -70,6 +75,7 @@ def fit(
             images,
             out,
             detector=detector,
+            preset=preset,
             fast=fast,
             normals=normals,
             threshold=threshold,
@@ -82,6 +88,7 @@ def fit(
             device=device,
             threads=threads,
             cache=cache,
+            checkpoints=checkpoints,
             progress=progress,
         )
     count = len(run.training_scores)

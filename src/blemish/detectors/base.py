@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
@@ -34,6 +35,7 @@ class Detector(ABC):
     min_images: ClassVar[int] = 8
     uses_set_aside: ClassVar[bool] = False
     fast_settings: ClassVar[Mapping[str, Any]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
     def fit(self, images: ImageSet) -> Self:
@@ -58,6 +60,17 @@ class Detector(ABC):
     def clone(self, **changes: Any) -> Self:
         """An unfitted copy, some settings changed."""
         return replace(self, **changes)
+
+    @classmethod
+    def preset(cls, preset: str) -> Mapping[str, Any]:
+        """The settings that stand under a name. Raises `RequestError`, with the names there are."""
+        if preset not in cls.presets:
+            known = f"it has {', '.join(cls.presets)}" if cls.presets else "it has none"
+            raise RequestError(f"The detector {cls.name} has no preset '{preset}'; {known}.")
+        return cls.presets[preset]
+
+    def leave_training(self, folder: Path) -> None:  # noqa: B027 - not every detector has something to tell
+        """Write what can be told of the training into `folder`."""
 
     @property
     def training_scores_(self) -> Scores:

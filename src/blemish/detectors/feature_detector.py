@@ -3,17 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from blemish.detectors.base import Detector, State
-from blemish.detectors.fusion import Fusion
+from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
 from blemish.detectors.scoring import BOXES, PatchScorer, ScoringHead, ScoringModule
 from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of
-from blemish.errors import JobError, NotFittedError
+from blemish.errors import JobError, NotFittedError, RequestError
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
 from blemish.features.backbones import DEFAULT_BACKBONE
 from blemish.features.store import GLOBALS
@@ -21,6 +21,7 @@ from blemish.images import ImageSet
 from blemish.runtime import runtime, side_by_side
 from blemish.scores import Scores
 
+MOST_SMOOTHING = 10  # patches
 SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
 
 
@@ -32,14 +33,21 @@ class FeatureDetector(Detector):
     ----------
     backbone : name of the registry of backbones.
     views : ways of looking at an image that are fused; their working sizes are settled at `fit`.
+    image_score, smoothing : how maps become the image's score, see `Fusion`.
     """
 
     backbone: str = DEFAULT_BACKBONE
     views: tuple[View, ...] = DEFAULT_VIEWS
+    image_score: ImageScore = "extents"
+    smoothing: float = SIGMA
 
     def __post_init__(self) -> None:
         """Check the settings."""
         specs_of(self.views, self.backbone)
+        if self.image_score not in get_args(ImageScore):
+            raise RequestError(f"'image_score' is one of {', '.join(get_args(ImageScore))}; got '{self.image_score}'.")
+        if not 0 <= self.smoothing <= MOST_SMOOTHING:
+            raise RequestError(f"'smoothing' must be 0 to {MOST_SMOOTHING} patches; got {self.smoothing}.")
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""
@@ -67,15 +75,25 @@ class FeatureDetector(Detector):
         by_size = {spec.pixels: images.features(spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         with torch.no_grad():
-            scorers, maps = zip(*self._fit_views(views), strict=True)
-            valid = [view.valid() for view in views]
-            fusion = self._fusion().learn(list(maps), valid)
-            image, drawn = fusion.of_many(list(maps), valid)
+            self._take(images, specs, views, self._fit_views(views))
+        return self
+
+    def _take(
+        self,
+        images: ImageSet,
+        specs: tuple[FeatureSpec, ...],
+        views: Sequence[ViewFeatures],
+        fitted: Sequence[tuple[PatchScorer, Tensor]],
+    ) -> None:
+        """Take what was learned of each view as this detector's state."""
+        scorers, maps = zip(*fitted, strict=True)
+        valid = [view.valid() for view in views]
+        fusion = self._fusion().learn(list(maps), valid)
+        image, drawn = fusion.of_many(list(maps), valid)
         self.head_ = ScoringHead(self.views, scorers, fusion).eval()
         self.features_ = specs
         boxes = next(view.boxes() for view in views if view.view.draws)
         self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
-        return self
 
     @abstractmethod
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
@@ -86,7 +104,8 @@ class FeatureDetector(Detector):
         """A scorer whose parameters have the shapes of those in `state`."""
 
     def _fusion(self) -> Fusion:
-        return Fusion(tuple(view.ranks for view in self.views), tuple(view.draws for view in self.views))
+        ranks, draws = tuple(view.ranks for view in self.views), tuple(view.draws for view in self.views)
+        return Fusion(ranks, draws, self.image_score, self.smoothing)
 
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""

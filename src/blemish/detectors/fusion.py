@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from blemish.cuts import median_and_deviation
 
 SIGMA = 0.7  # patches; a single noisy patch is not a defect
+ImageScore = Literal["extents", "max", "top"]
 AT_ONCE = 256  # images whose maps are worked on together
 SHARE = 0.05  # of the valid patches, the highest, whose mean tells of small defects
 
@@ -23,31 +25,47 @@ class Fusion(nn.Module):
     the views; the score is the larger of the two. So 0 is an ordinary image, whatever the product, and no view
     or kind of defect has to be chosen. The map is the sum of the views' maps, each in deviations from the median
     patch.
+
+    Attributes
+    ----------
+    ranks, draws : of each view, whether it counts for the score and for the map.
+    image_score : "extents" as above; "max", the highest patch before smoothing, as most papers have it; or "top",
+        the mean of the highest 5 % alone.
+    smoothing : sigma of the Gaussian, in patches; 0 leaves maps as they are.
     """
 
-    def __init__(self, ranks: tuple[bool, ...], draws: tuple[bool, ...]) -> None:
+    def __init__(
+        self,
+        ranks: tuple[bool, ...],
+        draws: tuple[bool, ...],
+        image_score: ImageScore = "extents",
+        smoothing: float = SIGMA,
+    ) -> None:
         super().__init__()
+        self.image_score, self.smoothing = image_score, smoothing
+        kinds = 2 if image_score == "extents" else 1
         self.ranks = [view for view, yes in enumerate(ranks) if yes]
         self.draws = [view for view, yes in enumerate(draws) if yes]
         self.register_buffer("patch", torch.tensor([[0.0, 1.0]] * len(ranks)))  # (views, 2): middle, deviation
-        self.register_buffer("extent", torch.tensor([[[0.0, 1.0]] * 2] * len(ranks)))  # (views, 2 extents, 2)
-        self.register_buffer("total", torch.tensor([[0.0, 1.0]] * 2))  # (2 extents, 2)
+        self.register_buffer("extent", torch.tensor([[[0.0, 1.0]] * kinds] * len(ranks)))  # (views, kinds, 2)
+        self.register_buffer("total", torch.tensor([[0.0, 1.0]] * kinds))  # (kinds, 2)
         self.patch: Tensor
         self.extent: Tensor
         self.total: Tensor
 
     def learn(self, maps: list[Tensor], valid: list[Tensor]) -> "Fusion":
         """Take the scales from the cross-fitted maps of all training images, one (N, h, w) a view."""
-        smooth = [in_slices(smoothed, grid, inside) for grid, inside in zip(maps, valid, strict=True)]
-        for view, (grid, inside) in enumerate(zip(smooth, valid, strict=True)):
+        smooth = [in_slices(self._smoothed, grid, inside) for grid, inside in zip(maps, valid, strict=True)]
+        kinds = range(len(self.total))
+        for view, (raw, grid, inside) in enumerate(zip(maps, smooth, valid, strict=True)):
             self.patch[view] = _scale(grid[inside])
-            both = in_slices(extents, grid, inside)
-            self.extent[view] = torch.stack([_scale(both[:, extent]) for extent in range(2)])
+            read = torch.cat([self._read(raw[rows], grid[rows], inside[rows]) for rows in slices(len(grid))])
+            self.extent[view] = torch.stack([_scale(read[:, kind]) for kind in kinds])
         totals = torch.cat([
-            self._totals([grid[rows] for grid in smooth], [inside[rows] for inside in valid])
+            self._totals(*([each[rows] for each in parts] for parts in (maps, smooth, valid)))
             for rows in slices(len(smooth[0]))
         ])  # fmt: skip
-        self.total = torch.stack([_scale(totals[:, extent]) for extent in range(2)])
+        self.total = torch.stack([_scale(totals[:, kind]) for kind in kinds])
         return self
 
     def of_many(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -57,17 +75,27 @@ class Fusion(nn.Module):
 
     def forward(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps and bool (B, h, w), one a view, to scores (B,) and the map (B, H, W) at the finest grid drawn."""
-        smooth = [smoothed(grid, inside) for grid, inside in zip(maps, valid, strict=True)]
-        score = ((self._totals(smooth, valid) - self.total[:, 0]) / self.total[:, 1]).amax(dim=1)
+        smooth = [self._smoothed(grid, inside) for grid, inside in zip(maps, valid, strict=True)]
+        score = ((self._totals(maps, smooth, valid) - self.total[:, 0]) / self.total[:, 1]).amax(dim=1)
         return score, self._drawn(smooth, valid)
 
-    def _totals(self, smooth: list[Tensor], valid: list[Tensor]) -> Tensor:
-        """(B, 2 extents), summed over the views that rank."""
+    def _totals(self, maps: list[Tensor], smooth: list[Tensor], valid: list[Tensor]) -> Tensor:
+        """(B, kinds), summed over the views that rank."""
         parts = []
         for view in self.ranks:
-            both = extents(smooth[view], valid[view])
-            parts.append((both - self.extent[view, :, 0]) / self.extent[view, :, 1])
+            read = self._read(maps[view], smooth[view], valid[view])
+            parts.append((read - self.extent[view, :, 0]) / self.extent[view, :, 1])
         return torch.stack(parts).sum(dim=0)
+
+    def _read(self, raw: Tensor, smooth: Tensor, valid: Tensor) -> Tensor:
+        """What an image's score is made of, (B, kinds)."""
+        if self.image_score == "max":
+            return raw.masked_fill(~valid, -torch.inf).amax(dim=(1, 2))[:, None]
+        both = extents(smooth, valid)
+        return both if self.image_score == "extents" else both[:, :1]
+
+    def _smoothed(self, maps: Tensor, valid: Tensor) -> Tensor:
+        return smoothed(maps, valid, self.smoothing) if self.smoothing else maps
 
     def _drawn(self, smooth: list[Tensor], valid: list[Tensor]) -> Tensor:
         finest = max((smooth[view].shape[1:] for view in self.draws), key=lambda grid: grid[0] * grid[1])
@@ -80,10 +108,10 @@ class Fusion(nn.Module):
         return torch.stack(drawn).sum(dim=0)
 
 
-def smoothed(maps: Tensor, valid: Tensor) -> Tensor:
-    """Maps (B, h, w) under a Gaussian that takes nothing from the padding."""
+def smoothed(maps: Tensor, valid: Tensor, sigma: float = SIGMA) -> Tensor:
+    """Maps (B, h, w) under a Gaussian of `sigma` patches that takes nothing from the padding."""
     inside = valid.to(maps.dtype)
-    return _blurred(maps * inside) / _blurred(inside).clamp_min(1e-6)
+    return _blurred(maps * inside, sigma) / _blurred(inside, sigma).clamp_min(1e-6)
 
 
 def extents(maps: Tensor, valid: Tensor) -> Tensor:
@@ -110,11 +138,11 @@ def in_slices(function: Callable[[Tensor, Tensor], Tensor], maps: Tensor, valid:
     return torch.cat([function(maps[rows], valid[rows]) for rows in slices(len(maps))])
 
 
-def _blurred(maps: Tensor) -> Tensor:
+def _blurred(maps: Tensor, sigma: float) -> Tensor:
     """Separable Gaussian on (B, h, w), zeros outside."""
-    reach = max(1, math.ceil(3 * SIGMA))
+    reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-(at**2) / (2 * SIGMA**2))
+    kernel = torch.exp(-(at**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     rows = F.conv2d(maps[:, None], kernel[None, None, :, None], padding=(reach, 0))
     return F.conv2d(rows, kernel[None, None, None, :], padding=(0, reach))[:, 0]

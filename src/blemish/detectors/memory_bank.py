@@ -57,6 +57,18 @@ class FittedBanks:
         """As many banks as a training image was scored by, one of each split."""
         return BankEnsemble([banks[repeat % len(banks)] for repeat, banks in enumerate(self.banks)])
 
+    def distances(self, patches: Tensor, owners: Tensor, sources: Sequence[str]) -> Tensor:
+        """(n,) of patches (n, D) to the banks without the image of the pile they come from, a mean as in `maps`.
+
+        Patch i belongs to image `sources[owners[i]]`.
+        """
+        found = patches.new_zeros(len(patches))
+        for of, split in zip(self.banks, self.splits, strict=True):
+            fold = torch.tensor([split[name] for name in sources])[owners]
+            for number, bank in enumerate(of):
+                found[fold == number] += bank(patches[fold == number])
+        return found / len(self.banks)
+
 
 @dataclass(kw_only=True)
 class MemoryBank(FeatureDetector):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.errors import RequestError
+from blemish.errors import JobError, RequestError
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import stride_of
 from blemish.features.extract import box_in_grid
@@ -127,5 +127,13 @@ class ViewFeatures:
         """In slices; see `PatchFeatures.batches`."""
         for batch in self.features.batches(ids, stage=stage):
             patches = self.view.joined(batch.stages)
+            _check_finite(batch.ids, patches)
             valid = valid_patches(batch.boxes, (patches.shape[1], patches.shape[2]))
             yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)
+
+
+def _check_finite(ids: Sequence[str], patches: Tensor) -> None:
+    broken = ~patches.flatten(1).isfinite().all(dim=1)
+    if broken.any():
+        name = ids[int(broken.nonzero()[0, 0])]
+        raise JobError(f"The features of '{name}' are not all finite numbers; leave it out, or take another backbone.")

@@ -1,71 +1,72 @@
 """FUN-AD: a small network trained on pseudo-labels from a memory bank that is rebuilt as it learns."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
+from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
 from blemish.detectors.funad.local_net import LocalNet
-from blemish.detectors.funad.memory_bank import Cut, normal_looking
-from blemish.detectors.funad.pseudo_labels import Scale
-from blemish.detectors.funad.scorer import SMALLEST, BankAndNet
-from blemish.detectors.funad.training import SMOOTHNESS, Pool, Schedule, new_net, train
-from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble, group_numbers
-from blemish.detectors.sampling import even_plan
+from blemish.detectors.funad.pool import Pool, joined, pool_of
+from blemish.detectors.funad.presets import PAPER
+from blemish.detectors.funad.schedule import Schedule, Stop
+from blemish.detectors.funad.scorer import BankAndNet, scale_of
+from blemish.detectors.funad.stopping import best_snapshot
+from blemish.detectors.funad.synthetic import Drawn, drawn_on
+from blemish.detectors.funad.teaching import Taught
+from blemish.detectors.funad.training import Trained, Training, image_scores
+from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble
+from blemish.detectors.sampling import split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
+from blemish.images import ImageSet
 from blemish.runtime import runtime, side_by_side
 
-POOL_PATCHES = 40_000  # drawn evenly from all images
-FARTHEST = 16  # patches of each image that are always in the pool, those farthest from the banks
+VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the pile
+TWIN = 1000  # added to the seed for the second net of the stopping rule "agreement"
 
 
 @dataclass(kw_only=True)
-class FunAD(MemoryBank):
+class FunAD(Schedule, MemoryBank):
     """FUN-AD (Im, Son, Hong, WACV 2025) at a small fraction of its operations, cross-fitted.
 
     Each view gets a Local-Net for each fold, trained on the images of the others. Its scores of that fold, in
     deviations from the normal-looking patches there, are the training scores; the first net scores new images. So
     every score comes from one net that never saw the image. The memory banks of `MemoryBank` give the first
-    pseudo-labels; from then on the bank is rebuilt from the images that the net finds normal.
+    pseudo-labels; from then on the bank is rebuilt from the images that the net finds normal. `Schedule` has the
+    settings of the training; the preset "paper" sets them, and these, as published.
 
     Attributes
     ----------
-    net_weight, bank_weight : of the two in the patch score; a bank weight of 0 leaves FUN-AD alone.
+    net_weight, bank_weight : of the two in the patch score; a bank weight of 0 leaves FUN-AD alone, as published.
     use_globals : whether a feature is [global ; patch] as published, or the patch alone.
-    width : of the adaptor and the head's first layer (published: 1536 and 1024).
-    steps, batch, noise_batch : of the training of one net; the patches of a step, and the noisy ones added.
-    bank_entries, rebuilds : entries of the bank that pseudo-labels come from, and how often it is rebuilt.
-    warm_up : share of the steps labelled by the first banks; 0 starts from a random net, as published.
-    learning_rate, smoothness : of AdamW; lambda of the mutual smoothness loss.
-    scale, cut : "minmax" as published, or "quantile" and "mad", which one extreme value cannot spoil.
+    embedding : what the net's patches pass first: that of the "view", or "none", as published.
+    pool_patches : patches drawn evenly from all images to learn from; 0 takes all, as published.
+    cross_fit : whether there is a net for each fold. Without, as published, one net learns from all images, and
+        the training scores are its scores of the images it learned from.
     """
 
     net_weight: float = 0.5
     bank_weight: float = 1.0
     use_globals: bool = False
-    width: int = 128
-    steps: int = 300
-    batch: int = 768
-    noise_batch: int = 128
-    bank_entries: int = 2000
-    rebuilds: int = 6
-    warm_up: float = 0.5
-    learning_rate: float = 1e-3
-    smoothness: float = SMOOTHNESS
-    scale: Scale = "quantile"
-    cut: Cut = "mad"
+    embedding: Literal["view", "none"] = "view"
+    pool_patches: int = 40_000
+    cross_fit: bool = True
 
     name: ClassVar[str] = "funad"
     summary: ClassVar[str] = "a small network taught by a memory bank that is rebuilt as it learns"
     source: ClassVar[str] = "FUN-AD (WACV 2025, arXiv 2411.16110)"
     uses_set_aside: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"fast": {}, "paper": PAPER}
     patent: ClassVar[str] = (
         "FUN-AD is the subject of a patent application by its authors; before commercial use, clear that, or take "
         "memory_bank, which trains no network and has no pseudo-labels."
@@ -74,116 +75,183 @@ class FunAD(MemoryBank):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        if self.scale not in ("minmax", "quantile") or self.cut not in ("minmax", "mad"):
-            raise RequestError(f"'scale' is minmax or quantile and 'cut' minmax or mad; got {self.scale}, {self.cut}.")
-        for setting, least in (("steps", 1), ("batch", 16), ("width", 1), ("bank_entries", 10), ("rebuilds", 1)):
-            if getattr(self, setting) < least:
-                raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
+        self.check_schedule()
+        if self.embedding not in ("view", "none"):
+            raise RequestError(f"'embedding' is view or none; got '{self.embedding}'.")
+        if self.net_weight <= 0 or self.bank_weight < 0:
+            raise RequestError(
+                "'net_weight' must be above 0 and 'bank_weight' 0 or more; for banks alone use memory_bank."
+            )
+        if self.pool_patches < 0:
+            raise RequestError(f"'pool_patches' must be 0, for all, or more; got {self.pool_patches}.")
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
-        banks = self._fit_banks(features)
-        maps, valid = [fitted.maps for fitted in banks], [view.valid() for view in features]
-        looks, _ = self._fusion().learn(maps, valid).of_many(maps, valid)
-        return [
-            self._fit_nets(view, fitted, inside, looks)
-            for view, fitted, inside in zip(features, banks, valid, strict=True)
+        images = features[0].images
+        drawn = drawn_on(images, _share(self.synthetic, images), self.random_state) if self.synthetic else None
+        unseen = None
+        if self.stop == "synthetic":
+            unseen = drawn_on(images, _share(VALIDATION_SHARE, images), self.random_state + 1)
+        banks: Sequence[FittedBanks | None] = [None] * len(features)
+        looks = None
+        if self.warm_up or self.bank_weight:
+            fitted = self._fit_banks(features)
+            maps, valid = [each.maps for each in fitted], [view.valid() for view in features]
+            looks, _ = self._fusion().learn(maps, valid).of_many(maps, valid)
+            banks = fitted
+        self.taught_ = [
+            self._teach(number, view, bank, looks, drawn, unseen)
+            for number, (view, bank) in enumerate(zip(features, banks, strict=True))
         ]
+        return [taught.assembled(self.stop) for taught in self.taught_]
 
-    def _fit_nets(
-        self, features: ViewFeatures, fitted: FittedBanks, valid: Tensor, looks: Tensor
-    ) -> tuple[BankAndNet, Tensor]:
-        """The scorer of a view, and its cross-fitted maps."""
-        distances, split = fitted.maps, fitted.splits[0]
-        fold = torch.tensor([split[name] for name in features.images.ids])
-        embeddings = [bank.embedding for bank in fitted.banks[0]]  # each learned from the images its net will see
-        pool, scale = self._pool(features, distances, valid, looks)
-        pools = [pool.of(fold != number, embedding) for number, embedding in enumerate(embeddings)]
-        nets = self._trained(pools, features)
-        scorer = BankAndNet(fitted.ensemble(), embeddings[0], nets[0], (self.bank_weight, self.net_weight))
-        scorer.globals_scale = scale
-        logits = _cross_fitted_logits(scorer, list(zip(embeddings, nets, strict=True)), features, split)
-        normal = valid & torch.from_numpy(normal_looking(looks.numpy(), "mad"))[:, None, None]
-        scorer.scales[0] = _scale(distances[normal])
-        for number in range(self.folds):  # the nets' logits have no common origin or unit
-            held_out = fold == number
-            scale = _scale(logits[normal & held_out[:, None, None]])
-            logits[held_out] = (logits[held_out] - scale[0]) / scale[1]
-            if number == 0:  # the net that scores new images
-                scorer.scales[1] = scale
-        combined = self.bank_weight * (distances - scorer.scales[0, 0]) / scorer.scales[0, 1] + self.net_weight * logits
-        return scorer.eval(), combined
+    def at(self, stop: Stop | int) -> Self:
+        """A copy of this detector, just fitted, with the weights that another rule or a snapshot (0..) stands for."""
+        images = self.taught_[0].features.images
+        other = copy(self)
+        with torch.no_grad():
+            fitted = [taught.assembled(stop) for taught in self.taught_]
+            other._take(images, self.features_, [taught.features for taught in self.taught_], fitted)
+        return other
 
-    def _pool(self, features: ViewFeatures, distances: Tensor, valid: Tensor, looks: Tensor) -> tuple[Pool, Tensor]:
-        """Patches to learn from, and mean and deviation of the global vectors, (2, G)."""
-        plan = even_plan(features.images.ids, POOL_PATCHES, self.random_state)
-        rng = np.random.default_rng(self.random_state)
-        patches, owners, far, wholes, row = [], [], [], [], 0
-        for batch in features.batches(stage=f"pool {features.view.pixels}"):
-            for index, name in enumerate(batch.ids):
-                inside = torch.nonzero(valid[row].flatten())[:, 0]
-                farthest = inside[distances[row].flatten()[inside].argsort(descending=True)[:FARTHEST]]
-                anywhere = inside[torch.from_numpy(rng.permutation(len(inside))[: plan.get(name, 0)])]
-                chosen = torch.unique(torch.cat([farthest, anywhere]))
-                patches.append(batch.patches[index].flatten(0, 1)[chosen])
-                far.append(distances[row].flatten()[chosen])
-                owners.append(torch.full((len(chosen),), row))
-                wholes.append(batch.globals[index])
-                row += 1
-        whole = torch.stack(wholes)[:, : None if self.use_globals else 0]
-        scale = torch.stack([whole.mean(0), (whole - whole.mean(0)).square().mean(0).sqrt().clamp_min(SMALLEST)])
-        whole = (whole - scale[0]) / scale[1]
-        groups = group_numbers(features.images)
-        return Pool(torch.cat(patches), torch.cat(owners), torch.cat(far), whole, groups, looks), scale
-
-    def _trained(self, pools: Sequence[Pool], features: ViewFeatures) -> list[LocalNet]:
-        """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
-        schedule = Schedule(
-            self.width, self.steps, self.batch, self.noise_batch, self.bank_entries, self.rebuilds, self.warm_up,
-            self.learning_rate, self.smoothness, self.scale, self.cut,
+    def _teach(
+        self,
+        number: int,
+        features: ViewFeatures,
+        banks: FittedBanks | None,
+        looks: Tensor | None,
+        drawn: Drawn | None,
+        unseen: Drawn | None,
+    ) -> Taught:
+        """Train the nets of one view."""
+        pool, scale = self._pool(features, banks, looks, drawn)
+        count = len(features.images)
+        fold = torch.zeros(count, dtype=torch.long)
+        if self.cross_fit:
+            split = banks.splits[0] if banks else split_in_folds(features.images, self.folds, self.random_state)
+            fold = torch.tensor([split[name] for name in features.images.ids])
+        sources = torch.cat([torch.arange(count), drawn.sources]) if drawn else torch.arange(count)
+        folds = range(self.folds) if self.cross_fit else range(1)
+        inside = [fold[sources] != at if self.cross_fit else torch.ones(len(sources), dtype=torch.bool) for at in folds]
+        embeddings = [self._embedding(features.view, pool, banks, at, inside[at]) for at in folds]
+        pools = [pool.of(mask, embedding) for mask, embedding in zip(inside, embeddings, strict=True)]
+        validation = None
+        if unseen is not None:
+            spec, patches = features.features.spec, self._drawn_patches(features, len(unseen.sources))
+            validation = _standardised(unseen.pool(features, spec, patches, self.random_state, "pseudo"), scale)
+        trained = self._trained(number, pools, features)
+        twins = self._trained(number, pools, features, TWIN) if self.stop == "agreement" else [None] * len(pools)
+        chosen = [
+            self._chosen(pools[at], trained[at], twins[at], embeddings[at], validation) for at in range(len(pools))
+        ]
+        in_score = banks if self.bank_weight else None
+        return Taught(
+            features, fold, embeddings, trained, chosen, scale,
+            in_score.ensemble() if in_score else None, in_score.maps if in_score else None,
+            looks, (self.bank_weight, self.net_weight),
         )  # fmt: skip
-        progress, stage = runtime().progress, f"nets {features.view.pixels}"
-        done = [0] * len(pools)
-        nets = [new_net(pool, self.width, self.random_state) for pool in pools]
 
-        def one(number: int) -> LocalNet:
+    def _pool(
+        self, features: ViewFeatures, banks: FittedBanks | None, looks: Tensor | None, drawn: Drawn | None
+    ) -> tuple[Pool, Tensor]:
+        """Patches to learn from, and mean and deviation of the global vectors, (2, G)."""
+        pool = pool_of(features, self.pool_patches, self.random_state, banks.maps if banks else None, looks)
+        wholes = pool.wholes[:, : None if self.use_globals else 0]
+        scale = scale_of(wholes)
+        if self.embedding == "none":
+            scale = torch.stack([torch.zeros_like(scale[0]), torch.ones_like(scale[1])])
+        pool = _standardised(pool, scale)
+        if drawn is None:
+            return pool, scale
+        patches = self._drawn_patches(features, len(drawn.sources))
+        more = drawn.pool(features, features.features.spec, patches, self.random_state, self.synthetic_labels)
+        more = _standardised(more, scale)
+        if banks is not None and looks is not None:
+            names = [features.images.ids[row] for row in drawn.sources.tolist()]
+            far = banks.distances(more.patches, more.owners, names)
+            # whether they look normal is for the net to find; until then they set no scale
+            more = replace(more, distances=far, looks=torch.full((len(names),), torch.inf))
+        return joined(pool, more), scale
+
+    def _drawn_patches(self, features: ViewFeatures, count: int) -> int:
+        """How many patches of `count` drawn images to take: as many of each as of the pile's."""
+        return self.pool_patches and max(1, round(self.pool_patches * count / len(features.images)))
+
+    def _embedding(
+        self, view: View, pool: Pool, banks: FittedBanks | None, number: int, inside: Tensor
+    ) -> Standardised:
+        """Learned from the images that the net will see, and no others."""
+        channels = pool.patches.shape[1]
+        if self.embedding == "none":
+            return Standardised(channels)
+        if banks is not None:
+            return banks.banks[0][number].embedding
+        return empty_embedding(view, channels).learn(pool.patches[inside[pool.owners]])
+
+    def _trained(self, number: int, pools: Sequence[Pool], features: ViewFeatures, shift: int = 0) -> list[Trained]:
+        """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
+        place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
+        settings = {**asdict(self), "images": hash_of(sorted(features.images.content.values()))}
+        stage, done = f"nets {features.view.pixels}", [0] * len(pools)
+
+        def one(at: int) -> Trained:
             def tell(step: int) -> None:
-                done[number] = step
-                progress(stage, sum(done), len(pools) * self.steps)
+                done[at] = step
+                progress(stage, sum(done), len(pools) * training.steps)
 
+            name = f"view{number}-net{at}{'-twin' if shift else ''}.safetensors"
+            checkpoint = Checkpoint(place / name if place else None, settings)
             with torch.enable_grad():
-                return train(nets[number], pools[number], schedule, self.random_state, tell)
+                training = Training(pools[at].to(device), self, self.random_state + shift)
+                checkpoint.take_up(training)
+                return training.run(tell, checkpoint.keep)
 
+        if device != "cpu" or len(pools) == 1:  # a net alone has all cores
+            return [one(at) for at in range(len(pools))]
         return side_by_side(one, range(len(pools)))
 
+    def _chosen(
+        self, pool: Pool, trained: Trained, twin: Trained | None, embedding: Standardised, validation: Pool | None
+    ) -> int | None:
+        """The snapshot that the stopping rule chooses, None for a rule that chooses none."""
+        if self.stop in ("average", "last"):
+            return None
+
+        def looks(net: LocalNet) -> NDArray[np.float64]:
+            return image_scores(net, pool)[pool.images].double().numpy()
+
+        def of_drawn(net: LocalNet) -> NDArray[np.float64]:
+            if validation is None:
+                raise RequestError("the rule needs drawn images")
+            everything = torch.ones(len(validation.groups), dtype=torch.bool)
+            return image_scores(net, validation.of(everything, embedding)).double().numpy()
+
+        return best_snapshot(self.stop, trained, looks, twin=twin, drawn=of_drawn if validation else None)
+
+    def leave_training(self, folder: Path) -> None:
+        """Write the nets' curves and score histograms, as CSV and plots, into `folder`."""
+        from blemish.detectors.funad.curve_files import write_curves
+
+        write_curves(folder, {
+            f"view{view}-net{at}": trained.curve
+            for view, taught in enumerate(self.taught_)
+            for at, trained in enumerate(taught.trained)
+        })  # fmt: skip
+
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
-        ensemble_state = {key: tensor for key, tensor in state.items() if key.startswith("ensemble.")}
+        parts = {key: tensor for key, tensor in state.items() if key.startswith("ensemble.")}
         width, channels = state["net.of_patch.weight"].shape
         of_global = state.get("net.of_global.weight")
         hidden = (len(state["net.head.0.bias"]), len(state["net.head.2.bias"]))
         net = LocalNet(channels, of_global.shape[1] if of_global is not None else 0, width, hidden)
-        weights = (self.bank_weight, self.net_weight)
-        return BankAndNet(empty_ensemble(view, ensemble_state), empty_embedding(view, channels), net, weights)
+        embedding = Standardised(channels) if self.embedding == "none" else empty_embedding(view, channels)
+        ensemble = empty_ensemble(view, parts) if parts else None
+        return BankAndNet(ensemble, embedding, net, (self.bank_weight, self.net_weight))
 
 
-def _cross_fitted_logits(
-    scorer: BankAndNet,
-    nets: Sequence[tuple[Standardised, LocalNet]],
-    features: ViewFeatures,
-    split: dict[str, int],
-) -> Tensor:
-    """Every image's logits by the net that did not learn from it, (N, h, w)."""
-    maps = []
-    for batch in features.batches(stage=f"logits {features.view.pixels}"):
-        for index, name in enumerate(batch.ids):
-            embedding, net = nets[split[name]]
-            embedded = embedding(batch.patches[index].flatten(0, 1))[None]
-            whole = scorer.standardised(batch.globals[index : index + 1])
-            maps.append(net.of_images(embedded, whole).view(batch.patches[index].shape[:2]))
-    return torch.stack(maps)
+def _share(share: float, images: ImageSet) -> int:
+    return max(1, int(share * len(images)))
 
 
-def _scale(values: Tensor) -> Tensor:
-    """Mean and deviation, (2,); 0 and 1 of nothing."""
-    if not len(values):
-        return torch.tensor([0.0, 1.0])
-    return torch.stack([values.mean(), values.std(correction=0).clamp_min(SMALLEST)])
+def _standardised(pool: Pool, scale: Tensor) -> Pool:
+    """The pool with global vectors as the nets take them."""
+    return replace(pool, wholes=(pool.wholes[:, : scale.shape[1]] - scale[0]) / scale[1])

@@ -26,19 +26,20 @@ class LocalNet(nn.Module):
             nn.Linear(hidden[1], 1),
         )
 
-    def adapted(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
-        """a(f), (n, width), of patches (n, D) and their images' global vectors (n, G)."""
+    def adapted(self, patches: Tensor, wholes: Tensor, image: Tensor) -> Tensor:
+        """a(f), (n, width), of patches (n, D) in the images of rows `image` (n,) of the global vectors (N, G)."""
         first = self.of_patch(patches)
         if self.of_global is not None:
-            first = first + self.of_global(globals)
+            used, place = torch.unique(image, return_inverse=True)
+            first = first + self.of_global(wholes[used])[place]
         adapted: Tensor = self.bend(first)
         return adapted
 
-    def of_images(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
+    def of_images(self, patches: Tensor, wholes: Tensor) -> Tensor:
         """Logits (B, P) of all patches (B, P, D) of images with global vectors (B, G)."""
         first = self.of_patch(patches)
         if self.of_global is not None:
-            first = first + self.of_global(globals)[:, None]
+            first = first + self.of_global(wholes)[:, None]
         logits: Tensor = self.head(self.bend(first))[..., 0]
         return logits
 
@@ -46,6 +47,13 @@ class LocalNet(nn.Module):
         """The logit (n,) of adapted features (n, width); its sigmoid is the score s of the paper."""
         logits: Tensor = self.head(adapted)[:, 0]
         return logits
+
+
+def new_net(patch_width: int, global_width: int, width: int, hidden: tuple[int, int], seed: int) -> LocalNet:
+    """A net with random weights that depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LocalNet(patch_width, global_width, width, hidden)
 
 
 def averaged(average: LocalNet, net: LocalNet, decay: float) -> None:

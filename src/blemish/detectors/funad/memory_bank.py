@@ -1,33 +1,29 @@
 """The iteratively re-constructed memory bank: which images look normal now (spec/fun-ad.md section 3)."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.cuts import median_mad
+from blemish.detectors.funad.schedule import Cut
 
-Cut = Literal["minmax", "mad"]
-TAU_BANK = 0.5  # FUN-AD Sec. 4.1: images whose min-max normalised score is below look normal
 FAR_OUT = 3.0  # scaled median absolute deviations above the median, for the cut "mad"
-SAMPLING = 0.5  # share of the normal-looking images the bank is built from, FUN-AD Sec. 4.1
+LEAST_IMAGES = 8  # fewer would let single images decide what is normal
 
 
-def normal_looking(scores: NDArray[np.float32], cut: Cut) -> NDArray[np.bool_]:
+def normal_looking(scores: NDArray[np.float32], cut: Cut, tau_bank: float = 0.5) -> NDArray[np.bool_]:
     """Which images (N,) look normal by their scores (N,): the set C of the paper.
 
     "minmax" is the published rule; one extreme image squeezes all others below the threshold. "mad" does not
     depend on the largest score.
     """
     if cut == "mad":
-        limit = median_mad(scores, FAR_OUT)
-    else:
-        limit = float(scores.min() + TAU_BANK * (scores.max() - scores.min()))
-    return np.less_equal(scores, limit)
+        return np.less_equal(scores, median_mad(scores, FAR_OUT))
+    span = float(scores.max() - scores.min())
+    return np.less(scores - scores.min(), tau_bank * span) if span > 0 else np.ones(len(scores), dtype=np.bool_)
 
 
-def sampled(looking: NDArray[np.bool_], rng: np.random.Generator, least: int) -> NDArray[np.int64]:
-    """Rows of a random half of the normal-looking images, at least `least` of them where there are as many."""
+def sampled(looking: NDArray[np.bool_], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a random share of the normal-looking images, at least `LEAST_IMAGES` where there are as many."""
     rows = np.flatnonzero(looking)
-    count = max(min(least, len(rows)), round(SAMPLING * len(rows)))
+    count = max(min(LEAST_IMAGES, len(rows)), round(share * len(rows)))
     return np.sort(rng.choice(rows, count, replace=False))

@@ -1,26 +1,22 @@
 """Pseudo-labels of patches from their distance to what looks normal now (spec/fun-ad.md sections 4 and 5)."""
 
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blemish.detectors.nearest import squared_distances
+from blemish.detectors.funad.schedule import Scale
 
-Scale = Literal["minmax", "quantile"]
-TAU_NORMAL = 0.5  # FUN-AD Sec. 4: a patch whose normalised distance is above is labelled an anomaly
-TAU_CONFIDENT = 0.9  # ... and above this confidently so: it is not perturbed
-SURE = 0.999  # quantile of the normal-looking patches' distances that lies at TAU_NORMAL
+SURE = 0.999  # quantile of the normal-looking patches' distances that lies at MIDDLE
+MIDDLE = 0.5  # where the published tau_normal stands
 
 
-def nearest_distances(adapted: Tensor, groups: Tensor, bank: Tensor, bank_groups: Tensor) -> Tensor:
-    """Squared distance (n,) of adapted features (n, d) to the nearest bank entry (M, d) of another group.
+@dataclass(frozen=True)
+class Labels:
+    """Which patches (n,) are labelled anomalous, and which of those are not sure."""
 
-    The whole group (copies of an image, several shots of a part) is left out, not only the patch itself: a copied
-    defect would vouch for itself. Infinite where the bank holds nothing else.
-    """
-    squared = squared_distances(adapted, bank)
-    return squared.masked_fill(groups[:, None] == bank_groups[None, :], torch.inf).amin(dim=1)
+    anomalous: Tensor
+    unsure: Tensor
 
 
 def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None) -> Tensor:
@@ -28,7 +24,7 @@ def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None)
 
     "minmax" is the published rule: 0 and 1 are the least and largest of the minibatch, so that every minibatch
     holds an anomaly, in clean data too. "quantile" puts the distance that 99.9 % of the `reference` distances,
-    those of patches of normal-looking images, stay below at TAU_NORMAL: clean data has hardly any.
+    those of patches of normal-looking images, stay below at 0.5: clean data has hardly any.
     """
     if not distances.isfinite().any():
         return torch.zeros_like(distances)  # nothing to compare with: nothing is labelled
@@ -40,10 +36,14 @@ def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None)
     known = known[known.isfinite()]
     if not len(known):
         return torch.zeros_like(distances)
-    return finite / torch.quantile(known, SURE).clamp_min(1e-12) * TAU_NORMAL
+    return finite / torch.quantile(known, SURE).clamp_min(1e-12) * MIDDLE
 
 
-def labels_of(distances: Tensor) -> tuple[Tensor, Tensor]:
-    """From normalised distances (n,), which patches are labelled anomalous, and which of those are not sure."""
-    anomalous = distances > TAU_NORMAL
-    return anomalous, anomalous & (distances < TAU_CONFIDENT)
+def labels_of(distances: Tensor, tau_normal: float, tau_confident: float, given: Tensor | None = None) -> Labels:
+    """Labels from normalised distances (n,); where `given` (n,) is 0 or 1 and not -1, it is taken and sure."""
+    anomalous = distances > tau_normal
+    unsure = anomalous & (distances < tau_confident)
+    if given is not None:
+        anomalous = torch.where(given < 0, anomalous, given > 0)
+        unsure = unsure & (given < 0)
+    return Labels(anomalous, unsure)

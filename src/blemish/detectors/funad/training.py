@@ -1,193 +1,291 @@
-"""Training one Local-Net on pseudo-labels that sharpen as it learns."""
+"""Training one Local-Net on pseudo-labels that sharpen as it learns (spec/fun-ad.md sections 3 to 7)."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.embedding import Standardised
-from blemish.detectors.funad.local_net import LocalNet, averaged
+from blemish.detectors.funad.curve import Curve
+from blemish.detectors.funad.local_net import LocalNet, averaged, new_net
 from blemish.detectors.funad.losses import balanced_cross_entropy, mutual_pairs, mutual_smoothness
-from blemish.detectors.funad.memory_bank import Cut, normal_looking, sampled
-from blemish.detectors.funad.pseudo_labels import Scale, labels_of, nearest_distances, normalised
+from blemish.detectors.funad.memory_bank import normal_looking, sampled
+from blemish.detectors.funad.minibatches import minibatches
+from blemish.detectors.funad.neighbours import nearest
+from blemish.detectors.funad.noise import largest_spread_over_positions, spread_over_batch
+from blemish.detectors.funad.pool import Pool
+from blemish.detectors.funad.pseudo_labels import Labels, labels_of, normalised
+from blemish.detectors.funad.schedule import Precision, Schedule
+from blemish.errors import JobError
 
-SMOOTHNESS = 2.5  # lambda, FUN-AD Sec. 4.3
-DECAY = 0.98  # of the average of the weights: the last 50 steps count, so that no step has to be chosen
-BANK_IMAGES = 8  # fewer would let single images decide what is normal
+DECAY = 0.98  # of the average of the weights: about the last 50 steps count, so that no step has to be chosen
 CALIBRATION = 1000  # patches of normal-looking images whose distances set the scale of the labels
+MOMENTUM = 0.2  # of RMSprop, spec section 7
+AT_ONCE = 2**16  # patches that pass the net together where no gradient is needed
+
+State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How a net is trained; the settings of `FunAD` of the same names say what each means."""
+class Trained:
+    """What training leaves: the last weights, their average, snapshots on the way, and the curve."""
 
-    width: int
-    steps: int
-    batch: int
-    noise_batch: int
-    bank_entries: int
-    rebuilds: int
-    warm_up: float
-    learning_rate: float
-    smoothness: float
-    scale: Scale
-    cut: Cut
+    last: LocalNet
+    average: LocalNet
+    snapshots: list[State]
+    curve: Curve
 
-
-@dataclass(frozen=True)
-class Pool:
-    """Patches to learn from, of all images, those that stand out more densely.
-
-    Attributes
-    ----------
-    patches : (n, D) float32.
-    owners : (n,) row of each patch's image.
-    distances : (n,) to the banks that hold nothing of the image.
-    globals : (N, G) standardised global vectors.
-    groups : (N,) numbers of the images' groups.
-    looks : (N,) image scores by those banks.
-    """
-
-    patches: Tensor
-    owners: Tensor
-    distances: Tensor
-    globals: Tensor
-    groups: Tensor
-    looks: Tensor
-
-    def of(self, images: Tensor, embedding: Standardised) -> "Pool":
-        """The embedded patches of the images that are true in the mask (N,); the images keep their rows."""
-        inside = images[self.owners]
-        patches = embedding(self.patches[inside])
-        return Pool(patches, self.owners[inside], self.distances[inside], self.globals, self.groups, self.looks)
+    def at(self, snapshot: int) -> LocalNet:
+        """The net as it was at a snapshot."""
+        net = copy.deepcopy(self.last)
+        net.load_state_dict(self.snapshots[snapshot])
+        return net.eval()
 
 
-def new_net(pool: Pool, width: int, seed: int) -> LocalNet:
-    """A net with random weights that depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LocalNet(pool.patches.shape[1], pool.globals.shape[1], width, (width, 64))
-
-
-def train(net: LocalNet, pool: Pool, schedule: Schedule, seed: int, tell: Callable[[int], None]) -> LocalNet:
-    """The average of the weights of `net` over the last steps of training it on the patches of `pool`."""
-    torch_rng, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    average = copy.deepcopy(net)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 - step / schedule.steps) ** 0.5)
-    every = max(1, schedule.steps // schedule.rebuilds)
-    draw = _Draw(pool, schedule, torch_rng)
-    for step in range(schedule.steps):
-        if step % every == 0:
-            warm = step < schedule.warm_up * schedule.steps
-            bank = _rebuild(pool, None if warm else average, schedule, rng)
-        rows = draw.rows()
-        patches, wholes = pool.patches[rows], pool.globals[pool.owners[rows]]
-        adapted = net.adapted(patches, wholes)
-        labels, unsure = _labelled(pool, net, bank, rows, adapted.detach(), schedule)
-        perturbed, whose = draw.perturbed(patches, labels, unsure)
-        logits = net(adapted)
-        logits_perturbed = net(net.adapted(perturbed, wholes[whose]))
-        sure = ~unsure
-        loss = balanced_cross_entropy(
-            torch.cat([logits[sure], logits_perturbed]),
-            torch.cat([labels[sure], torch.ones(len(whose), dtype=torch.bool)]),
-        )
-        if schedule.smoothness:
-            loss = loss + schedule.smoothness * mutual_smoothness(logits.sigmoid(), mutual_pairs(adapted))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        rate.step()
-        averaged(average, net, DECAY)
-        tell(step + 1)
-    return average.eval()
-
-
-@dataclass(frozen=True)
-class _Bank:
-    """Rows of the pool that the bank holds, and those that set the scale of distances."""
+@dataclass
+class Bank:
+    """Rows of the pool that the bank holds, those that set the scale of distances, and both as last refreshed."""
 
     entries: Tensor
     reference: Tensor
-    from_look: bool
+    from_first_banks: bool
+    adapted: Tensor = field(default_factory=lambda: torch.empty(0))
+    typical: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def _rebuild(pool: Pool, net: LocalNet | None, schedule: Schedule, rng: np.random.Generator) -> _Bank:
-    """Choose the images that look normal, by the first banks or by the net, and a random part of their patches."""
-    images = torch.unique(pool.owners)
-    if net is None:
-        looks = pool.looks
-    else:
-        with torch.no_grad():
-            logits = net(net.adapted(pool.patches, pool.globals[pool.owners]))
-        looks = torch.full_like(pool.looks, -torch.inf).scatter_reduce(0, pool.owners, logits, "amax")
-    looking = normal_looking(looks[images].numpy(), schedule.cut)
-    normal = torch.zeros(len(pool.looks), dtype=torch.bool)
-    normal[images[torch.from_numpy(looking)]] = True
-    chosen = torch.zeros_like(normal)
-    chosen[images[torch.from_numpy(sampled(looking, rng, BANK_IMAGES))]] = True
-    return _Bank(
-        _some(torch.nonzero(chosen[pool.owners])[:, 0], schedule.bank_entries, rng),
-        _some(torch.nonzero(normal[pool.owners])[:, 0], CALIBRATION, rng),
-        net is None,
-    )
+class Training:
+    """One net on its way; `step` takes it one minibatch further, `state` and `restore` carry it over a break."""
 
+    def __init__(self, pool: Pool, schedule: Schedule, seed: int) -> None:
+        self.pool, self.schedule, self.device = pool, schedule, pool.patches.device
+        hidden = (schedule.hidden, schedule.narrow)
+        net = new_net(pool.patches.shape[1], pool.wholes.shape[1], schedule.width, hidden, seed)
+        self.net = net.to(self.device)
+        self.average = copy.deepcopy(self.net)
+        self.steps = schedule.steps_for(len(pool.images))
+        self.optimiser = _optimiser(self.net, schedule)
+        self.torch_rng = torch.Generator(self.device).manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.minibatches = minibatches(pool, schedule)
+        self.owned = pool.owned(schedule.exclude)
+        self.spread = spread_over_batch(pool.patches)
+        self.bank: Bank | None = None
+        self.done = 0
+        self.snapshots: list[State] = []
+        self.curve = Curve()
 
-def _labelled(
-    pool: Pool, net: LocalNet, bank: _Bank, rows: Tensor, adapted: Tensor, schedule: Schedule
-) -> tuple[Tensor, Tensor]:
-    """Pseudo-labels (n,) of the patches `rows`, and which of the anomalies are not sure."""
-    if bank.from_look:
-        return labels_of(normalised(pool.distances[rows], schedule.scale, pool.distances[bank.reference]))
-    with torch.no_grad():
-        entries = _adapted(pool, net, bank.entries)
-        groups = pool.groups[pool.owners]
-        known = groups[bank.entries]
-        distances = nearest_distances(adapted, groups[rows], entries, known)
-        reference = None
-        if schedule.scale == "quantile":
-            some = bank.reference
-            reference = nearest_distances(_adapted(pool, net, some), groups[some], entries, known)
-        return labels_of(normalised(distances, schedule.scale, reference))
+    def run(self, tell: Callable[[int], None], keep: Callable[["Training"], None], every: float = 60.0) -> Trained:
+        """Train to the end; `keep` is called about every so many seconds, and then."""
+        last = time.monotonic()
+        with _fast_products(self.device):
+            while self.done < self.steps:
+                if self.done % self.schedule.rebuild_every == 0:
+                    if time.monotonic() - last > every:
+                        keep(self)
+                        last = time.monotonic()
+                    self._rebuild()
+                self._step()
+                tell(self.done)
+        keep(self)
+        self.curve.score(self.done, image_scores(self.net, self.pool, self.schedule.precision))
+        return Trained(self.net.cpu().eval(), self.average.cpu().eval(), self.snapshots, self.curve)
 
+    def _step(self) -> None:
+        pool, schedule = self.pool, self.schedule
+        self._set_rate()
+        bank = self._refreshed()
+        rows = self.minibatches.rows(self.torch_rng)
+        patches = pool.patches[rows]
+        with self._autocast():
+            adapted = self.net.adapted(patches, pool.wholes, pool.owners[rows])
+            labels = self._labels(rows, adapted.detach(), bank)
+            perturbed, whose = self._perturbed(rows, patches, labels)
+            logits = self.net(adapted)
+            noisy = self.net(self.net.adapted(perturbed, pool.wholes, pool.owners[rows[whose]]))
+            sure = ~labels.unsure
+            classified = torch.cat([logits[sure], noisy])
+            classes = torch.cat([labels.anomalous[sure], torch.ones_like(whose, dtype=torch.bool)])
+            classification = balanced_cross_entropy(classified, classes)
+            smoothness = logits.new_zeros(())
+            if schedule.smoothness:
+                smoothness = mutual_smoothness(logits, mutual_pairs(adapted), schedule.smoothness_form)
+        loss = classification + schedule.smoothness * smoothness
+        if not loss.isfinite():
+            raise JobError(
+                f"Training broke down: the loss of step {self.done} is {loss.item()}; lower 'learning_rate'."
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        averaged(self.average, self.net, DECAY)
+        self.done += 1
+        self.curve.step(classification.item(), smoothness.item(), labels)
+        if len(self.snapshots) < self.schedule.snapshots * self.done // self.steps:
+            self.snapshots.append({name: value.cpu().clone() for name, value in self.net.state_dict().items()})
 
-def _adapted(pool: Pool, net: LocalNet, rows: Tensor) -> Tensor:
-    return net.adapted(pool.patches[rows], pool.globals[pool.owners[rows]])
+    def _set_rate(self) -> None:
+        """AdamW's rate falls to 0 with the root of what is left; RMSprop's stays, as published."""
+        left = 1 - self.done / self.steps if self.schedule.optimiser == "adamw" else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.learning_rate * left**0.5
 
+    def _rebuild(self) -> None:
+        """Choose the images that look normal, by the first banks or by the net, and the patches the bank holds."""
+        pool, schedule = self.pool, self.schedule
+        warm = pool.looks is not None and self.done < schedule.warm_up * self.steps
+        looks = (
+            pool.looks
+            if warm and pool.looks is not None
+            else image_scores(self.net, self.pool, self.schedule.precision)
+        )
+        if not warm:
+            self.curve.score(self.done, looks)
+        images = pool.images
+        looking = normal_looking(looks[images].cpu().numpy(), schedule.cut, schedule.tau_bank)
+        looking = looking & ~pool.barred[images].cpu().numpy()
+        normal, chosen = (torch.zeros(len(pool.groups), dtype=torch.bool, device=self.device) for _ in range(2))
+        normal[images[torch.from_numpy(looking).to(self.device)]] = True
+        held = torch.from_numpy(sampled(looking, schedule.bank_share, self.rng)).to(self.device)
+        chosen[images[held]] = True
+        entries = torch.nonzero(chosen[pool.owners])[:, 0]
+        reference = torch.nonzero(normal[pool.owners])[:, 0]
+        self.bank = Bank(self._some(entries, schedule.bank_entries), self._some(reference, CALIBRATION), warm)
+        self.curve.rebuilt(self.done, normal, chosen)
 
-def _some(rows: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    return rows[torch.from_numpy(rng.permutation(len(rows))[:count])]
+    @torch.no_grad()
+    def _refreshed(self) -> Bank:
+        """The bank, its entries passed through the adaptor as it is now if it is time to."""
+        bank, schedule = self.bank, self.schedule
+        if bank is None:
+            raise RuntimeError("the bank is built before the first step")
+        due = (self.done % schedule.rebuild_every) % schedule.refresh_every == 0
+        if due and not bank.from_first_banks:
+            bank.adapted = self._adapted(bank.entries)
+            if schedule.scale == "quantile":
+                bank.typical = self._distances(bank.reference, self._adapted(bank.reference), bank)
+        elif due and self.pool.distances is not None:
+            bank.typical = self.pool.distances[bank.reference]
+        return bank
 
+    @torch.no_grad()
+    def _labels(self, rows: Tensor, adapted: Tensor, bank: Bank) -> Labels:
+        schedule = self.schedule
+        if bank.from_first_banks and self.pool.distances is not None:
+            distances = self.pool.distances[rows]
+        else:
+            distances = self._distances(rows, adapted, bank)
+        scaled = normalised(distances, schedule.scale, bank.typical)
+        return labels_of(scaled, schedule.tau_normal, schedule.tau_confident, self.pool.given[rows])
 
-class _Draw:
-    """Minibatches: patches at random, a share of them among those that stand out, and noisy copies."""
+    def _distances(self, rows: Tensor, adapted: Tensor, bank: Bank) -> Tensor:
+        mine, owners = self.owned[rows], self.owned[bank.entries]
+        rough = self.schedule.precision == "bfloat16"
+        with torch.autocast(self.device.type, enabled=False):
+            return nearest(adapted.float(), bank.adapted.float(), mine=mine, owners=owners, rough=rough)[0]
 
-    def __init__(self, pool: Pool, schedule: Schedule, rng: torch.Generator) -> None:
-        self.count, self.schedule, self.rng = len(pool.patches), schedule, rng
-        self.deviation = pool.patches.std(dim=0)
-        self.far = pool.distances.argsort(descending=True)[: max(1, self.count // 50)]
-
-    def rows(self) -> Tensor:
-        """Rows of the pool, three in four anywhere and one in four among its most distant 2 %."""
-        quarter = self.schedule.batch // 4
-        anywhere = torch.randint(self.count, (self.schedule.batch - quarter,), generator=self.rng)
-        far = self.far[torch.randint(len(self.far), (quarter,), generator=self.rng)]
-        rows: Tensor = torch.unique(torch.cat([anywhere, far]))
-        return rows
-
-    def perturbed(self, patches: Tensor, labels: Tensor, unsure: Tensor) -> tuple[Tensor, Tensor]:
+    def _perturbed(self, rows: Tensor, patches: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         """Noisy copies (m, D) that count as anomalies, and which of the patches (n, D) each was made from.
 
         The unsure anomalies, with noise as wide as the channels (spec section 5), and some normal patches, with
         noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too.
         """
-        normal = torch.nonzero(~labels)[: self.schedule.noise_batch, 0]
-        whose = torch.cat([torch.nonzero(unsure)[:, 0], normal])
-        scale = torch.ones(len(whose), 1)
-        scale[len(whose) - len(normal) :] = 0.2 + 1.3 * torch.rand((len(normal), 1), generator=self.rng)
-        noise = torch.randn((len(whose), patches.shape[1]), generator=self.rng)
-        return patches[whose] + noise * self.deviation * scale, whose
+        schedule, rng = self.schedule, self.torch_rng
+        normal = torch.nonzero(~labels.anomalous)[: schedule.noise_batch, 0]
+        whose = torch.cat([torch.nonzero(labels.unsure)[:, 0], normal])
+        scale = torch.ones((len(whose), 1), device=self.device)
+        scale[: len(whose) - len(normal)] = float(schedule.noise != "none")
+        scale[len(whose) - len(normal) :] = 0.2 + 1.3 * torch.rand((len(normal), 1), generator=rng, device=self.device)
+        spread = self.spread
+        if schedule.noise == "batch":
+            spread = spread_over_batch(patches)
+        elif schedule.noise == "position_max":
+            spread = largest_spread_over_positions(patches, self.pool.positions[rows])
+        noise = torch.randn((len(whose), patches.shape[1]), generator=rng, device=self.device)
+        return patches[whose] + noise * spread * scale, whose
+
+    def _adapted(self, rows: Tensor) -> Tensor:
+        with self._autocast():
+            return self.net.adapted(self.pool.patches[rows], self.pool.wholes, self.pool.owners[rows])
+
+    def _some(self, rows: Tensor, count: int) -> Tensor:
+        """`count` of the rows at random; all of them for 0."""
+        if not count or len(rows) <= count:
+            return rows
+        return rows[torch.from_numpy(self.rng.permutation(len(rows))[:count]).to(self.device)]
+
+    def _autocast(self) -> torch.autocast:
+        return _products(self.device, self.schedule.precision)
+
+    def state(self) -> tuple[State, str]:
+        """All that the rest of the training depends on, at a step where the bank is due to be rebuilt."""
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for number, snapshot in enumerate(self.snapshots):
+            tensors |= {f"snapshot.{number}.{name}": value for name, value in snapshot.items()}
+        for number, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        tensors |= {"torch_rng": self.torch_rng.get_state(), "left": self.minibatches.left, **self.curve.tensors()}
+        return tensors, json.dumps({"done": self.done, "rng": self.rng.bit_generator.state, "curve": self.curve.rows})
+
+    def restore(self, tensors: State, text: str) -> None:
+        """Take up what `state` gave."""
+        told = json.loads(text)
+        self.done, self.rng.bit_generator.state = told["done"], told["rng"]
+        tensors = {name: value.to(self.device) for name, value in tensors.items()}
+        self.net.load_state_dict(_under("net.", tensors))
+        self.average.load_state_dict(_under("average.", tensors))
+        count = len({name.split(".")[1] for name in tensors if name.startswith("snapshot.")})
+        self.snapshots = [_under(f"snapshot.{number}.", tensors) for number in range(count)]
+        groups = self.optimiser.state_dict()["param_groups"]
+        numbers = [number for group in groups for number in group["params"]]
+        known = {number: _under(f"optimiser.{number}.", tensors) for number in numbers}
+        self.optimiser.load_state_dict({"state": known if any(known.values()) else {}, "param_groups": groups})
+        self.torch_rng.set_state(tensors["torch_rng"].cpu())
+        self.minibatches.left = tensors["left"]
+        self.curve = Curve.restored(told["curve"], tensors)
+
+
+@torch.no_grad()
+def image_scores(net: LocalNet, pool: Pool, precision: Precision = "float32") -> Tensor:
+    """The largest logit of each image's patches in the pool, (N,); minus infinity for images without any."""
+    device = pool.patches.device
+    with _products(device, precision):
+        logits = torch.cat([
+            net(net.adapted(pool.patches[rows], pool.wholes, pool.owners[rows]))
+            for rows in torch.split(torch.arange(len(pool.patches), device=device), AT_ONCE)
+        ]).float()  # fmt: skip
+    looks = torch.full((len(pool.groups),), -torch.inf, device=device)
+    return looks.scatter_reduce(0, pool.owners, logits, "amax")
+
+
+def _products(device: torch.device, precision: Precision) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _under(prefix: str, tensors: State) -> State:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _optimiser(net: LocalNet, schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimiser == "rmsprop":
+        return torch.optim.RMSprop(net.parameters(), lr=schedule.learning_rate, momentum=MOMENTUM)
+    return torch.optim.AdamW(net.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
+
+
+@contextmanager
+def _fast_products(device: torch.device) -> Iterator[None]:
+    """TF32 in matrix products, on the devices that have it."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

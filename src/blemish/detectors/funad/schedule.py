@@ -1,0 +1,116 @@
+"""The settings of training one Local-Net, each a switch of the ablations; the published values stand beside ours."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from blemish.errors import RequestError
+
+Minibatch = Literal["patches", "images"]
+Scale = Literal["quantile", "minmax"]
+Cut = Literal["mad", "minmax"]
+Exclusion = Literal["group", "image", "patch"]
+NoiseScale = Literal["pool", "batch", "position_max", "none"]
+SmoothnessForm = Literal["mae", "mse", "kl"]
+Optimiser = Literal["adamw", "rmsprop"]
+Precision = Literal["float32", "bfloat16"]
+Stop = Literal["average", "last", "synthetic", "entropy", "agreement"]
+SyntheticLabels = Literal["pseudo", "mask"]
+
+LEAST = {
+    "width": 1, "hidden": 1, "narrow": 1, "batch": 2, "steps": 1, "epochs": 0, "rebuild_every": 1, "refresh_every": 1,
+    "bank_entries": 0, "noise_batch": 0, "snapshots": 1, "learning_rate": 0.0, "smoothness": 0.0,
+}  # fmt: skip
+SHARES = ("warm_up", "hard_share", "bank_share", "tau_bank", "tau_normal", "tau_confident", "synthetic")
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """How a Local-Net is taught. The defaults are the `fast` preset; "published" is FUN-AD (spec/fun-ad.md).
+
+    Attributes
+    ----------
+    width, hidden, narrow : of the adaptor and of the head's two layers; published 1536, 1024, 128.
+    minibatch : "patches" at random from all images, or "images" with all their patches, as published.
+    batch : how many of those are a minibatch; published 32 images.
+    steps, epochs : minibatches, or passes over the images if `epochs` is not 0; published 1500 epochs.
+    hard_share : share of a minibatch of patches taken from the 2 % farthest from the first banks; published 0.
+    warm_up : share of the steps whose labels come from the first banks; 0 starts from a random net, as published.
+    rebuild_every : steps after which the bank's images are chosen again; published 1.
+    refresh_every : steps after which the bank's entries pass the adaptor again; published 1.
+    bank_share : share of the normal-looking images that the bank holds; published 0.5.
+    bank_entries : most patches the bank holds, drawn from those images; 0 holds all, as published.
+    tau_bank : an image whose normalised score is below looks normal, for the cut "minmax"; published 0.5.
+    tau_normal, tau_confident : normalised distance above which a patch is labelled an anomaly, and surely so;
+        published 0.5 and 0.9.
+    cut : which images look normal: those below `tau_bank` of the range of scores ("minmax", published), or not far
+        above the median ("mad"), which one extreme image cannot spoil.
+    scale : what distances are measured in: the range in the minibatch ("minmax", published), which finds anomalies
+        in every minibatch, clean or not, or a high quantile of the normal-looking patches' own ("quantile").
+    exclude : what of a patch's own is no neighbour: the "patch" itself (published), its "image", or its "group".
+    noise : deviation of the noise on unsure anomalies, by channel: over all patches ("pool"), over the "batch"
+        (the paper), the largest over grid positions ("position_max", the authors' script), or "none" is added.
+    noise_batch : normal patches that are also shown with noise of random size, as anomalies; published 0.
+    smoothness, smoothness_form : lambda and form of the mutual smoothness loss; published 2.5 and "mae".
+    optimiser, learning_rate : published "rmsprop" (momentum 0.2) and 2e-5.
+    precision : "bfloat16" for matrix products where the device has it.
+    stop : which weights are kept: their "average" to the end, the "last", or the snapshot that a label-free rule
+        finds best (`stopping`).
+    snapshots : how many are kept for those rules.
+    synthetic : images with a drawn defect, as a share of the pile, that are learned from too (FUN-AD*, published
+        0.05); `synthetic_labels` "pseudo" treats them as any other image, "mask" tells the net where the defect is.
+    """
+
+    width: int = 128
+    hidden: int = 128
+    narrow: int = 64
+    minibatch: Minibatch = "patches"
+    batch: int = 768
+    steps: int = 300
+    epochs: int = 0
+    hard_share: float = 0.25
+    warm_up: float = 0.5
+    rebuild_every: int = 50
+    refresh_every: int = 5
+    bank_share: float = 0.5
+    bank_entries: int = 2000
+    tau_bank: float = 0.5
+    tau_normal: float = 0.5
+    tau_confident: float = 0.9
+    cut: Cut = "mad"
+    scale: Scale = "quantile"
+    exclude: Exclusion = "group"
+    noise: NoiseScale = "pool"
+    noise_batch: int = 128
+    smoothness: float = 2.5
+    smoothness_form: SmoothnessForm = "mae"
+    optimiser: Optimiser = "adamw"
+    learning_rate: float = 1e-3
+    precision: Precision = "float32"
+    stop: Stop = "average"
+    snapshots: int = 10
+    synthetic: float = 0.0
+    synthetic_labels: SyntheticLabels = "pseudo"
+
+    def check_schedule(self) -> None:
+        """Raise `RequestError` for a value outside its range."""
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:
+                raise RequestError(f"'{name}' must be at least {least}; got {getattr(self, name)}.")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise RequestError(f"'{name}' must be between 0 and 1; got {getattr(self, name)}.")
+        if not self.tau_normal <= self.tau_confident:
+            raise RequestError(
+                f"'tau_normal' ({self.tau_normal}) must not be above 'tau_confident' ({self.tau_confident})."
+            )
+        if self.epochs and self.minibatch == "patches":
+            raise RequestError("'epochs' needs 'minibatch=images'; for minibatches of patches set 'steps'.")
+        kinds = get_type_hints(Schedule)
+        for each in fields(Schedule):
+            allowed = get_args(kinds[each.name]) if get_origin(kinds[each.name]) is Literal else ()
+            if allowed and getattr(self, each.name) not in allowed:
+                raise RequestError(f"'{each.name}' is one of {', '.join(allowed)}; got '{getattr(self, each.name)}'.")
+
+    def steps_for(self, images: int) -> int:
+        """Minibatches in all, for so many images; the last incomplete minibatch of an epoch is dropped."""
+        return self.epochs * max(1, images // self.batch) if self.epochs else self.steps

@@ -1,0 +1,77 @@
+"""FUN-AD*: images with drawn defects, made from the contaminated pile itself (spec/fun-ad.md section 8)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blemish.detectors.funad.pool import Pool, pool_of
+from blemish.detectors.memory_bank import group_numbers
+from blemish.detectors.views import ViewFeatures
+from blemish.features import FeatureSpec
+from blemish.features.extract import box_in_grid
+from blemish.images import ANOMALOUS, UNKNOWN, ImageSet
+from blemish.synthesis import perlin_anomaly
+
+COVERED = 0.1  # of a patch's area, from which the drawn defect counts as in it
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of the pile with a defect drawn on.
+
+    Attributes
+    ----------
+    images : in the order they were drawn.
+    sources : (M,) row of the image of the pile each was made from; it is in the fold and group of that one.
+    masks : where the defects are, bool (H, W) each.
+    """
+
+    images: ImageSet
+    sources: Tensor
+    masks: Sequence[NDArray[np.bool_]]
+
+    def pool(self, view: ViewFeatures, spec: FeatureSpec, patches: int, seed: int, labels: str) -> Pool:
+        """Patches of these images as `view` sees them; `labels` "mask" gives their labels, "pseudo" does not."""
+        features = ViewFeatures(view.view, self.images.features(spec))
+        pool = pool_of(features, patches, seed)
+        groups = group_numbers(view.images)[self.sources]
+        if labels == "pseudo":
+            return replace(pool, groups=groups)
+        height, width = features.valid().shape[1:]
+        covered = torch.stack([
+            _in_grid(mask, box_in_grid((mask.shape[1], mask.shape[0]), spec.size or (1, 1)), (height, width))
+            for mask in self.masks
+        ])  # fmt: skip
+        inside = covered.flatten(1)[pool.owners, pool.positions]
+        # beyond the drawn defect the image is one of the pile, and may have a true one
+        return replace(pool, groups=groups, given=torch.where(inside > COVERED, ANOMALOUS, UNKNOWN))
+
+
+def drawn_on(images: ImageSet, count: int, seed: int, among: Sequence[str] | None = None) -> Drawn:
+    """`count` images made from `among` (all by default), half with a texture that is another image of the pile."""
+    rng = np.random.default_rng([seed, 8])
+    names = list(among or images.ids)
+    row = {name: index for index, name in enumerate(images.ids)}
+    chosen = [names[at] for at in rng.choice(len(names), count, replace=count > len(names))]
+    pixels, masks = [], []
+    for name in chosen:
+        other = images.read(names[int(rng.integers(len(names)))]) if rng.random() < 0.5 else None
+        drawn, mask = perlin_anomaly(images.read(name), rng, other)
+        pixels.append(drawn)
+        masks.append(mask)
+    return Drawn(ImageSet.of(pixels), torch.tensor([row[name] for name in chosen]), masks)
+
+
+def _in_grid(mask: NDArray[np.bool_], box: tuple[float, float, float, float], grid: tuple[int, int]) -> Tensor:
+    """The share of each patch that a mask covers, (h, w), for an image that lies in `box` of the grid."""
+    left, top, right, bottom = (round(at * side) for at, side in zip(box, (grid[1], grid[0]) * 2, strict=True))
+    size = (max(1, bottom - top), max(1, right - left))
+    shares = F.interpolate(torch.from_numpy(mask)[None, None].float(), size=size, mode="area")[0, 0]
+    placed = torch.zeros(grid)
+    placed[top : top + size[0], left : left + size[1]] = shares[: grid[0] - top, : grid[1] - left]
+    return placed

@@ -1,0 +1,85 @@
+"""The nets of one view: taught on folds of the images, put together as a scorer and cross-fitted maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blemish.detectors.embedding import Standardised
+from blemish.detectors.funad.local_net import LocalNet
+from blemish.detectors.funad.memory_bank import normal_looking
+from blemish.detectors.funad.schedule import Stop
+from blemish.detectors.funad.scorer import BankAndNet, scale_of
+from blemish.detectors.funad.training import Trained
+from blemish.detectors.memory_bank import BankEnsemble
+from blemish.detectors.views import ViewFeatures
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What is known after training the nets of a view.
+
+    Attributes
+    ----------
+    features : of the view.
+    fold : (N,) the net that scores each image of the pile, which did not learn from it unless there is one alone.
+    embeddings, trained, chosen : of each net, what its patches pass first, its training, and the snapshot that the
+        stopping rule chose, None for a rule that chooses none.
+    wholes_scale : (2, G) mean and deviation of the global vectors the nets take.
+    ensemble, distances : the first banks and their cross-fitted maps (N, h, w), if they count in the score.
+    looks : (N,) image scores by the first banks, if there are any.
+    weights : of bank and net.
+    """
+
+    features: ViewFeatures
+    fold: Tensor
+    embeddings: Sequence[Standardised]
+    trained: Sequence[Trained]
+    chosen: Sequence[int | None]
+    wholes_scale: Tensor
+    ensemble: BankEnsemble | None
+    distances: Tensor | None
+    looks: Tensor | None
+    weights: tuple[float, float]
+
+    def nets(self, stop: Stop | int) -> list[LocalNet]:
+        """The nets that a rule, or the number of a snapshot, stands for."""
+        if stop == "average":
+            return [each.average for each in self.trained]
+        if stop == "last":
+            return [each.last for each in self.trained]
+        if isinstance(stop, int):
+            return [each.at(stop) for each in self.trained]
+        return [each.at(-1 if at is None else at) for each, at in zip(self.trained, self.chosen, strict=True)]
+
+    def assembled(self, stop: Stop | int) -> tuple[BankAndNet, Tensor]:
+        """The scorer, and the cross-fitted maps (N, h, w) of the pile on its scale."""
+        nets = self.nets(stop)
+        scorer = BankAndNet(self.ensemble, self.embeddings[0], nets[0], self.weights)
+        scorer.wholes_scale = self.wholes_scale
+        logits, valid = self._cross_fitted_logits(scorer, nets), self.features.valid()
+        looks = logits.masked_fill(~valid, -torch.inf).amax(dim=(1, 2)) if self.looks is None else self.looks
+        normal = valid & torch.from_numpy(normal_looking(looks.numpy(), "mad"))[:, None, None]
+        for number in range(len(nets)):  # the nets' logits have no common origin or unit
+            held_out = self.fold == number
+            scale = scale_of(logits[normal & held_out[:, None, None]])
+            logits[held_out] = (logits[held_out] - scale[0]) / scale[1]
+            if number == 0:  # the net that scores new images
+                scorer.scales[1] = scale
+        combined = self.weights[1] * logits
+        if self.ensemble is not None and self.distances is not None:
+            scorer.scales[0] = scale_of(self.distances[normal])
+            combined = combined + self.weights[0] * (self.distances - scorer.scales[0, 0]) / scorer.scales[0, 1]
+        return scorer.eval(), combined
+
+    def _cross_fitted_logits(self, scorer: BankAndNet, nets: Sequence[LocalNet]) -> Tensor:
+        """Every image's logits by the net that did not learn from it, (N, h, w)."""
+        maps: list[Tensor] = []
+        for batch in self.features.batches(stage=f"logits {self.features.view.pixels}"):
+            for index in range(len(batch.ids)):
+                number = int(self.fold[len(maps)])
+                embedded = self.embeddings[number](batch.patches[index].flatten(0, 1))[None]
+                whole = scorer.standardised(batch.globals[index : index + 1])
+                maps.append(nets[number].of_images(embedded, whole).view(batch.patches[index].shape[:2]))
+        return torch.stack(maps)
