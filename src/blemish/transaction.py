@@ -74,11 +74,12 @@ def _clear_left_behind(target: Path) -> None:
     prefix = f".{target.name}.partial-"
     for folder in list(target.parent.iterdir()):
         pid = folder.name.removeprefix(prefix)
-        if folder.name.startswith(prefix) and pid.isdigit() and folder not in _being_written and not _alive(int(pid)):
+        if folder.name.startswith(prefix) and pid.isdigit() and folder not in _being_written and not alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether another process of that number runs; where that cannot be told, it is taken to."""
     if pid == os.getpid():
         return False  # in a container, every process may get the number of the one before
     if os.name != "posix":

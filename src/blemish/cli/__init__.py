@@ -8,7 +8,9 @@ import warnings
 
 import typer
 
+from blemish.cli.bench import EPILOG, bench
 from blemish.cli.cache import cache_app
+from blemish.cli.datasets import datasets
 from blemish.cli.demo import demo
 from blemish.cli.detectors import detectors
 from blemish.cli.doctor import doctor
@@ -23,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, score, demo, detectors, doctor):
+for command in (fit, score, demo, detectors, datasets, doctor):
     app.command()(command)
+app.command(epilog=EPILOG)(bench)
 app.add_typer(cache_app, name="cache")
 
 

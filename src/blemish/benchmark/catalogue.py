@@ -1,0 +1,17 @@
+"""The experiments' names and what each shows. Nothing heavy is imported here: the command's help prints it."""
+
+ABOUT = {
+    "T1": "10 % contamination, both protocols, against one-class and noise-aware detectors",
+    "T2": "contamination from 0 to 20 %, with and without synthetic anomalies",
+    "T3": "FUN-AD* without smoothness loss, without Gaussian augmentation, without both",
+    "T4": "FUN-AD* over tau_n and tau_c",
+    "T5": "FUN-AD* over the weight of the smoothness loss",
+    "T6": "FUN-AD* over the share of normal-looking images in the bank",
+    "T7": "FUN-AD*: pseudo-labels for synthetic anomalies, or the labels of their masks",
+    "F1": "distances by kind of pair: are normal pairs the shortest?",
+    "F2": "matching ratios of mutually nearest pairs: are they of one class?",
+    "F3": "how much likelier normal pairs are to be close: closed forms and simulation",
+    "L1": "contamination with one kind of defect only, rising: FUN-AD's stated limit",
+    "S1": "speed of every detector on one backbone and machine",
+    "compare": "detectors of your choice on your images: --detectors, --contamination, --seeds",
+}

@@ -1,0 +1,75 @@
+"""A cell: all that decides what a run computes. Experiments name cells; equal cells are run once."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from blemish.benchmark.contamination import TEST_SHARE, Manifest, contaminate
+from blemish.benchmark.datasets import Category
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most so many images of each part of a category; None takes all."""
+
+    train: int | None = None
+    normals: int | None = None
+    anomalies: int | None = None
+
+    def __str__(self) -> str:
+        parts = {"training": self.train, "normal test": self.normals, "anomalous": self.anomalies}
+        said = [f"{count} {what}" for what, count in parts.items() if count is not None]
+        return f"at most {', '.join(said)} images" if said else "all images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run.
+
+    Attributes
+    ----------
+    job : what is done, a name of `jobs.JOBS`; most fit a detector and measure it.
+    category : DATASET/CATEGORY, or "" for a job that needs no images.
+    detector, settings : the detector, and its settings by name.
+    preset : set of settings that those stand on: a preset of the detector, or "fast" for its settings for speed.
+    purify : settings of a purification before the fit; None for none.
+    ratio, policy, test_share, defects, seed : see `contaminate`; the detector's seed is the same.
+    limit : of images.
+    extra : what else the job needs to know.
+    """
+
+    job: str = "fit"
+    category: str = ""
+    detector: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = ""
+    purify: Mapping[str, Any] | None = None
+    ratio: float = 0.1
+    policy: str = "shrink"
+    test_share: float = TEST_SHARE
+    defects: tuple[str, ...] | None = None
+    seed: int = 0
+    limit: Limit = field(default_factory=Limit)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, manifest: Manifest | None) -> str:
+        """16 hex digits by which the run is known again: of every field, and of the training images."""
+        text = json.dumps([asdict(self), manifest.hash if manifest else ""], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def of(self, category: Category) -> Category:
+        """The images that the run takes from its category."""
+        return category.limited(self.limit.train, self.limit.normals, self.limit.anomalies)
+
+    def manifest(self, category: Category) -> Manifest:
+        """The training images. Raises `RequestError` if there cannot be any."""
+        return contaminate(
+            self.of(category),
+            self.ratio,
+            seed=self.seed,
+            policy=self.policy,
+            test_share=self.test_share,
+            defects=self.defects,
+        )

@@ -1,0 +1,33 @@
+"""The experiments by name."""
+
+from difflib import get_close_matches
+
+from blemish.benchmark.experiments import fun_ad, observations
+from blemish.benchmark.experiments.compare import NAME as COMPARE
+from blemish.benchmark.experiments.compare import compare
+from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Experiment, Planned, Size
+from blemish.errors import RequestError
+
+EXPERIMENTS = {each.name: each for each in (*fun_ad.EXPERIMENTS, *observations.EXPERIMENTS)}
+
+__all__ = [
+    "COMPARE",
+    "EXPERIMENTS",
+    "FULL",
+    "QUICK",
+    "STANDARD",
+    "Experiment",
+    "Planned",
+    "Size",
+    "compare",
+    "experiment",
+]
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment called `name`, in any case. Raises `RequestError` with near names."""
+    known = {each.lower(): each for each in EXPERIMENTS}
+    if name.lower() not in known:
+        near = [known[each] for each in get_close_matches(name.lower(), known, n=3)] or [*EXPERIMENTS, COMPARE]
+        raise RequestError(f"There is no experiment '{name}'; did you mean {', '.join(near)}?")
+    return EXPERIMENTS[known[name.lower()]]

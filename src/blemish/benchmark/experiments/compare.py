@@ -1,0 +1,50 @@
+"""`blemish bench compare`: detectors of one's choice on images of one's own, at any contamination."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.contamination import POLICIES, TEST_SHARE
+from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective
+from blemish.benchmark.experiments.fun_ad import per_cent
+from blemish.detectors import detector_class
+from blemish.errors import RequestError
+
+NAME = "compare"
+DETECTORS, RATIOS = ("memory_bank", "funad"), (0.1,)
+
+
+def compare(
+    detectors: Sequence[str] = DETECTORS,
+    ratios: Sequence[float] = RATIOS,
+    seeds: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    policy: str = POLICIES[0],
+    test_share: float = TEST_SHARE,
+) -> Experiment:
+    """The experiment that compares `detectors` at each of `ratios`. Raises `RequestError` for an unknown detector."""
+    for name in detectors:
+        detector_class(name)
+    if seeds < 1:
+        raise RequestError(f"--seeds must be at least 1; got {seeds}.")
+    if bad := [ratio for ratio in ratios if not 0 <= ratio < float("inf")]:
+        raise RequestError(f"--contamination takes ratios of 0 or more, such as 0,0.1; got {bad[0]:g}.")
+
+    def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
+        return [
+            Planned(
+                Cell(
+                    category=str(category), detector=name, preset=size.preset, settings=settings or {}, ratio=ratio,
+                    seed=seed, limit=size.limit, policy=policy, test_share=test_share,
+                ),
+                name,
+                per_cent(ratio) if len(ratios) > 1 else "",
+            )
+            for category in defective(categories, size.categories)
+            for ratio in ratios
+            for name in detectors
+            for seed in range(seeds)
+        ]  # fmt: skip
+
+    return Experiment(NAME, f"{', '.join(detectors)} on your images", plan, group="ratio")

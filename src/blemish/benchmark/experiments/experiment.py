@@ -1,0 +1,131 @@
+"""What an experiment is: cells to run, and how their rows become a table. Nothing in it computes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blemish.benchmark.cells import Cell, Limit
+from blemish.benchmark.datasets import Category
+
+EVERYTHING = Limit()
+PAIR = ("image_auroc", "pixel_auroc")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of an experiment is run.
+
+    Attributes
+    ----------
+    seeds : how many.
+    limit : of images in each category.
+    categories, ablated : at most so many categories, and so many where settings are swept; None takes all.
+    preset : of every detector, see `Cell`.
+    values : at most so many values of a swept setting, the ends among them; None takes all.
+    """
+
+    name: str
+    about: str
+    seeds: int = 1
+    limit: Limit = EVERYTHING
+    categories: int | None = None
+    ablated: int | None = None
+    preset: str = ""
+    values: int | None = None
+
+    @property
+    def about_it(self) -> str:
+        """A sentence for the head of a table."""
+        return f"Form: {self.name} ({self.about})."
+
+    def swept(self, values: Sequence[Any]) -> list[Any]:
+        """The values of a setting that are run: both ends and what lies evenly between."""
+        if self.values is None or len(values) <= self.values:
+            return list(values)
+        steps = [round(i * (len(values) - 1) / (self.values - 1)) for i in range(self.values)]
+        return [values[at] for at in steps]
+
+
+QUICK = Size(
+    "quick",
+    "a check that everything runs, in minutes; its figures mean little",
+    limit=Limit(32, 12, 24),
+    categories=2,
+    ablated=1,
+    preset="fast",
+    values=2,
+)
+STANDARD = Size("standard", "two cores and an hour", ablated=2)
+FULL = Size("full", "as published: all categories, values and three seeds", seeds=3)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell and its place in the table.
+
+    Attributes
+    ----------
+    variant : what is compared, a column.
+    group : what is swept, such as the ratio; "" without.
+    row : what stands for the category, its name by default.
+    kind : "objects" or "textures", where means are wanted apart.
+    """
+
+    cell: Cell
+    variant: str
+    group: str = ""
+    row: str = ""
+    kind: str = ""
+
+    @property
+    def label(self) -> str:
+        """The row's name."""
+        return self.row or self.cell.category.partition("/")[2] or "-"
+
+
+Plotter = Callable[[Sequence[Any], Path], list[str]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One entry of `blemish bench`.
+
+    Attributes
+    ----------
+    name, about : what it is called and shows, a line.
+    plan : the cells for some categories and a size.
+    needs : the images it needs, in words; "" for none.
+    measures : what the table holds by label; a pair is image / pixel.
+    paired : whether variants are columns and cells hold a pair; else measures are columns.
+    group : what is swept, in words.
+    published : figures by (variant, group, protocol), image and pixel in per cent; `source` says whose.
+    draw : plots of its own, from the rows and the folder of runs.
+    """
+
+    name: str
+    about: str
+    plan: Callable[[Sequence[Category], Size], list[Planned]]
+    needs: str = "categories with test anomalies"
+    measures: Mapping[str, str] = field(default_factory=lambda: {"image AUROC": PAIR[0], "pixel AUROC": PAIR[1]})
+    paired: bool = True
+    group: str = ""
+    published: Mapping[tuple[str, str, str], tuple[float, float | None]] = field(default_factory=dict)
+    source: str = ""
+    draw: Plotter | None = None
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether --data must be given."""
+        return bool(self.needs)
+
+
+def defective(categories: Sequence[Category], most: int | None = None) -> list[Category]:
+    """Up to `most` categories whose defects can be tested for, semantic ones apart."""
+    found = [each for each in categories if each.anomalies and each.normals and each.train and not each.semantic]
+    return found[:most]
+
+
+def seeds_of(size: Size) -> range:
+    """The seeds that are run."""
+    return range(size.seeds)

@@ -1,0 +1,181 @@
+"""FUN-AD's tables: T1 to T7, and L1, its stated limit (spec/fun-ad.md, section 10)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blemish.benchmark.catalogue import ABOUT
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.contamination import MODES, TEST_SHARE
+from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.published import (
+    ABLATION_SOURCE,
+    BANK_SHARES,
+    FUNAD_STAR,
+    MASK_LABELS,
+    MEDS_FIGURES,
+    MEDS_SOURCE,
+    TEXTURES,
+    plain_name,
+)
+
+BASELINES = ("memory_bank", "patchcore", "softpatch", "simplenet", "inreach")
+SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a drawn defect, as a share of the pile
+ALONE = {"bank_weight": 0.0}  # the network by itself, as published
+RATIOS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+LIMIT_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.8)
+TAU_NORMAL, TAU_CONFIDENT = (0.3, 0.4, 0.5, 0.6, 0.7), (0.7, 0.8, 0.9, 1.0)
+LAMBDAS = (0.0, 0.5, 1.0, 2.5, 5.0)
+SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+def per_cent(ratio: float) -> str:
+    """A ratio as tables print it."""
+    return f"{100 * ratio:g} %"
+
+
+def _main(categories: Sequence[Category], size: Size) -> list[Planned]:
+    entries = []
+    for category in defective(categories, size.categories):
+        share = 0.0 if category.dataset == "visa" else TEST_SHARE  # 1:10 needs nearly all of VisA's anomalies
+        for seed in seeds_of(size):
+            common: dict[str, Any] = {"category": str(category), "seed": seed, "limit": size.limit, "test_share": share}
+            cells = {
+                "funad": Cell(detector="funad", preset=size.preset, extra={"choices": True}, **common),
+                "funad*": Cell(detector="funad", preset=size.preset, settings=SYNTHETIC, **common),
+                **{name: Cell(detector=name, preset=size.preset, **common) for name in BASELINES},
+            }
+            if size.name == "full":
+                cells["funad, paper"] = Cell(detector="funad", preset="paper", extra={"choices": True}, **common)
+            entries += [Planned(cell, variant) for variant, cell in cells.items()]
+    return entries
+
+
+def _ratios(categories: Sequence[Category], size: Size) -> list[Planned]:
+    detectors: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "funad": ("funad", {}),
+        "funad*": ("funad", SYNTHETIC),
+        "memory_bank": ("memory_bank", {}),
+        "patchcore": ("patchcore", {}),
+        "softpatch": ("softpatch", {}),
+    }
+    return [
+        Planned(
+            Cell(
+                category=str(category), detector=name, settings=settings, preset=size.preset, ratio=ratio, seed=seed,
+                limit=size.limit,
+            ),
+            variant,
+            per_cent(ratio),
+            kind="textures" if plain_name(category.name) in TEXTURES else "objects",
+        )
+        for category in defective(categories, size.ablated)
+        for ratio in size.swept(RATIOS)
+        for variant, (name, settings) in detectors.items()
+        for seed in seeds_of(size)
+    ]  # fmt: skip
+
+
+def _ablation(variants: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A plan that runs FUN-AD* alone at 10 % with each of the settings; the ends of a sweep when time is short."""
+
+    def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
+        return [
+            Planned(
+                Cell(
+                    category=str(category), detector="funad", preset=size.preset, seed=seed, limit=size.limit,
+                    settings={**ALONE, **SYNTHETIC, **variants[variant]},
+                ),
+                variant,
+            )
+            for category in defective(categories, size.ablated)
+            for variant in size.swept(list(variants))
+            for seed in seeds_of(size)
+        ]  # fmt: skip
+
+    return plan
+
+
+def _one_kind(categories: Sequence[Category], size: Size) -> list[Planned]:
+    """One kind of defect, the most frequent, at a rising ratio, beside all kinds at the same ratio."""
+    entries = []
+    for category in defective(categories, size.ablated):
+        kind = Counter(sample.defect for sample in category.anomalies).most_common(1)[0][0]
+        for ratio in size.swept(LIMIT_RATIOS):
+            for seed in seeds_of(size):
+                for name in ("funad", "memory_bank"):
+                    for defects, said in (((kind,), "one kind"), (None, "all kinds")):
+                        cell = Cell(
+                            category=str(category), detector=name, preset=size.preset, ratio=ratio, seed=seed,
+                            limit=size.limit, defects=defects,
+                        )  # fmt: skip
+                        row = f"{category.name} ({kind})"
+                        entries.append(Planned(cell, f"{name}, {said}", per_cent(ratio), row))
+    return entries
+
+
+def _everywhere(figures: Mapping[str, tuple[float, float]]) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """Figures of which the paper does not say the protocol, or gives them for No overlap."""
+    return {(variant, "", MODES[1]): pair for variant, pair in figures.items()}
+
+
+NO_SMOOTHNESS, NO_NOISE = {"smoothness": 0.0}, {"noise": "none"}
+T4_VARIANTS = {f"tau_n {tau}": {"tau_normal": tau} for tau in TAU_NORMAL} | {
+    f"tau_c {tau}": {"tau_confident": tau} for tau in TAU_CONFIDENT
+}
+
+EXPERIMENTS = (
+    Experiment(
+        "T1",
+        ABOUT["T1"],
+        _main,
+        published=_everywhere({"funad*": FUNAD_STAR}),
+        source=ABLATION_SOURCE,
+    ),
+    Experiment(
+        "T2",
+        ABOUT["T2"],
+        _ratios,
+        group="ratio",
+        published=MEDS_FIGURES,
+        source=MEDS_SOURCE,
+    ),
+    Experiment(
+        "T3",
+        ABOUT["T3"],
+        _ablation(
+            {
+                "whole": {},
+                "no smoothness": NO_SMOOTHNESS,
+                "no augmentation": NO_NOISE,
+                "neither": {**NO_SMOOTHNESS, **NO_NOISE},
+            }
+        ),
+        published=_everywhere({"whole": FUNAD_STAR}),
+        source=ABLATION_SOURCE,
+    ),
+    Experiment("T4", ABOUT["T4"], _ablation(T4_VARIANTS)),
+    Experiment(
+        "T5",
+        ABOUT["T5"],
+        _ablation({f"lambda {weight:g}": {"smoothness": weight} for weight in LAMBDAS}),
+        published=_everywhere({"lambda 2.5": FUNAD_STAR}),
+        source=ABLATION_SOURCE,
+    ),
+    Experiment(
+        "T6",
+        ABOUT["T6"],
+        _ablation({f"share {share}": {"bank_share": share} for share in SHARES}),
+        published=_everywhere({f"share {share}": pair for share, pair in BANK_SHARES.items()}),
+        source=ABLATION_SOURCE,
+    ),
+    Experiment(
+        "T7",
+        ABOUT["T7"],
+        _ablation({"pseudo-labels": {"synthetic_labels": "pseudo"}, "mask labels": {"synthetic_labels": "mask"}}),
+        published=_everywhere({"pseudo-labels": FUNAD_STAR, "mask labels": MASK_LABELS}),
+        source=ABLATION_SOURCE,
+    ),
+    Experiment("L1", ABOUT["L1"], _one_kind, group="ratio"),
+)

@@ -1,0 +1,155 @@
+"""The job most experiments are made of: fit a detector on a contaminated set, score the test set, measure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from blemish import calibration
+from blemish.benchmark.contamination import MODES, NO_OVERLAP
+from blemish.benchmark.datasets import Category
+from blemish.benchmark.jobs import Task, settings_of, timed
+from blemish.benchmark.metrics import bin_edges, decision_metrics, image_metrics, pixel_counts
+from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors.settings import check_names
+from blemish.errors import RequestError
+from blemish.images import ImageSet
+from blemish.scores import Scores
+
+LAST, LABEL_FREE, ORACLE = "last", "label-free", "oracle"
+CHOICES = (LABEL_FREE, LAST, ORACLE)
+SNAPSHOT = "snapshot "
+
+
+def fit(task: Task) -> list[dict[str, Any]]:
+    """A row for each protocol, and for iterative detectors for each choice of when to stop.
+
+    The detector sees images without labels. `score` is that of the detector itself, as papers do it: under overlap, an
+    injected image may meet its own patches in a bank. The threshold is read from cross-fitted training scores.
+    """
+    category, manifest = task.images()
+    detector = detector_of(task)
+    training = manifest.training_set(category)
+    costs: dict[str, Any] = {"train_images": len(training)}
+    with timed(costs, "feature_seconds"):
+        make_features(detector, training)
+    with timed(costs, "fit_seconds"):
+        detector.fit(training)
+    test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
+    costs |= ranking(detector, manifest.training_truth)
+    rows = []
+    for choice, chosen in choices(detector, every=bool(task.cell.extra.get("choices"))):
+        scores, seconds = scored(chosen, test)
+        rows += [{**costs, **seconds, **row, "choice": choice} for row in measured(task, scores, costs["threshold"])]
+    return with_oracle(rows)
+
+
+def detector_of(task: Task) -> Detector:
+    """The cell's detector, not fitted. Raises `RequestError` for an unknown name or setting."""
+    cell = task.cell
+    kind = detector_class(cell.detector)
+    check_names(set(kind().settings()), cell.settings)
+    return kind(random_state=cell.seed, **settings_of(cell, kind))
+
+
+def make_features(detector: Detector, images: ImageSet) -> None:
+    """Make the features of `images` that the detector will ask for, so that fitting is timed by itself."""
+    if isinstance(detector, FeatureDetector):
+        detector.prepared(images)
+
+
+def ranking(detector: Detector, truth_of: Any) -> dict[str, float]:
+    """The label-free decision on the training scores, and how well they rank the pile."""
+    scores = detector.training_scores_
+    decision = calibration.decide(scores.image)
+    truth = truth_of(scores.ids)
+    found = {"threshold": decision.threshold, "estimate": decision.contamination}
+    if truth.any():
+        found["training_auroc"] = image_metrics(truth, scores.image)["image_auroc"]
+    return found
+
+
+def scored(detector: Detector, test: ImageSet) -> tuple[Scores, dict[str, float]]:
+    """Scores of the test set and what they took, features apart. Raises `RequestError` for an unreadable image."""
+    seconds: dict[str, float] = {}
+    if isinstance(detector, FeatureDetector):
+        for spec in detector.feature_specs():
+            test.features(spec).make()
+    with timed(seconds, "score_seconds"):
+        scores = detector.score(test)
+    if scores.skipped:
+        name, reason = next(iter(scores.skipped.items()))
+        raise RequestError(f"{len(scores.skipped)} test images cannot be read, such as '{name}' ({reason}); mend them.")
+    return scores, {**seconds, "images_per_second": len(test) / max(seconds["score_seconds"], 1e-9)}
+
+
+def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str, Any]]:
+    """A row of metrics for each protocol; what one cannot be measured on fails as a row of its own."""
+    category, manifest = task.images()
+    with_pixels = has_masks(category)
+    timing: dict[str, Any] = {}
+    rest = manifest.test_paths(category, NO_OVERLAP) if _can(task, NO_OVERLAP) else ()
+    with timed(timing, "metric_seconds"):
+        counts = _counts(scores, category, rest) if with_pixels else {}
+    for mode in MODES:
+        try:
+            part = scores.subset(manifest.test_paths(category, mode))
+            truth = category.truth(part.ids)
+            row = {**image_metrics(truth, part.image), **decision_metrics(truth, part.image, threshold)}
+            if with_pixels:
+                row |= counts[mode].metrics()
+            yield {**row, **timing, "mode": mode, "test_images": len(part)}
+        except RequestError as error:
+            yield {"mode": mode, "status": "failed", "reason": str(error)}
+
+
+def has_masks(category: Category) -> bool:
+    """Whether any defect is drawn."""
+    return any(sample.mask is not None for sample in category.anomalies)
+
+
+def _can(task: Task, mode: str) -> bool:
+    category, manifest = task.images()
+    try:
+        manifest.test_paths(category, mode)
+    except RequestError:
+        return False
+    return True
+
+
+def _counts(scores: Scores, category: Category, rest: Sequence[str]) -> Mapping[str, Any]:
+    """Pixel counts by protocol; images that both have are looked at once."""
+    edges, kept = bin_edges(scores.maps), set(rest)
+    without = pixel_counts(scores, category.mask, [name for name in scores.ids if name in kept], edges)
+    injected = pixel_counts(scores, category.mask, [name for name in scores.ids if name not in kept], edges)
+    return {MODES[0]: without + injected, NO_OVERLAP: without}
+
+
+def choices(detector: Detector, every: bool) -> Iterator[tuple[str, Detector]]:
+    """The detectors to measure, by what chose them; the fitted one alone unless `every` is asked for.
+
+    An iterative detector has `at(stop)`: a copy as it would be had training ended at the "last" step, or at one of
+    its `snapshots` by number. The fitted one is its label-free choice.
+    """
+    at = getattr(detector, "at", None)
+    if not every or at is None:
+        yield "", detector
+        return
+    yield LABEL_FREE, detector
+    yield LAST, at("last")
+    for number in range(detector.settings()["snapshots"]):
+        yield f"{SNAPSHOT}{number}", at(number)
+
+
+def with_oracle(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with, in place of the snapshots, the best of them by protocol: it is chosen with the test labels.
+
+    Best is the highest mean of image and pixel AUROC, which is how the paper chose its epoch.
+    """
+    plain = [row for row in rows if not row["choice"].startswith(SNAPSHOT)]
+    for mode in MODES:
+        found = [row for row in rows if row["choice"].startswith(SNAPSHOT) and row.get("mode") == mode]
+        found = [row for row in found if "image_auroc" in row]
+        if found:
+            best = max(found, key=lambda row: row["image_auroc"] + row.get("pixel_auroc", 0.0))
+            number = int(best["choice"].removeprefix(SNAPSHOT))
+            plain.append({**best, "choice": ORACLE, "epoch": float(number)})
+    return plain

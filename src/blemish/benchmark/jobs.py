@@ -1,0 +1,82 @@
+"""What a cell can ask for. A job takes a cell and gives rows: measures and costs, one row a protocol or choice."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.contamination import Manifest
+from blemish.benchmark.datasets import Category
+from blemish.errors import RequestError
+
+# By name, the function that does it, imported when it is asked for.
+JOBS = {
+    "fit": "blemish.benchmark.fitting:fit",
+    "purify": "blemish.benchmark.purifying:purify",
+    "speed": "blemish.benchmark.speed:speed",
+    "distances": "blemish.benchmark.feature_statistics:distances",
+    "matching": "blemish.benchmark.feature_statistics:matching",
+    "closed_forms": "blemish.benchmark.feature_statistics:closed_forms",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job works on.
+
+    Attributes
+    ----------
+    cell : what to do.
+    category : limited to the cell's images; None for a job without.
+    manifest : its training images; None for a job without.
+    folder : where the job may leave files of its own; made when it is asked for.
+    """
+
+    cell: Cell
+    category: Category | None = None
+    manifest: Manifest | None = None
+    place: Path = field(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Where to leave files."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        return self.place
+
+    def images(self) -> tuple[Category, Manifest]:
+        """Category and manifest. Raises `RequestError` for a cell that names none."""
+        if self.category is None or self.manifest is None:
+            raise RequestError(f"The job '{self.cell.job}' needs images; name a dataset with --data.")
+        return self.category, self.manifest
+
+
+Job = Callable[[Task], list[dict[str, Any]]]
+
+
+def job(name: str) -> Job:
+    """The job called `name`."""
+    module, _, attribute = JOBS[name].partition(":")
+    found: Job = getattr(import_module(module), attribute)
+    return found
+
+
+@contextmanager
+def timed(row: dict[str, Any], name: str) -> Iterator[None]:
+    """Put the seconds of the block into `row`."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        row[name] = time.perf_counter() - start
+
+
+def settings_of(cell: Cell, kind: Any) -> Mapping[str, Any]:
+    """The settings of the cell's detector: those of its preset under those by name. Raises `RequestError`."""
+    presets = {"": {}, "fast": kind.fast_settings, **getattr(kind, "presets", {})}
+    if cell.preset not in presets:
+        raise RequestError(f"{cell.detector} has no preset '{cell.preset}'; it has {', '.join(filter(None, presets))}.")
+    return {**presets[cell.preset], **cell.settings}

@@ -1,0 +1,225 @@
+"""Run the cells of experiments one after the other, each once, and leave tables. Finished runs are never lost."""
+
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.contamination import ABOUT, Manifest
+from blemish.benchmark.datasets import Category, open_datasets
+from blemish.benchmark.experiments import Experiment, Planned, Size
+from blemish.benchmark.jobs import Task, job
+from blemish.benchmark.memory import forget_peak, peak_mib
+from blemish.benchmark.published import differences
+from blemish.benchmark.results import COSTS, DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
+from blemish.benchmark.tables import write_tables
+from blemish.errors import BlemishError, RequestError
+from blemish.runtime import runtime
+
+MANIFESTS, RUNS = "manifests", "runs"
+GUESS = 0.4  # seconds an image of a run on one core, where no earlier run tells better
+WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
+
+
+@dataclass(frozen=True)
+class Step:
+    """A cell with all it needs: a run that is done, failed or still to do."""
+
+    run: str
+    cell: Cell
+    category: Category | None = None
+    manifest: Manifest | None = None
+    problem: str = ""
+
+    def images(self) -> int:
+        """How many images take part."""
+        if self.category is None or self.manifest is None:
+            return 0
+        limited = self.cell.of(self.category)
+        return len(self.manifest.training) + len(limited.normals) + len(limited.anomalies)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run for each experiment, each run once, and how the data differ from the papers'."""
+
+    experiments: Sequence[Experiment]
+    planned: Mapping[str, Sequence[Planned]]
+    steps: Mapping[str, Step]
+    runs: Mapping[str, Sequence[str]]
+    size: Size
+    data: str = ""
+
+
+def plan(
+    experiments: Sequence[Experiment], data: Path | None, size: Size, categories: Sequence[str] | None = None
+) -> Plan:
+    """Find the images, draw every manifest. Raises `RequestError` where an experiment has nothing to run on."""
+    found: list[Category] = []
+    if any(each.needs_data for each in experiments):
+        if data is None:
+            needy = next(each.name for each in experiments if each.needs_data)
+            raise RequestError(f"{needy} needs images; name the folder of a dataset with --data.")
+        found = open_datasets(data, categories)
+    by_name = {str(each): each for each in found}
+    planned = {each.name: each.plan(found, size) for each in experiments}
+    for each in experiments:
+        if not planned[each.name]:
+            raise RequestError(f"{each.name} has nothing to run on at '{data}': it needs {each.needs}.")
+    steps: dict[str, Step] = {}
+    runs: dict[str, list[str]] = {}
+    for name, entries in planned.items():
+        runs[name] = []
+        for entry in entries:
+            step = _step(entry.cell, by_name.get(entry.cell.category))
+            steps.setdefault(step.run, step)
+            runs[name].append(step.run)
+    return Plan(experiments, planned, steps, runs, size, differences(found))
+
+
+def _step(cell: Cell, category: Category | None) -> Step:
+    if category is None:
+        return Step(cell.run(None), cell)
+    try:
+        manifest = cell.manifest(category)
+    except RequestError as error:
+        return Step(cell.run(None), cell, category, None, str(error))
+    return Step(cell.run(manifest), cell, category, manifest)
+
+
+def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
+    """How long what is still to do will take, and how many of those runs that is a guess for."""
+    rates: dict[tuple[str, str, str], list[float]] = {}
+    for row in results.rows:
+        spent = [float(row[name]) for name in COSTS[:4] if row.get(name)]
+        images = [float(row[name]) for name in ("train_images", "test_images") if row.get(name)]
+        if row["status"] == DONE and spent and images:
+            rates.setdefault((row["job"], row["detector"], row["purify"]), []).append(sum(spent) / sum(images))
+    seconds, guesses = 0.0, 0
+    for step in todo(plan, results):
+        known = rates.get((step.cell.job, step.cell.detector, _purify_text(step.cell)))
+        guesses += known is None
+        rate = median(known) if known else GUESS
+        seconds += rate * step.images() or WITHOUT_IMAGES
+    return seconds, guesses
+
+
+def _purify_text(cell: Cell) -> str:
+    import json
+
+    return "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)
+
+
+def todo(plan: Plan, results: Results) -> list[Step]:
+    """The steps without rows."""
+    finished = {row["run"] for row in results.rows}
+    return [step for run, step in plan.steps.items() if run not in finished]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a bench left: tables by experiment, and how many runs were done now, earlier, and failed."""
+
+    tables: Mapping[str, Path]
+    done: int
+    earlier: int
+    failed: int
+
+
+def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
+    """Run what `out` lacks and write the tables there.
+
+    A run that fails stays as a row with its reason, and the others go on; `retry` runs it again. Raises
+    `RequestError` if `out` holds results of another version, or another bench writes to it.
+    """
+    out = out.expanduser()
+    with only_writer(out):
+        results = Results.read(out)
+        if retry:
+            results.drop_failed()
+        steps = todo(plan, results)
+        write_manifests(steps, out)
+        runtime().progress("runs", 0, len(steps))
+        for number, step in enumerate(steps, start=1):
+            results.add(rows_of(step, out / RUNS / step.run))
+            runtime().progress("runs", number, len(steps))
+            _write(plan, results, out, just=step.run)
+        tables = _write(plan, results, out)
+    wanted = [row for row in results.rows if row["run"] in plan.steps]
+    failed = {row["run"] for row in wanted if row["status"] == FAILED}
+    return Outcome(tables, len(steps), len(plan.steps) - len(steps), len(failed))
+
+
+def write_manifests(steps: Iterable[Step], out: Path) -> None:
+    """Write the manifest of every step, before anything is run: what was trained on is on record."""
+    for step in steps:
+        if step.manifest is not None:
+            folder = out / MANIFESTS / step.manifest.hash
+            if not (folder / ABOUT).exists():
+                step.manifest.write(folder)
+
+
+def rows_of(step: Step, place: Path) -> list[dict[str, Any]]:
+    """The rows of one run; a failure is a row, too."""
+    base = _base(step)
+    forget_peak()
+    try:
+        if step.problem:
+            raise RequestError(step.problem)
+        limited = step.cell.of(step.category) if step.category is not None else None
+        rows = job(step.cell.job)(Task(step.cell, limited, step.manifest, place))
+    except BlemishError as error:
+        rows = [{"status": FAILED, "reason": str(error)}]
+    except Exception as error:  # whatever a detector throws must not cost the runs that follow
+        rows = [{"status": FAILED, "reason": f"{type(error).__name__}: {error}"}]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    peak = peak_mib()
+    return [{**base, "status": DONE, "peak_mib": peak, **row, "time": now()} for row in rows]
+
+
+def _base(step: Step) -> dict[str, Any]:
+    cell, manifest = step.cell, step.manifest
+    dataset, _, category = cell.category.partition("/")
+    return {
+        "format": FORMAT_VERSION,
+        "run": step.run,
+        "job": cell.job,
+        "dataset": dataset,
+        "category": category,
+        "detector": cell.detector,
+        "settings": dict(cell.settings),
+        "preset": cell.preset,
+        "purify": None if cell.purify is None else dict(cell.purify),
+        "ratio": cell.ratio,
+        "reached": manifest.reached if manifest else None,
+        "contamination": manifest.contamination if manifest else None,
+        "policy": cell.policy,
+        "test_share": cell.test_share,
+        "defects": cell.defects,
+        "seed": cell.seed,
+        "limit": asdict(cell.limit),
+        "extra": dict(cell.extra),
+        "manifest": manifest.hash if manifest else None,
+        "choice": "",
+    }
+
+
+def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> dict[str, Path]:
+    """Tables and plots of all experiments; tables alone, of those that the run `just` done belongs to."""
+    return {
+        each.name: write_tables(
+            each,
+            plan.planned[each.name],
+            plan.runs[each.name],
+            results,
+            out / each.name,
+            notes=(plan.size.about_it, plan.data if each.needs_data else ""),
+            plots=just is None,
+        )
+        for each in plan.experiments
+        if just is None or just in plan.runs[each.name]
+    }

@@ -1,0 +1,32 @@
+"""The job of S1: how many images a second a fitted detector scores, from decoded images, nothing kept."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from blemish.benchmark.contamination import OVERLAP
+from blemish.benchmark.fitting import detector_of, make_features
+from blemish.benchmark.jobs import Task, timed
+from blemish.runtime import use_runtime
+
+WARM_UP, TIMED = 8, 64  # images
+
+
+def speed(task: Task) -> list[dict[str, Any]]:
+    """Seconds of fitting, and images scored a second: reading, features, scores and maps at patch size."""
+    category, manifest = task.images()
+    detector, training = detector_of(task), manifest.training_set(category)
+    costs: dict[str, Any] = {"train_images": len(training)}
+    with timed(costs, "feature_seconds"):
+        make_features(detector, training)
+    with timed(costs, "fit_seconds"):
+        detector.fit(training)
+    paths = manifest.test_paths(category, OVERLAP)
+    with tempfile.TemporaryDirectory() as empty, use_runtime(cache=Path(empty), keep_features=False):
+        detector.score(category.images(paths[:WARM_UP]))
+        test = category.images(paths[:TIMED])
+        start = time.perf_counter()
+        detector.score(test)
+        seconds = time.perf_counter() - start
+    return [{**costs, "score_seconds": seconds, "images_per_second": len(test) / seconds, "test_images": len(test)}]

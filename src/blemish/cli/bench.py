@@ -1,0 +1,76 @@
+"""`blemish bench`."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from blemish.benchmark.catalogue import ABOUT
+from blemish.cli.console import errors_as_sentences, progress_shown, tell
+from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Threads
+from blemish.errors import RequestError
+
+# One paragraph a line: the help would join them otherwise.
+EPILOG = "\n\n".join(f"{name}: {about}" for name, about in ABOUT.items())
+
+
+def bench(
+    names: Annotated[list[str], typer.Argument(help="Experiments, or `compare`; see the list below.")],
+    out: Out,
+    data: Annotated[Optional[Path], typer.Option(help="The folder of a dataset; see `blemish datasets`.")] = None,  # noqa: UP045
+    quick: Annotated[bool, typer.Option("--quick", help="Few images and values: does it run?")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="All categories, values and three seeds: a night or more.")
+    ] = False,
+    categories: Annotated[Optional[str], typer.Option(help="These only, with commas: CATEGORY or DATASET.")] = None,  # noqa: UP045
+    detectors: Annotated[Optional[str], typer.Option(help="For compare: detectors, with commas.")] = None,  # noqa: UP045
+    contamination: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="For compare: anomalies / normal training images, with commas, such as 0,0.1,0.2."),
+    ] = None,
+    seeds: Annotated[Optional[int], typer.Option(min=1, help="How many seeds.")] = None,  # noqa: UP045
+    policy: Annotated[str, typer.Option(help="For compare, if anomalies are few: shrink, cap or resample.")] = "shrink",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the papers' experiments, or compare detectors, on labelled images; finished runs are kept."""
+    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+        if quick and full:
+            raise RequestError("--quick and --full are two sizes; give one of them.")
+        from blemish.benchmark.bench import bench as run_bench
+        from blemish.runtime import use_runtime
+
+        with use_runtime(device=device, threads=threads, cache=cache, progress=progress):
+            found = run_bench(
+                names,
+                out,
+                data=data,
+                size="quick" if quick else "full" if full else "standard",
+                categories=_listed(categories),
+                detectors=_listed(detectors),
+                ratios=_numbers(contamination),
+                seeds=seeds,
+                policy=policy,
+                dry_run=dry_run,
+                retry=retry,
+            )
+    tell(found.lines, found.summary, quiet=quiet, as_json=as_json)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    try:
+        return [float(part) for part in _listed(text) or []] or None
+    except ValueError:
+        raise RequestError(f"--contamination takes numbers with commas, such as 0,0.1; got '{text}'.") from None

@@ -1,0 +1,39 @@
+"""The examples in the pages about datasets and the bench run as they stand there."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from layouts import mvtec
+from typer.testing import CliRunner
+
+from blemish.cli import app
+from test_docs import blocks
+
+PAGES = ("docs/datasets.md",)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the dataset that the pages speak of."""
+    mvtec(tmp_path / "path/to/datasets", train=20, good=6, bad=5)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_runs(page: str, desk: Path) -> None:
+    commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
+    assert commands
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "blemish"
+        result = CliRunner().invoke(app, [*arguments, "--quiet"])
+        assert result.exit_code == 0, f"{command}: {result.output}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), {})  # noqa: S102 - it is our own page
+    assert (desk / "run_from_python" / "bolt" / "manifest.csv").is_file()
