@@ -101,8 +101,9 @@ def read_weights(path: Path) -> Tensors:
         content = load_file(path) if suffix == ".safetensors" else _unpickled(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, TypeError) as error:
         raise WeightsError(
-            f"The weights '{path}' cannot be read as nothing but tensors ({_reason(error, path)}); the file is damaged, or reading "
-            "it could run code, which blemish never does: take a .safetensors file or a plain state dict."
+            f"The weights '{path}' cannot be read as nothing but tensors ({_reason(error, path)}); the file is "
+            "damaged, or reading it could run code, which blemish never does: take a .safetensors file or a plain "
+            "state dict."
         ) from error
     except OSError as error:
         raise WeightsError(f"The weights '{path}' cannot be read ({error.strerror or error}); mend that.") from None
