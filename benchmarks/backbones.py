@@ -25,6 +25,7 @@ SKIPPED = ("dinov2_vitl14", "dinov2_vitg14")  # minutes and gigabytes for a line
 
 
 def main(names: list[str]) -> None:
+    """Print a table with a line for each backbone of `names`."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (512, 512, 3), dtype=np.uint8) for _ in range(IMAGES + 1)]
@@ -36,6 +37,7 @@ def main(names: list[str]) -> None:
 
 
 def line(name: str, photos: list[np.ndarray], folder: Path) -> str:
+    """A row of the table; weights that are not embedded are made up and saved to `folder`."""
     entry, weights = backbone(name), ""
     if not entry.package:
         torch.manual_seed(0)

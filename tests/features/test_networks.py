@@ -1,5 +1,6 @@
 """The networks are those that were published, and give the patches, class token and stages that they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 import layouts
 from blemish.errors import RequestError
-from blemish.features import FeatureSpec
+from blemish.features import FeatureSpec, networks
 from blemish.features.backbones import BACKBONES, backbone, stride_of
 from blemish.features.extract import PatchExtractor
 from blemish.features.networks import load_classifier, load_network
@@ -167,6 +168,14 @@ def test_a_wide_resnet_gives_its_stages_folded_and_its_pooled_deepest_one(tmp_pa
     for each, plain in zip(found, expected, strict=True):
         torch.testing.assert_close(each, plain, atol=1e-3, rtol=1e-3)
     assert torch.equal(whole, found[1].mean(dim=(2, 3)))
+
+
+def test_an_architecture_that_does_not_give_what_it_says_is_refused(tmp_path, monkeypatch):
+    file = saved(tmp_path / "w.pth", timm.create_model("test_resnet").state_dict())
+    wrong = replace(backbone("test_resnet"), stages={"16": (2, 64)})
+    monkeypatch.setattr(networks, "backbone", lambda _: wrong)
+    with pytest.raises(RequestError, match=r"'test_resnet' of timm cannot be used: its stages 16 should be .*64, 6, 6"):
+        load_network("test_resnet", ["16"], file, (96, 96))
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])

@@ -1,16 +1,16 @@
 """Backbones as frozen modules: standardised pixels to a global vector and the stages asked for."""
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from blemish.errors import RequestError
-from blemish.features.backbones import Backbone, backbone
+from blemish.features.backbones import BACKBONES, Backbone, backbone, stride_of
 from blemish.features.weights import in_order, load_into, read_weights, weights_path, weights_sha256
 
 EMBEDDED_STYLE = "_conv_stem.weight"  # a tensor's name in the embedded EfficientNets
@@ -51,14 +51,15 @@ class Intermediates(nn.Module):
         super().__init__()
         self.network, self.taken, self.transformer = network, tuple(blocks), transformer
         self.order = sorted(set(blocks))
-        tokens = int(getattr(network, "num_prefix_tokens", 0)) if transformer else 0
+        tells = "return_prefix_tokens" in inspect.signature(network.forward_intermediates).parameters  # type: ignore[arg-type]
+        tokens = int(getattr(network, "num_prefix_tokens", 0)) if transformer and tells else 0
         self.class_token = tokens > int(getattr(network, "num_reg_tokens", 0))
 
     def forward(self, images: Tensor) -> Output:
         """See the class."""
-        options: dict[str, Any] = {"norm": True, "return_prefix_tokens": True} if self.class_token else {}
-        if self.transformer:
-            options["norm"] = True
+        options = {"norm": True} if self.transformer else {}
+        if self.class_token:
+            options["return_prefix_tokens"] = True
         found = self.network.forward_intermediates(  # type: ignore[operator]
             images, indices=self.order, intermediates_only=True, stop_early=True, output_fmt="NCHW", **options
         )
@@ -99,6 +100,8 @@ def load_network(name: str, wanted: Sequence[str], weights: str = "", size: tupl
     else:
         stages = Intermediates(_load_headless(name, entry, weights, size), blocks, transformer=entry.transformer)
     stages.eval().requires_grad_(False)
+    if name not in BACKBONES:
+        _check(stages, name, wanted, size or (entry.pixels, entry.pixels))
     _fold_batch_norms(stages)
     # torch's own stubs know memory_format for tensors only
     to_channels_last: Callable[..., nn.Module] = stages.to
@@ -120,6 +123,22 @@ def _load_headless(name: str, entry: Backbone, weights: str, size: tuple[int, in
         raise RequestError(f"The backbone '{name}' cannot be made{at} ({error}); choose another size.") from error
     load_into(network, tensors, name, path)
     return network
+
+
+def _check(network: nn.Module, name: str, wanted: Sequence[str], size: tuple[int, int]) -> None:
+    """Refuse an architecture of timm that does not do what its description says. Raises `RequestError`."""
+    channels = backbone(name).stages
+    expected = [(channels[each][1], size[0] // stride_of(each), size[1] // stride_of(each)) for each in wanted]
+    try:
+        with torch.inference_mode():
+            found = [tuple(each.shape[1:]) for each in network(torch.zeros(1, 3, *size))[1]]
+    except Exception as error:  # whatever one of a thousand architectures raises
+        found = [(type(error).__name__, (str(error).splitlines() or [""])[0])]
+    if found != expected:
+        raise RequestError(
+            f"The backbone '{name}' of timm cannot be used: its stages {', '.join(wanted)} should be {expected}, but "
+            f"are {found}; take another."
+        )
 
 
 def _pooled(stage: Tensor) -> Tensor:
