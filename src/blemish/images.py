@@ -218,7 +218,7 @@ class ImageSet:
             labels={**self.labels, **dict.fromkeys(named.values(), label)},
             decoding=replace(self.decoding, range=self.decoding.range or others.decoding.range),
             skipped={**self.skipped, **{f"{prefix}{name}": why for name, why in others.skipped.items()}},
-            notes=(*self.notes, *others.notes),
+            notes=tuple(dict.fromkeys((*self.notes, *others.notes))),
         )
 
     def read(self, name: str) -> Pixels:

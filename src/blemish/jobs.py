@@ -17,7 +17,7 @@ from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
-from blemish.features.backbones import GIVEN
+from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.images import NORMAL, ImageSet
 from blemish.report import ReportContent, write_report
@@ -199,6 +199,8 @@ def _ready(detector: Detector, images: Any) -> Detector:
     if isinstance(images, ImageSet) and images.features_alone:
         if not isinstance(detector, FeatureDetector):
             raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
+        if detector.backbone not in (DEFAULT_BACKBONE, GIVEN):
+            raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
         return detector.clone(backbone=GIVEN)
     if isinstance(detector, FeatureDetector):
         detector.obtain_weights()

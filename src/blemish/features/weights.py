@@ -27,6 +27,7 @@ INNER = ("teacher", "student", "state_dict_ema", "model_ema", "state_dict", "mod
 PREFIXES = ("_orig_mod.", "module.", "backbone.")
 NAMED = 3  # differing tensors that an error names
 PATCHES = "patch_embed.proj.weight"
+COUNTERS = "num_batches_tracked"  # of batch normalisation, for training only; files of old have none
 
 
 def weights_path(name: str, weights: str = "") -> Path:
@@ -150,14 +151,21 @@ def load_into(network: nn.Module, tensors: Tensors, name: str, path: Path) -> No
     timm's own conversion of its architecture is applied where the layout differs: it knows the original layouts, such
     as that of DINOv2, and resizes position embeddings. Raises `WeightsError` naming tensors that differ.
     """
-    wanted = network.state_dict()
+    wanted = {key: each for key, each in network.state_dict().items() if not key.endswith(COUNTERS)}
     heads = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
-    tensors = {key: each for key, each in tensors.items() if key in wanted or not key.startswith(heads)}
+
+    def without_heads(tensors: Tensors) -> Tensors:
+        return {
+            key: each
+            for key, each in tensors.items()
+            if key in wanted or not (key.endswith(COUNTERS) or key.startswith(heads))
+        }
+
+    tensors = without_heads(tensors)
     found = differences(tensors, wanted)
     if found and not _other_patches(tensors, wanted):
-        tensors = _converted(tensors, network)
-        tensors = {key: each for key, each in tensors.items() if key in wanted or not key.startswith(heads)}
+        tensors = without_heads(_converted(tensors, network))
         found = differences(tensors, wanted)
     if found:
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -167,7 +175,7 @@ def load_into(network: nn.Module, tensors: Tensors, name: str, path: Path) -> No
         )
     if bad := next((key for key, each in tensors.items() if not each.isfinite().all()), None):
         raise WeightsError(f"'{path}' is damaged: '{bad}' holds values that are not finite; fetch it again.")
-    network.load_state_dict(tensors)
+    network.load_state_dict(tensors, strict=False)  # what is left out are counters
 
 
 def differences(tensors: Tensors, wanted: Tensors) -> list[str]:
