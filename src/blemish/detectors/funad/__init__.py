@@ -205,19 +205,21 @@ class FunAD(Schedule, MemoryBank):
         place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
         content = features.images.content
         settings = {**asdict(self), "images": hash_of(sorted(content[name] for name in features.images.ids))}
-        stage, done = f"nets {features.view.pixels}", [0] * len(pools)
+        twin = "-twin" if shift else ""
+        names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]
+        checkpoints = [Checkpoint(place / name if place else None, settings) for name in names]
+        # here and not side by side: the first weights are drawn from a generator that all threads share
+        trainings = [Training(pool.to(device), self, self.random_state + shift) for pool in pools]
+        for training, checkpoint in zip(trainings, checkpoints, strict=True):
+            checkpoint.take_up(training)
 
         def one(at: int) -> Trained:
-            def tell(step: int) -> None:
-                done[at] = step
-                progress(stage, sum(done), len(pools) * training.steps)
+            def tell(_: int) -> None:
+                done, steps = (sum(getattr(each, name) for each in trainings) for name in ("done", "steps"))
+                progress(f"nets {features.view.pixels}", done, steps)
 
-            name = f"view{number}-net{at}{'-twin' if shift else ''}.safetensors"
-            checkpoint = Checkpoint(place / name if place else None, settings)
             with torch.enable_grad():
-                training = Training(pools[at].to(device), self, self.random_state + shift)
-                checkpoint.take_up(training)
-                return training.run(tell, checkpoint.keep)
+                return trainings[at].run(tell, checkpoints[at].keep)
 
         if device != "cpu" or len(pools) == 1:  # a net alone has all cores
             return [one(at) for at in range(len(pools))]

@@ -195,7 +195,9 @@ class Training:
         noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too.
         """
         schedule, rng = self.schedule, self.torch_rng
-        normal = torch.nonzero(~labels.anomalous)[: schedule.noise_batch, 0]
+        normal = torch.nonzero(~labels.anomalous)[:, 0]
+        # at random: the rows are in the order of the names, which may tell what the images are
+        normal = normal[torch.randperm(len(normal), generator=rng, device=self.device)[: schedule.noise_batch]]
         whose = torch.cat([torch.nonzero(labels.unsure)[:, 0], normal])
         scale = torch.ones((len(whose), 1), device=self.device)
         scale[: len(whose) - len(normal)] = float(schedule.noise != "none")
