@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -76,7 +77,8 @@ def render(
         parts.append(f"Published figures: {experiment.source}.")
     parts += [f"![{name}]({name})" for name in plots]
     done = [entry for entry in entries if entry.row["status"] == DONE]
-    if experiment.paired:
+    if experiment.paired and done:
+        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent, with the spread over seeds.")
         for mode in [mode for mode in (*MODES, "") if any(entry.row["mode"] == mode for entry in done)]:
             parts += _pairs(experiment, [entry for entry in done if entry.row["mode"] == mode], mode)
     elif done:
@@ -233,7 +235,7 @@ def _costs(entries: Sequence[Entry]) -> list[str]:
         return []
     lines = [_line(["variant", *COST_NAMES]), "|" + " --- |" * (len(COST_NAMES) + 1)]
     for variant, each in _by_variant(kept).items():
-        lines.append(_line([variant, *(f"{_mean(each, measure):.3g}" for measure in COST_NAMES.values())]))
+        lines.append(_line([variant, *(_short(_mean(each, measure)) for measure in COST_NAMES.values())]))
     return ["## Cost", "Mean over all rows; features apart.", "\n".join(lines)]
 
 
@@ -262,6 +264,10 @@ def _by_variant(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 def _mean(entries: Sequence[Entry], measure: str) -> float:
     values = [value for value in (entry.value(measure) for entry in entries) if value is not None]
     return mean(values) if values else float("nan")
+
+
+def _short(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.3g}"
 
 
 def _line(cells: Iterable[str]) -> str:
