@@ -4,14 +4,18 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import layouts
 from blemish.cli import app
+from blemish.features.backbones import BACKBONES
 from conftest import fill
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/guide.md")
+PAGES = ("README.md", "docs/guide.md", "docs/backbones.md")
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
 
 
@@ -26,6 +30,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fill(tmp_path / "path/to/images", 12)
     fill(tmp_path / "path/to/new_images", 3, start=20)
     fill(tmp_path / "path/to/known_good", 4, start=30)
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "path/to/features.npy", rng.normal(size=(20, 9, 8)).astype(np.float32))
+    np.save(tmp_path / "path/to/new_features.npy", rng.normal(size=(3, 9, 8)).astype(np.float32))
+    (tmp_path / "path/to/ids.txt").write_text("".join(f"part-{index}\n" for index in range(20)))
+    # What the page calls DINO is a network of a few thousand weights here.
+    monkeypatch.setitem(BACKBONES, "dino_vits8", layouts.TINY["tiny_dino8"])
+    torch.save(layouts.dino(), tmp_path / "path/to/dino_deitsmall8_pretrain.pth")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -4,10 +4,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from layouts import mvtec
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from layouts import mvtec
 from test_docs import blocks
 
 PAGES = ("docs/datasets.md",)

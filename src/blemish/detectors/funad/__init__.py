@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -106,12 +106,27 @@ class FunAD(Schedule, MemoryBank):
 
     def at(self, stop: Stop | int) -> Self:
         """A copy of this detector, just fitted, with the weights that another rule or a snapshot (0..) stands for."""
-        images = self.taught_[0].features.images
         other = copy(self)
         with torch.no_grad():
             fitted = [taught.assembled(stop) for taught in self.taught_]
-            other._take(images, self.features_, [taught.features for taught in self.taught_], fitted)
+            other._take(self.taught_[0].features.images, self.features_, self._views_seen(), fitted)
         return other
+
+    def memory_bank(self) -> MemoryBank:
+        """The detector `memory_bank` that the first banks of this one, just fitted, are; as fitting it would give."""
+        fitted = [(each.ensemble, each.distances) for each in self.taught_]
+        banks = [(ensemble, maps) for ensemble, maps in fitted if ensemble is not None and maps is not None]
+        if not banks:
+            raise RequestError(
+                "There are no first banks with 'warm_up' and 'bank_weight' of 0; fit memory_bank itself."
+            )
+        alone = MemoryBank(**{each.name: getattr(self, each.name) for each in fields(MemoryBank)})
+        with torch.no_grad():
+            alone._take(self.taught_[0].features.images, self.features_, self._views_seen(), banks)
+        return alone
+
+    def _views_seen(self) -> list[ViewFeatures]:
+        return [taught.features for taught in self.taught_]
 
     def _teach(
         self,
@@ -143,11 +158,9 @@ class FunAD(Schedule, MemoryBank):
         chosen = [
             self._chosen(pools[at], trained[at], twins[at], embeddings[at], validation) for at in range(len(pools))
         ]
-        in_score = banks if self.bank_weight else None
         return Taught(
-            features, fold, embeddings, trained, chosen, scale,
-            in_score.ensemble() if in_score else None, in_score.maps if in_score else None,
-            looks, (self.bank_weight, self.net_weight),
+            features, fold, embeddings, trained, chosen, scale, banks.ensemble() if banks else None,
+            banks.maps if banks else None, looks, (self.bank_weight, self.net_weight),
         )  # fmt: skip
 
     def _pool(
@@ -190,7 +203,8 @@ class FunAD(Schedule, MemoryBank):
     def _trained(self, number: int, pools: Sequence[Pool], features: ViewFeatures, shift: int = 0) -> list[Trained]:
         """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
         place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
-        settings = {**asdict(self), "images": hash_of(sorted(features.images.content.values()))}
+        content = features.images.content
+        settings = {**asdict(self), "images": hash_of(sorted(content[name] for name in features.images.ids))}
         stage, done = f"nets {features.view.pixels}", [0] * len(pools)
 
         def one(at: int) -> Trained:

@@ -27,7 +27,7 @@ class Taught:
     embeddings, trained, chosen : of each net, what its patches pass first, its training, and the snapshot that the
         stopping rule chose, None for a rule that chooses none.
     wholes_scale : (2, G) mean and deviation of the global vectors the nets take.
-    ensemble, distances : the first banks and their cross-fitted maps (N, h, w), if they count in the score.
+    ensemble, distances : the first banks and their cross-fitted maps (N, h, w), if there are any.
     looks : (N,) image scores by the first banks, if there are any.
     weights : of bank and net.
     """
@@ -56,7 +56,7 @@ class Taught:
     def assembled(self, stop: Stop | int) -> tuple[BankAndNet, Tensor]:
         """The scorer, and the cross-fitted maps (N, h, w) of the pile on its scale."""
         nets = self.nets(stop)
-        scorer = BankAndNet(self.ensemble, self.embeddings[0], nets[0], self.weights)
+        scorer = BankAndNet(self.ensemble if self.weights[0] else None, self.embeddings[0], nets[0], self.weights)
         scorer.wholes_scale = self.wholes_scale
         logits, valid = self._cross_fitted_logits(scorer, nets), self.features.valid()
         looks = logits.masked_fill(~valid, -torch.inf).amax(dim=(1, 2)) if self.looks is None else self.looks
@@ -68,7 +68,7 @@ class Taught:
             if number == 0:  # the net that scores new images
                 scorer.scales[1] = scale
         combined = self.weights[1] * logits
-        if self.ensemble is not None and self.distances is not None:
+        if scorer.ensemble is not None and self.distances is not None:
             scorer.scales[0] = scale_of(self.distances[normal])
             combined = combined + self.weights[0] * (self.distances - scorer.scales[0, 0]) / scorer.scales[0, 1]
         return scorer.eval(), combined

@@ -1,0 +1,181 @@
+"""FUN-AD as a detector: presets, drawn defects, stopping rules, checkpoints and curves."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import fill
+
+from blemish import jobs
+from blemish.detectors.funad import FunAD
+from blemish.detectors.funad.presets import PAPER
+from blemish.detectors.funad.synthetic import _in_grid, drawn_on
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from blemish.errors import RequestError
+from blemish.images import ImageSet
+from blemish.runtime import use_runtime
+
+VIEWS = (View(64, ("16", "32")), View(64, ("8",), ranks=False))
+SMALL = {"views": VIEWS, "entries": 100, "repeats": 1, "width": 16, "hidden": 16, "narrow": 8, "steps": 20, "batch": 64}
+# the published method on the embedded backbone, small
+TINY_PAPER = {
+    **PAPER, "backbone": "efficientnet_lite2", "views": (View(64, ("8",), rooted=False, relative=False),),
+    "width": 16, "hidden": 16, "narrow": 8, "batch": 4, "epochs": 6, "learning_rate": 1e-3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("funad") / "pile", 14)
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(autouse=True)
+def shared_features(features: Path) -> Iterator[None]:
+    with use_runtime(cache=features, threads=2):
+        yield
+
+
+def make(**changes: object) -> FunAD:
+    return FunAD(**{**SMALL, **changes})  # type: ignore[arg-type]
+
+
+def test_the_published_method_ranks_and_comes_back_from_its_state(folder: Path) -> None:
+    images = ImageSet.of(folder)
+    detector = FunAD(**TINY_PAPER).fit(images)  # type: ignore[arg-type]
+    scores = detector.score(images)
+    assert scores.ranking()[0] == "part-00.png"
+    assert np.isfinite(scores.image).all()
+    assert np.allclose(scores.image, detector.training_scores_.image, atol=1e-4)  # one net, in sample, as published
+    again = FunAD(**TINY_PAPER).restore(detector.state()).score(images)  # type: ignore[arg-type]
+    assert (again.image == scores.image).all()
+
+
+def test_the_published_sizes_stand_in_the_preset() -> None:
+    paper = FunAD.preset("paper")
+    assert (paper["width"], paper["hidden"], paper["narrow"]) == (1536, 1024, 128)
+    assert (paper["batch"], paper["epochs"], paper["learning_rate"]) == (32, 1500, 2e-5)
+    assert (paper["rebuild_every"], paper["optimiser"], paper["backbone"]) == (1, "rmsprop", "dino_vitb8")
+    with pytest.raises(RequestError, match="no preset 'papers'; it has fast, paper"):
+        FunAD.preset("papers")
+
+
+@pytest.mark.parametrize("labels", ["pseudo", "mask"])
+def test_drawn_defects_are_learned_from_and_not_listed(folder: Path, labels: str) -> None:
+    images = ImageSet.of(folder)
+    detector = make(synthetic=0.2, synthetic_labels=labels).fit(images)
+    assert detector.training_scores_.ids == images.ids
+    curve = detector.taught_[0].trained[0].curve
+    assert len(curve.held[0]) == 14 + 2  # int(0.2 * 14) drawn images take part
+
+
+def test_drawn_images_differ_where_their_mask_says(folder: Path) -> None:
+    images = ImageSet.of(folder)
+    drawn = drawn_on(images, 5, seed=0)
+    for number, name in enumerate(drawn.images.ids):
+        source = images.read(images.ids[int(drawn.sources[number])])
+        assert (drawn.images.read(name)[~drawn.masks[number]] == source[~drawn.masks[number]]).all()
+
+
+def test_a_mask_lands_where_its_image_lies_in_the_grid() -> None:
+    mask = np.zeros((20, 40), bool)
+    mask[:10, :20] = True  # the upper left quarter, of an image in the middle half of the grid
+    grid = _in_grid(mask, (0.0, 0.25, 1.0, 0.75), (8, 8))
+    wanted = torch.zeros(8, 8)
+    wanted[2:4, :4] = 1
+    assert torch.equal(grid, wanted)
+
+
+@pytest.mark.parametrize("stop", ["last", "synthetic", "entropy", "agreement"])
+def test_every_stopping_rule_runs(folder: Path, stop: str) -> None:
+    detector = make(stop=stop, snapshots=4).fit(ImageSet.of(folder))
+    assert np.isfinite(detector.training_scores_.image).all()
+    chosen = [at for taught in detector.taught_ for at in taught.chosen]
+    assert all(at is None if stop == "last" else at in range(4) for at in chosen)
+
+
+def test_weights_of_another_moment_can_be_scored_with(folder: Path) -> None:
+    images = ImageSet.of(folder)
+    detector = make(snapshots=4).fit(images)
+    average, last, first = detector.at("average"), detector.at("last"), detector.at(0)
+    assert (average.training_scores_.image == detector.training_scores_.image).all()
+    assert (detector.at(3).training_scores_.image == last.training_scores_.image).all()
+    assert not np.allclose(first.score(images).image, last.score(images).image)
+
+
+def test_its_banks_are_the_detector_memory_bank(folder: Path) -> None:
+    images = ImageSet.of(folder)
+    own = make().fit(images).memory_bank()
+    plain = MemoryBank(views=VIEWS, entries=100, repeats=1).fit(images)
+    assert (own.training_scores_.image == plain.training_scores_.image).all()
+    assert (own.score(images).image == plain.score(images).image).all()
+
+
+def test_global_vectors_change_what_is_learned(folder: Path) -> None:
+    images = ImageSet.of(folder)
+    plain, both = make().fit(images), make(use_globals=True).fit(images)
+    assert not np.allclose(plain.training_scores_.image, both.training_scores_.image)
+    again = make(use_globals=True).restore(both.state()).score(images)
+    assert (again.image == both.score(images).image).all()
+
+
+def test_half_trained_nets_are_taken_up(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from blemish.detectors.funad.training import Training
+
+    images, steps = ImageSet.of(folder), []
+    step = Training._step
+    monkeypatch.setattr(Training, "_step", lambda self: (steps.append(1), step(self))[1])
+    with use_runtime(checkpoints=tmp_path / "kept"):
+        first = make().fit(images)
+        taken = len(steps)
+        second = make().fit(images)
+        assert len(steps) == taken > 0  # nothing was trained again
+        with pytest.raises(RequestError, match=r"of another job: 'random_state' was 0 and is 1"):
+            make(random_state=1).fit(images)
+        with pytest.raises(RequestError, match="of another job: 'images'"):
+            make().fit(images.subset(images.ids[1:]))
+    assert (first.training_scores_.image == second.training_scores_.image).all()
+
+
+def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> None:
+    jobs.fit(folder, tmp_path / "run", detector=make())
+    left = tmp_path / "run" / "training"
+    with (left / "curve.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["net"] for row in rows} == {f"view{view}-net{net}" for view in range(2) for net in range(3)}
+    assert all(0 <= float(row["positives"]) <= 1 and float(row["classification"]) > 0 for row in rows)
+    with (left / "score_histogram.csv").open(encoding="utf-8") as file:
+        bins = list(csv.DictReader(file))
+    last = [int(row["images"]) for row in bins if row["net"] == "view0-net0" and row["step"] == "20"]
+    assert sum(last) in (9, 10)  # the images of the two other folds
+    assert (left / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert (left / "score_histogram.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "'steps' must be at least 1; got 0"),
+        ({"scale": "max"}, "'scale' is one of quantile, minmax; got 'max'"),
+        ({"tau_normal": 1.5}, "'tau_normal' must be between 0 and 1"),
+        ({"tau_normal": 0.9, "tau_confident": 0.7}, "must not be above 'tau_confident'"),
+        ({"epochs": 3}, "'epochs' needs 'minibatch=images'"),
+        ({"learning_rate": float("nan")}, "'learning_rate' must be at least"),
+        ({"net_weight": 0.0}, "for banks alone use memory_bank"),
+        ({"embedding": "some"}, "'embedding' is view or none"),
+        ({"pool_patches": -1}, "'pool_patches' must be 0"),
+        ({"image_score": "mean"}, "'image_score' is one of extents, max, top; got 'mean'"),
+        ({"smoothing": -1.0}, "'smoothing' must be 0 to 10 patches"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        make(**settings)
