@@ -16,5 +16,7 @@ ABOUT = {
     "F5": "images, masks and maps side by side; figures by size of the defect",
     "L1": "contamination with one kind of defect only, rising: FUN-AD's stated limit",
     "S1": "speed of every detector on one backbone and machine",
+    "LLBNAD-1": "detectors over contamination, plain and purified",
+    "LLBNAD-2": "purification: K, keep ratio, aggregation, own subset, budget of stage 1, random keep, spread by class",
     "compare": "detectors of your choice on your images: --detectors, --contamination, --seeds",
 }

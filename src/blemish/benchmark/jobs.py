@@ -18,7 +18,6 @@ from blemish.errors import RequestError
 # By name, the function that does it, imported when it is asked for.
 JOBS = {
     "fit": "blemish.benchmark.fitting:fit",
-    "purify": "blemish.benchmark.purifying:purify",
     "speed": "blemish.benchmark.speed:speed",
     "quarters": "blemish.benchmark.pictures:quarters",
     "toy": "blemish.benchmark.toy:toy",

@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from blemish.benchmark.experiments import fun_ad, observations, qualitative, semantic
+from blemish.benchmark.experiments import fun_ad, llbnad, observations, qualitative, semantic
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
 from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Experiment, Planned, Size
@@ -10,7 +10,13 @@ from blemish.errors import RequestError
 
 EXPERIMENTS = {
     each.name: each
-    for each in (*fun_ad.EXPERIMENTS, *semantic.EXPERIMENTS, *observations.EXPERIMENTS, *qualitative.EXPERIMENTS)
+    for each in (
+        *fun_ad.EXPERIMENTS,
+        *semantic.EXPERIMENTS,
+        *observations.EXPERIMENTS,
+        *qualitative.EXPERIMENTS,
+        *llbnad.EXPERIMENTS,
+    )
 }
 
 __all__ = [
