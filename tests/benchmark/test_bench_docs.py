@@ -1,5 +1,6 @@
 """The examples in the pages about datasets and the bench run as they stand there."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from typer.testing import CliRunner
 
 from blemish.cli import app
 from layouts import mvtec
-from test_docs import blocks
+from test_docs import ROOT, blocks
 
-PAGES = ("docs/datasets.md",)
+PAGES = ("docs/datasets.md", "docs/bench.md")
 
 
 @pytest.fixture
@@ -34,6 +35,14 @@ def test_every_command_of_the_page_runs(page: str, desk: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
+    assert blocks(page, "python")
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {})  # noqa: S102 - it is our own page
-    assert (desk / "run_from_python" / "bolt" / "manifest.csv").is_file()
+    left = {"docs/datasets.md": "run_from_python/bolt/manifest.csv", "docs/bench.md": "bench_from_python/F3/table.md"}
+    assert (desk / left[page]).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target

@@ -1,12 +1,11 @@
 """A table shows image / pixel pairs, the best in bold, the runner-up underlined, and whose figures stand beside."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, Sample
 from blemish.benchmark.experiments import Experiment, Planned
-from blemish.benchmark.published import MVTEC, differences
+from blemish.benchmark.published import MVTEC, Published, differences
 from blemish.benchmark.results import COLUMNS
 from blemish.benchmark.tables import Entry, render
 
@@ -60,13 +59,13 @@ def test_a_sweep_has_a_table_of_means_and_one_a_category() -> None:
 
 
 def test_the_published_figure_stands_under_the_mean_it_belongs_to() -> None:
-    published: Mapping[tuple[str, str, str], tuple[float, float | None]] = {("a", "", "overlap"): (98.9, None)}
-    text = table(
-        [entry("a", 0.9), entry("b", 0.8), entry("a", 0.9, category="nut")], published=published, source="A paper"
-    )
+    entries = [entry("a", 0.9), entry("b", 0.8), entry("a", 0.9, category="nut")]
+    published = {"mvtec": Published("A paper", {("a", "", "overlap"): (98.9, None)})}
+    text = table(entries, published=published)
     assert "| *published* | *98.9 / -* |  |" in text
     assert text.count("published*") == 1
     assert "Published figures: A paper." in text
+    assert "published" not in table(entries, published={"visa": published["mvtec"]})
 
 
 def test_what_was_reached_is_printed_where_it_is_not_what_was_asked_for() -> None:

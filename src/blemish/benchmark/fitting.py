@@ -32,9 +32,9 @@ def fit(task: Task) -> list[dict[str, Any]]:
     with timed(costs, "feature_seconds"):
         make_features(detector, training)
     with timed(costs, "fit_seconds"):
-        detector.fit(training)
+        pile, purified = learned(task, detector, training)
     test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
-    costs |= ranking(detector, manifest.training_truth)
+    costs |= {**ranking(pile, manifest.training_truth), **purified}
     rows = []
     for choice, chosen in choices(detector, every=bool(task.cell.extra.get("choices"))):
         scores, seconds = scored(chosen, test)
@@ -56,9 +56,15 @@ def make_features(detector: Detector, images: ImageSet) -> None:
         detector.prepared(images)
 
 
-def ranking(detector: Detector, truth_of: Any) -> dict[str, float]:
-    """The label-free decision on the training scores, and how well they rank the pile."""
-    scores = detector.training_scores_
+def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores, dict[str, float]]:
+    """Fit the detector, after a purification if the cell asks for one; scores of the pile, and what was kept of it."""
+    if task.cell.purify is None:
+        return detector.fit(training).training_scores_, {}
+    raise RequestError("This blemish cannot purify yet; its runs are not done.")
+
+
+def ranking(scores: Scores, truth_of: Any) -> dict[str, float]:
+    """The label-free decision on the scores of the pile, and how well they rank it."""
     decision = calibration.decide(scores.image)
     truth = truth_of(scores.ids)
     found = {"threshold": decision.threshold, "estimate": decision.contamination}

@@ -11,13 +11,16 @@ from typing import Any
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import Manifest
 from blemish.benchmark.datasets import Category
+from blemish.detectors import FeatureDetector
+from blemish.detectors.views import SEMANTIC_VIEWS
 from blemish.errors import RequestError
 
 # By name, the function that does it, imported when it is asked for.
 JOBS = {
     "fit": "blemish.benchmark.fitting:fit",
-    "purify": "blemish.benchmark.purifying:purify",
     "speed": "blemish.benchmark.speed:speed",
+    "quarters": "blemish.benchmark.pictures:quarters",
+    "toy": "blemish.benchmark.toy:toy",
     "distances": "blemish.benchmark.feature_statistics:distances",
     "matching": "blemish.benchmark.feature_statistics:matching",
     "closed_forms": "blemish.benchmark.feature_statistics:closed_forms",
@@ -76,7 +79,8 @@ def timed(row: dict[str, Any], name: str) -> Iterator[None]:
 
 def settings_of(cell: Cell, kind: Any) -> Mapping[str, Any]:
     """The settings of the cell's detector: those of its preset under those by name. Raises `RequestError`."""
-    presets = {"": {}, "fast": kind.fast_settings, **getattr(kind, "presets", {})}
+    semantic = {"semantic": {"views": SEMANTIC_VIEWS}} if issubclass(kind, FeatureDetector) else {}
+    presets = {"": {}, **semantic, **getattr(kind, "presets", {}), "fast": kind.fast_settings}
     if cell.preset not in presets:
         raise RequestError(f"{cell.detector} has no preset '{cell.preset}'; it has {', '.join(filter(None, presets))}.")
     return {**presets[cell.preset], **cell.settings}

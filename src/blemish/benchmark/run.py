@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from blemish.benchmark.cells import Cell
-from blemish.benchmark.contamination import ABOUT, Manifest
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.experiments import Experiment, Planned, Size
 from blemish.benchmark.jobs import Task, job
+from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.memory import forget_peak, peak_mib
 from blemish.benchmark.published import differences
 from blemish.benchmark.results import COSTS, DONE, FAILED, FORMAT_VERSION, Results, now, only_writer

@@ -5,17 +5,19 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from statistics import mean, stdev
 
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments.experiment import Experiment, Planned
+from blemish.benchmark.published import Published
 from blemish.benchmark.results import COSTS, DONE, FAILED, MEASURES, RUN_COLUMNS, Results
 from blemish.disk import writing_to
 
 TABLE, VIEW = "table.md", "results.csv"
 TITLES = {"overlap": "Overlap", "no_overlap": "No overlap", "": ""}
-MEAN, PUBLISHED = "mean", "published"
+MEAN, PUBLISHED, FUIAD_NAME = "mean", "published", "realiad_fuiad"
 DECISIONS = {"F1": "f1", "F1 / best F1": "f1_share", "precision": "precision", "recall": "recall"}
 COST_NAMES = {"fit s": "fit_seconds", "images/s": "images_per_second", "peak MiB": "peak_mib"}
 
@@ -72,15 +74,18 @@ def render(
 ) -> str:
     """The page as Markdown."""
     parts = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
-    if experiment.source:
-        parts.append(f"Published figures: {experiment.source}.")
+    if published := _published(experiment, entries):
+        parts.append(f"Published figures: {published.source}.")
     parts += [f"![{name}]({name})" for name in plots]
     done = [entry for entry in entries if entry.row["status"] == DONE]
-    if experiment.paired:
+    if experiment.paired and done:
+        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent, with the spread over seeds.")
         for mode in [mode for mode in (*MODES, "") if any(entry.row["mode"] == mode for entry in done)]:
             parts += _pairs(experiment, [entry for entry in done if entry.row["mode"] == mode], mode)
     elif done:
-        parts.append(_measures(experiment, done))
+        parts.append(f"Of the protocol {TITLES[experiment.protocol]}." if experiment.protocol else "")
+        shown = [e for e in done if not experiment.protocol or e.row["mode"] == experiment.protocol]
+        parts.append(_measures(experiment, shown))
     parts += _decisions(done)
     parts += _costs(done)
     parts += _failed(entries)
@@ -149,9 +154,17 @@ def _published_line(
     found = []
     for entries in by_variant.values():
         where = (entries[0].planned.variant, entries[0].planned.group, mode) if entries and mode else None
-        figures = experiment.published.get(where) if where and (where[1] or single) else None
+        known = _published(experiment, entries)
+        figures = known.figures.get(where) if known and where and (where[1] or single) else None
         found.append("*" + " / ".join("-" if f is None else f"{f:.1f}" for f in figures) + "*" if figures else "")
     return [_line([f"*{PUBLISHED}*", *found])] if any(found) else []
+
+
+def _published(experiment: Experiment, entries: Sequence[Entry]) -> Published | None:
+    """The figures for the dataset of the entries; FUIAD's levels are one dataset each, and one table."""
+    datasets = {entry.planned.cell.category.partition("/")[0] for entry in entries}
+    families = {FUIAD_NAME if name.startswith(FUIAD_NAME) else name for name in datasets}
+    return experiment.published.get(families.pop()) if len(families) == 1 else None
 
 
 def _over_seeds(entries: Sequence[Entry], measure: str) -> tuple[float, float | None] | None:
@@ -233,7 +246,7 @@ def _costs(entries: Sequence[Entry]) -> list[str]:
         return []
     lines = [_line(["variant", *COST_NAMES]), "|" + " --- |" * (len(COST_NAMES) + 1)]
     for variant, each in _by_variant(kept).items():
-        lines.append(_line([variant, *(f"{_mean(each, measure):.3g}" for measure in COST_NAMES.values())]))
+        lines.append(_line([variant, *(_short(_mean(each, measure)) for measure in COST_NAMES.values())]))
     return ["## Cost", "Mean over all rows; features apart.", "\n".join(lines)]
 
 
@@ -262,6 +275,10 @@ def _by_variant(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 def _mean(entries: Sequence[Entry], measure: str) -> float:
     values = [value for value in (entry.value(measure) for entry in entries) if value is not None]
     return mean(values) if values else float("nan")
+
+
+def _short(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.3g}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from blemish.errors import JobError, RequestError
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
-from blemish.features.store import valid_patches
+from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
 
 
@@ -22,7 +22,8 @@ class View:
     Attributes
     ----------
     pixels : side of the square whose area the working size has.
-    stages : joined at the grid of the first one.
+    stages : joined at the grid of the first one; `GLOBALS` alone takes the image as one patch, for classes instead
+        of defects (the semantic variant of FUN-AD).
     pool : side of the square of patches each patch is averaged over; 1 leaves them as they are.
     rooted : whether the embedding takes roots and whitens, or only standardises.
     relative : whether distances are relative to the local spacing of the bank; see `nearest.Bank`.
@@ -38,8 +39,25 @@ class View:
     ranks: bool = True
     draws: bool = True
 
+    def __post_init__(self) -> None:
+        """Check what cannot be joined. Raises `RequestError`."""
+        if GLOBALS in self.stages and len(self.stages) > 1:
+            raise RequestError(f"The stage '{GLOBALS}' is one vector an image and stands alone; got {self.stages}.")
+
+    @property
+    def semantic(self) -> bool:
+        """Whether an image is one patch."""
+        return self.stages == (GLOBALS,)
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the patches at a working size of (height, width)."""
+        stride = stride_of(self.stages[0]) if not self.semantic else 0
+        return (size[0] // stride, size[1] // stride) if stride else (1, 1)
+
     def joined(self, stages: Mapping[str, Tensor]) -> Tensor:
-        """Stages, each (B, h, w, C), as patches (B, H, W, D) float32 at the grid of the first stage of the view."""
+        """Stages (B, h, w, C) and `GLOBALS` (B, G) by name as patches (B, H, W, D) float32, at the view's grid."""
+        if self.semantic:
+            return stages[GLOBALS].float()[:, None, None, :]
         first = stages[self.stages[0]].float()
         grid = (first.shape[1], first.shape[2])
         parts = [first.permute(0, 3, 1, 2)]
@@ -61,6 +79,7 @@ DEFAULT_VIEWS = (
     View(256, ("8", "16a"), pool=3, rooted=False, relative=False, ranks=False),
 )
 FAST_VIEWS = (View(256, DEEP),)
+SEMANTIC_VIEWS = (View(128, (GLOBALS,), rooted=False, relative=False),)
 MIDDLE = ("8", "16")  # PatchCore (arXiv 2106.08265) joins the second and third stage of a wide ResNet
 
 
@@ -96,7 +115,8 @@ def specs_of(views: Sequence[View], backbone: str, weights: str = "") -> list[Fe
     specs = []
     for pixels in dict.fromkeys(view.pixels for view in views):
         alike = [view for view in (*views_for(backbone, DEFAULT_VIEWS), *views) if view.pixels == pixels]
-        stages = dict.fromkeys(stage for view in alike for stage in view.stages)
+        wanted = [views_for(backbone, FAST_VIEWS)[0] if view.semantic else view for view in alike]
+        stages = dict.fromkeys(stage for view in wanted for stage in view.stages)
         specs.append(FeatureSpec(backbone, pixels, tuple(stages), weights=weights))
     return specs
 
@@ -140,14 +160,12 @@ class ViewFeatures:
 
     def valid(self) -> Tensor:
         """(N, h, w) bool, False in the padding."""
-        height, width = self.features.spec.size or (1, 1)
-        stride = stride_of(self.view.stages[0])
-        return valid_patches(self.boxes(), (height // stride, width // stride))
+        return valid_patches(self.boxes(), self.view.grid(self.features.spec.size or (1, 1)))
 
     def batches(self, ids: Sequence[str] | None = None, stage: str = "") -> Iterator[PatchBatch]:
         """In slices; see `PatchFeatures.batches`."""
         for batch in self.features.batches(ids, stage=stage):
-            patches = self.view.joined(batch.stages)
+            patches = self.view.joined({**batch.stages, GLOBALS: batch.globals})
             _check_finite(batch.ids, patches)
             valid = valid_patches(batch.boxes, (patches.shape[1], patches.shape[2]))
             yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)

@@ -2,13 +2,22 @@
 
 from difflib import get_close_matches
 
-from blemish.benchmark.experiments import fun_ad, observations
+from blemish.benchmark.experiments import fun_ad, llbnad, observations, qualitative, semantic
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
 from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Experiment, Planned, Size
 from blemish.errors import RequestError
 
-EXPERIMENTS = {each.name: each for each in (*fun_ad.EXPERIMENTS, *observations.EXPERIMENTS)}
+EXPERIMENTS = {
+    each.name: each
+    for each in (
+        *fun_ad.EXPERIMENTS,
+        *semantic.EXPERIMENTS,
+        *observations.EXPERIMENTS,
+        *qualitative.EXPERIMENTS,
+        *llbnad.EXPERIMENTS,
+    )
+}
 
 __all__ = [
     "COMPARE",

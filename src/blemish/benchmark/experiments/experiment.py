@@ -7,6 +7,7 @@ from typing import Any
 
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.published import Published
 
 EVERYTHING = Limit()
 PAIR = ("image_auroc", "pixel_auroc")
@@ -99,7 +100,8 @@ class Experiment:
     measures : what the table holds by label; a pair is image / pixel.
     paired : whether variants are columns and cells hold a pair; else measures are columns.
     group : what is swept, in words.
-    published : figures by (variant, group, protocol), image and pixel in per cent; `source` says whose.
+    published : figures of papers by dataset.
+    protocol : the one that is shown where measures are columns; all by default.
     draw : plots of its own, from the rows and the folder of runs.
     """
 
@@ -110,8 +112,8 @@ class Experiment:
     measures: Mapping[str, str] = field(default_factory=lambda: {"image AUROC": PAIR[0], "pixel AUROC": PAIR[1]})
     paired: bool = True
     group: str = ""
-    published: Mapping[tuple[str, str, str], tuple[float, float | None]] = field(default_factory=dict)
-    source: str = ""
+    published: Mapping[str, Published] = field(default_factory=dict)
+    protocol: str = ""
     draw: Plotter | None = None
 
     @property

@@ -6,19 +6,10 @@ from typing import Any
 
 from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
-from blemish.benchmark.contamination import MODES, TEST_SHARE
+from blemish.benchmark.contamination import TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
-from blemish.benchmark.published import (
-    ABLATION_SOURCE,
-    BANK_SHARES,
-    FUNAD_STAR,
-    MASK_LABELS,
-    MEDS_FIGURES,
-    MEDS_SOURCE,
-    TEXTURES,
-    plain_name,
-)
+from blemish.benchmark.published import BANK_SHARES, FUNAD_STAR, MASK_LABELS, MEDS, TEXTURES, ablation, plain_name
 
 BASELINES = ("memory_bank", "patchcore", "softpatch", "simplenet", "inreach")
 SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a drawn defect, as a share of the pile
@@ -115,11 +106,6 @@ def _one_kind(categories: Sequence[Category], size: Size) -> list[Planned]:
     return entries
 
 
-def _everywhere(figures: Mapping[str, tuple[float, float]]) -> dict[tuple[str, str, str], tuple[float, float]]:
-    """Figures of which the paper does not say the protocol, or gives them for No overlap."""
-    return {(variant, "", MODES[1]): pair for variant, pair in figures.items()}
-
-
 NO_SMOOTHNESS, NO_NOISE = {"smoothness": 0.0}, {"noise": "none"}
 T4_VARIANTS = {f"tau_n {tau}": {"tau_normal": tau} for tau in TAU_NORMAL} | {
     f"tau_c {tau}": {"tau_confident": tau} for tau in TAU_CONFIDENT
@@ -130,16 +116,14 @@ EXPERIMENTS = (
         "T1",
         ABOUT["T1"],
         _main,
-        published=_everywhere({"funad*": FUNAD_STAR}),
-        source=ABLATION_SOURCE,
+        published=ablation({"funad*": FUNAD_STAR}),
     ),
     Experiment(
         "T2",
         ABOUT["T2"],
         _ratios,
         group="ratio",
-        published=MEDS_FIGURES,
-        source=MEDS_SOURCE,
+        published={"mvtec": MEDS},
     ),
     Experiment(
         "T3",
@@ -152,30 +136,26 @@ EXPERIMENTS = (
                 "neither": {**NO_SMOOTHNESS, **NO_NOISE},
             }
         ),
-        published=_everywhere({"whole": FUNAD_STAR}),
-        source=ABLATION_SOURCE,
+        published=ablation({"whole": FUNAD_STAR}),
     ),
     Experiment("T4", ABOUT["T4"], _ablation(T4_VARIANTS)),
     Experiment(
         "T5",
         ABOUT["T5"],
         _ablation({f"lambda {weight:g}": {"smoothness": weight} for weight in LAMBDAS}),
-        published=_everywhere({"lambda 2.5": FUNAD_STAR}),
-        source=ABLATION_SOURCE,
+        published=ablation({"lambda 2.5": FUNAD_STAR}),
     ),
     Experiment(
         "T6",
         ABOUT["T6"],
         _ablation({f"share {share}": {"bank_share": share} for share in SHARES}),
-        published=_everywhere({f"share {share}": pair for share, pair in BANK_SHARES.items()}),
-        source=ABLATION_SOURCE,
+        published=ablation({f"share {share}": pair for share, pair in BANK_SHARES.items()}),
     ),
     Experiment(
         "T7",
         ABOUT["T7"],
         _ablation({"pseudo-labels": {"synthetic_labels": "pseudo"}, "mask labels": {"synthetic_labels": "mask"}}),
-        published=_everywhere({"pseudo-labels": FUNAD_STAR, "mask labels": MASK_LABELS}),
-        source=ABLATION_SOURCE,
+        published=ablation({"pseudo-labels": FUNAD_STAR, "mask labels": MASK_LABELS}),
     ),
     Experiment("L1", ABOUT["L1"], _one_kind, group="ratio"),
 )

@@ -1,0 +1,114 @@
+"""LLBNAD-1: detectors plain and purified over contamination. LLBNAD-2: what in the purification matters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blemish.benchmark.catalogue import ABOUT
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.contamination import OVERLAP
+from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.fun_ad import per_cent
+from blemish.benchmark.published import FUIAD, MEDS
+
+DETECTORS = ("memory_bank", "patchcore", "padim", "softpatch", "simplenet", "ensemble")
+RATIOS = (0.0, 0.1, 0.2, 0.4)
+SHIPPED = "realiad_fuiad_"  # datasets whose training images come contaminated
+SWEPT, SWEPT_RATIO = "patchcore", 0.2
+
+# By what is swept: the settings of the purification, and what else.
+Change = tuple[Mapping[str, Any], Mapping[str, Any]]
+SWEEPS: Mapping[str, Mapping[str, Change]] = {
+    "default": {"default": ({}, {})},
+    "subsets K": {
+        **{f"K {count}": ({"subsets": count}, {}) for count in (2, 5, 8)},
+        "no partition": ({"subsets": 1, "own_subset": "include"}, {}),
+    },
+    "keep": {
+        **{f"keep {per_cent(share)}": ({"keep": share}, {}) for share in (0.2, 0.4, 0.6, 0.8, 0.9)},
+        "random keep": ({"keep": 0.8}, {"keep": "random"}),
+    },
+    "aggregation": {
+        "max": ({"aggregate": "max"}, {}),
+        "max x variance": ({"aggregate": "max_variance"}, {}),
+        "raw scores": ({"scale": "raw"}, {}),
+        "score of the map": ({"image_score": "map"}, {}),
+    },
+    "own subset": {
+        "own subset included": ({"own_subset": "include"}, {}),
+        "own subset excluded": ({"own_subset": "exclude"}, {}),
+    },
+    "stage 1": {
+        "bank of 500": ({}, {"sub_model": {"detector": "memory_bank", "folds": 0, "entries": 500}}),
+        "bank of 5,000": ({}, {"sub_model": {"detector": "memory_bank", "folds": 0, "entries": 5000}}),
+        "network, 20 steps": ({}, {"sub_model": {"detector": "funad", "bank_weight": 0.0, "steps": 20}}),
+        "network, 100 steps": ({}, {"sub_model": {"detector": "funad", "bank_weight": 0.0, "steps": 100}}),
+        "network, 300 steps": ({}, {"sub_model": {"detector": "funad", "bank_weight": 0.0, "steps": 300}}),
+        "detector in full": ({}, {"sub_model": "full"}),
+    },
+}
+
+
+def _plain_and_purified(categories: Sequence[Category], size: Size) -> list[Planned]:
+    entries = []
+    for category in defective(categories, size.categories):
+        shipped = category.dataset.startswith(SHIPPED)
+        for ratio in [0.0] if shipped else size.swept(RATIOS):
+            level = per_cent(float(category.dataset.removeprefix(SHIPPED)) if shipped else ratio)
+            for name in DETECTORS:
+                for purify, variant in ((None, name), ({}, f"{name}, purified")):
+                    for seed in seeds_of(size):
+                        cell = Cell(
+                            category=str(category), detector=name, preset=size.preset, ratio=ratio, seed=seed,
+                            limit=size.limit, purify=purify,
+                        )  # fmt: skip
+                        entries.append(Planned(cell, variant, level))
+    return entries
+
+
+def _swept(categories: Sequence[Category], size: Size) -> list[Planned]:
+    return [
+        Planned(
+            Cell(
+                category=str(category), detector=SWEPT, preset=size.preset, ratio=SWEPT_RATIO, seed=seed,
+                limit=size.limit, purify=sweep[variant][0], extra=sweep[variant][1],
+            ),
+            variant,
+            name,
+        )
+        for category in defective(categories, size.ablated)
+        for name, sweep in SWEEPS.items()
+        for variant in size.swept(list(sweep))
+        for seed in seeds_of(size)
+    ]  # fmt: skip
+
+
+EXPERIMENTS = (
+    Experiment(
+        "LLBNAD-1",
+        ABOUT["LLBNAD-1"],
+        _plain_and_purified,
+        group="ratio",
+        published={"mvtec": MEDS, "realiad_fuiad": FUIAD},
+    ),
+    Experiment(
+        "LLBNAD-2",
+        ABOUT["LLBNAD-2"],
+        _swept,
+        measures={
+            "contamination before": "contamination_before",
+            "after": "contamination_after",
+            "normals lost": "normals_lost",
+            "anomalies removed": "anomalies_removed",
+            "AUROC of stage 1": "purify_auroc",
+            "spread, normal": "spread_normal",
+            "spread, anomalous": "spread_anomaly",
+            "AUROC of the spread": "spread_auroc",
+            "image AUROC": "image_auroc",
+            "pixel AUROC": "pixel_auroc",
+        },
+        paired=False,
+        group="swept",
+        protocol=OVERLAP,
+    ),
+)

@@ -1,0 +1,114 @@
+"""FUN-AD on whole images: T8, one class against the others, and F4, the toy experiment on CIFAR-10."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blemish.benchmark.catalogue import ABOUT
+from blemish.benchmark.cells import Cell, Limit
+from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, seeds_of
+from blemish.benchmark.statistics import score_histograms
+from blemish.benchmark.toy import SCORES
+
+SEMANTIC = "semantic"  # the preset: one feature an image
+DETECTORS = ("funad", "memory_bank", "patchcore")
+TEST = Limit(None, 500, 1800)  # of 1,000 and 9,000 test images: 200 of each other class
+QUICK_TEST = Limit(100, 50, 180)
+TOY_CLASS = "automobile"
+# One net that learns from all images, from random weights: what the paper's toy shows.
+ALONE = {"bank_weight": 0.0, "warm_up": 0.0, "cross_fit": False, "stop": "last", "rebuild_every": 10}
+NEEDS = "CIFAR-10 or STL-10"
+
+
+def _limit(size: Size) -> Limit:
+    return QUICK_TEST if size.limit.train else Limit() if size.name == "full" else TEST
+
+
+def _one_class(categories: Sequence[Category], size: Size) -> list[Planned]:
+    chosen = [each for each in categories if each.semantic]
+    return [
+        Planned(
+            Cell(category=str(category), detector=name, preset=SEMANTIC, seed=seed, limit=_limit(size), ratio=0.1), name
+        )
+        for category in (chosen[: size.categories] if size.limit.train else chosen)
+        for name in DETECTORS
+        for seed in seeds_of(size)
+    ]
+
+
+def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
+    """The toy at 1:10, and a bank that begins with a random half of as many anomalies as normal images."""
+    classes = [each for each in categories if each.semantic and each.dataset == "cifar10"]
+    chosen = next((each for each in classes if each.name == TOY_CLASS), None)
+    if chosen is None:
+        return []
+    cell = Cell(
+        job="toy",
+        category=str(chosen),
+        detector="funad",
+        preset=SEMANTIC,
+        settings=ALONE,
+        limit=replace(_limit(size), train=size.limit.train or 500),
+        extra={},
+    )
+    as_published = {**ALONE, "cut": "minmax"}
+    return [
+        Planned(replace(cell, settings=settings, ratio=ratio), name)
+        for name, ratio, settings in (
+            ("1:10", 0.1, ALONE),
+            ("1:10, cut as published", 0.1, as_published),
+            ("50:50", 1.0, ALONE),
+            ("50:50, cut as published", 1.0, as_published),
+        )
+    ]
+
+
+def _draw_toy(entries: Sequence[Any], folder: Path) -> list[str]:
+    """Score histograms before and after training, and the curves, a plot a variant."""
+    import pandas as pd
+
+    from blemish.benchmark.plots import figure
+
+    names = []
+    for variant in dict.fromkeys(entry.variant for entry in entries):
+        mine = [entry for entry in entries if entry.variant == variant]
+        table = folder.parent / "runs" / mine[0].row["run"] / SCORES
+        scores = pd.read_csv(table) if table.is_file() else None
+
+        def fill(axes: Any, mine: Any = mine, scores: Any = scores) -> None:
+            steps = [int(entry.row["part"].removeprefix("step ")) for entry in mine]
+            for measure, label in (
+                ("image_auroc", "AUROC"),
+                ("bank_purity", "purity of the bank"),
+                ("normals_in_bank", "normals in it"),
+            ):
+                axes[0].plot(steps, [entry.value(measure) for entry in mine], marker="o", label=label)
+            axes[0].set(xlabel="step", ylim=(0, 1.02))
+            axes[0].legend(fontsize="small")
+            for axis, when in zip(axes[1:], ("before", "after") if scores is not None else (), strict=False):
+                found = score_histograms(scores[when].to_numpy(), scores["anomalous"].to_numpy(bool))
+                for kind, counts in found.counts.items():
+                    axis.stairs(counts / max(counts.sum(), 1), found.edges, label=kind, fill=True, alpha=0.5)
+                axis.set(title=f"{when} training", xlabel="logit")
+                axis.legend(fontsize="small")
+
+        plain = "".join(letter if letter.isalnum() else "-" for letter in variant)
+        names.append(figure(folder / f"{plain}.png", fill, columns=3))
+    return names
+
+
+EXPERIMENTS = (
+    Experiment("T8", ABOUT["T8"], _one_class, needs=NEEDS, measures={"image AUROC": "image_auroc", "AP": "image_ap"}),
+    Experiment(
+        "F4",
+        ABOUT["F4"],
+        _toy,
+        needs="CIFAR-10",
+        measures={"AUROC": "image_auroc", "purity of the bank": "bank_purity", "normals in it": "normals_in_bank"},
+        paired=False,
+        group="step",
+        draw=_draw_toy,
+    ),
+)

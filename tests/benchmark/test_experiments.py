@@ -1,0 +1,198 @@
+"""Every experiment plans runs that can be run, and its jobs measure what they say."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from blemish.benchmark.catalogue import ABOUT
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.datasets import Category, open_datasets
+from blemish.benchmark.datasets.classes import CLASSES
+from blemish.benchmark.experiments import COMPARE, EXPERIMENTS, FULL, QUICK, STANDARD, experiment
+from blemish.benchmark.experiments.experiment import Size
+from blemish.benchmark.feature_statistics import HISTOGRAM, distances, matching
+from blemish.benchmark.fitting import choices, with_oracle
+from blemish.benchmark.jobs import JOBS, Task, job, settings_of
+from blemish.benchmark.pictures import MAPS, QUARTERS, quarters, split_by_size
+from blemish.benchmark.speed import speed
+from blemish.benchmark.toy import SCORES, toy
+from blemish.detectors import REGISTRY, detector_class
+from blemish.detectors.settings import check_names
+from blemish.errors import RequestError
+from blemish.runtime import use_runtime
+from layouts import class_folders, mvtec
+
+SMALL = {"entries": 100}
+
+
+@pytest.fixture
+def bolt(tmp_path: Path) -> Category:
+    return open_datasets(mvtec(tmp_path / "data", train=20, good=4, bad=8))[0]
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> list[Category]:
+    for name in ("bolt", "carpet", "nut"):
+        mvtec(tmp_path / "data", name, train=8, good=3, bad=5)
+    class_folders(tmp_path / "data" / "cifar", CLASSES["cifar10"], count=2)
+    return open_datasets(tmp_path / "data")
+
+
+def task(cell: Cell, category: Category | None, place: Path) -> Task:
+    return Task(cell, category, cell.manifest(category) if category else None, place)
+
+
+@pytest.mark.parametrize("size", [QUICK, STANDARD, FULL], ids=lambda size: size.name)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_plans_runs_with_settings_that_its_detectors_have(
+    name: str, size: Size, everything: list[Category]
+) -> None:
+    planned = EXPERIMENTS[name].plan(everything, size)
+    assert planned
+    places = [(each.variant, each.group, each.label, each.cell.seed) for each in planned]
+    assert len(set(places)) == len(places), "two runs would share a place in the table"
+    known = {str(category) for category in everything} | {""}
+    for each in planned:
+        assert each.cell.category in known
+        assert each.cell.job in JOBS
+        assert callable(job(each.cell.job))
+        if each.cell.detector in REGISTRY:
+            kind = detector_class(each.cell.detector)
+            check_names(set(kind().settings()), settings_of(each.cell, kind))
+    assert {each.cell.seed for each in planned} <= set(range(size.seeds))
+
+
+def test_the_help_lists_every_experiment_and_names_are_taken_in_any_case() -> None:
+    assert set(ABOUT) == {*EXPERIMENTS, COMPARE}
+    assert experiment("t1").name == "T1"
+
+
+def test_the_quick_form_is_small(everything: list[Category]) -> None:
+    for each in EXPERIMENTS.values():
+        quick, full = (each.plan(everything, size) for size in (QUICK, FULL))
+        assert len(quick) <= 48
+        assert len(quick) <= len(full)
+
+
+def test_objects_and_textures_are_told_apart(everything: list[Category]) -> None:
+    kinds = {each.label: each.kind for each in EXPERIMENTS["T2"].plan(everything, replace(STANDARD, ablated=None))}
+    assert kinds == {"bolt": "objects", "carpet": "textures", "nut": "objects"}
+
+
+class Iterative:
+    """A detector with four snapshots of which the third is best on the test set."""
+
+    def at(self, stop: object) -> str:
+        return f"at {stop}"
+
+    def settings(self) -> dict[str, int]:
+        return {"snapshots": 4}
+
+
+def test_an_iterative_detector_has_three_columns_and_the_oracle_is_the_best_snapshot() -> None:
+    detector = Iterative()
+    assert list(choices(detector, every=False)) == [("", detector)]  # type: ignore[arg-type]
+    found = dict(choices(detector, every=True))  # type: ignore[arg-type]
+    assert found["label-free"] is detector
+    assert found["last"] == "at last"
+    worth = {"label-free": 0.8, "last": 0.7, "snapshot 0": 0.1, "snapshot 1": 0.6, "snapshot 2": 0.9, "snapshot 3": 0.5}
+    assert set(found) == set(worth)
+    rows = [
+        {"choice": choice, "mode": mode, "image_auroc": value, "pixel_auroc": value}
+        for choice, value in worth.items()
+        for mode in ("overlap", "no_overlap")
+    ]
+    kept = with_oracle(rows)
+    assert [(row["choice"], row["image_auroc"]) for row in kept if row["mode"] == "overlap"] == [
+        ("label-free", 0.8),
+        ("last", 0.7),
+        ("oracle", 0.9),
+    ]
+    assert {row["epoch"] for row in kept if row["choice"] == "oracle"} == {2.0}
+
+
+@pytest.mark.parametrize("level", ["image", "patch"])
+def test_statistics_of_real_features_count_every_pair(
+    bolt: Category, tmp_path: Path, cached: object, level: str
+) -> None:
+    cell = Cell(job="distances", category=str(bolt), ratio=0.0, extra={"level": level})
+    (row,) = distances(task(cell, bolt, tmp_path / "run"))
+    assert row["normal"] < row["mixed"]
+    with (tmp_path / "run" / HISTOGRAM).open() as file:
+        counted = sum(int(line["mixed"]) for line in csv.DictReader(file))
+    assert counted % 20 == 0
+    assert counted >= 20 * 16
+    (row,) = matching(task(cell, bolt, tmp_path / "run"))
+    assert 0 <= row["mixed"] <= 1
+    assert row["homogeneous"] > 0.5
+
+
+def test_patches_without_masks_have_no_level_to_look_at(bolt: Category, tmp_path: Path, cached: object) -> None:
+    blind = replace(bolt, anomalies=tuple(replace(each, mask=None) for each in bolt.anomalies))
+    cell = Cell(job="matching", category=str(bolt), ratio=0.0, extra={"level": "patch"})
+    with pytest.raises(RequestError, match="No patch of mvtec/bolt lies within a mask"):
+        matching(task(cell, blind, tmp_path))
+
+
+def test_quarters_go_from_the_smallest_defects_to_the_largest(bolt: Category, tmp_path: Path, cached: object) -> None:
+    cell = Cell(job="quarters", category=str(bolt), detector="memory_bank", preset="fast", settings=SMALL, ratio=0.1)
+    rows = quarters(task(cell, bolt, tmp_path / "run"))
+    assert [row["part"] for row in rows] == list(QUARTERS)
+    for row in rows:
+        assert 0.5 < row["pixel_auroc"] <= 1
+        assert 0 <= row["image_auroc"] <= 1
+    shown = load_file(tmp_path / "run" / MAPS)
+    assert shown["image0"].shape == (256, 256, 3)
+    assert shown["map0"].shape == shown["mask0"].shape == (256, 256)
+    assert shown["mask0"].any()
+
+
+def test_defects_are_split_by_the_share_of_the_image_they_cover(bolt: Category) -> None:
+    sizes = {each.path: side for side, each in enumerate(bolt.anomalies, start=1)}
+
+    class Sized:
+        def mask(self, name: str, size: tuple[int, int]) -> np.ndarray:
+            drawn = np.zeros(size[::-1], bool)
+            drawn[: sizes[name]] = True
+            return drawn
+
+    found = split_by_size(Sized(), list(sizes))  # type: ignore[arg-type]
+    assert [sorted(sizes[name] for name in found[quarter]) for quarter in QUARTERS] == [
+        [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]
+    ]  # fmt: skip
+    with pytest.raises(RequestError, match="need at least four"):
+        split_by_size(Sized(), list(sizes)[:3])  # type: ignore[arg-type]
+
+
+def test_speed_is_measured_without_kept_features(
+    bolt: Category, tmp_path: Path, own_cache: Path, backbone_passes: list[int]
+) -> None:
+    cell = Cell(job="speed", category=str(bolt), detector="memory_bank", preset="fast", settings=SMALL, ratio=0.0)
+    with use_runtime(cache=own_cache, threads=1):
+        (row,) = speed(task(cell, bolt, tmp_path))
+    assert row["test_images"] == 20
+    assert sum(backbone_passes) == 20 + 8 + 20  # training, warming up, timed
+    assert row["images_per_second"] == pytest.approx(20 / row["score_seconds"])
+
+
+def test_the_toy_shows_the_bank_and_the_scores_over_time(tmp_path: Path, cached: object) -> None:
+    class_folders(tmp_path / "cifar", CLASSES["cifar10"], count=12)
+    cars = open_datasets(tmp_path / "cifar", ["automobile"])[0]
+    settings = {
+        "bank_weight": 0.0, "warm_up": 0.0, "cross_fit": False, "stop": "last", "steps": 20, "rebuild_every": 10,
+        "batch": 16,
+    }  # fmt: skip
+    cell = Cell(job="toy", category=str(cars), detector="funad", preset="semantic", settings=settings, ratio=0.5)
+    rows = toy(task(cell, cars, tmp_path / "run"))
+    assert [row["part"] for row in rows] == ["step 0", "step 10", "step 20"]
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("image_auroc", "bank_purity", "normals_in_bank"))
+    with (tmp_path / "run" / SCORES).open() as file:
+        table = list(csv.DictReader(file))
+    assert sum(row["anomalous"] == "1" for row in table) == 6
+    assert any(row["before"] != row["after"] for row in table)
+    with pytest.raises(RequestError, match="memory_bank has no network"):
+        toy(task(replace(cell, detector="memory_bank", settings=SMALL), cars, tmp_path / "other"))

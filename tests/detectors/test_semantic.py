@@ -1,0 +1,34 @@
+"""A semantic view takes an image as one patch: for classes instead of defects."""
+
+import pytest
+import torch
+
+from blemish.detectors import detector_class
+from blemish.detectors.views import SEMANTIC_VIEWS, View
+from blemish.errors import RequestError
+from blemish.features.store import GLOBALS
+from blemish.images import ImageSet
+from blemish.scores import Scores
+from conftest import picture
+
+
+def strangers() -> ImageSet:
+    """Twelve pictures, and one that is nothing like them."""
+    upside_down = 255 - picture(99)
+    return ImageSet.of([*(picture(index) for index in range(1, 13)), upside_down])
+
+
+@pytest.mark.parametrize("name", ["memory_bank", "funad"])
+def test_a_whole_image_of_another_kind_stands_out_and_its_map_is_one_patch(name: str, cached: object) -> None:
+    settings = {"steps": 20} if name == "funad" else {}
+    detector = detector_class(name)(views=SEMANTIC_VIEWS, **settings).fit(strangers())
+    scores = detector.training_scores_
+    assert scores.ranking()[0] == "image-000012"
+    assert scores.maps.shape == (13, 1, 1)
+    again: Scores = detector_class(name)(views=SEMANTIC_VIEWS, **settings).restore(detector.state()).score(strangers())
+    torch.testing.assert_close(again.image, detector.score(strangers()).image)
+
+
+def test_the_whole_image_is_joined_with_no_other_stage() -> None:
+    with pytest.raises(RequestError, match="stands alone"):
+        View(128, (GLOBALS, "16"))
