@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -37,9 +37,18 @@ class FeatureDetector(Detector):
     backbone: str = DEFAULT_BACKBONE
     views: tuple[View, ...] = DEFAULT_VIEWS
 
+    runs_side_by_side: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check the settings."""
         specs_of(self.views, self.backbone)
+
+    def budget(self) -> Detector:
+        """See `Detector`. Views that only draw are left out; the working sizes stay, so features are shared."""
+        ranking = tuple(view for view in self.views if view.ranks)
+        if not any(view.draws for view in ranking):
+            ranking = (replace(ranking[0], draws=True), *ranking[1:])
+        return self.clone(**{"views": ranking, **self.budget_settings})
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""

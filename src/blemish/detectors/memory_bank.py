@@ -70,7 +70,8 @@ class MemoryBank(FeatureDetector):
     Attributes
     ----------
     entries : patches in one bank.
-    folds : parts the images are split into.
+    folds : parts the images are split into. With 1 there is one bank of all images; a training image is then scored
+        without its own patches, but in an embedding that saw them: its score is a little low.
     repeats : independent splits. A training image is scored by one bank of each split; so is a new image, by as
         many banks, so that both scores are of one kind.
     purify : whether there is a second round.
@@ -83,13 +84,14 @@ class MemoryBank(FeatureDetector):
 
     name: ClassVar[str] = "memory_bank"
     fast_settings: ClassVar[Mapping[str, Any]] = {"views": FAST_VIEWS}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 1, "repeats": 1, "purify": False}
     summary: ClassVar[str] = "distance to the nearest patch in random samples of the other images"
     source: ClassVar[str] = "PatchCore (arXiv 2106.08265) with random banks, averaged after MeDS (arXiv 2605.26676)"
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        for setting, least in (("entries", 10), ("folds", 2), ("repeats", 1)):
+        for setting, least in (("entries", 10), ("folds", 1), ("repeats", 1)):
             if getattr(self, setting) < least:
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
 
@@ -110,8 +112,9 @@ class MemoryBank(FeatureDetector):
         """Banks of patches of trusted images, and the maps of all images by the banks without them."""
         images = features.images
         splits = [split_in_folds(images, self.folds, self.random_state + repeat) for repeat in range(repeats)]
-        banks = [self._fit_split(features, trusted, split, repeat) for repeat, split in enumerate(splits)]
-        maps, valid = _by_split(banks, features, splits), features.valid()
+        fitted = [self._fit_split(features, trusted, split, repeat) for repeat, split in enumerate(splits)]
+        banks = [[bank for bank, _ in each] for each in fitted]
+        maps, valid = _by_split(fitted, features, splits), features.valid()
         for repeat, split in enumerate(splits):
             fold_of = torch.tensor([split[name] for name in images.ids])
             for fold, bank in enumerate(banks[repeat]):
@@ -123,20 +126,22 @@ class MemoryBank(FeatureDetector):
 
     def _fit_split(
         self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int
-    ) -> list[Bank]:
+    ) -> list[tuple[Bank, Tensor]]:
+        """The banks of a split, each with the numbers of the groups (M,) that its entries are from."""
         seed, patches = self.random_state + repeat, max(self.entries, EMBEDDING_PATCHES)
         plans = []
         for fold in range(self.folds):
-            others = [name for name in features.images.ids if split[name] != fold]
-            in_line = [name for name in trusted if split[name] != fold]
+            others = [name for name in features.images.ids if split[name] != fold or self.folds == 1]
+            in_line = [name for name in trusted if split[name] != fold or self.folds == 1]
             plans.append(even_plan(in_line or others, patches, seed))
         groups = group_numbers(features.images)
 
-        def bank(drawn: tuple[Tensor, Tensor]) -> Bank:
+        def bank(drawn: tuple[Tensor, Tensor]) -> tuple[Bank, Tensor]:
             sample, owners = drawn
             embedding = empty_embedding(features.view, sample.shape[1]).learn(sample)
             some = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample))[: self.entries])
-            return Bank.of(embedding, sample[some], groups[owners[some]], relative=features.view.relative)
+            whose = groups[owners[some]]
+            return Bank.of(embedding, sample[some], whose, relative=features.view.relative), whose
 
         return side_by_side(bank, draw_patches(features, plans, seed, f"banks {features.view.pixels}"))
 
@@ -175,21 +180,26 @@ def group_numbers(images: ImageSet) -> Tensor:
     return torch.tensor([number[images.groups[name]] for name in images.ids])
 
 
-def _by_split(banks: Sequence[Sequence[Bank]], features: ViewFeatures, splits: Sequence[dict[str, int]]) -> Tensor:
-    """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
-    maps = []
-    for batch in features.batches(stage=f"distances {features.view.pixels}"):
-        rows = list(zip(batch.ids, batch.patches, strict=True))
-        maps += side_by_side(lambda row: _of_other_folds(banks, splits, *row), rows)
-    return torch.stack(maps, dim=1)
-
-
-def _of_other_folds(
-    banks: Sequence[Sequence[Bank]], splits: Sequence[dict[str, int]], name: str, patches: Tensor
+def _by_split(
+    banks: Sequence[Sequence[tuple[Bank, Tensor]]], features: ViewFeatures, splits: Sequence[dict[str, int]]
 ) -> Tensor:
-    """The maps (splits, h, w) of the patches (h, w, D) of image `name`."""
-    flat, grid = patches.flatten(0, 1), patches.shape[:2]
-    return torch.stack([of[split[name]](flat).view(grid) for of, split in zip(banks, splits, strict=True)])
+    """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
+    group = dict(zip(features.images.ids, group_numbers(features.images), strict=True))
+
+    def maps_of(row: tuple[str, Tensor]) -> Tensor:
+        name, patches = row
+        flat, grid = patches.flatten(0, 1), patches.shape[:2]
+        maps = []
+        for of, split in zip(banks, splits, strict=True):
+            bank, whose = of[split[name]]
+            # Entries of the image's group are only there where one bank was drawn from all images.
+            maps.append(bank(flat, whose == group[name] if len(of) == 1 else None).view(grid))
+        return torch.stack(maps)
+
+    maps: list[Tensor] = []
+    for batch in features.batches(stage=f"distances {features.view.pixels}"):
+        maps += side_by_side(maps_of, list(zip(batch.ids, batch.patches, strict=True)))
+    return torch.stack(maps, dim=1)
 
 
 def _typical(distances: Tensor) -> Tensor:

@@ -44,12 +44,13 @@ class Bank(nn.Module):
             return cls(embedding, entries, torch.ones_like(spacing))
         return cls(embedding, entries, torch.where(spacing.isfinite(), spacing, typical) + typical)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """See the class."""
+    def forward(self, patches: Tensor, without: Tensor | None = None) -> Tensor:
+        """See the class. Entries that are true in `without` (M,) do not count."""
         queries = self.embedding(patches)
+        squares = self.squares if without is None else self.squares.masked_fill(without, torch.inf)
         # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entry, and the
         # difference then measures it: the product alone loses all digits of small distances
-        nearest = torch.addmm(self.squares, queries, self.entries.T, alpha=-2).min(dim=1).indices
+        nearest = torch.addmm(squares, queries, self.entries.T, alpha=-2).min(dim=1).indices
         distances: Tensor = (queries - self.entries[nearest]).square().sum(dim=1).sqrt() / self.spacing[nearest]
         return distances
 

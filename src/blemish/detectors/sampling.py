@@ -42,6 +42,7 @@ def draw_patches(
     Returns, for each plan, the patches (n, D) float32 and the row of each one's image in `features.images.ids`,
     (n,) int64. An image with fewer patches than asked for gives them all.
     """
+    content = features.images.content  # the name would change with the folder that it is relative to
     ids = [name for name in features.images.ids if any(name in plan for plan in plans)]
     row = {name: index for index, name in enumerate(features.images.ids)}
     drawn: list[list[Tensor]] = [[] for _ in plans]
@@ -51,7 +52,7 @@ def draw_patches(
             patches = batch.patches[index][batch.valid[index]]
             for at, plan in enumerate(plans):
                 if wanted := min(plan.get(name, 0), len(patches)):
-                    rng = np.random.default_rng([seed, at, crc32(name.encode("utf-8", "surrogatepass"))])
+                    rng = np.random.default_rng([seed, at, crc32(content[name].encode())])
                     chosen = rng.choice(len(patches), wanted, replace=False)
                     drawn[at].append(patches[torch.from_numpy(np.sort(chosen))])
                     owners[at].append(torch.full((wanted,), row[name]))

@@ -1,14 +1,14 @@
 """FUN-AD: a small network trained on pseudo-labels from a memory bank that is rebuilt as it learns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
+from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.memory_bank import Cut, normal_looking
@@ -76,9 +76,21 @@ class FunAD(MemoryBank):
         super().__post_init__()
         if self.scale not in ("minmax", "quantile") or self.cut not in ("minmax", "mad"):
             raise RequestError(f"'scale' is minmax or quantile and 'cut' minmax or mad; got {self.scale}, {self.cut}.")
-        for setting, least in (("steps", 1), ("batch", 16), ("width", 1), ("bank_entries", 10), ("rebuilds", 1)):
+        for setting, least in (
+            ("folds", 2),
+            ("steps", 1),
+            ("batch", 16),
+            ("width", 1),
+            ("bank_entries", 10),
+            ("rebuilds", 1),
+        ):
             if getattr(self, setting) < least:
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
+
+    def budget(self) -> Detector:
+        """Its banks alone, which rank as well as the net that they teach (benchmarks/funad.md) at a fraction of it."""
+        banks = {each.name: getattr(self, each.name) for each in fields(MemoryBank)}
+        return MemoryBank(**banks).budget()
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         banks = self._fit_banks(features)
