@@ -18,7 +18,7 @@ from blemish.detectors.sampling import draw_patches, even_plan, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
 from blemish.runtime import side_by_side
 
 EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
@@ -101,7 +101,7 @@ class MemoryBank(FeatureDetector):
     def _fit_banks(self, features: list[ViewFeatures]) -> list[FittedBanks]:
         """Both rounds, all views."""
         images = features[0].images
-        trusted = tuple(name for name in images.ids if images.labels.get(name) != ANOMALOUS)
+        trusted = tuple(name for name in images.ids if images.labels.get(name) not in (ANOMALOUS, SUSPECTED))
         if self.purify:
             ranking = [view for view in features if view.view.ranks]
             trusted = self._in_line(ranking, [self._fit_round(view, trusted, 1).maps for view in ranking])

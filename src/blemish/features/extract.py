@@ -3,7 +3,6 @@
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,8 +50,9 @@ class FeatureSpec:
         """The spec with the working size for these images, unless it has one."""
         if self.size:
             return self
-        aspect = median(width / height for width, height in (images.sizes[name] for name in images.ids))
-        aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
+        aspect = min(
+            max(images.aspect or images.median_aspect(), 1 / 8), 8
+        )  # beyond, one side would shrink to a few patches
         height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
         return replace(self, size=(_aligned(height), _aligned(width)))
 
