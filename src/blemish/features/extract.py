@@ -50,9 +50,8 @@ class FeatureSpec:
         """The spec with the working size for these images, unless it has one."""
         if self.size:
             return self
-        aspect = min(
-            max(images.aspect or images.median_aspect(), 1 / 8), 8
-        )  # beyond, one side would shrink to a few patches
+        aspect = images.aspect or images.median_aspect()
+        aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
         height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
         return replace(self, size=(_aligned(height), _aligned(width)))
 
