@@ -14,7 +14,7 @@ import blemish
 ORDER = (
     *("errors", "disk", "decoding", "folders", "runtime", "images", "scores", "synthesis"),
     *("features", "cuts", "detectors", "purify", "calibration", "heatmaps", "histogram", "artifact", "run", "report"),
-    *("transaction", "jobs", "demo", "demo_job", "doctor", "progress", "__init__", "cli"),
+    *("transaction", "jobs", "demo", "demo_job", "doctor", "benchmark", "progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = ("backbones", "extract", "shards", "cache", "store", "__init__")
 SOURCE = Path(blemish.__file__).parent

@@ -94,7 +94,7 @@ def _is_result(folder: Path) -> bool:
 
 def _listed(source: Path) -> Found:
     base = source.parent.absolute()
-    paths = [base / Path(name).expanduser() for name in _names_in(source)]
+    paths = [base / Path(name).expanduser() for name in names_in(source)]
     inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
     root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
     found = Found(root)
@@ -110,7 +110,8 @@ def _listed(source: Path) -> Found:
     return found
 
 
-def _names_in(source: Path) -> list[str]:
+def names_in(source: Path) -> list[str]:
+    """The names in a list: one a line (.txt), or a column `path`, else the first one (.csv). Raises `RequestError`."""
     data = source.read_bytes()
     try:
         text = data.decode("utf-16" if data[:2] in UTF_16 else "utf-8-sig")

@@ -105,7 +105,24 @@ class ImageSet:
         if all(isinstance(item, (str, Path)) for item in items):
             files = {printable(Path(item)): Path(item).expanduser() for item in items}
             return cls._of_files(files, None, decoding, {}, "the list", find_range)
-        return cls._of_pixels(items, decoding)
+        return cls._of_pixels({f"image-{index:06d}": item for index, item in enumerate(items)}, decoding)
+
+    @classmethod
+    def named(cls, sources: Mapping[str, "Path | Pixels"], *, root: Path | None = None) -> "ImageSet":
+        """Images under ids of the caller's choice: files below `root`, uint8 RGB arrays (H, W, 3), or both.
+
+        Raises `RequestError` if there are none, or none can be read.
+        """
+        if not sources:
+            raise RequestError("The list of images is empty; hand in at least one.")
+        files = {name: source for name, source in sources.items() if isinstance(source, Path)}
+        pixels = {name: source for name, source in sources.items() if name not in files}
+        decoding = Decoding()
+        arrays = cls._of_pixels(pixels, decoding) if pixels else None
+        if not files and arrays:
+            return arrays
+        found = cls._of_files(files, root, decoding, {}, str(root or "the list"), find_range=True)
+        return found.joined(arrays, prefix="") if arrays else found
 
     @classmethod
     def _of_files(
@@ -148,10 +165,10 @@ class ImageSet:
         return replace(found, levels=levels)
 
     @classmethod
-    def _of_pixels(cls, items: Sequence[object], decoding: Decoding) -> "ImageSet":
+    def _of_pixels(cls, items: Mapping[str, object], decoding: Decoding) -> "ImageSet":
         sources, sizes, content = {}, {}, {}
-        for index, item in enumerate(items):
-            name, rgb = f"image-{index:06d}", _as_pixels(item, index, decoding)
+        for index, (name, item) in enumerate(items.items()):
+            rgb = _as_pixels(item, index, decoding)
             sources[name], sizes[name] = reduced(rgb), (rgb.shape[1], rgb.shape[0])
             content[name] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
         return cls._sorted(sources, content, sizes, {}, None, decoding, ())
@@ -207,8 +224,8 @@ class ImageSet:
             raise RequestError(_none_readable(str(self.root or "the list"), skipped))
         return replace(rest, skipped=skipped)
 
-    def joined(self, others: "ImageSet", *, prefix: str, label: int) -> "ImageSet":
-        """Both sets as one, the ids of `others` behind `prefix` and labelled `label`.
+    def joined(self, others: "ImageSet", *, prefix: str, label: int | None = None) -> "ImageSet":
+        """Both sets as one, the ids of `others` behind `prefix` and labelled `label` if one is given.
 
         Deep images of either are read with the range of `self`, or that of `others` where `self` has none.
         """
@@ -224,7 +241,7 @@ class ImageSet:
             content=both(self.content, others.content),
             sizes=both(self.sizes, others.sizes),
             groups=both(self.groups, others.groups),
-            labels={**self.labels, **dict.fromkeys(named.values(), label)},
+            labels={**self.labels, **(dict.fromkeys(named.values(), label) if label is not None else {})},
             decoding=replace(self.decoding, range=self.decoding.range or others.decoding.range),
             levels=self.levels if self.decoding.range else {named[name]: others.levels[name] for name in others.levels},
             skipped={**self.skipped, **{f"{prefix}{name}": why for name, why in others.skipped.items()}},

@@ -1,0 +1,168 @@
+"""How good scores are where the truth is known. Image metrics are scikit-learn's; pixel metrics need bounded memory.
+
+Pixel metrics read one map at a time, at the full resolution of the image, into histograms of the score: a few hundred
+kilobytes whatever the number of images. The edges of the bins are quantiles of the map values: steps of 1e-4 of all
+pixels, finer among the highest scores, where the defects are. Metrics look at the order of scores only.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import RequestError
+from blemish.scores import Scores
+
+FPR_LIMIT = 0.3  # AUPRO is the mean overlap up to this false positive rate, as MVTec AD defines it
+BINS = 10_000  # even shares of the pixels: 1e-4 each
+TOP_BINS = 10_000  # more of them in the highest tenth: steps of a thousandth of the pixels above
+TOUCHING = np.ones((3, 3), dtype=bool)  # pixels that meet at a corner belong to one defect
+Mask = NDArray[np.bool_]
+MaskOf = Callable[[str, tuple[int, int]], Mask | None]
+
+
+def image_metrics(truth: NDArray[np.bool_], score: NDArray[np.floating]) -> dict[str, float]:
+    """`image_auroc`, `image_ap`, `image_f1_max` of scores (N,) against truth (N,). Raises `RequestError`."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    _check(truth, score)
+    return {
+        "image_auroc": float(roc_auc_score(truth, score)),
+        "image_ap": float(average_precision_score(truth, score)),
+        "image_f1_max": f1_max(truth, score),
+    }
+
+
+def f1_max(truth: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
+    """The best F1 that any threshold on `score` reaches: it looks at the truth, a user cannot."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(truth, score)
+    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
+
+
+def decision_metrics(truth: NDArray[np.bool_], score: NDArray[np.floating], threshold: float) -> dict[str, float]:
+    """What a threshold that saw no label is worth: precision, recall, F1, and F1 as a share of the best possible.
+
+    An image is flagged if its score lies above the threshold. Precision is 1 if nothing is flagged.
+    """
+    _check(truth, score)
+    flagged = score > np.float32(threshold)
+    hits = int((flagged & truth).sum())
+    precision = hits / flagged.sum() if flagged.any() else 1.0
+    recall = hits / truth.sum()
+    f1 = 2 * hits / (int(flagged.sum()) + int(truth.sum()))
+    return {
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "f1_share": float(f1 / f1_max(truth, score)),
+    }
+
+
+def purification_metrics(
+    truth: NDArray[np.bool_], kept: NDArray[np.bool_], score: NDArray[np.floating] | None = None
+) -> dict[str, float]:
+    """What purification did to a training set: (N,) truth, (N,) kept, (N,) the score it ranked by.
+
+    `contamination_before` and `contamination_after` (anomalies / images), `normals_lost` and `anomalies_removed`
+    (shares of theirs; 0 where there are none), and `training_auroc` of the ranking where it is given and defined.
+    """
+    removed = ~kept
+    result = {
+        "contamination_before": float(truth.mean()),
+        "contamination_after": float(truth[kept].mean()) if kept.any() else 0.0,
+        "normals_lost": float(removed[~truth].mean()) if (~truth).any() else 0.0,
+        "anomalies_removed": float(removed[truth].mean()) if truth.any() else 0.0,
+    }
+    if score is not None and truth.any() and not truth.all():
+        result["training_auroc"] = image_metrics(truth, score)["image_auroc"]
+    return result
+
+
+def pixel_metrics(scores: Scores, mask_of: MaskOf, ids: Sequence[str] | None = None) -> dict[str, float]:
+    """`pixel_auroc`, `pixel_ap`, `pixel_f1_max`, `aupro` at the full resolution of each image.
+
+    `mask_of(id, (width, height))` gives bool (height, width), or None where the truth is not known: such an image is
+    left out. `pixel_images` is the number of images that took part. AUPRO is the mean over connected defects of the
+    share that is found, averaged over false positive rates up to 0.3. Raises `RequestError` if no pixel, or every
+    pixel, is defective.
+    """
+    from scipy import ndimage
+
+    names = list(scores.ids if ids is None else ids)
+    edges = bin_edges(scores.maps[[scores.index(name) for name in names]])
+    normal, defective, overlap = (np.zeros(len(edges) + 1) for _ in range(3))
+    regions = images = 0
+    for name in names:
+        width, height = (int(side) for side in scores.sizes[scores.index(name)])
+        mask = mask_of(name, (width, height))
+        if mask is None:
+            continue
+        images += 1
+        bins = np.searchsorted(edges, scores.map(name).ravel(), side="right").reshape(height, width)
+        if not mask.any():
+            normal += np.bincount(bins.ravel(), minlength=len(normal))
+            continue
+        normal += np.bincount(bins[~mask], minlength=len(normal))
+        inside = bins[mask]
+        defective += np.bincount(inside, minlength=len(normal))
+        labelled, count = ndimage.label(mask, TOUCHING)
+        number = labelled[mask]
+        share = 1 / np.bincount(number, minlength=count + 1)[number]
+        overlap += np.bincount(inside, weights=share, minlength=len(normal))
+        regions += count
+    if not regions or not normal.any():
+        raise RequestError(
+            f"Pixel metrics need defective and normal pixels; the masks of {images} images hold "
+            f"{int(defective.sum())} and {int(normal.sum())}."
+        )
+    return {**_from_histograms(normal, defective, overlap / regions), "pixel_images": float(images)}
+
+
+def bin_edges(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rising edges for `maps` (any shape): every value that occurs if they are few, else quantiles.
+
+    Between few values, what interpolation makes of them is told apart in even steps.
+    """
+    edges = np.unique(maps)
+    if len(edges) > BINS + TOP_BINS:
+        top = 1 - np.logspace(-1, -6, TOP_BINS)
+        shares = np.concatenate([np.arange(BINS) / BINS, top, [1.0]])
+        # 'lower' takes values that occur, so that the bins do not depend on the scale of the scores.
+        edges = np.unique(np.quantile(maps, shares, method="lower"))
+    steps = -(-BINS // len(edges))
+    if steps > 1 and len(edges) > 1:
+        between = np.interp(np.arange((len(edges) - 1) * steps + 1) / steps, np.arange(len(edges)), edges)
+        edges = np.unique(np.concatenate([edges, between.astype(np.float32)]))
+    return edges.astype(np.float32)
+
+
+def _from_histograms(
+    normal: NDArray[np.float64], defective: NDArray[np.float64], overlap: NDArray[np.float64]
+) -> dict[str, float]:
+    """Metrics of counts by bin of rising score; `overlap` sums to 1."""
+    false, true, found = (np.concatenate([[0.0], each[::-1].cumsum()]) for each in (normal, defective, overlap))
+    fpr, recall = false / false[-1], true / true[-1]
+    precision = true / np.maximum(true + false, 1)
+    f1 = 2 * true / np.maximum(true + false + true[-1], 1)
+    below = fpr <= FPR_LIMIT
+    limited_fpr = np.append(fpr[below], FPR_LIMIT)
+    limited = np.append(found[below], np.interp(FPR_LIMIT, fpr, found))
+    return {
+        "pixel_auroc": float(np.trapezoid(recall, fpr)),
+        "pixel_ap": float((np.diff(recall) * precision[1:]).sum()),
+        "pixel_f1_max": float(f1.max()),
+        "aupro": float(np.trapezoid(limited, limited_fpr) / FPR_LIMIT),
+    }
+
+
+def _check(truth: NDArray[np.bool_], score: NDArray[np.floating]) -> None:
+    if len(truth) != len(score):
+        raise RequestError(f"Truth and scores must speak of the same images; got {len(truth)} and {len(score)}.")
+    if not np.isfinite(score).all():
+        raise RequestError("Scores must be finite numbers.")
+    if not truth.any() or truth.all():
+        raise RequestError(
+            f"Metrics need normal and anomalous images; got {int((~truth).sum())} and {int(truth.sum())}."
+        )
