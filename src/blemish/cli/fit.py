@@ -1,7 +1,7 @@
 """`blemish fit`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from blemish.cli.console import (
     errors_as_sentences,
     pairs,
     progress_shown,
+    purify_settings,
     skipped_line,
     tell,
 )
@@ -20,9 +21,11 @@ from blemish.cli.options import (
     Debug,
     Device,
     Force,
+    How,
     Json,
     Levels,
     MaxPixels,
+    Normals,
     Out,
     Quiet,
     Settings,
@@ -30,6 +33,7 @@ from blemish.cli.options import (
     Threads,
     Threshold,
 )
+from blemish.errors import RequestError
 
 
 def fit(
@@ -39,7 +43,11 @@ def fit(
     fast: Annotated[
         bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
     ] = False,
-    normals: Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")] = None,  # noqa: UP045
+    purify: Annotated[
+        bool, typer.Option("--purify", help="Set the most unusual images aside before the detector learns.")
+    ] = False,
+    how: How = None,
+    normals: Normals = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
     threshold: Threshold = None,
@@ -63,6 +71,8 @@ def fit(
         from blemish.detectors import detector_class
         from blemish.detectors.settings import set_by_name
 
+        if how and not purify:
+            raise RequestError(f"--how sets the purification, which --purify asks for; got '{how[0]}' without it.")
         kind = detector_class(detector)
         if kind.patent and not quiet:
             typer.echo(kind.patent, err=True)
@@ -71,6 +81,7 @@ def fit(
             out,
             detector=detector,
             fast=fast,
+            purify=purify_settings(how or []) if purify else False,
             normals=normals,
             threshold=threshold,
             contamination=contamination,
@@ -91,6 +102,7 @@ def fit(
         "images": count,
         "flagged": flagged,
         "skipped": len(run.skipped),
+        "set_aside": run.about["purification"]["images"] - run.about["purification"]["kept"] if purify else 0,
         "threshold": run.threshold_,
         "contamination": run.contamination_,
         "report": str(out / "report.html"),
@@ -98,6 +110,7 @@ def fit(
     lines = [
         f"About {round(run.contamination_ * count)} of {count} images seem to show a defect "
         f"({flagged} flagged above {run.threshold_:.4g}).",
+        *([f"{summary['set_aside']} images were set aside before the detector learned."] if purify else []),
         *skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
     ]

@@ -1,6 +1,7 @@
 """LLBNAD around any detector: which images of an unlabelled pile to learn from (spec/llbnad.md)."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,14 @@ from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.purification.keeping import Choice, chosen
-from blemish.purification.kept_scores import KeptScores
+from blemish.purification.kept_scores import KEPT_SCORES, KeptScores
 from blemish.purification.settings import PurifySettings
 from blemish.purification.sub_models import SubModel, name_of, planned, score_all
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KeptScores", "Purification", "PurifySettings", "purify"]
+__all__ = ["KEPT_SCORES", "Purification", "PurifySettings", "purify"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Purification:
     limit : the highest score that is kept; images known to be good are kept above it, too.
     rule : how the limit was found, one sentence.
     notes : sentences a person should read, such as what was done about a cut that kept too few.
-    settings : of the purification, with the seed.
+    settings : of the purification, with the seed and the detector.
+    skipped : files that could not be used, with the reason; a job fills it in.
+    partial : what an interrupted purification would take up from, see `forget`.
     """
 
     ids: tuple[str, ...]
@@ -47,6 +50,8 @@ class Purification:
     rule: str
     notes: tuple[str, ...]
     settings: dict[str, Any]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    partial: KeptScores | None = None
 
     @property
     def kept_ids(self) -> tuple[str, ...]:
@@ -60,6 +65,23 @@ class Purification:
 
     def _ranking(self) -> list[int]:
         return sorted(range(len(self.ids)), key=lambda row: (-self.scores[row], self.ids[row]))
+
+    def subset(self, ids: Iterable[str]) -> "Purification":
+        """The same for `ids` only, in their order here."""
+        wanted = set(ids)
+        rows = [row for row, name in enumerate(self.ids) if name in wanted]
+        arrays = {name: getattr(self, name)[rows] for name in ("scores", "spread", "kept")}
+        return replace(self, ids=tuple(self.ids[row] for row in rows), **arrays)
+
+    def forget(self) -> None:
+        """Remove what was kept on disk to take up from: the result is safe."""
+        if self.partial is not None:
+            self.partial.remove()
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in `config.json`: settings and outcome."""
+        outcome = {"images": len(self.ids), "kept": int(self.kept.sum()), "limit": self.limit, "rule": self.rule}
+        return {**self.settings, **outcome, "notes": list(self.notes)}
 
     def to_frame(self) -> "pd.DataFrame":
         """A table `path,score,spread,kept` (kept is 0 or 1), the highest score first."""
@@ -131,6 +153,7 @@ def purify(
         choice.rule,
         choice.notes,
         {**asdict(settings), "seed": seed, "detector": name_of(detector)},
+        partial=kept,
     )
 
 

@@ -35,7 +35,7 @@ def chosen(
     asked = scores[unknown]
     notes: list[str] = []
     if not len(asked):
-        return Choice(good, float("inf"), "Every image is labelled; there was nothing to decide.", ())
+        return Choice(good, float(scores.max()), "Every image is labelled; there was nothing to decide.", ())
     ordered = np.sort(asked)
     if settings.keep is not None:
         count = round(settings.keep * len(asked))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blemish.purification.sub_models import SubModel
 
 KEPT_FORMAT = 1  # raise it when sub-models of the same settings give other scores
-FOLDER = "purification"  # in the cache
+KEPT_SCORES = "purification"  # folder in the cache
 FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds without use after which nobody will take up from there
 
 
