@@ -146,17 +146,16 @@ def as_vector(scores: Any, ids: Sequence[str], settings: PurifySettings) -> NDAr
 
 
 def _check_enough(images: ImageSet, plan: Sequence[SubModel], settings: PurifySettings) -> None:
-    for each in plan:
-        least = max(1, int(getattr(each.detector, "min_images", 1)))
-        different = len({images.groups[name] for name in each.learns})
-        if different < least:
-            total = len({images.groups[name] for name in images.ids})
-            fits = total // least
-            fix = f"take {fits} subsets, or hand" if fits >= 2 else "hand"
-            raise RequestError(
-                f"{settings.subsets} subsets of {total} different images are too small: one holds {different}, and "
-                f"{name_of(each.detector)} needs {least}; {fix} in at least {least * settings.subsets} images."
-            )
+    detector = plan[0].detector
+    least = max(1, int(getattr(detector, "min_images", 1)))
+    fewest = min(len({images.groups[name] for name in each.learns}) for each in plan)
+    if fewest < least:
+        total = len({images.groups[name] for name in images.ids})
+        fix = f"take {total // least} subsets, or hand" if total // least >= 2 else "hand"
+        raise RequestError(
+            f"{settings.subsets} subsets of {total} different images are too small: one holds {fewest}, and "
+            f"{name_of(detector)} needs {least}; {fix} in at least {least * settings.subsets} images."
+        )
 
 
 def _failure(
