@@ -59,6 +59,7 @@ COMMANDS = [
     [],
     ["fit"],
     ["score"],
+    ["purify"],
     ["demo"],
     ["detectors"],
     ["doctor"],
