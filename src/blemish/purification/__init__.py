@@ -1,99 +1,32 @@
 """LLBNAD around any detector: which images of an unlabelled pile to learn from (spec/llbnad.md)."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.cuts import median_and_deviation
 from blemish.detectors import Detector
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
-from blemish.purification.keeping import Choice, chosen
+from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
+from blemish.purification.aggregation import aggregated
+from blemish.purification.keeping import chosen
 from blemish.purification.kept_scores import KEPT_SCORES, KeptScores
+from blemish.purification.result import Purification
 from blemish.purification.settings import PurifySettings
-from blemish.purification.sub_models import SubModel, name_of, planned, score_all
+from blemish.purification.sub_models import name_of, planned, score_all
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["KEPT_SCORES", "Purification", "PurifySettings", "purify"]
-
-
-@dataclass(frozen=True)
-class Purification:
-    """Which images to learn from, and why.
-
-    Attributes
-    ----------
-    ids : the images.
-    scores : (N,) float64, aggregated over the sub-models, higher is more anomalous.
-    spread : (N,) float64, standard deviation between the sub-models.
-    kept : (N,) bool.
-    limit : the highest score that is kept; images known to be good are kept above it, too.
-    rule : how the limit was found, one sentence.
-    notes : sentences a person should read, such as what was done about a cut that kept too few.
-    settings : of the purification, with the seed and the detector.
-    skipped : files that could not be used, with the reason; a job fills it in.
-    partial : what an interrupted purification would take up from, see `forget`.
-    """
-
-    ids: tuple[str, ...]
-    scores: NDArray[np.float64]
-    spread: NDArray[np.float64]
-    kept: NDArray[np.bool_]
-    limit: float
-    rule: str
-    notes: tuple[str, ...]
-    settings: dict[str, Any]
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    partial: KeptScores | None = None
-
-    @property
-    def kept_ids(self) -> tuple[str, ...]:
-        """The images to learn from, in the order of `ids`."""
-        return tuple(name for name, kept in zip(self.ids, self.kept, strict=True) if kept)
-
-    @property
-    def set_aside_ids(self) -> tuple[str, ...]:
-        """The others, the highest score first."""
-        return tuple(self.ids[row] for row in self._ranking() if not self.kept[row])
-
-    def _ranking(self) -> list[int]:
-        return sorted(range(len(self.ids)), key=lambda row: (-self.scores[row], self.ids[row]))
-
-    def subset(self, ids: Iterable[str]) -> "Purification":
-        """The same for `ids` only, in their order here."""
-        wanted = set(ids)
-        rows = [row for row, name in enumerate(self.ids) if name in wanted]
-        arrays = {name: getattr(self, name)[rows] for name in ("scores", "spread", "kept")}
-        return replace(self, ids=tuple(self.ids[row] for row in rows), **arrays)
-
-    def forget(self) -> None:
-        """Remove what was kept on disk to take up from: the result is safe."""
-        if self.partial is not None:
-            self.partial.remove()
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`: settings and outcome."""
-        outcome = {"images": len(self.ids), "kept": int(self.kept.sum()), "limit": self.limit, "rule": self.rule}
-        return {**self.settings, **outcome, "notes": list(self.notes)}
-
-    def to_frame(self) -> "pd.DataFrame":
-        """A table `path,score,spread,kept` (kept is 0 or 1), the highest score first."""
-        import pandas as pd
-
-        order = self._ranking()
-        columns = {"score": self.scores[order], "spread": self.spread[order], "kept": self.kept[order].astype(int)}
-        return pd.DataFrame({"path": [self.ids[row] for row in order], **columns})
-
-    def to_csv(self, path: Path) -> None:
-        """Write `to_frame` as UTF-8 CSV."""
-        self.to_frame().to_csv(path, index=False, encoding="utf-8", float_format="%.9g")
+__all__ = [
+    "KEPT_SCORES",
+    "Purification",
+    "PurifySettings",
+    "SubModelScores",
+    "aggregated",
+    "purify",
+    "score_by_sub_models",
+]
 
 
 def purify(
@@ -131,6 +64,59 @@ def purify(
     """
     check_names(PurifySettings.names(), changes)
     settings = replace(settings or PurifySettings(), **changes)
+    scored = score_by_sub_models(images, detector, settings, seed=seed, sub_model=sub_model, resume=resume)
+    return scored.purification(settings)
+
+
+@dataclass(frozen=True)
+class SubModelScores:
+    """Stage 1: what all sub-models make of all images. Every way to aggregate and cut starts here.
+
+    Attributes
+    ----------
+    images : of the purification.
+    matrix : (M, N) float64, scores of the images (columns) by the sub-models (rows).
+    own : (M, N) bool, whether an image is of the sub-model's own subset.
+    detector : that is purified for; `seed` and `partial` as in `Purification`.
+    """
+
+    images: ImageSet
+    matrix: NDArray[np.float64]
+    own: NDArray[np.bool_]
+    detector: Any
+    seed: int
+    partial: KeptScores | None = None
+
+    def purification(self, settings: PurifySettings) -> Purification:
+        """Aggregated and cut; `settings` must have the subsets that these scores were made with."""
+        rows = settings.subsets * settings.repeats
+        scores, spread = aggregated(self.matrix[:rows], self.own[:rows], settings)
+        labels = np.array([self.images.labels.get(name, UNKNOWN) for name in self.images.ids])
+        least = int(getattr(self.detector, "min_images", 1))
+        choice = chosen(scores, labels == NORMAL, labels == ANOMALOUS, settings, least)
+        return Purification(
+            self.images.ids,
+            scores,
+            spread,
+            choice.kept,
+            choice.limit,
+            choice.rule,
+            choice.notes,
+            {**asdict(settings), "seed": self.seed, "detector": name_of(self.detector)},
+            partial=self.partial,
+        )
+
+
+def score_by_sub_models(
+    images: Any,
+    detector: Any,
+    settings: PurifySettings,
+    *,
+    seed: int = 0,
+    sub_model: Any = None,
+    resume: Path | None = None,
+) -> SubModelScores:
+    """Stage 1 of `purify`, which see."""
     if seed < 0:
         raise RequestError(f"The seed must be 0 or more; got {seed}.")
     for method in ("fit", "score"):
@@ -142,51 +128,5 @@ def purify(
     plan = planned(images, sub_model, settings, seed)
     kept = KeptScores.at(resume, images, sub_model, settings, seed) if resume else None
     matrix = score_all(images, plan, settings, kept)
-    scores, spread = aggregated(matrix, _own(images, plan), settings)
-    choice = _choose(images, scores, settings, detector)
-    return Purification(
-        images.ids,
-        scores,
-        spread,
-        choice.kept,
-        choice.limit,
-        choice.rule,
-        choice.notes,
-        {**asdict(settings), "seed": seed, "detector": name_of(detector)},
-        partial=kept,
-    )
-
-
-def aggregated(
-    matrix: NDArray[np.float64], own: NDArray[np.bool_], settings: PurifySettings
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Score and spread (N,) of the scores (M, N) by all sub-models; `own` (M, N) marks each one's own subset."""
-    used = np.ones_like(own) if settings.own_subset == "include" else ~own
-    if settings.scale == "deviations":
-        matrix = np.stack([_in_deviations(row, ~mine) for row, mine in zip(matrix, own, strict=True)])
-    counted = np.where(used, matrix, np.nan)
-    spread = np.nanstd(counted, axis=0)
-    if settings.aggregate == "mean":
-        return np.nanmean(counted, axis=0), spread
-    highest = np.nanmax(counted, axis=0)
-    return (highest if settings.aggregate == "max" else (highest - np.nanmin(counted)) * spread**2), spread
-
-
-def _in_deviations(scores: NDArray[np.float64], strange: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Scores (N,) in deviations from the median of the images that the sub-model did not learn from."""
-    reference = scores[strange] if strange.any() else scores
-    middle, deviation = median_and_deviation(reference)
-    if deviation <= 1e-12 * max(1.0, abs(middle)):
-        deviation = float(reference.std()) or 1.0
-    return (scores - middle) / deviation
-
-
-def _own(images: ImageSet, plan: list[SubModel]) -> NDArray[np.bool_]:
-    return np.array([[name in each.subset for name in images.ids] for each in plan])
-
-
-def _choose(images: ImageSet, scores: NDArray[np.float64], settings: PurifySettings, detector: Any) -> Choice:
-    """Which images to keep; what a person said of an image overrules its score."""
-    labels = np.array([images.labels.get(name, -1) for name in images.ids])
-    least = int(getattr(detector, "min_images", 1))
-    return chosen(scores, labels == NORMAL, labels == ANOMALOUS, settings, least)
+    own = np.array([[name in each.subset for name in images.ids] for each in plan])
+    return SubModelScores(images, matrix, own, detector, seed, kept)
