@@ -14,11 +14,11 @@ from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import Fusion
 from blemish.detectors.nearest import Bank
-from blemish.detectors.sampling import draw_patches, even_plan, split_in_folds
+from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images import ANOMALOUS, NORMAL
 from blemish.runtime import side_by_side
 
 EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
@@ -132,11 +132,12 @@ class MemoryBank(FeatureDetector):
             plans.append(even_plan(in_line or others, patches, seed))
         groups = group_numbers(features.images)
 
-        def bank(drawn: tuple[Tensor, Tensor]) -> Bank:
-            sample, owners = drawn
-            embedding = empty_embedding(features.view, sample.shape[1]).learn(sample)
-            some = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample))[: self.entries])
-            return Bank.of(embedding, sample[some], groups[owners[some]], relative=features.view.relative)
+        def bank(sample: PatchSample) -> Bank:
+            embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
+            chosen = sample.rows(
+                torch.from_numpy(np.random.default_rng(seed).permutation(len(sample.values))[: self.entries])
+            )
+            return Bank.of(embedding, chosen.values, groups[chosen.owners], relative=features.view.relative)
 
         return side_by_side(bank, draw_patches(features, plans, seed, f"banks {features.view.pixels}"))
 
@@ -167,12 +168,6 @@ def empty_ensemble(view: View, state: State) -> BankEnsemble:
 def empty_embedding(view: View, channels: int) -> Standardised:
     """An embedding for `view` that has not learned anything."""
     return (Rooted if view.rooted else Standardised)(channels)
-
-
-def group_numbers(images: ImageSet) -> Tensor:
-    """The number of each image's group, (N,) int64, in the order of the ids."""
-    number = {group: index for index, group in enumerate(sorted({images.groups[name] for name in images.ids}))}
-    return torch.tensor([number[images.groups[name]] for name in images.ids])
 
 
 def _by_split(banks: Sequence[Sequence[Bank]], features: ViewFeatures, splits: Sequence[dict[str, int]]) -> Tensor:
