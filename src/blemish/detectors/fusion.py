@@ -40,14 +40,14 @@ class Fusion(nn.Module):
         """Take the scales from the cross-fitted maps of all training images, one (N, h, w) a view."""
         smooth = [in_slices(smoothed, grid, inside) for grid, inside in zip(maps, valid, strict=True)]
         for view, (grid, inside) in enumerate(zip(smooth, valid, strict=True)):
-            self.patch[view] = _scale(grid[inside])
+            self.patch[view] = robust_scale(grid[inside])
             both = in_slices(extents, grid, inside)
-            self.extent[view] = torch.stack([_scale(both[:, extent]) for extent in range(2)])
+            self.extent[view] = torch.stack([robust_scale(both[:, extent]) for extent in range(2)])
         totals = torch.cat([
             self._totals([grid[rows] for grid in smooth], [inside[rows] for inside in valid])
             for rows in slices(len(smooth[0]))
         ])  # fmt: skip
-        self.total = torch.stack([_scale(totals[:, extent]) for extent in range(2)])
+        self.total = torch.stack([robust_scale(totals[:, extent]) for extent in range(2)])
         return self
 
     def of_many(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ def _blurred(maps: Tensor) -> Tensor:
     return F.conv2d(rows, kernel[None, None, None, :], padding=(0, reach))[:, 0]
 
 
-def _scale(values: Tensor) -> Tensor:
+def robust_scale(values: Tensor) -> Tensor:
     """Median and scaled median absolute deviation, (2,); a deviation of 1 where all values are one."""
     middle, deviation = median_and_deviation(np.asarray(values))
     if deviation <= 1e-6 * max(1.0, abs(middle)):

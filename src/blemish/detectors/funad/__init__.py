@@ -15,8 +15,8 @@ from blemish.detectors.funad.memory_bank import Cut, normal_looking
 from blemish.detectors.funad.pseudo_labels import Scale
 from blemish.detectors.funad.scorer import SMALLEST, BankAndNet
 from blemish.detectors.funad.training import SMOOTHNESS, Pool, Schedule, new_net, train
-from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble, group_numbers
-from blemish.detectors.sampling import even_plan
+from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble
+from blemish.detectors.sampling import even_plan, group_numbers
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
