@@ -12,6 +12,7 @@ from conftest import fill
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/guide.md")
+PURIFY = "docs/methods/purify.md"
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
 
 
@@ -30,8 +31,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, PURIFY])
 def test_every_command_of_the_page_runs(page: str, desk: Path) -> None:
+    if page == PURIFY:
+        fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
     commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
     ran = 0
     for command in commands:
@@ -53,7 +56,9 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
         assert (desk / "run_from_python" / "scores.csv").is_file()
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "docs/methods/memory_bank.md", "docs/methods/funad.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "docs/methods/memory_bank.md", "docs/methods/funad.md", PURIFY]
+)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

@@ -162,7 +162,7 @@ def test_groups_are_kept_whole_in_the_subsets():
 
 def test_what_a_sub_model_learned_from_counts_only_if_asked_for():
     images = noise(60)
-    without = purify(images, Memoriser(), scale="raw")
+    without = purify(images, Memoriser(), scale="raw", own_subset="exclude", repeats=2)
     assert set(without.scores.tolist()) == {0.0, 1.0}
     within = purify(images, Memoriser(), scale="raw", own_subset="include", repeats=1)
     good = next(row for row, name in enumerate(within.ids) if name not in BAD)
@@ -172,7 +172,7 @@ def test_what_a_sub_model_learned_from_counts_only_if_asked_for():
 def test_aggregates_are_what_they_say():
     matrix = np.array([[1.0, 4.0, 0.0], [3.0, 0.0, 0.0], [5.0, 5.0, 9.0]])
     own = np.eye(3, dtype=bool)
-    raw = PurifySettings(scale="raw")
+    raw = PurifySettings(scale="raw", own_subset="exclude")
     mean, spread = aggregated(matrix, own, raw)
     np.testing.assert_allclose(mean, [4.0, 4.5, 0.0])
     np.testing.assert_allclose(spread, [1.0, 0.5, 0.0])
@@ -185,7 +185,7 @@ def test_sub_models_of_other_units_count_alike_in_deviations():
     rng = np.random.default_rng(0)
     matrix, own = rng.normal(size=(3, 50)), np.zeros((3, 50), dtype=bool)
     other = matrix * np.array([[1.0], [100.0], [0.01]]) + np.array([[0.0], [7.0], [-3.0]])
-    settings = PurifySettings(scale="deviations")
+    settings = PurifySettings(scale="deviations", own_subset="exclude")
     np.testing.assert_allclose(aggregated(matrix, own, settings)[0], aggregated(other, own, settings)[0])
 
 
@@ -223,7 +223,7 @@ def test_wrong_settings_are_one_sentence():
     for changes, said in (
         ({"subsets": 30}, "30 subsets cannot be made of 20 different images"),
         ({"subsets": 0}, "'subsets' must be at least 1; got 0"),
-        ({"subsets": 1}, "every image is in the sub-model's own"),
+        ({"subsets": 1, "own_subset": "exclude"}, "every image is in the sub-model's own"),
         ({"aggregate": "median"}, "'aggregate' must be mean or max or max_variance; got 'median'"),
         ({"keep": 0.0}, "above 0 up to 1; got 0, which leaves nothing to learn from"),
         ({"keep": 1.5}, "above 0 up to 1; got 1.5"),
@@ -293,12 +293,12 @@ def test_one_that_fails_is_named_the_others_are_kept_and_taken_up(tmp_path):
 
     Fragile.fits = 0
     with pytest.raises(JobError, match=r"1 of 6 sub-models failed: sub-model 2 of 6 \(Fragile, 20 images\): singular"):
-        purify(noise(60), Fragile(), resume=tmp_path)
+        purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
     assert Fragile.fits == 6
     Fragile.broken = False
-    result = purify(noise(60), Fragile(), resume=tmp_path)
+    result = purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
     assert Fragile.fits == 7, "five of six were taken from the first attempt"
-    assert (result.scores == purify(noise(60), Fragile()).scores).all()
+    assert (result.scores == purify(noise(60), Fragile(), repeats=2).scores).all()
     result.forget()
     assert not list(tmp_path.iterdir())
 
@@ -313,13 +313,13 @@ def test_an_interruption_keeps_what_was_finished_and_other_settings_do_not_take_
 
     Slow.fits = 0
     with pytest.raises(KeyboardInterrupt):
-        purify(noise(60), Slow(), resume=tmp_path)
+        purify(noise(60), Slow(), resume=tmp_path, repeats=2)
     (kept,) = tmp_path.iterdir()
     assert sorted(file.name for file in kept.iterdir()) == [f"sub-model-00{number}.csv" for number in (1, 2, 3)]
     (kept / "sub-model-001.csv").write_text("path,score\nimage-000000,0")  # damaged
     purify(noise(60), Slow(), seed=1, repeats=1, resume=tmp_path)
     assert Slow.fits == 7, "another seed has other subsets"
-    purify(noise(60), Slow(), resume=tmp_path)
+    purify(noise(60), Slow(), resume=tmp_path, repeats=2)
     assert Slow.fits == 11, "two of six were whole"
 
 

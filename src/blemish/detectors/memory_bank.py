@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from blemish.cuts import median_mad
-from blemish.detectors.base import State
+from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import Fusion
@@ -22,6 +22,7 @@ from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
 from blemish.runtime import side_by_side
 
 EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
+BUDGET = 2  # times the entries for the one bank of a sub-model, which has no others beside it
 SUSPECT = 3.0  # deviations above the median from which an image gives nothing to the banks
 
 
@@ -97,6 +98,10 @@ class MemoryBank(FeatureDetector):
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
         if self.folds == 1:
             raise RequestError("'folds' must be 0 or at least 2; got 1.")
+
+    def budget(self) -> Detector:
+        """See `Detector`. One bank, of more entries: they matter more than repeats (benchmarks/purification.md)."""
+        return super().budget().clone(entries=BUDGET * self.entries)
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         return [(fitted.ensemble(), fitted.maps) for fitted in self._fit_banks(features)]

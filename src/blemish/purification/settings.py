@@ -34,9 +34,9 @@ class PurifySettings:
     """
 
     subsets: int = 3
-    repeats: int = 2
+    repeats: int = 1
     aggregate: Aggregate = "mean"
-    own_subset: OwnSubset = "exclude"
+    own_subset: OwnSubset = "include"
     image_score: ImageScore = "detector"
     scale: Scale = "deviations"
     keep: float | None = None
