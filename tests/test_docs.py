@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.cli import app
+from blemish.detectors.memory_bank import MemoryBank
 from conftest import fill
 
 ROOT = Path(__file__).parents[1]
@@ -32,9 +33,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", [*PAGES, PURIFY])
-def test_every_command_of_the_page_runs(page: str, desk: Path) -> None:
+def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == PURIFY:
         fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
+        monkeypatch.setattr(MemoryBank, "fast_settings", {**MemoryBank.fast_settings, "entries": 200})
     commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
     ran = 0
     for command in commands:

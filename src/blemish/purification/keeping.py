@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.cuts import median_mad
+from blemish.cuts import median_mad, mixture
 from blemish.purification.settings import PurifySettings
 
 
@@ -40,9 +40,9 @@ def chosen(
     if settings.keep is not None:
         count = round(settings.keep * len(asked))
         rule = f"The {settings.keep:.1%} of the images that score lowest are kept."
-        limit = float(ordered[count - 1]) if count else -np.inf
+        limit = float(ordered[count - 1] if count else np.nextafter(ordered[0], -np.inf))
     else:
-        limit, rule = cut(asked if len(asked) >= 2 else scores[~bad], settings)
+        limit, rule = cut(asked, settings)
         count = int((asked <= limit).sum())
     missing = min(least - int(good.sum()), len(asked))
     if count < missing:
@@ -59,5 +59,9 @@ def chosen(
 
 
 def cut(scores: NDArray[np.float64], settings: PurifySettings) -> tuple[float, str]:
-    """The label-free limit, and the sentence about it."""
-    return median_mad(scores, settings.k), ""
+    """The label-free limit for scores (N,), and the sentence about it."""
+    if settings.cut == "mixture":
+        rule = "two Gaussians are fitted to the scores, and images that belong to the upper one are set aside."
+        return mixture(scores), f"Without labels: {rule}"
+    rule = f"images above the median score plus {settings.k:g} scaled median absolute deviations are set aside."
+    return median_mad(scores, settings.k), f"Without labels: {rule}"

@@ -24,7 +24,7 @@ class Purification:
     scores : (N,) float64, aggregated over the sub-models, higher is more anomalous.
     spread : (N,) float64, standard deviation between the sub-models.
     kept : (N,) bool.
-    limit : the highest score that is kept; images known to be good are kept above it, too.
+    limit : images that score higher are set aside, but for those known to be good.
     rule : how the limit was found, one sentence.
     notes : sentences a person should read, such as what was done about a cut that kept too few.
     settings : of the purification, with the seed and the detector.

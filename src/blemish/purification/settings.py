@@ -9,7 +9,7 @@ Aggregate = Literal["mean", "max", "max_variance"]
 OwnSubset = Literal["include", "exclude"]
 ImageScore = Literal["detector", "map"]
 Scale = Literal["raw", "deviations"]
-Cut = Literal["mad", "lower_mad", "mixture"]
+Cut = Literal["mad", "mixture"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class PurifySettings:
     scale : what a sub-model's scores are measured in: "raw" as published, or its "deviations" from the median of the
         images that it did not learn from.
     keep : share of the images to keep, the lowest-scored; None lets `cut` decide.
-    cut : label-free rule, see `blemish.cuts`; `k` is its number of deviations.
+    cut : label-free rule: "mad" is the median plus `k` scaled median absolute deviations, "mixture" where the upper of
+        two Gaussians becomes likelier; see `blemish.cuts`.
     """
 
     subsets: int = 3
