@@ -218,6 +218,14 @@ def test_labels_overrule_scores():
     assert not any(good in seen for seen in Recorder.seen), "a known anomaly teaches nothing"
 
 
+def test_another_detector_may_purify(monkeypatch):
+    monkeypatch.setattr("blemish.purification.detector_class", lambda name: {"memory_bank": Oracle}[name])
+    result = purify(noise(60), Gambler(), by="memory_bank")
+    assert set(result.set_aside_ids) == BAD
+    assert (Oracle.fits, Gambler.fits) == (3, 0)
+    assert (result.settings["by"], result.settings["detector"]) == ("memory_bank", "Gambler")
+
+
 def test_wrong_settings_are_one_sentence():
     images = noise(20)
     for changes, said in (
@@ -229,6 +237,7 @@ def test_wrong_settings_are_one_sentence():
         ({"keep": 1.5}, "above 0 up to 1; got 1.5"),
         ({"k": -1.0}, "'k' is a number of deviations"),
         ({"keeep": 0.5}, "did you mean keep"),
+        ({"by": "memory_bnak"}, "did you mean memory_bank"),
         ({"seed": -1}, "seed must be 0 or more"),
     ):
         with pytest.raises(RequestError, match=said):

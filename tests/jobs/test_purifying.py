@@ -62,7 +62,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name: float(name.startswith("suspect")) for name in images.ids}
 
     def purified(images, detector, how, seed):
-        return purify(images, Oracle(), how, seed=seed)
+        return images, purify(images, Oracle(), how, seed=seed)
 
     monkeypatch.setattr(jobs.fitting, "purified", purified)
 

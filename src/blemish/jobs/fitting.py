@@ -97,7 +97,9 @@ def fit(
         if purify:
             with watch.stage("purifying"):
                 how = purify if isinstance(purify, PurifySettings) else PurifySettings()
-                purification = purified(everything, chosen, how, seed)
+                everything, purification = purified(everything, chosen, how, seed)
+            if strict:
+                refuse_skipped(everything.skipped)
         with watch.stage("learning"):
             if purification is None:
                 scores, read_as = chosen.fit(everything).training_scores_, everything.decoding

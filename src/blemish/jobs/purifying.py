@@ -84,16 +84,22 @@ def purify(
             if strict:
                 refuse_skipped(everything.skipped)
         with watch.stage("purifying"):
-            purification = purified(everything, detector, how or PurifySettings(), seed)
+            everything, purification = purified(everything, detector, how or PurifySettings(), seed)
+        if strict:
+            refuse_skipped(everything.skipped)
         if staging is not None:
             _write(purification, everything, detector, images, staging, out, watch)
     purification.forget()
-    return replace(_listed(purification), skipped=everything.skipped)
+    return _listed(purification)
 
 
-def purified(images: ImageSet, detector: Any, how: PurifySettings, seed: int) -> Purification:
-    """The purification of a job: it takes up from what an earlier one with the same settings left in the cache."""
-    return purify_images(images, detector, how, seed=seed, resume=runtime().cache / KEPT_SCORES)
+def purified(images: ImageSet, detector: Any, how: PurifySettings, seed: int) -> tuple[ImageSet, Purification]:
+    """The purification of a job, and the images that could be read for it.
+
+    It takes up from what an earlier one with the same settings left in the cache.
+    """
+    found = purify_images(images, detector, how, seed=seed, resume=runtime().cache / KEPT_SCORES)
+    return images.without({name: found.skipped[name] for name in images.ids if name in found.skipped}), found
 
 
 def fit_on_kept(

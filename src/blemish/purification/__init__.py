@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector
+from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
@@ -54,7 +54,8 @@ def purify(
         sub-model gets a seed of its own. An attribute `runs_side_by_side = True` lets sub-models run in threads.
     settings, changes : how; `changes` are single settings by name, such as `subsets=4`.
     seed : of the splits and sub-models.
-    sub_model : used in place of the detector's budget, such as the detector itself for full training.
+    sub_model : used in place of the budget of the detector or of `settings.by`, such as the detector itself for full
+        training.
     resume : a folder in which finished sub-models' scores are kept until `KeptScores.remove`.
 
     Raises
@@ -103,6 +104,7 @@ class SubModelScores:
             choice.rule,
             choice.notes,
             {**asdict(settings), "seed": self.seed, "detector": name_of(self.detector)},
+            skipped=self.images.skipped,
             partial=self.partial,
         )
 
@@ -122,9 +124,13 @@ def score_by_sub_models(
     for method in ("fit", "score"):
         if not callable(getattr(detector, method, None)):
             raise RequestError(f"A detector needs fit(images) and score(images); {name_of(detector)} has no {method}.")
-    images = ImageSet.of(images).settled()
     if sub_model is None:
-        sub_model = detector.budget() if isinstance(detector, Detector) else detector
+        purifier = detector_class(settings.by)() if settings.by else detector
+        sub_model = purifier.budget() if isinstance(purifier, Detector) else purifier
+    images = ImageSet.of(images)
+    if isinstance(sub_model, FeatureDetector):
+        images, _ = sub_model.prepared(images)  # once, before sub-models look for them side by side
+    images = images.settled()
     plan = planned(images, sub_model, settings, seed)
     kept = KeptScores.at(resume, images, sub_model, settings, seed) if resume else None
     matrix = score_all(images, plan, settings, kept)

@@ -28,7 +28,7 @@ class Purification:
     rule : how the limit was found, one sentence.
     notes : sentences a person should read, such as what was done about a cut that kept too few.
     settings : of the purification, with the seed and the detector.
-    skipped : files that could not be used, with the reason; a job fills it in.
+    skipped : files that could not be used, with the reason; they are none of the ids.
     partial : what an interrupted purification would take up from, see `forget`.
     """
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from blemish.detectors import detector_class
 from blemish.errors import RequestError
 
 Aggregate = Literal["mean", "max", "max_variance"]
@@ -18,6 +19,7 @@ class PurifySettings:
 
     Attributes
     ----------
+    by : name of the detector whose sub-models purify; empty for the detector that is purified for.
     subsets : parts the images are split into, one sub-model each; 1 trains one sub-model on all of them, which is
         no LLBNAD but what it is compared with.
     repeats : independent splits; their scores are averaged like those of the sub-models.
@@ -34,6 +36,7 @@ class PurifySettings:
         two Gaussians becomes likelier; see `blemish.cuts`.
     """
 
+    by: str = ""
     subsets: int = 3
     repeats: int = 1
     aggregate: Aggregate = "mean"
@@ -46,6 +49,8 @@ class PurifySettings:
 
     def __post_init__(self) -> None:
         """Check what a person can get wrong. Raises `RequestError`."""
+        if self.by:
+            detector_class(self.by)
         for name, kind in _CHOICES.items():
             if getattr(self, name) not in get_args(kind):
                 raise RequestError(f"'{name}' must be {' or '.join(get_args(kind))}; got '{getattr(self, name)}'.")
