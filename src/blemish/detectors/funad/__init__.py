@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.detectors.base import State
+from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
 from blemish.detectors.funad.local_net import LocalNet
@@ -76,6 +76,8 @@ class FunAD(Schedule, MemoryBank):
         """Check the settings."""
         super().__post_init__()
         self.check_schedule()
+        if self.folds < 2:
+            raise RequestError(f"'folds' must be at least 2; got {self.folds}; for one net set 'cross_fit=false'.")
         if self.embedding not in ("view", "none"):
             raise RequestError(f"'embedding' is view or none; got '{self.embedding}'.")
         if self.net_weight <= 0 or self.bank_weight < 0:
@@ -84,6 +86,11 @@ class FunAD(Schedule, MemoryBank):
             )
         if self.pool_patches < 0:
             raise RequestError(f"'pool_patches' must be 0, for all, or more; got {self.pool_patches}.")
+
+    def budget(self) -> Detector:
+        """Its banks alone, which rank as well as the net that they teach (benchmarks/funad.md) at a fraction of it."""
+        banks = {each.name: getattr(self, each.name) for each in fields(MemoryBank)}
+        return MemoryBank(**banks).budget()
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images = features[0].images
