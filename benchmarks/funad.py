@@ -1,64 +1,161 @@
-"""FUN-AD against the memory bank that starts it: rank contaminated folders and draw the defects, one seed.
+"""FUN-AD against the memory bank it starts from, and against one that learned from clean images.
 
-python benchmarks/funad.py ../shared/data --sets mvtec_bottle mvtec_screw
+For each set, contamination and seed: one fit on the manifest's training images serves both protocols, and one pass
+over the test images both detectors, since `memory_bank` is the first half of `funad` (`FunAD.memory_bank`). Rows are
+appended to RESULTS as they come; those that stand there are not computed again.
+
+    python benchmarks/funad.py ../shared/data --results benchmarks/funad.csv
+    python benchmarks/funad.py ../shared/data --results benchmarks/funad_oracle.csv --oracle --ratios 0.1 --seeds 0
+    python benchmarks/funad.py --table benchmarks/funad.csv
 """
 
 import argparse
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from sklearn.metrics import roc_auc_score
+import pandas as pd
 
-import blemish
-from blemish.detectors import detector_class
-from ranking import SETS, contaminated
+from blemish.benchmark.contamination import MODES, Manifest, contaminate
+from blemish.benchmark.datasets import open_datasets
+from blemish.benchmark.datasets.category import Category
+from blemish.benchmark.metrics import image_metrics, pixel_metrics
+from blemish.detectors.funad import FunAD
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.runtime import use_runtime
+from blemish.scores import Scores
+from ranking import SETS
 
-SIDE = 64  # pixels of the maps and masks compared
-CASES = {
-    "memory_bank": ("memory_bank", {}),
-    "funad (network and banks)": ("funad", {}),
-    "funad (network alone)": ("funad", {"bank_weight": 0.0, "net_weight": 1.0}),
-}
+RATIOS = (0.0, 0.05, 0.1, 0.2, 0.4)
+RULES = ("average", "last", "entropy", "agreement", "synthetic")
 
 
-def mask_of(path: Path) -> np.ndarray:
-    """The ground truth of an image of a MVTec layout, bool (SIDE, SIDE); nothing for good images."""
-    if path.parent.name == "good":
-        return np.zeros((SIDE, SIDE), bool)
-    folder = path.parents[2] / "ground_truth" / path.parent.name
-    found = next(folder.glob(f"{path.stem}*.png"))
-    return np.asarray(Image.open(found).convert("L").resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
+def metrics_of(scores: Scores, category: Category, manifest: Manifest) -> Iterator[dict[str, object]]:
+    """Image and pixel AUROC of the detector's own scores, for each protocol."""
+    for mode in MODES:
+        part = scores.subset(manifest.test_paths(category, mode))
+        image = image_metrics(category.truth(part.ids), part.image)
+        pixel = pixel_metrics(part, category.mask)
+        yield {"mode": mode, "image_auroc": image["image_auroc"], "pixel_auroc": pixel["pixel_auroc"]}
+
+
+def ranking_of(detector: FunAD, manifest: Manifest) -> float | None:
+    """AUROC of the training ranking."""
+    scores = detector.training_scores_
+    truth = manifest.training_truth(scores.ids)
+    return image_metrics(truth, scores.image)["image_auroc"] if truth.any() else None
+
+
+def rows_of(
+    category: Category, ratio: float, seed: int, clean: Scores | None
+) -> tuple[list[dict[str, object]], Scores]:
+    """One fit and all that is measured with it, and the bank's scores. `clean` is None at a ratio of 0."""
+    manifest = contaminate(category, ratio, seed=seed)
+    start = time.perf_counter()
+    detector = FunAD(random_state=seed).fit(manifest.training_set(category))
+    seconds = time.perf_counter() - start
+    bank = detector.memory_bank()
+    test = manifest.test_set(category, "overlap")  # holds every image of the other protocol, too
+    of_bank, of_funad = bank.score(test), detector.score(test)
+    compared = {"memory_bank": of_bank, "funad": of_funad, "memory_bank, clean": clean or of_bank}
+    rows = []
+    about = {"set": category.name, "ratio": ratio, "reached": round(manifest.reached, 3), "seed": seed}
+    for name, scores in compared.items():
+        ranked = {"memory_bank": bank, "funad": detector}.get(name)
+        more = {"ranking": ranking_of(ranked, manifest) if ranked else None, "fit_seconds": round(seconds, 1)}
+        rows += [{**about, "detector": name, **row, **more} for row in metrics_of(scores, category, manifest)]
+    return rows, of_bank
+
+
+def clean_bank(category: Category, seed: int) -> Scores:
+    """Test scores of the bank that learned from clean images."""
+    manifest = contaminate(category, 0.0, seed=seed)
+    bank = MemoryBank(random_state=seed).fit(manifest.training_set(category))
+    return bank.score(manifest.test_set(category, "overlap"))
+
+
+def oracle_rows(category: Category, ratio: float, seed: int) -> Iterator[dict[str, object]]:
+    """The test AUROC of every snapshot, and of what each label-free rule keeps; `oracle` is the best snapshot."""
+    manifest = contaminate(category, ratio, seed=seed)
+    training, test = manifest.training_set(category), manifest.test_set(category, "overlap")
+    about = {"set": category.name, "ratio": ratio, "seed": seed}
+    kept = {rule: FunAD(random_state=seed, stop=rule).fit(training) for rule in RULES[2:]}
+    plain = kept["entropy"]
+    candidates = {"average": plain.at("average"), "last": plain.at("last"), **kept}
+    candidates |= {f"snapshot {number}": plain.at(number) for number in range(plain.snapshots)}
+    for name, detector in candidates.items():
+        for row in metrics_of(detector.score(test), category, manifest):
+            yield {**about, "rule": name, **row}
+
+
+def table(path: Path) -> str:
+    """Means over sets and seeds as Markdown: a row a detector, a column a contamination, image / pixel AUROC."""
+    rows = pd.read_csv(path)
+    if "rule" in rows:
+        return oracle_table(rows)
+    rows = rows.drop_duplicates(["set", "ratio", "seed", "detector", "mode"])
+    parts = [f"Seeds a set and level: {rows.groupby(['set', 'ratio'])['seed'].nunique().to_dict()}\n"]
+    for title, chosen in [("all sets", rows), *rows.groupby("set")]:
+        mean = chosen.groupby(["mode", "detector", "ratio"])[["image_auroc", "pixel_auroc"]].mean()
+        text = mean.apply(lambda row: f"{row['image_auroc']:.4f} / {row['pixel_auroc']:.4f}", axis=1).unstack("ratio")
+        parts += [f"\n**{title}**, image / pixel AUROC\n", text.to_markdown(), "\n"]
+    every = rows.groupby("detector")[["image_auroc", "pixel_auroc"]].mean()
+    ranking = rows.dropna(subset="ranking").groupby(["set", "ratio", "detector"])["ranking"].mean().unstack("ratio")
+    parts += ["\n**means over sets, levels, protocols**\n", every.to_markdown(floatfmt=".4f"), "\n"]
+    parts += ["\n**AUROC of the training ranking**\n", ranking.to_markdown(floatfmt=".4f"), "\n"]
+    return "\n".join(parts)
+
+
+def oracle_table(rows: pd.DataFrame) -> str:
+    """Each rule, the last epoch and the oracle side by side."""
+    rows = rows.assign(both=(rows["image_auroc"] + rows["pixel_auroc"]) / 2)
+    keys = ["set", "ratio", "seed", "mode"]
+    snapshots = rows[rows["rule"].str.startswith("snapshot")]
+    best = snapshots.loc[snapshots.groupby(keys)["both"].idxmax()].assign(rule="oracle (sees test labels)")
+    shown = pd.concat([rows[rows["rule"].isin(RULES)], best])
+    return shown.groupby(["rule"])[["image_auroc", "pixel_auroc", "both"]].mean().to_markdown(floatfmt=".4f")
 
 
 def main() -> None:
-    """Print a row for each set and case."""
+    """Measure what is missing, or print the table of what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--oracle", action="store_true", help="compare stopping rules")
     parser.add_argument("--sets", nargs="+", default=SETS)
-    parser.add_argument("--ratio", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    print("| set | detector | image AUROC | pixel AUROC | seconds |\n| --- | --- | --- | --- | --- |")
-    for name in given.sets:
-        with tempfile.TemporaryDirectory() as place:
-            pile = Path(place) / "pile"
-            pile.mkdir()
-            truth = contaminated(given.data / name, pile, given.ratio, given.seed)
-            for case, (detector, settings) in CASES.items():
-                start = time.perf_counter()
-                chosen = detector_class(detector)(random_state=given.seed, **settings)
-                run = blemish.fit(pile, detector=chosen, cache=given.cache or Path(place) / "cache")
-                seconds = time.perf_counter() - start
-                scores = run.scores
-                image = roc_auc_score([truth[each] for each in scores.ids], scores.image)
-                masks = np.stack([mask_of((pile / each).resolve()) for each in scores.ids])
-                maps = np.stack([scores.map(each, (SIDE, SIDE)) for each in scores.ids])
-                pixel = roc_auc_score(masks.ravel(), maps.ravel())
-                print(f"| {name} | {case} | {image:.4f} | {pixel:.4f} | {seconds:.0f} |", flush=True)
+    if given.table:
+        print(table(given.table))
+        return
+    if not given.data or not given.results:
+        parser.error("name the data and --results FILE, or --table FILE")
+    done = pd.read_csv(given.results) if given.results.exists() else pd.DataFrame()
+    categories = {category.name: category for category in open_datasets(given.data, list(given.sets))}
+    with use_runtime(cache=given.cache, threads=given.threads):
+        for seed in given.seeds:
+            for name in given.sets:
+                clean: Scores | None = None
+                for ratio in given.ratios:
+                    if len(done) and ((done["set"] == name) & (done["ratio"] == ratio) & (done["seed"] == seed)).any():
+                        continue
+                    if given.oracle:
+                        rows = list(oracle_rows(categories[name], ratio, seed))
+                    else:
+                        clean = clean or (clean_bank(categories[name], seed) if ratio else None)
+                        rows, of_bank = rows_of(categories[name], ratio, seed, clean)
+                        clean = clean or of_bank
+                    append(rows, given.results)
+                    print(name, ratio, seed, flush=True)
+
+
+def append(rows: list[dict[str, object]], path: Path) -> None:
+    """Add the rows to a CSV file, with a header if it is new."""
+    pd.DataFrame(rows).to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.5f")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ COMMANDS = [
     [],
     ["fit"],
     ["score"],
+    ["purify"],
     ["demo"],
     ["detectors"],
     ["doctor"],

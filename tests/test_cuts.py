@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemish.cuts import adaptive_mad, median_and_deviation, median_mad
+from blemish.cuts import adaptive_mad, median_and_deviation, median_mad, mixture
 
 
 def test_the_deviation_of_a_gaussian_is_its_standard_deviation() -> None:
@@ -43,3 +43,11 @@ def test_a_few_apart_from_many_equal_scores_are_cut_off() -> None:
     scores = np.array([0.0] * 40 + [9.0, 10.0])
     cut, _ = adaptive_mad(scores)
     assert (scores > cut).sum() == 2
+
+
+def test_a_mixture_parts_two_kinds_of_scores_and_keeps_what_does_not_differ() -> None:
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(0, 1, 700), rng.normal(8, 1, 300)
+    limit = mixture(np.concatenate([low, high]))
+    assert low.max() < limit < high.min()
+    assert mixture(np.full(20, 3.0)) == 3.0

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 import layouts
 from blemish.cli import app
+from blemish.detectors.memory_bank import MemoryBank
 from blemish.features.backbones import BACKBONES
 from conftest import fill
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/guide.md", "docs/backbones.md")
+PURIFY = "docs/methods/purify.md"
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
 
 
@@ -41,8 +43,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_the_page_runs(page: str, desk: Path) -> None:
+@pytest.mark.parametrize("page", [*PAGES, PURIFY])
+def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page == PURIFY:
+        fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
+        monkeypatch.setattr(MemoryBank, "fast_settings", {**MemoryBank.fast_settings, "entries": 200})
     commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
     ran = 0
     for command in commands:
@@ -64,7 +69,9 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
         assert (desk / "run_from_python" / "scores.csv").is_file()
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "docs/methods/memory_bank.md", "docs/methods/funad.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "docs/methods/memory_bank.md", "docs/methods/funad.md", PURIFY]
+)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

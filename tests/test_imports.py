@@ -13,8 +13,9 @@ import blemish
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
     *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
-    *("features", "cuts", "detectors", "purify", "calibration", "heatmaps", "histogram", "artifact", "run", "report"),
-    *("transaction", "jobs", "demo", "demo_job", "doctor", "benchmark", "progress", "__init__", "cli"),
+    *("features", "cuts", "detectors", "purification", "calibration", "heatmaps", "histogram", "artifact", "run"),
+    *("report", "purification_report", "transaction", "jobs", "demo", "demo_job", "doctor", "benchmark", "progress"),
+    *("__init__", "cli"),
 )
 WITHIN_FEATURES = (
     *("backbones", "hub", "weights", "networks", "extract", "shards", "cache", "batches", "given", "store", "__init__"),

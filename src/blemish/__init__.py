@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blemish.images import ImageSet
-    from blemish.jobs import fit, score
+    from blemish.jobs import fit, purify, score
+    from blemish.purification import Purification, PurifySettings
     from blemish.run import Run, load
     from blemish.scores import Scores
 
 __version__ = "0.1.0"
-__all__ = ["ImageSet", "Run", "Scores", "__version__", "fit", "load", "score"]
+__all__ = [
+    "ImageSet",
+    "Purification",
+    "PurifySettings",
+    "Run",
+    "Scores",
+    "__version__",
+    "fit",
+    "load",
+    "purify",
+    "score",
+]
 
 _HOMES = {
     "ImageSet": "images",
@@ -23,7 +35,10 @@ _HOMES = {
     "Run": "run",
     "load": "run",
     "fit": "jobs",
+    "purify": "jobs",
     "score": "jobs",
+    "Purification": "purification",
+    "PurifySettings": "purification",
 }
 
 

@@ -20,6 +20,23 @@ def median_mad(scores: NDArray[np.floating], k: float) -> float:
     return middle + k * deviation
 
 
+def mixture(scores: NDArray[np.floating]) -> float:
+    """Where the upper of two Gaussians fitted to the scores (N,) becomes the likelier one.
+
+    Assumes two kinds of images whose scores are Gaussian, each in numbers. The highest score where no such place is
+    found between the two means.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    if not np.ptp(scores):
+        return float(np.max(scores))
+    model = GaussianMixture(2, n_init=3, random_state=0).fit(np.asarray(scores, dtype=np.float64)[:, None])
+    lower, upper = np.argsort(model.means_[:, 0])
+    between = np.linspace(model.means_[lower, 0], model.means_[upper, 0], 1000)
+    likelier = np.flatnonzero(model.predict_proba(between[:, None])[:, upper] > 0.5)
+    return float(between[likelier[0]]) if len(likelier) else float(np.max(scores))
+
+
 def adaptive_mad(scores: NDArray[np.floating]) -> tuple[float, float]:
     """Median + k deviations with the k that the scores themselves support; returns the cut and k.
 

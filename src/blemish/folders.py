@@ -13,7 +13,8 @@ from blemish.decoding import SUFFIXES
 from blemish.errors import RequestError
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
-RUN_MARKER = "config.json"  # a folder that holds this and scores.csv is a Run of ours, not images
+RUN_MARKER = "config.json"  # a folder that holds this and one of the next is a result of ours, not images
+RESULTS = ("scores.csv", "purification.csv")
 
 
 @dataclass
@@ -90,7 +91,11 @@ def _closed(folder: Path, leave_out: Path | None) -> bool:
 
 
 def _is_result(folder: Path) -> bool:
-    return all(os.path.isfile(folder / name) for name in (RUN_MARKER, "scores.csv"))  # noqa: PTH113 - never raises
+    return _is_file(folder / RUN_MARKER) and any(_is_file(folder / name) for name in RESULTS)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - never raises
 
 
 def _listed(source: Path) -> Found:

@@ -121,22 +121,22 @@ def colours(count: int = 256) -> Pixels:
     return mixed
 
 
-def heatmap_path(folder: Path, name: str) -> Path:
-    """Say where the heatmap of image `name` lies: `folder/<name>.png`, always below `folder`, one file an id.
+def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
+    """Say where the picture of image `name` lies: `folder/<name>.png`, always below `folder`, one file an id.
 
     Ids that no file can have there ('../x', '/x', 'a//b', a name too long) get a name made of their hash
-    below `folder/_other`; so do those below a folder called '*.png', which may be the name of a heatmap.
+    below `folder/_other`; so do those below a folder called '*.png', which may be the name of a picture.
     """
     parts = name.split("/")
     plain = (
         all(part not in ("", ".", "..") and not _NOT_IN_NAMES.intersection(part) for part in parts)
-        and all(len(part.encode("utf-8", "surrogatepass")) + len(".png") <= 255 for part in parts)
-        and not any(part.lower().endswith(".png") for part in parts[:-1])
+        and all(len(part.encode("utf-8", "surrogatepass")) + len(suffix) <= 255 for part in parts)
+        and not any(part.lower().endswith(suffix) for part in parts[:-1])
         and parts[0] != OTHERS
     )
     if plain:
-        return folder.joinpath(*parts[:-1], f"{parts[-1]}.png")
-    return folder / OTHERS / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.png"
+        return folder.joinpath(*parts[:-1], f"{parts[-1]}{suffix}")
+    return folder / OTHERS / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}{suffix}"
 
 
 def write_heatmaps(

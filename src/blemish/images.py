@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,7 +22,8 @@ from blemish.runtime import in_threads, runtime
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
     from blemish.features.store import PatchFeatures
 
-UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1
+UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1  # as a person said
+SUSPECTED = 2  # as purification found: not to be learned from as normal
 WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
 Pixels = NDArray[np.uint8]
 Images = "str | Path | ImageSet | Sequence[str | Path | Image.Image | Pixels]"
@@ -46,8 +48,12 @@ class ImageSet:
     sizes : by id, (width, height) in pixels with the orientation applied.
     groups : by id, images that count as one when folds and subsets are made and that never vouch for each
         other; equal content unless said otherwise.
-    labels : by id, `NORMAL` or `ANOMALOUS` where a person said so; the rest is unknown.
+    labels : by id, `NORMAL` or `ANOMALOUS` where a person said so, `SUSPECTED` where purification did; the rest is
+        unknown.
     skipped : what cannot be used, with the reason.
+    levels : by id, the lowest and highest level of the deep images that `decoding.range` was found on; none where it
+        was given.
+    aspect : width / height that features are made at; None for the median of the set, see `settled`.
     """
 
     ids: tuple[str, ...]
@@ -60,6 +66,8 @@ class ImageSet:
     root: Path | None = None
     decoding: Decoding = field(default_factory=Decoding)
     notes: tuple[str, ...] = ()
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    aspect: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,7 +155,7 @@ class ImageSet:
         left_out, paged = dict(skipped), 0
         sizes: dict[str, tuple[int, int]] = {}
         content: dict[str, str] = {}
-        deep: list[Path] = []
+        deep: list[str] = []
         names = sorted(files)
 
         def examined(name: str) -> tuple[Header, str] | str:
@@ -160,16 +168,19 @@ class ImageSet:
                 else:
                     header, content[name] = result
                     sizes[name] = header.size
-                    deep += [files[name]] if header.deep else []
+                    deep += [name] if header.deep else []
                     paged += header.pages > 1
                 if done % 16 == 0 or done == len(names):
                     runtime().progress("reading files", done, len(names))
         if not content:
             raise RequestError(_none_readable(source, left_out))
+        levels: Mapping[str, tuple[float, float]] = {}
         if deep and decoding.range is None and find_range:
-            decoding = replace(decoding, range=_common_range(deep))
+            levels = _levels({name: files[name] for name in deep})
+            decoding = replace(decoding, range=_common_range(levels.values()))
         notes = [f"{paged} files have several pages or frames; the first of each is used"] if paged else []
-        return cls._sorted(files, content, sizes, left_out, root, decoding, tuple(notes))
+        found = cls._sorted(files, content, sizes, left_out, root, decoding, tuple(notes))
+        return replace(found, levels=levels)
 
     @classmethod
     def _of_pixels(cls, items: Mapping[str, object], decoding: Decoding) -> "ImageSet":
@@ -201,6 +212,22 @@ class ImageSet:
         if unknown := sorted(wanted.difference(self.ids)):
             raise RequestError(f"'{unknown[0]}' is not an image of this set of {len(self)}.")
         return replace(self, ids=tuple(name for name in self.ids if name in wanted))
+
+    def settled(self) -> "ImageSet":
+        """The set with its median aspect ratio for good: features of its subsets get the same working size."""
+        return self if self.aspect else replace(self, aspect=self.median_aspect())
+
+    def on_its_own(self) -> "ImageSet":
+        """The set as if it had been found without any other image: aspect and range of deep images are its own."""
+        levels = {name: self.levels[name] for name in self.ids if name in self.levels}
+        decoding = self.decoding
+        if self.levels:
+            decoding = replace(decoding, range=_common_range(levels.values()) if levels else None)
+        return replace(self, decoding=decoding, levels=levels, aspect=None)
+
+    def median_aspect(self) -> float:
+        """The median of width / height."""
+        return median(width / height for width, height in (self.sizes[name] for name in self.ids))
 
     def without(self, unreadable: Mapping[str, str]) -> "ImageSet":
         """The set less the images that turned out unreadable, which join `skipped` with their reasons.
@@ -234,6 +261,7 @@ class ImageSet:
             groups=both(self.groups, others.groups),
             labels={**self.labels, **(dict.fromkeys(named.values(), label) if label is not None else {})},
             decoding=replace(self.decoding, range=self.decoding.range or others.decoding.range),
+            levels=self.levels if self.decoding.range else {named[name]: others.levels[name] for name in others.levels},
             skipped={**self.skipped, **{f"{prefix}{name}": why for name, why in others.skipped.items()}},
             notes=tuple(dict.fromkeys((*self.notes, *others.notes))),
         )
@@ -295,20 +323,26 @@ def _none_readable(source: str, skipped: Mapping[str, str]) -> str:
     )
 
 
-def _common_range(deep: Sequence[Path]) -> tuple[float, float]:
+def _levels(deep: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
+    """The lowest and highest level of each deep image that can be read."""
+
     def levels(path: Path) -> tuple[float, float] | None:
         with suppress(UnreadableImageError):  # it is reported when its features are asked for
             return read_levels(path)
         return None
 
-    found = []
-    with closing(in_threads(levels, deep, runtime().threads)) as results:
-        for done, result in enumerate(results, start=1):
-            found += [result] if result else []
+    found: dict[str, tuple[float, float]] = {}
+    with closing(in_threads(levels, list(deep.values()), runtime().threads)) as results:
+        for done, (name, result) in enumerate(zip(deep, results, strict=True), start=1):
+            found |= {name: result} if result else {}
             runtime().progress("finding the range", done, len(deep))
-    if not found:
+    return found
+
+
+def _common_range(levels: Collection[tuple[float, float]]) -> tuple[float, float]:
+    if not levels:
         return 0.0, 65535.0
-    return min(low for low, _ in found), max(high for _, high in found)
+    return min(low for low, _ in levels), max(high for _, high in levels)
 
 
 def _as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:

@@ -32,19 +32,13 @@ SHORTEST_LOOK = 10  # images to look at even where fewer are believed to be bad
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportContent:
-    """What a report says.
+class JobContent:
+    """What the reports of all jobs say.
 
     Attributes
     ----------
     title : name of the job, such as the folder's name.
     source : the folder or list as the person gave it; None for images handed in as arrays.
-    images, scores : of the same ids; `images` may hold more.
-    threshold : images with a score above it are flagged.
-    contamination : estimated share of bad images, 0..1; `estimated_bad` is their estimated number.
-    threshold_method : a sentence on how the threshold was found.
-    threshold_assumption : a sentence on what must hold for it.
-    scale : of the maps, as in the heatmap files.
     detector, detector_description : name and one line; `patent_notice` where there is one.
     settings : every setting, nested as they are stored.
     versions : version by program or library.
@@ -52,19 +46,10 @@ class ReportContent:
     skipped : reason by path of files that could not be used.
     notes : sentences a person should read.
     identical : groups of ids with equal content.
-    heatmaps : the folder of `write_heatmaps`; files found there are linked.
-    run : the folder of the run as it will be named in the end, if the report is written elsewhere first.
     """
 
     title: str
     images: ImageSet
-    scores: Scores
-    threshold: float
-    contamination: float
-    estimated_bad: int
-    threshold_method: str
-    threshold_assumption: str
-    scale: MapScale
     detector: str
     detector_description: str
     source: str | None = None
@@ -76,6 +61,33 @@ class ReportContent:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     identical: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent(JobContent):
+    """What the report of a Run says.
+
+    Attributes
+    ----------
+    images, scores : of the same ids; `images` may hold more.
+    threshold : images with a score above it are flagged.
+    contamination : estimated share of bad images, 0..1; `estimated_bad` is their estimated number.
+    threshold_method : a sentence on how the threshold was found.
+    threshold_assumption : a sentence on what must hold for it.
+    scale : of the maps, as in the heatmap files.
+    set_aside : ids that purification kept the detector from learning from; None where there was none.
+    heatmaps : the folder of `write_heatmaps`; files found there are linked.
+    run : the folder of the run as it will be named in the end, if the report is written elsewhere first.
+    """
+
+    scores: Scores
+    threshold: float
+    contamination: float
+    estimated_bad: int
+    threshold_method: str
+    threshold_assumption: str
+    scale: MapScale
+    set_aside: frozenset[str] | None = None
     heatmaps: Path | None = None
     run: Path | None = None
 
@@ -97,6 +109,7 @@ class Row:
     name: str
     score: float
     flagged: bool
+    set_aside: bool
     file: str | None
     heatmap: str | None
 
@@ -121,27 +134,37 @@ def write_report(path: Path, content: ReportContent) -> None:
     listed = _listed(content, ranking, len(cards), path.parent)
     look = min(len(ranking), max(SHORTEST_LOOK, ceil(1.5 * max(content.estimated_bad, flagged))))
     values, threshold = content.scores.image, content.threshold
+    write_page(
+        path,
+        "report.html",
+        content,
+        total=len(ranking),
+        flagged=flagged,
+        headline=headline(content.estimated_bad, len(ranking)),
+        look=look,
+        command=_command(path, content),
+        wide_histogram=histogram(values, threshold, 760, "wide") if ranking else "",
+        narrow_histogram=histogram(values, threshold, 350, "narrow") if ranking else "",
+        gradient=", ".join(f"rgb({r} {g} {b})" for r, g, b in colours(16).tolist()),
+        cards=cards,
+        listed=listed,
+        unlisted=len(ranking) - len(cards) - len(listed),
+    )
+
+
+def write_page(path: Path, template: str, content: JobContent, **values: object) -> None:
+    """Write `template` filled with `content`, what all reports show of it, and `values`. Raises `JobError`."""
     page = (
         _environment()
-        .get_template("report.html")
+        .get_template(template)
         .render(
             content=content,
-            total=len(ranking),
-            flagged=flagged,
-            headline=headline(content.estimated_bad, len(ranking)),
-            look=look,
-            command=_command(path, content),
-            wide_histogram=histogram(values, threshold, 760, "wide") if ranking else "",
-            narrow_histogram=histogram(values, threshold, 350, "narrow") if ranking else "",
-            gradient=", ".join(f"rgb({r} {g} {b})" for r, g, b in colours(16).tolist()),
-            cards=cards,
-            listed=listed,
-            unlisted=len(ranking) - len(cards) - len(listed),
             settings=list(_flat(content.settings)),
             skipped=list(content.skipped.items())[:ROWS],
             identical=content.identical[:ROWS],
             stages=[(name, _duration(seconds)) for name, seconds in content.seconds.items()],
             total_time=_duration(sum(content.seconds.values())),
+            **values,
         )
     )
     try:
@@ -184,7 +207,7 @@ def _card(content: ReportContent, row: Row) -> Card:
     heated = overlay(rgb, levels, content.scale, THUMBNAIL)
     ratio = plain.width / plain.height
     shape = "wide" if ratio > 2 else "tall" if ratio < 0.5 else "square"
-    return Card(row, shape, _data_uri(plain), _data_uri(heated), _hottest(levels))
+    return Card(row, shape, data_uri(plain), data_uri(heated), _hottest(levels))
 
 
 def _listed(content: ReportContent, ranking: list[str], shown_already: int, folder: Path) -> list[Row]:
@@ -213,12 +236,13 @@ def _row(content: ReportContent, name: str, rank: int, folder: Path) -> Row:
         name,
         score,
         content.flags(score),
-        _link(source, folder) if isinstance(source, Path) else None,
-        _link(drawn, folder) if drawn and drawn.is_file() else None,
+        name in (content.set_aside or ()),
+        link(source, folder) if isinstance(source, Path) else None,
+        link(drawn, folder) if drawn and drawn.is_file() else None,
     )
 
 
-def _link(file: Path, folder: Path) -> str:
+def link(file: Path, folder: Path) -> str:
     """Make a link that survives moving the report together with what lies beside it, else a file URI."""
     absolute, base = file.absolute(), folder.absolute()
     if absolute.is_relative_to(base):
@@ -226,7 +250,8 @@ def _link(file: Path, folder: Path) -> str:
     return absolute.as_uri()
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
+    """The image as JPEG inside a link, so that a page needs no other file."""
     data = io.BytesIO()
     image.save(data, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -111,6 +111,9 @@ def _pool(count: int) -> ThreadPoolExecutor:
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], count: int) -> Generator[R, None, None]:
     """`function` of every item in turn, `count` at a time; what has not begun is dropped on an error or Ctrl-C."""
+    if count == 1:  # without a thread: one that waited for itself would wait for ever
+        yield from map(function, items)
+        return
     futures = [_pool(count).submit(function, item) for item in items]
     try:
         for future in futures:
@@ -125,17 +128,23 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """`function` of every item, as many at a time as the runtime has threads, each with tensor operations of its own.
 
     For matrices of our sizes this is as fast as sharing one operation among the cores, does not stall on a busy
-    machine, and gives the same numbers whatever the number of threads.
+    machine, and gives the same numbers whatever the number of threads. Each runs in the caller's runtime, but with one
+    thread: what it wants to do side by side in turn, it does one after the other.
     """
     import torch
 
-    learning = torch.is_grad_enabled()
+    learning, alone = torch.is_grad_enabled(), replace(runtime(), threads=1)
 
-    def one(item: T) -> R:
+    def one(place: tuple[Context, T]) -> R:
+        return place[0].run(within, place[1])
+
+    def within(item: T) -> R:
+        _CURRENT.set(alone)
         with torch.set_grad_enabled(learning):  # a thread begins with gradients on
             return function(item)
 
-    with intra_op_threads(1), closing(in_threads(one, items, runtime().threads)) as results:
+    places = [(copy_context(), item) for item in items]
+    with intra_op_threads(1), closing(in_threads(one, places, runtime().threads)) as results:
         return list(results)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,19 @@ class Scores:
         """The scores of `ids`, in that order."""
         rows = [self._rows[name] for name in ids]
         return Scores(tuple(ids), self.image[rows], self.maps[rows], self.boxes[rows], self.sizes[rows])
+
+    def joined(self, others: "Scores") -> "Scores":
+        """Both as one, in the order of the ids. Maps must have one size. Raises `RequestError` where they do not."""
+        if self.maps.shape[1:] != others.maps.shape[1:]:
+            raise RequestError(f"Maps must have one size; got {self.maps.shape[1:]} and {others.maps.shape[1:]}.")
+        ids = (*self.ids, *others.ids)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+
+        def both(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(self, name), getattr(others, name)])[order]
+
+        arrays = {name: both(name) for name in ("image", "maps", "boxes", "sizes")}
+        return Scores(tuple(ids[at] for at in order), **arrays, skipped={**self.skipped, **others.skipped})
 
     def ranking(self) -> list[str]:
         """The ids, most anomalous first; equal scores in the order of their names."""

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from blemish.artifact import is_ours, write_config
+from blemish.artifact import is_ours, read_config, write_config
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 
 GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last
+RESULTS = "results"  # the names of all files and folders of a result, in its `config.json`
 _being_written: set[Path] = set()
 
 
@@ -35,6 +36,7 @@ def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
             _being_written.add(staging)
             staging.mkdir()
             yield staging
+            _note_results(staging)
             with _undisturbed():
                 _check(target, force=force)  # another process may have been quicker
                 _move(staging, target)
@@ -55,11 +57,20 @@ def _check(target: Path, *, force: bool) -> None:
         raise RequestError(f"'{target}' is not a result of blemish, so --force leaves it alone; name another folder.")
 
 
+def _note_results(staging: Path) -> None:
+    """Let `config.json` name what stands beside it, so that a later result can replace all of it."""
+    if is_ours(staging):
+        names = sorted(path.name for path in staging.iterdir())
+        write_config(staging, {**read_config(staging), RESULTS: names})
+
+
 def _move(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.replace(target)
         return
-    write_config(target, {"incomplete": True})  # if the move is cut short, the folder is still ours, but no Run
+    before = read_config(target).get(RESULTS, []) if is_ours(target) else []
+    results = sorted({*before, *(new.name for new in staging.iterdir())})
+    write_config(target, {"incomplete": True, RESULTS: results})  # if cut short, the folder is ours, but no Run
     for new in sorted(staging.iterdir(), key=lambda path: path.name == GENERATED):
         old = target / new.name
         if old.is_dir() and not old.is_symlink():
@@ -67,6 +78,15 @@ def _move(staging: Path, target: Path) -> None:
         elif new.is_dir():
             old.unlink(missing_ok=True)
         new.replace(old)
+    for name in set(before) - set(read_config(target).get(RESULTS, before)):
+        _remove(target / Path(name).name)  # of the earlier result, and of no meaning beside this one
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _clear_left_behind(target: Path) -> None:

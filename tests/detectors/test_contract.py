@@ -26,12 +26,18 @@ SMALL = {
     "entries": 150,
     "repeats": 2,
 }
-SETTINGS = {"memory_bank": SMALL, "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100}}
+PLAIN = (View(96, ("8", "16a"), pool=3, rooted=False, relative=False),)
+SETTINGS = {
+    "memory_bank": SMALL,
+    "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100},
+    "patchcore": {"views": PLAIN, "entries": 150, "share": 0.05},
+}
 BAD = ("part-03.png", "part-11.png")
+SCRATCHES = ((slice(30, 60), slice(40, 46), (250, 20, 20)), (slice(70, 76), slice(50, 90), (20, 240, 60)))
 
 
 def make_images(folder: Path, count: int = 20, bad: tuple[str, ...] = BAD, seed: int = 0) -> Path:
-    """A smooth texture with some noise; the bad ones have a scratch of strong contrast."""
+    """A smooth texture with some noise; the bad ones have a scratch of strong contrast, each another."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     wave = 110 + 40 * np.sin(np.arange(96) / 7)[:, None] + 30 * np.sin(np.arange(112) / 9)[None, :]
@@ -39,7 +45,8 @@ def make_images(folder: Path, count: int = 20, bad: tuple[str, ...] = BAD, seed:
         rgb = np.repeat((wave + rng.normal(0, 6, wave.shape))[:, :, None], 3, axis=2)
         name = f"part-{number:02d}.png"
         if name in bad:
-            rgb[30:60, 40:46] = (250, 20, 20)
+            rows, columns, colour = SCRATCHES[bad.index(name)]
+            rgb[rows, columns] = colour
         Image.fromarray(rgb.clip(0, 255).astype(np.uint8)).save(folder / name)
     return folder
 

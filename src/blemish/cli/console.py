@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from blemish.errors import BlemishError, RequestError
+
+if TYPE_CHECKING:
+    from blemish.purification import PurifySettings
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -89,3 +92,14 @@ def pairs(settings: list[str]) -> dict[str, str]:
         if "=" not in text:
             raise RequestError(f"--set takes NAME=VALUE; got '{text}'.")
     return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in settings)}
+
+
+def purify_settings(texts: list[str]) -> "PurifySettings":
+    """The settings of a purification from NAME=VALUE texts. Raises `RequestError`, with near names."""
+    from dataclasses import asdict
+
+    from blemish.detectors.settings import set_by_name
+    from blemish.purification import PurifySettings
+
+    known = {**asdict(PurifySettings()), "keep": 1.0}  # a share, not the absence of one
+    return PurifySettings(**set_by_name(known, pairs(texts)))

@@ -1,7 +1,7 @@
 """`blemish fit`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from blemish.cli.console import (
     errors_as_sentences,
     pairs,
     progress_shown,
+    purify_settings,
     skipped_line,
     tell,
 )
@@ -22,11 +23,13 @@ from blemish.cli.options import (
     Features,
     Force,
     Grid,
+    How,
     Ids,
     Images,
     Json,
     Levels,
     MaxPixels,
+    Normals,
     Out,
     Quiet,
     Settings,
@@ -45,13 +48,17 @@ def fit(
     ids: Ids = None,
     grid: Grid = None,
     detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
-    preset: Annotated[Optional[str], typer.Option(help="A named set of its settings: funad has fast, paper.")] = None,  # noqa: UP045
+    preset: Annotated[str | None, typer.Option(help="A named set of its settings: funad has fast, paper.")] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
     ] = False,
-    normals: Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")] = None,  # noqa: UP045
+    purify: Annotated[
+        bool, typer.Option("--purify", help="Set the most unusual images aside before the detector learns.")
+    ] = False,
+    how: How = None,
+    normals: Normals = None,
     backbone: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
     ] = None,
     weights: Weights = None,
@@ -67,7 +74,7 @@ def fit(
     threads: Threads = None,
     cache: Cache = None,
     checkpoints: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder to keep half-trained nets in; the same command takes them up."),
     ] = None,
     quiet: Quiet = False,
@@ -84,6 +91,8 @@ def fit(
         from blemish.detectors import detector_class
         from blemish.detectors.settings import set_by_name
 
+        if how and not purify:
+            raise RequestError(f"--how sets the purification, which --purify asks for; got '{how[0]}' without it.")
         kind = detector_class(detector)
         if kind.patent and not quiet:
             typer.echo(kind.patent, err=True)
@@ -95,6 +104,7 @@ def fit(
             detector=detector,
             preset=preset,
             fast=fast,
+            purify=purify_settings(how or []) if purify else False,
             normals=normals,
             threshold=threshold,
             contamination=contamination,
@@ -116,6 +126,7 @@ def fit(
         "images": count,
         "flagged": flagged,
         "skipped": len(run.skipped),
+        "set_aside": run.about["purification"]["images"] - run.about["purification"]["kept"] if purify else 0,
         "threshold": run.threshold_,
         "contamination": run.contamination_,
         "report": str(out / "report.html"),
@@ -123,6 +134,7 @@ def fit(
     lines = [
         f"About {round(run.contamination_ * count)} of {count} images seem to show a defect "
         f"({flagged} flagged above {run.threshold_:.4g}).",
+        *([f"{summary['set_aside']} images were set aside before the detector learned."] if purify else []),
         *skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
     ]

@@ -8,6 +8,7 @@ import typer
 Out = Annotated[Path, typer.Option("--out", help="Folder to leave the results in.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace earlier results in that folder.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable file instead of skipping it.")]
+Normals = Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")]  # noqa: UP045
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
 Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
 Cache = Annotated[Optional[Path], typer.Option("--cache", help="Folder to keep features in.")]  # noqa: UP045
@@ -51,6 +52,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
 
 
+How = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--how",
+        metavar="NAME=VALUE",
+        help="A setting of the purification, such as subsets, repeats, keep or k; may be repeated.",
+    ),
+]
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the detector; may be repeated."),

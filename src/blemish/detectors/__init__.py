@@ -13,6 +13,7 @@ from blemish.errors import RequestError
 REGISTRY = {
     "funad": "blemish.detectors.funad:FunAD",
     "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
+    "patchcore": "blemish.detectors.patchcore:PatchCore",
 }
 DEFAULT_DETECTOR = "memory_bank"
 

@@ -24,6 +24,9 @@ class Detector(ABC):
     random_state : seed of every random choice; the same seed gives the same bytes on the same machine.
     training_scores_ : cross-fitted scores of the images of `fit`: no image was scored by a part that learned
         from it or from its group, and their scale is that of `score`. Not saved with the detector.
+    budget_settings : what `budget` changes.
+    runs_side_by_side : whether several of them may be fitted at once in threads of one process: nothing global, such
+        as the seed of torch, is touched.
     """
 
     random_state: int = 0
@@ -34,8 +37,10 @@ class Detector(ABC):
     patent: ClassVar[str | None] = None
     min_images: ClassVar[int] = 8
     uses_set_aside: ClassVar[bool] = False
+    runs_side_by_side: ClassVar[bool] = False
     fast_settings: ClassVar[Mapping[str, Any]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    budget_settings: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def fit(self, images: ImageSet) -> Self:
@@ -60,6 +65,10 @@ class Detector(ABC):
     def clone(self, **changes: Any) -> Self:
         """An unfitted copy, some settings changed."""
         return replace(self, **changes)
+
+    def budget(self) -> "Detector":
+        """An unfitted detector for the sub-models of purification: cheap, and good enough to tell what stands out."""
+        return self.clone(**self.budget_settings)
 
     @classmethod
     def preset(cls, preset: str) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, get_args
+from typing import ClassVar, Self, get_args
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class FeatureDetector(Detector):
     image_score: ImageScore = "extents"
     smoothing: float = SIGMA
 
+    runs_side_by_side: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check the settings."""
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
@@ -61,6 +63,13 @@ class FeatureDetector(Detector):
         """Fetch the backbone's weights if they are not on this machine. Raises `WeightsError` within seconds."""
         if self.backbone != GIVEN:
             obtain(self.backbone, self.weights)
+
+    def budget(self) -> Detector:
+        """See `Detector`. Views that only draw are left out; the working sizes stay, so features are shared."""
+        ranking = tuple(view for view in self.views if view.ranks)
+        if not any(view.draws for view in ranking):
+            ranking = (replace(ranking[0], draws=True), *ranking[1:])
+        return self.clone(**{"views": ranking, **self.budget_settings})
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""

@@ -58,14 +58,14 @@ class Fusion(nn.Module):
         smooth = [in_slices(self._smoothed, grid, inside) for grid, inside in zip(maps, valid, strict=True)]
         kinds = range(len(self.total))
         for view, (raw, grid, inside) in enumerate(zip(maps, smooth, valid, strict=True)):
-            self.patch[view] = _scale(grid[inside])
+            self.patch[view] = robust_scale(grid[inside])
             read = torch.cat([self._read(raw[rows], grid[rows], inside[rows]) for rows in slices(len(grid))])
-            self.extent[view] = torch.stack([_scale(read[:, kind]) for kind in kinds])
+            self.extent[view] = torch.stack([robust_scale(read[:, kind]) for kind in kinds])
         totals = torch.cat([
             self._totals(*([each[rows] for each in parts] for parts in (maps, smooth, valid)))
             for rows in slices(len(smooth[0]))
         ])  # fmt: skip
-        self.total = torch.stack([_scale(totals[:, kind]) for kind in kinds])
+        self.total = torch.stack([robust_scale(totals[:, kind]) for kind in kinds])
         return self
 
     def of_many(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -148,7 +148,7 @@ def _blurred(maps: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel[None, None, None, :], padding=(0, reach))[:, 0]
 
 
-def _scale(values: Tensor) -> Tensor:
+def robust_scale(values: Tensor) -> Tensor:
     """Median and scaled median absolute deviation, (2,); a deviation of 1 where all values are one."""
     middle, deviation = median_and_deviation(np.asarray(values))
     if deviation <= 1e-6 * max(1.0, abs(middle)):

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from blemish.cuts import median_mad
-from blemish.detectors.base import State
+from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import Fusion
 from blemish.detectors.nearest import Bank
-from blemish.detectors.sampling import draw_patches, even_plan, split_in_folds
+from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
 from blemish.runtime import side_by_side
 
 EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
+BUDGET = 2  # times the entries for the one bank of a sub-model, which has no others beside it
 SUSPECT = 3.0  # deviations above the median from which an image gives nothing to the banks
 
 
@@ -82,7 +83,9 @@ class MemoryBank(FeatureDetector):
     Attributes
     ----------
     entries : patches in one bank.
-    folds : parts the images are split into.
+    folds : parts the images are split into. With 0 there is one bank of all images; a training image is then scored
+        without its own patches, but in an embedding that saw them, so its score is a little low. That is meant for
+        parts of a larger job, which need `score` alone.
     repeats : independent splits. A training image is scored by one bank of each split; so is a new image, by as
         many banks, so that both scores are of one kind.
     purify : whether there is a second round.
@@ -95,15 +98,22 @@ class MemoryBank(FeatureDetector):
 
     name: ClassVar[str] = "memory_bank"
     fast_settings: ClassVar[Mapping[str, Any]] = {"views": FAST_VIEWS}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "repeats": 1, "purify": False}
     summary: ClassVar[str] = "distance to the nearest patch in random samples of the other images"
     source: ClassVar[str] = "PatchCore (arXiv 2106.08265) with random banks, averaged after MeDS (arXiv 2605.26676)"
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        for setting, least in (("entries", 10), ("folds", 2), ("repeats", 1)):
+        for setting, least in (("entries", 10), ("folds", 0), ("repeats", 1)):
             if getattr(self, setting) < least:
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
+        if self.folds == 1:
+            raise RequestError("'folds' must be 0 or at least 2; got 1.")
+
+    def budget(self) -> Detector:
+        """See `Detector`. One bank, of more entries: they matter more than repeats (benchmarks/purification.md)."""
+        return super().budget().clone(entries=BUDGET * self.entries)
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         return [(fitted.ensemble(), fitted.maps) for fitted in self._fit_banks(features)]
@@ -111,7 +121,7 @@ class MemoryBank(FeatureDetector):
     def _fit_banks(self, features: list[ViewFeatures]) -> list[FittedBanks]:
         """Both rounds, all views."""
         images = features[0].images
-        trusted = tuple(name for name in images.ids if images.labels.get(name) != ANOMALOUS)
+        trusted = tuple(name for name in images.ids if images.labels.get(name) not in (ANOMALOUS, SUSPECTED))
         if self.purify:
             ranking = [view for view in features if view.view.ranks]
             trusted = self._in_line(ranking, [self._fit_round(view, trusted, 1).maps for view in ranking])
@@ -121,9 +131,11 @@ class MemoryBank(FeatureDetector):
     def _fit_round(self, features: ViewFeatures, trusted: Sequence[str], repeats: int) -> FittedBanks:
         """Banks of patches of trusted images, and the maps of all images by the banks without them."""
         images = features.images
-        splits = [split_in_folds(images, self.folds, self.random_state + repeat) for repeat in range(repeats)]
-        banks = [self._fit_split(features, trusted, split, repeat) for repeat, split in enumerate(splits)]
-        maps, valid = _by_split(banks, features, splits), features.valid()
+        parts = max(1, self.folds)
+        splits = [split_in_folds(images, parts, self.random_state + repeat) for repeat in range(repeats)]
+        fitted = [self._fit_split(features, trusted, split, repeat) for repeat, split in enumerate(splits)]
+        banks = [[bank for bank, _ in each] for each in fitted]
+        maps, valid = _by_split(fitted, features, splits), features.valid()
         for repeat, split in enumerate(splits):
             fold_of = torch.tensor([split[name] for name in images.ids])
             for fold, bank in enumerate(banks[repeat]):
@@ -135,20 +147,23 @@ class MemoryBank(FeatureDetector):
 
     def _fit_split(
         self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int
-    ) -> list[Bank]:
+    ) -> list[tuple[Bank, Tensor]]:
+        """The banks of a split, each with the numbers of the groups (M,) that its entries are from."""
         seed, patches = self.random_state + repeat, max(self.entries, EMBEDDING_PATCHES)
         plans = []
-        for fold in range(self.folds):
-            others = [name for name in features.images.ids if split[name] != fold]
-            in_line = [name for name in trusted if split[name] != fold]
+        for fold in range(max(1, self.folds)):
+            others = [name for name in features.images.ids if split[name] != fold or not self.folds]
+            in_line = [name for name in trusted if split[name] != fold or not self.folds]
             plans.append(even_plan(in_line or others, patches, seed))
         groups = group_numbers(features.images)
 
-        def bank(drawn: tuple[Tensor, Tensor]) -> Bank:
-            sample, owners = drawn
-            embedding = empty_embedding(features.view, sample.shape[1]).learn(sample)
-            some = torch.from_numpy(np.random.default_rng(seed).permutation(len(sample))[: self.entries])
-            return Bank.of(embedding, sample[some], groups[owners[some]], relative=features.view.relative)
+        def bank(sample: PatchSample) -> tuple[Bank, Tensor]:
+            embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
+            chosen = sample.rows(
+                torch.from_numpy(np.random.default_rng(seed).permutation(len(sample.values))[: self.entries])
+            )
+            whose = groups[chosen.owners]
+            return Bank.of(embedding, chosen.values, whose, relative=features.view.relative), whose
 
         return side_by_side(bank, draw_patches(features, plans, seed, f"banks {features.view.pixels}"))
 
@@ -181,27 +196,27 @@ def empty_embedding(view: View, channels: int) -> Standardised:
     return (Rooted if view.rooted else Standardised)(channels)
 
 
-def group_numbers(images: ImageSet) -> Tensor:
-    """The number of each image's group, (N,) int64, in the order of the ids."""
-    number = {group: index for index, group in enumerate(sorted({images.groups[name] for name in images.ids}))}
-    return torch.tensor([number[images.groups[name]] for name in images.ids])
-
-
-def _by_split(banks: Sequence[Sequence[Bank]], features: ViewFeatures, splits: Sequence[dict[str, int]]) -> Tensor:
-    """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
-    maps = []
-    for batch in features.batches(stage=f"distances {features.view.pixels}"):
-        rows = list(zip(batch.ids, batch.patches, strict=True))
-        maps += side_by_side(lambda row: _of_other_folds(banks, splits, *row), rows)
-    return torch.stack(maps, dim=1)
-
-
-def _of_other_folds(
-    banks: Sequence[Sequence[Bank]], splits: Sequence[dict[str, int]], name: str, patches: Tensor
+def _by_split(
+    banks: Sequence[Sequence[tuple[Bank, Tensor]]], features: ViewFeatures, splits: Sequence[dict[str, int]]
 ) -> Tensor:
-    """The maps (splits, h, w) of the patches (h, w, D) of image `name`."""
-    flat, grid = patches.flatten(0, 1), patches.shape[:2]
-    return torch.stack([of[split[name]](flat).view(grid) for of, split in zip(banks, splits, strict=True)])
+    """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
+    group = dict(zip(features.images.ids, group_numbers(features.images), strict=True))
+
+    def maps_of(row: tuple[str, Tensor]) -> Tensor:
+        name, patches = row
+        flat, grid = patches.flatten(0, 1), patches.shape[:2]
+        maps = []
+        for of, split in zip(banks, splits, strict=True):
+            bank, whose = of[split[name]]
+            # Entries of the image's own group are there only where one bank was drawn from all images.
+            barred = whose == group[name] if len(of) == 1 else None
+            maps.append(bank.measured(bank.embedding(flat), barred)[0].view(grid))
+        return torch.stack(maps)
+
+    maps: list[Tensor] = []
+    for batch in features.batches(stage=f"distances {features.view.pixels}"):
+        maps += side_by_side(maps_of, list(zip(batch.ids, batch.patches, strict=True)))
+    return torch.stack(maps, dim=1)
 
 
 def _typical(distances: Tensor) -> Tensor:

@@ -46,12 +46,20 @@ class Bank(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """See the class."""
-        queries = self.embedding(patches)
+        return self.measured(self.embedding(patches))[0]
+
+    def measured(self, queries: Tensor, barred: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedded patches (n, D) to their distances (n,), which entry is nearest (n,), and `products` (n, M).
+
+        `products` + |query|^2 are the squared distances to all entries, less exact. Entries that are true in
+        `barred` (n, M) are passed over.
+        """
         # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entry, and the
         # difference then measures it: the product alone loses all digits of small distances
-        nearest = torch.addmm(self.squares, queries, self.entries.T, alpha=-2).min(dim=1).indices
+        products = torch.addmm(self.squares, queries, self.entries.T, alpha=-2)
+        nearest = (products if barred is None else products.masked_fill(barred, torch.inf)).min(dim=1).indices
         distances: Tensor = (queries - self.entries[nearest]).square().sum(dim=1).sqrt() / self.spacing[nearest]
-        return distances
+        return distances, nearest, products
 
 
 def squared_distances(queries: Tensor, entries: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Random choices of images and patches that depend on the seed and the images, not on their order."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
@@ -21,6 +22,12 @@ def split_in_folds(images: ImageSet, count: int, seed: int) -> dict[str, int]:
     return {name: place % count for place, at in enumerate(order) for name in members[at]}
 
 
+def group_numbers(images: ImageSet) -> Tensor:
+    """The number of each image's group, (N,) int64, in the order of the ids."""
+    number = {group: index for index, group in enumerate(sorted({images.groups[name] for name in images.ids}))}
+    return torch.tensor([number[images.groups[name]] for name in images.ids])
+
+
 def even_plan(ids: Iterable[str], total: int, seed: int) -> dict[str, int]:
     """How many patches to draw from each image so that `total` come together, spread as evenly as can be."""
     names = sorted(ids)
@@ -31,28 +38,59 @@ def even_plan(ids: Iterable[str], total: int, seed: int) -> dict[str, int]:
     return {name: count for name, count in plan.items() if count}
 
 
+@dataclass(frozen=True)
+class PatchSample:
+    """Valid patches of some images.
+
+    Attributes
+    ----------
+    values : (n, D) float32.
+    owners : (n,) int64, the row of each one's image in the ids of the set it was drawn from.
+    places : (n,) int64, where each lies in its image's grid, row by row.
+    """
+
+    values: Tensor
+    owners: Tensor
+    places: Tensor
+
+    def of(self, images: Tensor) -> "PatchSample":
+        """Those of the images that are true in the mask (N,); the images keep their rows."""
+        return self.rows(images[self.owners])
+
+    def rows(self, which: Tensor) -> "PatchSample":
+        """Those of a mask (n,) or of rows."""
+        return PatchSample(self.values[which], self.owners[which], self.places[which])
+
+
 def draw_patches(
     features: ViewFeatures,
     plans: Sequence[Mapping[str, int]],
     seed: int,
     stage: str = "",
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[PatchSample]:
     """Random valid patches for several plans in one pass over the features.
 
-    Returns, for each plan, the patches (n, D) float32 and the row of each one's image in `features.images.ids`,
-    (n,) int64. An image with fewer patches than asked for gives them all.
+    An image with fewer patches than its plan asks for gives them all.
     """
+    content = features.images.content  # the name would change with the folder that it is relative to
     ids = [name for name in features.images.ids if any(name in plan for plan in plans)]
     row = {name: index for index, name in enumerate(features.images.ids)}
-    drawn: list[list[Tensor]] = [[] for _ in plans]
-    owners: list[list[Tensor]] = [[] for _ in plans]
+    drawn: list[list[PatchSample]] = [[] for _ in plans]
     for batch in features.batches(ids, stage=stage):
         for index, name in enumerate(batch.ids):
-            patches = batch.patches[index][batch.valid[index]]
+            patches = batch.patches[index].flatten(0, 1)
+            inside = torch.nonzero(batch.valid[index].flatten())[:, 0]
             for at, plan in enumerate(plans):
-                if wanted := min(plan.get(name, 0), len(patches)):
-                    rng = np.random.default_rng([seed, at, crc32(name.encode("utf-8", "surrogatepass"))])
-                    chosen = rng.choice(len(patches), wanted, replace=False)
-                    drawn[at].append(patches[torch.from_numpy(np.sort(chosen))])
-                    owners[at].append(torch.full((wanted,), row[name]))
-    return [(torch.cat(d), torch.cat(o)) for d, o in zip(drawn, owners, strict=True)]
+                if wanted := min(plan.get(name, 0), len(inside)):
+                    rng = np.random.default_rng([seed, at, crc32(content[name].encode())])
+                    chosen = np.sort(rng.choice(len(inside), wanted, replace=False))
+                    places = inside[torch.from_numpy(chosen)]
+                    drawn[at].append(PatchSample(patches[places], torch.full((wanted,), row[name]), places))
+    return [
+        PatchSample(
+            torch.cat([part.values for part in parts]),
+            torch.cat([part.owners for part in parts]),
+            torch.cat([part.places for part in parts]),
+        )
+        for parts in drawn
+    ]

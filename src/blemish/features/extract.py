@@ -3,7 +3,6 @@
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,7 +63,7 @@ class FeatureSpec:
         if self.backbone == GIVEN:
             first = images.given_features()[images.ids[0]]
             return replace(self, size=first.grid, widths=first.widths)
-        aspect = median(width / height for width, height in (images.sizes[name] for name in images.ids))
+        aspect = images.aspect or images.median_aspect()
         aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
         height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
         align = backbone(self.backbone).align

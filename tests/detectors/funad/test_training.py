@@ -9,6 +9,7 @@ import torch
 
 from blemish.detectors.funad.checkpoint import Checkpoint
 from blemish.detectors.funad.pool import Pool, joined
+from blemish.detectors.funad.pseudo_labels import labels_of
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.stopping import agreement, best_snapshot, entropy, told_apart
 from blemish.detectors.funad.training import Trained, Training, image_scores
@@ -72,8 +73,8 @@ def test_patches_of_odd_images_come_to_score_highest(schedule: Schedule) -> None
         {"noise": "batch"}, {"noise": "position_max"}, {"exclude": "image"}, {"exclude": "patch"},
         {"scale": "minmax"}, {"cut": "minmax"}, {"precision": "bfloat16"}, {"warm_up": 0.0}, {"bank_entries": 0},
         {"refresh_every": 1}, {"minibatch": "images"}, {"optimiser": "rmsprop"}, {"hard_share": 0.0},
-        {"noise_batch": 0}, {"tau_normal": 0.4}, {"tau_confident": 0.7}, {"bank_share": 0.25},
-        {"learning_rate": 0.0001}, {"rebuild_every": 5}, {"narrow": 4},
+        {"noise_batch": 0}, {"tau_normal": 0.4}, {"tau_confident": 0.4}, {"bank_share": 0.25},
+        {"learning_rate": 0.0001}, {"rebuild_every": 5}, {"narrow": 4}, {"noise_from": "suspects"},
     ],
     ids=str,
 )  # fmt: skip
@@ -145,6 +146,22 @@ def test_a_curve_of_a_long_training_stays_short() -> None:
     assert len(curve.rows) <= 200
     assert sum(row["minibatches"] for row in curve.rows) > 300  # thinned out rows took theirs with them
     assert len(curve.scored) <= 41
+
+
+def test_the_order_of_the_names_tells_the_net_nothing() -> None:
+    """Noise is put on patches drawn from all of the minibatch, not on the first ones: names may tell what is bad."""
+    training = Training(make_pool(), FAST, 0)
+    rows = torch.arange(len(training.pool.patches))
+    labels = labels_of(torch.zeros(len(rows)), 0.5, 0.9)
+    drawn = [training._perturbed(rows, training.pool.patches, labels)[1] for _ in range(200)]
+    share = (torch.cat(drawn) < len(rows) // 2).float().mean()
+    assert 0.45 < share < 0.55
+
+
+def test_suspects_are_shown_with_noise_more_often() -> None:
+    training = Training(make_pool(), replace(FAST, noise_from="suspects"), 0)
+    chance = training.noisy.view(IMAGES, EACH)[:, 0]
+    assert chance[list(ODD)].min() > 100 * chance.median()
 
 
 def test_known_anomalies_never_enter_the_bank() -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.detectors.base import State
+from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
 from blemish.detectors.funad.local_net import LocalNet
@@ -76,6 +76,8 @@ class FunAD(Schedule, MemoryBank):
         """Check the settings."""
         super().__post_init__()
         self.check_schedule()
+        if self.folds < 2:
+            raise RequestError(f"'folds' must be at least 2; got {self.folds}; for one net set 'cross_fit=false'.")
         if self.embedding not in ("view", "none"):
             raise RequestError(f"'embedding' is view or none; got '{self.embedding}'.")
         if self.net_weight <= 0 or self.bank_weight < 0:
@@ -84,6 +86,11 @@ class FunAD(Schedule, MemoryBank):
             )
         if self.pool_patches < 0:
             raise RequestError(f"'pool_patches' must be 0, for all, or more; got {self.pool_patches}.")
+
+    def budget(self) -> Detector:
+        """Its banks alone, which rank as well as the net that they teach (benchmarks/funad.md) at a fraction of it."""
+        banks = {each.name: getattr(self, each.name) for each in fields(MemoryBank)}
+        return MemoryBank(**banks).budget()
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images = features[0].images
@@ -205,19 +212,21 @@ class FunAD(Schedule, MemoryBank):
         place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
         content = features.images.content
         settings = {**asdict(self), "images": hash_of(sorted(content[name] for name in features.images.ids))}
-        stage, done = f"nets {features.view.pixels}", [0] * len(pools)
+        twin = "-twin" if shift else ""
+        names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]
+        checkpoints = [Checkpoint(place / name if place else None, settings) for name in names]
+        # here and not side by side: the first weights are drawn from a generator that all threads share
+        trainings = [Training(pool.to(device), self, self.random_state + shift) for pool in pools]
+        for training, checkpoint in zip(trainings, checkpoints, strict=True):
+            checkpoint.take_up(training)
 
         def one(at: int) -> Trained:
-            def tell(step: int) -> None:
-                done[at] = step
-                progress(stage, sum(done), len(pools) * training.steps)
+            def tell(_: int) -> None:
+                done, steps = (sum(getattr(each, name) for each in trainings) for name in ("done", "steps"))
+                progress(f"nets {features.view.pixels}", done, steps)
 
-            name = f"view{number}-net{at}{'-twin' if shift else ''}.safetensors"
-            checkpoint = Checkpoint(place / name if place else None, settings)
             with torch.enable_grad():
-                training = Training(pools[at].to(device), self, self.random_state + shift)
-                checkpoint.take_up(training)
-                return training.run(tell, checkpoint.keep)
+                return trainings[at].run(tell, checkpoints[at].keep)
 
         if device != "cpu" or len(pools) == 1:  # a net alone has all cores
             return [one(at) for at in range(len(pools))]

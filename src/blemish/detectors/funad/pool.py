@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.embedding import Standardised
-from blemish.detectors.memory_bank import group_numbers
-from blemish.detectors.sampling import even_plan
+from blemish.detectors.sampling import even_plan, group_numbers
 from blemish.detectors.views import ViewFeatures
-from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, UNKNOWN
 
 FARTHEST = 16  # patches of each image that are always in the pool, those farthest from the first banks
 
@@ -28,7 +27,7 @@ class Pool:
     given : (n,) NORMAL or ANOMALOUS where a label is given, else UNKNOWN.
     wholes : (N, G) standardised global vectors of the images; G is 0 for a net that takes none.
     groups : (N,) numbers of the images' groups.
-    barred : (N,) bool, images that are known to be anomalous: never in the bank.
+    barred : (N,) bool, images that are known, or were set aside, as anomalous: never in the bank.
     distances : (n,) to the first banks, that hold nothing of the image; None without first banks.
     looks : (N,) image scores by those banks; None without.
     """
@@ -108,7 +107,7 @@ def pool_of(
         torch.where(known == NORMAL, NORMAL, UNKNOWN)[owners],  # an anomalous image has normal patches, too
         torch.stack(wholes),
         group_numbers(images),
-        known == ANOMALOUS,
+        (known == ANOMALOUS) | (known == SUSPECTED),
         distances.flatten(1)[owners, positions] if distances is not None else None,
         looks,
     )

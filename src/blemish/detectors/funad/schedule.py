@@ -9,6 +9,7 @@ Minibatch = Literal["patches", "images"]
 Scale = Literal["quantile", "minmax"]
 Cut = Literal["mad", "minmax"]
 Exclusion = Literal["group", "image", "patch"]
+NoiseFrom = Literal["any", "suspects"]
 NoiseScale = Literal["pool", "batch", "position_max", "none"]
 SmoothnessForm = Literal["mae", "mse", "kl"]
 Optimiser = Literal["adamw", "rmsprop"]
@@ -50,6 +51,8 @@ class Schedule:
     noise : deviation of the noise on unsure anomalies, by channel: over all patches ("pool"), over the "batch"
         (the paper), the largest over grid positions ("position_max", the authors' script), or "none" is added.
     noise_batch : normal patches that are also shown with noise of random size, as anomalies; published 0.
+    noise_from : which of them: "any", or mostly those of the "suspects", images that stand out to the first banks.
+        Suspects teach much where there are defects and mislead where there are none (benchmarks/funad.md).
     smoothness, smoothness_form : lambda and form of the mutual smoothness loss; published 2.5 and "mae".
     optimiser, learning_rate : published "rmsprop" (momentum 0.2) and 2e-5.
     precision : "bfloat16" for matrix products where the device has it.
@@ -81,6 +84,7 @@ class Schedule:
     exclude: Exclusion = "group"
     noise: NoiseScale = "pool"
     noise_batch: int = 128
+    noise_from: NoiseFrom = "any"
     smoothness: float = 2.5
     smoothness_form: SmoothnessForm = "mae"
     optimiser: Optimiser = "adamw"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.detectors.funad.pool import Pool, pool_of
-from blemish.detectors.memory_bank import group_numbers
+from blemish.detectors.sampling import group_numbers
 from blemish.detectors.views import ViewFeatures
 from blemish.features import FeatureSpec
 from blemish.features.extract import box_in_grid

@@ -25,6 +25,8 @@ from blemish.errors import JobError
 
 DECAY = 0.98  # of the average of the weights: about the last 50 steps count, so that no step has to be chosen
 CALIBRATION = 1000  # patches of normal-looking images whose distances set the scale of the labels
+SUSPICION, MOST_SUSPECT = 3.0, 6.0  # power of an image's deviations above the median, and most of them that count
+SMALLEST = 1e-3  # of a chance, so that there are always enough
 MOMENTUM = 0.2  # of RMSprop, spec section 7
 AT_ONCE = 2**16  # patches that pass the net together where no gradient is needed
 
@@ -74,6 +76,7 @@ class Training:
         self.minibatches = minibatches(pool, schedule)
         self.owned = pool.owned(schedule.exclude)
         self.spread = spread_over_batch(pool.patches)
+        self.noisy = self._chances()
         self.bank: Bank | None = None
         self.done = 0
         self.snapshots: list[State] = []
@@ -195,7 +198,11 @@ class Training:
         noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too.
         """
         schedule, rng = self.schedule, self.torch_rng
-        normal = torch.nonzero(~labels.anomalous)[: schedule.noise_batch, 0]
+        normal = torch.nonzero(~labels.anomalous)[:, 0]
+        # drawn: the rows are in the order of the names, which may tell what the images are
+        drawn = min(schedule.noise_batch, len(normal))
+        if drawn:
+            normal = normal[torch.multinomial(self.noisy[rows[normal]], drawn, generator=rng)]
         whose = torch.cat([torch.nonzero(labels.unsure)[:, 0], normal])
         scale = torch.ones((len(whose), 1), device=self.device)
         scale[: len(whose) - len(normal)] = float(schedule.noise != "none")
@@ -207,6 +214,13 @@ class Training:
             spread = largest_spread_over_positions(patches, self.pool.positions[rows])
         noise = torch.randn((len(whose), patches.shape[1]), generator=rng, device=self.device)
         return patches[whose] + noise * spread * scale, whose
+
+    def _chances(self) -> Tensor:
+        """How readily each patch of the pool (n,) is shown with noise."""
+        if self.schedule.noise_from == "any" or self.pool.looks is None:
+            return torch.ones(len(self.pool.patches), device=self.device)
+        standing_out = self.pool.looks.clamp(0, MOST_SUSPECT) ** SUSPICION + SMALLEST
+        return standing_out[self.pool.owners]
 
     def _adapted(self, rows: Tensor) -> Tensor:
         with self._autocast():

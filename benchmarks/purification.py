@@ -1,0 +1,262 @@
+"""How much purification removes, what it costs, and whether the detector learned from the rest is better.
+
+For each set below DATA (MVTec layout), ratio and seed, anomalies are injected into the normal training images
+(`blemish.benchmark.contamination`). Three parts, each with rows in a CSV of its own below OUT; a row that is there is
+not measured again, so the script can be stopped and started:
+
+    removal    share of the anomalies removed and of the normals kept, for each way to aggregate and cut
+    quality    image and pixel metrics of detectors learned from all images and from the kept ones
+    cost       seconds of a purification with one repeat against fitting and scoring plainly, features ready
+
+    python benchmarks/purification.py ../shared/data --out purification --parts removal --seeds 0
+    python benchmarks/purification.py --out purification --summary
+"""
+
+import argparse
+import csv
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from blemish.benchmark.contamination import MODES, Manifest, contaminate
+from blemish.benchmark.datasets import Category, open_datasets
+from blemish.benchmark.metrics import image_metrics, pixel_metrics, purification_metrics
+from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.images import ImageSet
+from blemish.purification import PurifySettings, SubModelScores, purify, score_by_sub_models
+from blemish.runtime import use_runtime
+
+SETS = ("mvtec_bottle", "mvtec_screw", "mvtec_transistor", "magnetic_tile")
+DEFAULT = PurifySettings()
+# One choice changed at a time; what needs other sub-models (subsets, image_score) costs a stage 1 of its own.
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"repeats": 1},
+    {"own_subset": "include"},
+    {"scale": "raw"},
+    {"aggregate": "max"},
+    {"aggregate": "max_variance", "own_subset": "include"},
+    *({"cut": "mad", "k": k} for k in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)),
+    *({"keep": keep} for keep in (0.9, 0.8, 0.7)),
+    {"image_score": "map"},
+    {"subsets": 2},
+    {"subsets": 5},
+)
+
+
+class Table:
+    """Rows of a CSV file, each written once; a row is known by its first columns."""
+
+    def __init__(self, path: Path, keys: tuple[str, ...], values: tuple[str, ...]) -> None:
+        self.path, self.keys, self.columns = path, keys, (*keys, *values)
+        self.done: set[tuple[str, ...]] = set()
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                self.done = {tuple(row[key] for key in keys) for row in csv.DictReader(file)}
+
+    def missing(self, *key: object) -> bool:
+        """Whether no row is known by `key`."""
+        return tuple(map(str, key)) not in self.done
+
+    def add(self, key: tuple[object, ...], values: dict[str, object]) -> None:
+        """Write and print a row."""
+        new = not self.path.is_file()
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            if new:
+                table.writerow(self.columns)
+            shown = [values.get(name, "") for name in self.columns[len(self.keys) :]]
+            table.writerow([*key, *(f"{each:.5g}" if isinstance(each, float) else each for each in shown)])
+        self.done.add(tuple(map(str, key)))
+        print(*key, *(f"{name}={each:.4g}" for name, each in values.items() if isinstance(each, float)), flush=True)
+
+
+def said(changes: dict[str, Any]) -> str:
+    """The changes of a variant as words."""
+    return " ".join(f"{name}={value}" for name, value in changes.items()) or "default"
+
+
+def piles(given: argparse.Namespace) -> Iterator[tuple[Category, float, int, Manifest]]:
+    """Every set, ratio and seed."""
+    for seed in given.seeds:
+        for ratio in given.ratios:
+            for category in open_datasets(given.data, given.sets):
+                yield category, ratio, seed, contaminate(category, ratio, seed=seed)
+
+
+def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:
+    """The training images with their features made."""
+    images = manifest.training_set(category)
+    return detector.prepared(images)[0] if isinstance(detector, FeatureDetector) else images
+
+
+def removal(given: argparse.Namespace) -> None:
+    """See the top."""
+    table = Table(
+        given.out / "removal.csv",
+        ("set", "ratio", "seed", "detector", "variant"),
+        ("reached", "images", "training_auroc", "anomalies_removed", "normals_kept", "contamination_before",
+         "contamination_after", "kept"),
+    )  # fmt: skip
+    for category, ratio, seed, manifest in piles(given):
+        for name in given.detectors:
+            wanted = [each for each in VARIANTS if table.missing(category.name, ratio, seed, name, said(each))]
+            wanted = [each for each in wanted if given.variants is None or said(each) in given.variants]
+            scored: dict[tuple[Any, ...], SubModelScores] = {}
+            detector = detector_class(name)(random_state=seed)
+            for changes in wanted:
+                settings = replace(DEFAULT, **changes)
+                stage_one = (settings.subsets, settings.image_score)
+                if stage_one not in scored:
+                    images = prepared(manifest, category, detector)
+                    most = replace(settings, repeats=max(settings.repeats, DEFAULT.repeats), own_subset="include")
+                    scored[stage_one] = score_by_sub_models(
+                        images, detector, most, seed=seed, resume=given.out / "sub-models"
+                    )
+                result = scored[stage_one].purification(settings)
+                truth = manifest.training_truth(result.ids)
+                row: dict[str, object] = {
+                    "reached": manifest.reached,
+                    "images": len(truth),
+                    "kept": int(result.kept.sum()),
+                    "normals_kept": float(result.kept[~truth].mean()),
+                    "contamination_before": float(truth.mean()),
+                    "contamination_after": float(truth[result.kept].mean()),
+                }
+                if truth.any():
+                    found_metrics = purification_metrics(truth, result.kept, result.scores)
+                    row |= {key: found_metrics[key] for key in ("training_auroc", "anomalies_removed")}
+                table.add((category.name, ratio, seed, name, said(changes)), row)
+
+
+def quality(given: argparse.Namespace) -> None:
+    """See the top. A detector that learns from what was set aside has no place here."""
+    metrics = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+    table = Table(
+        given.out / "quality.csv",
+        ("set", "ratio", "seed", "detector", "learned_from", "mode"),
+        ("reached", "learned", "bad", *metrics, "seconds"),
+    )
+    for category, ratio, seed, manifest in piles(given):
+        for name in given.detectors:
+            for learned_from in given.learned_from:
+                key = (category.name, ratio, seed, name, learned_from)
+                modes = [mode for mode in MODES if ratio or mode == MODES[0]]
+                if not any(table.missing(*key, mode) for mode in modes):
+                    continue
+                detector = detector_class(name)(random_state=seed)
+                images = prepared(manifest, category, detector)
+                start = time.perf_counter()
+                if learned_from != "all":
+                    how = replace(DEFAULT, k=float(learned_from)) if learned_from != "kept" else DEFAULT
+                    found = purify(images, detector, how, seed=seed, resume=given.out / "sub-models")
+                    images = images.subset(found.kept_ids).on_its_own()
+                detector.fit(images)
+                seconds = time.perf_counter() - start
+                bad = int(manifest.training_truth(images.ids).sum())
+                scores = detector.score(manifest.test_set(category, MODES[0]))
+                for mode in modes:
+                    part = scores.subset(manifest.test_paths(category, mode))
+                    found_metrics = {
+                        **image_metrics(category.truth(part.ids), part.image),
+                        **pixel_metrics(part, category.mask),
+                    }
+                    facts = {"reached": manifest.reached, "learned": len(images), "bad": bad, "seconds": seconds}
+                    table.add((*key, mode), {**facts, **{each: found_metrics[each] for each in metrics}})
+
+
+def cost(given: argparse.Namespace) -> None:
+    """See the top."""
+    table = Table(
+        given.out / "cost.csv",
+        ("set", "ratio", "seed", "detector"),
+        ("images", "fit_and_score", "purify_one_repeat", "purify_two_repeats", "share"),
+    )
+    for category, ratio, seed, manifest in piles(given):
+        for name in given.detectors:
+            if not table.missing(category.name, ratio, seed, name):
+                continue
+            detector = detector_class(name)(random_state=seed)
+            images = prepared(manifest, category, detector)
+            start = time.perf_counter()
+            detector.fit(images).score(images)
+            plain = time.perf_counter() - start
+            seconds = []
+            for repeats in (1, 2):
+                start = time.perf_counter()
+                purify(images, detector, seed=seed, repeats=repeats)
+                seconds.append(time.perf_counter() - start)
+            row = {"images": len(images), "fit_and_score": plain, "share": seconds[0] / plain}
+            row |= {"purify_one_repeat": seconds[0], "purify_two_repeats": seconds[1]}
+            table.add((category.name, ratio, seed, name), row)
+
+
+def summary(out: Path) -> None:
+    """Print means over sets and seeds as Markdown."""
+    if (out / "removal.csv").is_file():
+        rows = pd.read_csv(out / "removal.csv")
+        rows["anomalies_removed"] = pd.to_numeric(rows["anomalies_removed"])
+        # First over the seeds of a set, then over the sets, which count alike.
+        by_set = rows.groupby(["detector", "variant", "ratio", "set"], sort=False).agg(
+            removed=("anomalies_removed", "mean"), kept=("normals_kept", "mean"), auroc=("training_auroc", "mean")
+        )
+        runs = rows.groupby(["detector", "variant", "ratio"], sort=False).size().rename("runs")
+        means = by_set.groupby(["detector", "variant", "ratio"], sort=False).mean().join(runs)
+        print(markdown(means.reset_index()))
+        print(markdown(by_set.xs("default", level="variant").reset_index()))
+    for name, values in (("quality", ["image_auroc", "pixel_auroc", "aupro"]), ("cost", ["share"])):
+        if (out / f"{name}.csv").is_file():
+            rows = pd.read_csv(out / f"{name}.csv")
+            keys = [key for key in ("detector", "learned_from", "mode", "ratio", "set") if key in rows]
+            by_set = rows.groupby(keys, sort=False)[values].mean()
+            print(markdown(by_set.reset_index()))
+            if name == "quality":
+                print(markdown(by_set.groupby(keys[:-1], sort=False).mean().reset_index()))
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The frame as a Markdown table."""
+    shown = frame.map(lambda each: f"{each:.3f}" if isinstance(each, (float, np.floating)) else str(each))
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * len(frame.columns)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in shown.to_numpy())]) + "\n"
+
+
+PARTS = {"removal": removal, "quality": quality, "cost": cost}
+
+
+def main() -> None:
+    """Run the parts asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the CSV files")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--ratios", nargs="+", type=float, default=[0.1, 0.4, 0.0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--detectors", nargs="+", default=["memory_bank"])
+    parser.add_argument("--variants", nargs="+", help="of removal, such as default or 'cut=mad k=1.0'; all by default")
+    parser.add_argument(
+        "--learned-from", nargs="+", default=["all", "kept"], help="of quality: all, kept, or a number of deviations"
+    )
+    parser.add_argument("--threads", type=int, help="cores to use; all by default")
+    parser.add_argument("--cache", type=Path, help="folder of features; by default they are made anew")
+    parser.add_argument("--summary", action="store_true", help="print what was measured so far, measure nothing")
+    given = parser.parse_args()
+    if given.summary or given.data is None:
+        summary(given.out)
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as empty, use_runtime(cache=given.cache or Path(empty), threads=given.threads):
+        for part in given.parts:
+            PARTS[part](given)
+    summary(given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""What detectors share that take all images they learn from for normal."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from blemish.detectors.base import State
+from blemish.detectors.feature_detector import FeatureDetector
+from blemish.detectors.fusion import robust_scale
+from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
+from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.views import PatchBatch, View, ViewFeatures
+from blemish.errors import NotFittedError, RequestError
+from blemish.images import ANOMALOUS, ImageSet
+from blemish.runtime import intra_op_threads, side_by_side
+from blemish.scores import Scores
+
+# The stages of PatchCore Sec. 3.1: middle ones, each patch averaged with its neighbours.
+PLAIN_VIEWS = (View(256, ("8", "16"), pool=3, rooted=False, relative=False),)
+WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned from some images.
+
+    Attributes
+    ----------
+    scorer : of patches.
+    unseen : (n,) a sample of the scores it would give to the patches of its own images, had it not seen them.
+    """
+
+    scorer: PatchScorer
+    unseen: Tensor
+
+
+class InUnits(PatchScorer):
+    """A scorer whose scores are put in deviations from the median of unseen patches."""
+
+    def __init__(self, scorer: PatchScorer, unit: Tensor) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.register_buffer("unit", unit)  # (2,): middle, deviation
+        self.unit: Tensor
+
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
+        """See `PatchScorer`."""
+        scores: Tensor = (self.scorer(patches, globals) - self.unit[0]) / self.unit[1]
+        return scores
+
+
+@dataclass(kw_only=True)
+class OneClass(FeatureDetector):
+    """A detector that takes all images of `fit` for normal; subclasses learn a scorer from a sample of patches.
+
+    The detector learns from all images (those known to be anomalous left out). Its training scores come from
+    others of its kind: the images are split in `folds` parts, and what was learned without a part scores it. The
+    two score alike but for how much they have seen, so each is put in deviations of its scores of unseen patches.
+
+    Attributes
+    ----------
+    folds : parts for the training scores; 0 makes none, which saves most of the time, and takes the scale of the
+        image scores from the images learned from. For parts of a larger job that needs `score` alone.
+    """
+
+    views: tuple[View, ...] = PLAIN_VIEWS
+    folds: int = 3
+
+    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0}
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        if self.folds < 0 or self.folds == 1:
+            raise RequestError(f"'folds' must be 0 or at least 2; got {self.folds}.")
+
+    def fit(self, images: ImageSet) -> Self:
+        """Learn from unlabelled images; see the class."""
+        super().fit(images)
+        if not self.folds:
+            del self._training_scores
+        return self
+
+    @property
+    def training_scores_(self) -> Scores:
+        """See `Detector`. Raises `NotFittedError` before `fit`, and where `folds` is 0."""
+        if not self.folds and "head_" in self.__dict__:
+            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
+        return super().training_scores_
+
+    @abstractmethod
+    def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """How many patches to draw from each of the images."""
+
+    @abstractmethod
+    def _learn(self, sample: PatchSample, groups: Tensor, features: ViewFeatures, stage: str) -> Learned:
+        """Learn from a sample; `groups` (n,) are the numbers of its patches' groups, `stage` is for progress."""
+
+    @abstractmethod
+    def _empty(self, view: View, state: State) -> PatchScorer:
+        """A scorer whose parameters have the shapes of those in `state`."""
+
+    def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
+        images = features[0].images
+        trusted = [name for name in images.ids if images.labels.get(name) != ANOMALOUS]
+        self._check_enough(images.subset(trusted))
+        with intra_op_threads(1):  # what is large is done side by side; the many small steps only wait for each other
+            return [self._fit_view(view, trusted) for view in features]
+
+    def _fit_view(self, features: ViewFeatures, trusted: Sequence[str]) -> tuple[PatchScorer, Tensor]:
+        """The scorer of a view, and the maps of all images by those that have not seen them."""
+        images, size = features.images, features.view.pixels
+        sample = draw_patches(features, [self._plan(trusted)], self.random_state, f"patches {size}")[0]
+        groups = group_numbers(images)
+        learned = self._learn(sample, groups[sample.owners], features, f"{self.name} {size}")
+        scorer = InUnits(learned.scorer, robust_scale(learned.unseen)).eval()
+        if not self.folds:
+            return scorer, _maps(features, [scorer], dict.fromkeys(images.ids, 0))
+        split = split_in_folds(images, self.folds, self.random_state)
+        fold_of = torch.tensor([split[name] for name in images.ids])
+        scorers: list[PatchScorer] = []
+        for fold in range(self.folds):
+            others = sample.of(fold_of != fold)
+            if not len(others.values):
+                raise RequestError(
+                    f"The labels leave nothing to learn from outside of part {fold + 1} of {self.folds}; raise 'folds'."
+                )
+            stage = f"{self.name} {size}, part {fold + 1}"
+            scorers.append(self._learn(others, groups[others.owners], features, stage).scorer.eval())
+        maps, valid = _maps(features, scorers, split), features.valid()
+        for fold in range(self.folds):
+            held_out = fold_of == fold
+            if held_out.any():
+                middle, deviation = robust_scale(maps[held_out][valid[held_out]])
+                maps[held_out] = (maps[held_out] - middle) / deviation
+        return scorer, maps
+
+    def _empty_scorer(self, view: View, state: State) -> PatchScorer:
+        inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items()}
+        return InUnits(self._empty(view, inner), state["unit"])
+
+
+def check_least(detector: FeatureDetector, **least: float) -> None:
+    """Refuse settings below the value given for each. Raises `RequestError`."""
+    for setting, value in least.items():
+        if getattr(detector, setting) < value:
+            raise RequestError(f"'{setting}' must be at least {value}; got {getattr(detector, setting)}.")
+
+
+def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
+    """A plan that takes all patches of at most `most` of the images."""
+    return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)
+
+
+def _maps(features: ViewFeatures, scorers: Sequence[PatchScorer], which: Mapping[str, int]) -> Tensor:
+    """Every image's map (N, h, w) by one of the scorers."""
+    maps: list[Tensor] = []
+    for batch in features.batches(stage=f"scores {features.view.pixels}"):
+
+        def one(row: int, batch: PatchBatch = batch) -> Tensor:
+            scorer = scorers[which[batch.ids[row]]]
+            scores: Tensor = scorer(batch.patches[row : row + 1], batch.globals[row : row + 1])[0]
+            return scores
+
+        maps += side_by_side(one, range(len(batch.ids)))
+    return torch.stack(maps)

@@ -1,0 +1,53 @@
+"""From what a person asked for to a detector and images."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors.settings import check_names
+from blemish.errors import RequestError
+from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
+from blemish.images import NORMAL, ImageSet
+
+NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pile has two slashes in a row
+
+
+def detector_of(
+    which: str | Detector, *, preset: str | None = None, fast: bool, seed: int, settings: Mapping[str, Any]
+) -> Detector:
+    """The detector of a name, or the one handed in with some settings changed. Raises `RequestError`."""
+    if isinstance(which, Detector):
+        return which.clone(**settings)
+    found = detector_class(which)
+    check_names({each.name for each in fields(found)}, settings)
+    if seed < 0:
+        raise RequestError(f"The seed must be 0 or more; got {seed}.")
+    named = found.preset(preset) if preset else {}
+    return found(**{**named, **(found.fast_settings if fast else {}), "random_state": seed, **settings})
+
+
+def ready(detector: Detector, images: Any) -> Detector:
+    """The detector set up for what it will look at: its weights are here, or it takes features as they are."""
+    if isinstance(images, ImageSet) and images.features_alone:
+        if not isinstance(detector, FeatureDetector):
+            raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
+        if detector.backbone not in (DEFAULT_BACKBONE, GIVEN):
+            raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
+        return detector.clone(backbone=GIVEN)
+    if isinstance(detector, FeatureDetector):
+        detector.obtain_weights()
+    return detector
+
+
+def with_normals(pile: ImageSet, normals: Any) -> ImageSet:
+    """The pile and the images known to be good, each content once as one or the other."""
+    if normals is None:
+        return pile
+    good = ImageSet.of(normals, decoding=pile.decoding)
+    if good.features_alone != pile.features_alone:
+        raise RequestError("The normals must be what the pile is, either images or features; got one of each.")
+    known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the pile
+    return pile.subset(name for name in pile.ids if pile.content[name] not in known).joined(
+        good, prefix=NORMALS_PREFIX, label=NORMAL
+    )

@@ -1,0 +1,84 @@
+"""What jobs share: the time they take, what they refuse, what they leave."""
+
+import csv
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blemish.errors import RequestError
+from blemish.heatmaps import MapScale, write_heatmaps
+from blemish.images import ImageSet
+from blemish.runtime import runtime
+from blemish.scores import Scores
+
+REPORT, HEATMAPS, SKIPPED, TRAINING = "report.html", "heatmaps", "skipped.csv", "training"
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def refuse_skipped(skipped: Mapping[str, str]) -> None:
+    """What `--strict` asks for. Raises `RequestError` if anything was skipped."""
+    if skipped:
+        name, reason = next(iter(skipped.items()))
+        raise RequestError(
+            f"{len(skipped)} files cannot be used, such as '{name}' ({reason}); mend them, or leave out --strict to "
+            "skip them."
+        )
+
+
+def write_flagged_heatmaps(images: ImageSet, scores: Scores, threshold: float, scale: MapScale, folder: Path) -> None:
+    """Leave the heatmaps of the images above the threshold."""
+    (folder / HEATMAPS).mkdir()
+    flagged = [name for name in scores.ranking() if scores.image[scores.index(name)] > threshold]
+    progress = runtime().progress
+    write_heatmaps(
+        images,
+        scores,
+        flagged,
+        scale,
+        folder / HEATMAPS,
+        lambda done, total: progress("heatmaps", done, total),
+    )
+
+
+def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:
+    """Leave `skipped.csv`: `path,reason`."""
+    with (folder / SKIPPED).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("path", "reason"))
+        table.writerows(sorted(skipped.items()))
+
+
+def identical_in(images: ImageSet) -> list[list[str]]:
+    """Groups of ids with equal content."""
+    by_content: dict[str, list[str]] = {}
+    for name in images.ids:
+        by_content.setdefault(images.content[name], []).append(name)
+    return [names for names in by_content.values() if len(names) > 1]
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory this process has held, MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -1,0 +1,67 @@
+"""From purification scores to the images that are kept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.cuts import median_mad, mixture
+from blemish.purification.settings import PurifySettings
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images are kept; see `Purification` for the parts."""
+
+    kept: NDArray[np.bool_]
+    limit: float
+    rule: str
+    notes: tuple[str, ...]
+
+
+def chosen(
+    scores: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    bad: NDArray[np.bool_],
+    settings: PurifySettings,
+    least: int,
+) -> Choice:
+    """Keep what scores low, (N,).
+
+    Images in `good` (N,) are kept and those in `bad` (N,) are not, whatever they score. At least `least` images are
+    kept: fewer could not be learned from.
+    """
+    unknown = ~(good | bad)
+    asked = scores[unknown]
+    notes: list[str] = []
+    if not len(asked):
+        return Choice(good, float(scores.max()), "Every image is labelled; there was nothing to decide.", ())
+    ordered = np.sort(asked)
+    if settings.keep is not None:
+        count = round(settings.keep * len(asked))
+        rule = f"The {settings.keep:.1%} of the images that score lowest are kept."
+        limit = float(ordered[count - 1] if count else np.nextafter(ordered[0], -np.inf))
+    else:
+        limit, rule = cut(asked, settings)
+        count = int((asked <= limit).sum())
+    missing = min(least - int(good.sum()), len(asked))
+    if count < missing:
+        notes.append(
+            f"The cut would have kept {count} of {len(asked)} images; the {missing} that score lowest were kept, as "
+            "fewer cannot be learned from."
+        )
+        count, limit = missing, float(ordered[missing - 1])
+    lowest = np.zeros(len(scores), dtype=bool)
+    lowest[np.flatnonzero(unknown)[np.argsort(asked, kind="stable")[:count]]] = True
+    if count == len(asked):
+        notes.append(f"No image scored above the cut: all {count} were kept, nothing was set aside.")
+    return Choice(good | lowest, limit, rule, tuple(notes))
+
+
+def cut(scores: NDArray[np.float64], settings: PurifySettings) -> tuple[float, str]:
+    """The label-free limit for scores (N,), and the sentence about it."""
+    if settings.cut == "mixture":
+        rule = "two Gaussians are fitted to the scores, and images that belong to the upper one are set aside."
+        return mixture(scores), f"Without labels: {rule}"
+    rule = f"images above the median score plus {settings.k:g} scaled median absolute deviations are set aside."
+    return median_mad(scores, settings.k), f"Without labels: {rule}"

@@ -1,0 +1,87 @@
+"""How to purify: every choice of LLBNAD by name (spec/llbnad.md)."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from blemish.detectors import detector_class
+from blemish.errors import RequestError
+
+Aggregate = Literal["mean", "max", "max_variance"]
+OwnSubset = Literal["include", "exclude"]
+ImageScore = Literal["detector", "map"]
+Scale = Literal["raw", "deviations"]
+Cut = Literal["mad", "mixture"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurifySettings:
+    """Settings of a purification; the defaults are those that benchmarks/purification.md arrives at.
+
+    Attributes
+    ----------
+    by : name of the detector whose sub-models purify; empty for the detector that is purified for.
+    subsets : parts the images are split into, one sub-model each; 1 trains one sub-model on all of them, which is
+        no LLBNAD but what it is compared with.
+    repeats : independent splits; their scores are averaged like those of the sub-models.
+    aggregate : what is made of an image's scores: "mean" as published, "max", or "max_variance", the highest score
+        above the lowest of all images, times the variance.
+    own_subset : whether the sub-model that learned from an image's own subset scores it too: "include" as
+        published, or "exclude".
+    image_score : the detector's own image score, or that of its map as published: the mean of the top 1 % after a
+        Gaussian of sigma 4 at 224 pixels.
+    scale : what a sub-model's scores are measured in: "raw" as published, or its "deviations" from the median of the
+        images that it did not learn from.
+    keep : share of the images to keep, the lowest-scored; None lets `cut` decide.
+    cut : label-free rule: "mad" is the median plus `k` scaled median absolute deviations, "mixture" where the upper of
+        two Gaussians becomes likelier; see `blemish.cuts`.
+    """
+
+    by: str = ""
+    subsets: int = 3
+    repeats: int = 1
+    aggregate: Aggregate = "mean"
+    own_subset: OwnSubset = "include"
+    image_score: ImageScore = "detector"
+    scale: Scale = "deviations"
+    keep: float | None = None
+    cut: Cut = "mad"
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check what a person can get wrong. Raises `RequestError`."""
+        if self.by:
+            detector_class(self.by)
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise RequestError(f"'{name}' must be {' or '.join(get_args(kind))}; got '{getattr(self, name)}'.")
+        for name in ("subsets", "repeats"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"'{name}' must be at least 1; got {getattr(self, name)}.")
+        if self.subsets == 1 and self.own_subset == "exclude":
+            raise RequestError(
+                "With one subset every image is in the sub-model's own; take 2 subsets or more, or include the own "
+                "subset."
+            )
+        if self.keep is not None and not 0 < self.keep <= 1:
+            raise RequestError(
+                f"'keep' is the share of the images to keep, above 0 up to 1; got {self.keep:g}, which leaves nothing "
+                "to learn from."
+                if self.keep == 0
+                else f"'keep' is the share of the images to keep, above 0 up to 1; got {self.keep:g}."
+            )
+        if not 0 <= self.k <= 100:
+            raise RequestError(f"'k' is a number of deviations, 0 to 100; got {self.k:g}.")
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """All settings."""
+        return {each.name for each in fields(cls)}
+
+
+_CHOICES: dict[str, Any] = {
+    "aggregate": Aggregate,
+    "own_subset": OwnSubset,
+    "image_score": ImageScore,
+    "scale": Scale,
+    "cut": Cut,
+}

@@ -1,0 +1,174 @@
+"""Sub-models that each learn from one subset and score every image (spec/llbnad.md, stage 1)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.detectors import Detector
+from blemish.detectors.sampling import split_in_folds
+from blemish.errors import JobError, RequestError
+from blemish.images import ANOMALOUS, ImageSet
+from blemish.purification.kept_scores import KeptScores
+from blemish.purification.map_scores import map_scores
+from blemish.purification.settings import PurifySettings
+from blemish.runtime import runtime, side_by_side, use_runtime
+from blemish.scores import Scores
+
+STAGE = "sub-models"
+
+
+@dataclass(frozen=True)
+class SubModel:
+    """One sub-model to be.
+
+    Attributes
+    ----------
+    number, of : its place among all, from 1.
+    subset : the ids of its own subset; `learns` are those it learns from, known anomalies left out.
+    detector : unfitted, anything with `fit` and `score`.
+    """
+
+    number: int
+    of: int
+    subset: frozenset[str]
+    learns: tuple[str, ...]
+    detector: Any
+
+    def __str__(self) -> str:
+        return f"sub-model {self.number} of {self.of} ({name_of(self.detector)}, {len(self.learns)} images)"
+
+
+def planned(images: ImageSet, sub_model: Any, settings: PurifySettings, seed: int) -> list[SubModel]:
+    """The sub-models of all repeats; groups are whole in their subsets. Raises `RequestError` for small subsets."""
+    groups = len({images.groups[name] for name in images.ids})
+    if settings.subsets > groups:
+        raise RequestError(f"{settings.subsets} subsets cannot be made of {groups} different images; take fewer.")
+    plan = []
+    for repeat in range(settings.repeats):
+        split = split_in_folds(images, settings.subsets, seed + repeat)
+        for part in range(settings.subsets):
+            number = repeat * settings.subsets + part
+            subset = frozenset(name for name in images.ids if split[name] == part)
+            learns = tuple(n for n in images.ids if n in subset and images.labels.get(n) != ANOMALOUS)
+            of = settings.repeats * settings.subsets
+            plan.append(SubModel(number + 1, of, subset, learns, _fresh(sub_model, seed + number)))
+    _check_enough(images, plan, settings)
+    return plan
+
+
+def score_all(
+    images: ImageSet, plan: Sequence[SubModel], settings: PurifySettings, kept: KeptScores | None
+) -> NDArray[np.float64]:
+    """The scores of all images by all sub-models, (M, N) in the order of `plan` and `images.ids`.
+
+    Sub-models whose scores were kept are not made again. One that fails does not stop the others; in the end,
+    `JobError` names all that did.
+    """
+    done = 0
+
+    def one(sub_model: SubModel) -> NDArray[np.float64] | Exception:
+        nonlocal done
+        try:
+            scores = _scored(images, sub_model, settings, kept)
+        except Exception as error:  # a detector may raise anything
+            return error
+        done += 1
+        progress(STAGE, done, len(plan))
+        return scores
+
+    progress = runtime().progress
+    progress(STAGE, 0, len(plan))
+    if all(getattr(each.detector, "runs_side_by_side", False) for each in plan):
+        with use_runtime(progress=_nothing):  # the stages of several at once would tell nothing
+            results = side_by_side(one, plan)
+    else:
+        results = [one(each) for each in plan]
+    failed = [(each, why) for each, why in zip(plan, results, strict=True) if isinstance(why, Exception)]
+    if failed:
+        raise _failure(failed, plan, kept)
+    return np.stack([each for each in results if not isinstance(each, Exception)])
+
+
+def name_of(detector: Any) -> str:
+    """What to call a detector that may be none of ours."""
+    return str(getattr(detector, "name", type(detector).__name__))
+
+
+def _fresh(sub_model: Any, seed: int) -> Any:
+    """An unfitted copy; with a seed of its own where the detector is ours."""
+    if isinstance(sub_model, Detector):
+        return sub_model.clone(random_state=seed)
+    return copy.deepcopy(sub_model)
+
+
+def _scored(
+    images: ImageSet, sub_model: SubModel, settings: PurifySettings, kept: KeptScores | None
+) -> NDArray[np.float64]:
+    if kept is not None and (found := kept.read(sub_model, images.ids)) is not None:
+        return found
+    detector = copy.deepcopy(sub_model.detector)  # what it learns goes when its scores are there
+    detector.fit(images.subset(sub_model.learns))
+    scores = as_vector(detector.score(images), images.ids, settings)
+    if kept is not None:
+        kept.write(sub_model, images.ids, scores)
+    return scores
+
+
+def as_vector(scores: Any, ids: Sequence[str], settings: PurifySettings) -> NDArray[np.float64]:
+    """What a detector's `score` returned as numbers in the order of `ids`, (N,).
+
+    It may be `Scores`, a mapping from id to number, or numbers in the order of the ids. Raises `JobError`.
+    """
+    if isinstance(scores, Scores):
+        if missing := set(ids).difference(scores.ids):
+            name = min(missing)
+            raise JobError(f"{len(missing)} images got no score, such as '{name}': {scores.skipped.get(name, '')}")
+        by_id = map_scores(scores) if settings.image_score == "map" else scores.image
+        vector = np.asarray(by_id, dtype=np.float64)[[scores.index(name) for name in ids]]
+    elif settings.image_score == "map":
+        raise JobError("the image score 'map' needs a detector that returns Scores; take 'detector'")
+    elif isinstance(scores, Mapping):
+        if missing := set(ids).difference(scores):
+            raise JobError(f"{len(missing)} images got no score, such as '{min(missing)}'")
+        vector = np.array([scores[name] for name in ids], dtype=np.float64)
+    else:
+        vector = np.asarray(scores, dtype=np.float64)
+        if vector.shape != (len(ids),):
+            raise JobError(f"score returned an array of shape {vector.shape} for {len(ids)} images")
+    if not np.isfinite(vector).all():
+        name = ids[int(np.flatnonzero(~np.isfinite(vector))[0])]
+        raise JobError(f"the score of '{name}' is not a finite number")
+    return vector
+
+
+def _check_enough(images: ImageSet, plan: Sequence[SubModel], settings: PurifySettings) -> None:
+    detector = plan[0].detector
+    least = max(1, int(getattr(detector, "min_images", 1)))
+    fewest = min(len({images.groups[name] for name in each.learns}) for each in plan)
+    if fewest < least:
+        total = len({images.groups[name] for name in images.ids})
+        fix = f"take {total // least} subsets, or hand" if total // least >= 2 else "hand"
+        raise RequestError(
+            f"{settings.subsets} subsets of {total} different images are too small: one holds {fewest}, and "
+            f"{name_of(detector)} needs {least}; {fix} in at least {least * settings.subsets} images."
+        )
+
+
+def _failure(
+    failed: Sequence[tuple[SubModel, Exception]], plan: Sequence[SubModel], kept: KeptScores | None
+) -> JobError:
+    reasons = "; ".join(f"{each}: {str(why).rstrip('.') or type(why).__name__}" for each, why in failed[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    rest = len(plan) - len(failed)
+    again = f" The scores of the other {rest} are kept: the same job takes up from there." if kept and rest else ""
+    error = JobError(f"{len(failed)} of {len(plan)} sub-models failed: {reasons}{more}.{again}")
+    error.__cause__ = failed[0][1]
+    return error
+
+
+def _nothing(stage: str, done: int, total: int) -> None:
+    pass

@@ -1,0 +1,203 @@
+"""A purified detector is what a fresh fit on the kept images gives, and scores the whole pile."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish import jobs
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from blemish.errors import JobError, RequestError
+from blemish.images import SUSPECTED, ImageSet
+from blemish.purification import PurifySettings, purify
+from conftest import fill, picture
+
+SMALL = {"backbone": "efficientnet_lite0", "views": (View(96, ("16", "32")),), "entries": 100, "repeats": 1}
+ASIDE = tuple(f"suspect/{number:02d}.png" for number in range(10))
+
+
+class Learner(MemoryBank):
+    """Learns from what was set aside, and remembers how it was told."""
+
+    uses_set_aside: ClassVar[bool] = True
+    told: ClassVar[dict[str, int]] = {}
+
+    def fit(self, images: ImageSet) -> "Learner":
+        Learner.told = dict(images.labels)
+        return super().fit(images)
+
+
+@pytest.fixture
+def pile(tmp_path: Path) -> Path:
+    """16-bit images in folders: with those in `suspect`, the median shape and the range of levels are others."""
+    folder = tmp_path / "pile"
+    for number in range(18):
+        write(folder / "fine" / f"{number:02d}.png", number + 1, 96 if number < 8 else 64, 100)
+    for number in range(10):
+        write(folder / "suspect" / f"{number:02d}.png", number + 30, 96, 200)
+    return folder
+
+
+def write(path: Path, number: int, width: int, gain: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = Image.fromarray(picture(number)[:, :, 0]).resize((width, 64))
+    Image.fromarray(np.asarray(levels).astype(np.uint16) * gain).save(path)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The purification is held: the images of the folder `suspect` are set aside, whatever they show."""
+
+    class Oracle:
+        def fit(self, images: ImageSet) -> None:
+            pass
+
+        def score(self, images: ImageSet) -> dict[str, float]:
+            return {name: float(name.startswith("suspect")) for name in images.ids}
+
+    def purified(images, detector, how, seed):
+        return images, purify(images, Oracle(), how, seed=seed)
+
+    monkeypatch.setattr(jobs.fitting, "purified", purified)
+
+
+def fitted(images, out=None, **changes):
+    return jobs.fit(images, out, detector=MemoryBank(**SMALL), threads=1, **changes)
+
+
+def same_bytes(first, second):
+    one, two = first.detector.state(), second.detector.state()
+    return one.keys() == two.keys() and all(one[name].numpy().tobytes() == two[name].numpy().tobytes() for name in one)
+
+
+def test_it_equals_a_fresh_fit_on_the_list_of_kept_images_bit_for_bit(tmp_path, pile, held):
+    purified = fitted(pile, tmp_path / "run", purify=True)
+    fresh = fitted(tmp_path / "run" / "kept.txt")
+    assert same_bytes(purified, fresh)
+    assert purified.decoding == fresh.decoding
+    assert purified.detector.features_ == fresh.detector.features_
+    everything = fitted(pile)
+    assert everything.decoding != fresh.decoding, "the range of the whole pile is another"
+    assert everything.detector.features_ != fresh.detector.features_, "so is its shape"
+
+
+def test_the_pixels_of_what_was_set_aside_change_nothing_in_it(tmp_path, pile, held):
+    before, all_before = fitted(pile, purify=True), fitted(pile)
+    write(pile / ASIDE[3], 77, 64, 255)
+    after, all_after = fitted(pile, purify=True), fitted(pile)
+    assert same_bytes(before, after)
+    assert before.decoding == after.decoding
+    assert before.scores[ASIDE[3]] != after.scores[ASIDE[3]], "its own score does change"
+    assert not same_bytes(all_before, all_after), "without purification it would matter"
+
+
+def test_known_normals_are_learned_from_in_both(tmp_path, pile, held):
+    for number in range(4):
+        write(tmp_path / "good" / f"{number}.png", number + 60, 64, 120)
+    purified = fitted(pile, tmp_path / "run", purify=True, normals=tmp_path / "good")
+    assert same_bytes(purified, fitted(tmp_path / "run" / "kept.txt", normals=tmp_path / "good"))
+    assert not same_bytes(purified, fitted(tmp_path / "run" / "kept.txt"))
+    assert len(purified.scores) == 28
+
+
+def test_the_scores_cover_the_whole_pile_on_one_scale(tmp_path, pile, held):
+    run = fitted(pile, tmp_path / "run", purify=True)
+    with (tmp_path / "run" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {*(f"fine/{number:02d}.png" for number in range(18)), *ASIDE}
+    kept = fitted(tmp_path / "run" / "kept.txt")
+    for name in kept.scores.ids:
+        assert float(rows[f"fine/{name}"]["score"]) == pytest.approx(kept.scores[name]), "cross-fitted"
+    fresh = kept.score([pile / name for name in ASIDE])
+    for name in ASIDE:
+        assert float(rows[name]["score"]) == pytest.approx(fresh[(pile / name).as_posix()]), "never seen"
+    assert run.contamination_ == pytest.approx(sum(row["flagged"] == "1" for row in rows.values()) / 28)
+    assert run.contamination_ > 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["purification"]["images"], config["purification"]["kept"]) == (28, 18)
+    assert "10 of 28 images were set aside" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_images_set_aside_keep_their_score_when_they_come_again(tmp_path, pile, held):
+    from blemish import load
+
+    run = fitted(pile, tmp_path / "run", purify=True)
+    again = load(tmp_path / "run").score(pile)
+    for name in run.scores.ids:
+        assert again[name] == pytest.approx(run.scores[name], abs=1e-5)
+
+
+def test_a_detector_that_learns_from_defects_is_told_which_are_suspected(tmp_path, pile, held):
+    run = jobs.fit(pile, tmp_path / "run", detector=Learner(**SMALL), purify=True, threads=1)
+    assert Learner.told == dict.fromkeys(ASIDE, SUSPECTED)
+    assert len(run.scores) == 28
+    assert "learned from them as suspects" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["known_normals"] == 0
+
+
+def test_suspected_images_give_nothing_to_a_bank(pile):
+    images = ImageSet.of(pile)
+    told = replace(images, labels=dict.fromkeys(ASIDE, SUSPECTED))
+    detector = MemoryBank(**{**SMALL, "purify": False})
+    first, second = detector.clone().fit(told).state(), detector.clone().fit(images).state()
+    assert not any((first[name] == second[name]).all() for name in first if name.endswith("entries"))
+
+
+def test_a_kept_list_holds_what_a_line_can_hold_and_says_what_it_cannot(tmp_path):
+    folder = fill(tmp_path / "pile", 26)
+    (folder / "part-03.png").rename(folder / "a\nb.png")
+    (folder / "part-04.png").rename(folder / "#4 ü.png")
+    result = jobs.purify(folder, tmp_path / "out", detector=MemoryBank(**SMALL), how=PurifySettings(keep=1.0))
+    listed = (tmp_path / "out" / "kept.txt").read_text(encoding="utf-8").splitlines()
+    assert len(listed) == 25
+    assert str(folder / "#4 ü.png") in listed
+    assert len(result.kept_ids) == 26
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "1 kept images are not in kept.txt, such as &#39;a\nb.png&#39;" in page
+    assert len(ImageSet.of(tmp_path / "out" / "kept.txt")) == 25
+
+
+def test_any_object_purifies_a_folder_and_arrays_are_listed_by_id(tmp_path):
+    class Brightness:
+        def fit(self, images):
+            self.middle = np.mean([rgb.mean() for _, rgb in images.images()])
+            return self
+
+        def score(self, images):
+            return [abs(rgb.mean() - self.middle) for _, rgb in images.images()]
+
+    arrays = [picture(number) for number in range(12)]
+    result = jobs.purify(arrays, tmp_path / "out", detector=Brightness())
+    assert "image-000000" in result.set_aside_ids, "the one with the square"
+    listed = (tmp_path / "out" / "kept.txt").read_text().splitlines()
+    assert listed == list(result.kept_ids)
+    with pytest.raises(RequestError, match="set up your object beforehand"):
+        jobs.purify(arrays, detector=Brightness(), fast=True)
+
+
+def test_an_interrupted_job_takes_up_from_the_sub_models_that_were_finished(tmp_path, own_cache, monkeypatch):
+    folder, fits = fill(tmp_path / "pile", 26), []
+    before = MemoryBank.fit
+
+    def counted(self, images):
+        fits.append(len(images))
+        if len(fits) == 2:
+            raise ValueError("the machine caught fire")
+        return before(self, images)
+
+    monkeypatch.setattr(MemoryBank, "fit", counted)
+    job = {"detector": MemoryBank(**SMALL), "purify": True, "threads": 1}
+    with pytest.raises(JobError, match=r"1 of 3 sub-models failed: sub-model 2 .* The scores of the other 2 are kept"):
+        jobs.fit(folder, tmp_path / "run", **job)
+    assert not (tmp_path / "run").exists()
+    assert len(list((own_cache / "purification").rglob("*.csv"))) == 2
+    fits.extend([0] * 10)
+    jobs.fit(folder, tmp_path / "run", **job)
+    assert len(fits) == 3 + 10 + 2, "the one that failed, and the detector itself"
+    assert not list((own_cache / "purification").iterdir())

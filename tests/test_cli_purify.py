@@ -1,0 +1,158 @@
+"""`blemish purify` and `blemish fit --purify` as a person runs them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from conftest import fill
+from test_cli import QUICK, call, refused
+
+HOW = ("--how", "k=1")
+
+
+@pytest.fixture
+def pile(tmp_path):
+    return fill(tmp_path / "pile", 26)
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """At 96 pixels, and with one folder of features."""
+    monkeypatch.setattr(MemoryBank, "fast_settings", {"views": (View(96, ("16", "32")),)})
+    return (*QUICK, "--cache", tmp_path / "cache")
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_purify_leaves_a_table_a_list_and_thumbnails_of_what_was_set_aside(tmp_path, pile, quick):
+    (pile / "empty.png").touch()
+    out = tmp_path / "out"
+    result = call("purify", pile, "--out", out, *HOW, *quick)
+    assert result.exit_code == 0, result.output
+    assert "1 file was skipped" in result.stdout
+    names = {"config.json", "kept.txt", "purification.csv", "report.html", "set-aside", "skipped.csv"}
+    assert {path.name for path in out.iterdir()} == names
+    table = rows(out / "purification.csv")
+    assert list(table[0]) == ["path", "score", "spread", "kept"]
+    assert table[0]["path"] == "part-00.png", "the one with the square"
+    assert table[0]["kept"] == "0"
+    aside = [row["path"] for row in table if row["kept"] == "0"]
+    kept = [row["path"] for row in table if row["kept"] == "1"]
+    assert f"Kept {len(kept)} of 26 images; {len(aside)} set aside" in result.stdout
+    assert (out / "kept.txt").read_text().splitlines() == [str(pile / name) for name in sorted(kept)]
+    assert sorted(path.name for path in (out / "set-aside").iterdir()) == sorted(f"{name}.jpg" for name in aside)
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64") == len(aside)
+    assert "http" not in page.replace("http-equiv", "")
+
+    result = call("fit", out / "kept.txt", "--out", tmp_path / "run", *quick)
+    assert result.exit_code == 0, result.output
+    assert {row["path"] for row in rows(tmp_path / "run" / "scores.csv")} == set(kept)
+
+
+def test_purify_answers_in_json_and_can_be_told_what_to_keep(tmp_path, pile, quick):
+    result = call("purify", pile, "--out", tmp_path / "out", "--keep", 0.5, *HOW, *quick, "--json")
+    summary = json.loads(result.stdout)
+    assert (summary["images"], summary["kept"], summary["set_aside"]) == (26, 13, 13)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["purification"]["keep"] == 0.5
+    result = call("purify", pile, "--out", tmp_path / "all", "--keep", 1, *HOW, *quick)
+    assert "all 26 were kept, nothing was set aside" in result.stdout
+    assert "Nothing was set aside" in (tmp_path / "all" / "report.html").read_text()
+    result = call("purify", pile, "--out", tmp_path / "few", "--keep", 0.01, *HOW, *quick)
+    assert "would have kept 0 of 26 images; the 8 that score lowest were kept" in result.stdout
+
+
+def test_fit_purifies_within_the_main_job(tmp_path, pile, quick):
+    result = call("fit", pile, "--out", tmp_path / "run", "--purify", *HOW, *quick, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["images"] == 26
+    assert summary["set_aside"] == sum(row["kept"] == "0" for row in rows(tmp_path / "run" / "purification.csv")) > 0
+    assert len(rows(tmp_path / "run" / "scores.csv")) == 26
+    assert len((tmp_path / "run" / "kept.txt").read_text().splitlines()) == 26 - summary["set_aside"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count('<span class="badge">set aside</span>') == summary["set_aside"]
+
+    result = call("fit", pile, "--out", tmp_path / "run", *quick, "--force")
+    assert result.exit_code == 0, result.output
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not left & {"purification.csv", "kept.txt"}, "of the earlier result, they would lie"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--detector", "padimm"], ["'padimm'", "did you mean"]),
+        (["--how", "subset=4"], ["'subset'", "did you mean subsets"]),
+        (["--how", "subsets=many"], ["'subsets'", "int", "'many'"]),
+        (["--how", "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
+        (["--how", "subsets=5"], ["one holds 5, and memory_bank needs 8; take 3 subsets, or hand in at least 40"]),
+        (["--how", "aggregate=median"], ["mean or max or max_variance; got 'median'"]),
+        (["--keep", "0"], ["above 0 up to 1; got 0"]),
+        (["--keep", "2"], ["above 0 up to 1; got 2"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_wrong_request_is_one_sentence(tmp_path, pile, quick, words, parts):
+    refused(call("purify", pile, "--out", tmp_path / "out", *quick, *words), *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_a_purification_need_one(tmp_path, pile, quick):
+    refused(call("fit", pile, "--out", tmp_path / "run", *HOW, *quick), "--purify asks for", "k=1")
+
+
+def test_a_run_is_not_overwritten_and_results_are_not_taken_for_images(tmp_path, pile, run, quick):
+    refused(call("purify", pile, "--out", run, "--force", *quick), "holds a detector")
+    for _ in range(2):
+        result = call("purify", pile, "--out", pile / "out", "--force", *HOW, *quick, "--json")
+        assert json.loads(result.stdout)["images"] == 26, "thumbnails are no images of the pile"
+    refused(call("fit", pile / "out", "--out", tmp_path / "run2", *quick), "is a result of blemish")
+
+
+def test_a_sub_model_that_fails_is_named_and_the_job_fails(tmp_path, pile, quick, monkeypatch):
+    fits = []
+    before = MemoryBank.fit
+
+    def fragile(self, images):
+        fits.append(images)
+        if len(fits) == 2:
+            raise ValueError("singular covariance")
+        return before(self, images)
+
+    monkeypatch.setattr(MemoryBank, "fit", fragile)
+    result = call("purify", pile, "--out", tmp_path / "out", *HOW, *quick)
+    assert result.exit_code == 1
+    said = result.stderr.strip()
+    assert said.startswith("blemish: 1 of 3 sub-models failed: sub-model 2 of 3 (memory_bank, ")
+    assert said.endswith("singular covariance. The scores of the other 2 are kept: the same job takes up from there.")
+    assert "\n" not in said
+    assert not (tmp_path / "out").exists()
+    assert call("purify", pile, "--out", tmp_path / "out", *HOW, *quick).exit_code == 0
+    assert len(fits) == 4
+
+
+def test_unreadable_images_take_no_part(tmp_path, pile, quick):
+    (pile / "torn.png").write_bytes((pile / "part-01.png").read_bytes()[:3000])
+    refused(call("purify", pile, "--out", tmp_path / "out", *HOW, *quick, "--strict"), "1 files cannot be used", "torn")
+    result = call("purify", pile, "--out", tmp_path / "out", *HOW, *quick, "--json")
+    assert json.loads(result.stdout)["skipped"] == 1
+    assert [row["path"] for row in rows(tmp_path / "out" / "skipped.csv")] == ["torn.png"]
+
+
+def test_images_without_any_difference_are_all_kept(tmp_path, quick):
+    (tmp_path / "flat").mkdir()
+    for level in range(26):
+        Image.new("RGB", (64 + level, 64), (128, 128, 128)).save(tmp_path / "flat" / f"{level}.png")
+    result = call("purify", tmp_path / "flat", "--out", tmp_path / "out", *HOW, *quick)
+    assert result.exit_code == 0, result.output
+    assert all(np.isfinite(float(row["score"])) for row in rows(tmp_path / "out" / "purification.csv"))

@@ -1,0 +1,354 @@
+"""Purification around any object with fit and score: keyed by id, resumable, honest about what it could not do."""
+
+from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from blemish.errors import JobError, RequestError
+from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.purification import PurifySettings, aggregated, purify
+from blemish.purification.map_scores import map_scores
+from blemish.runtime import use_runtime
+from blemish.scores import Scores
+from conftest import fill, picture
+
+BAD = frozenset(f"image-{number:06d}" for number in range(0, 60, 7))
+
+
+def noise(count: int, copies: int = 0) -> ImageSet:
+    """Images of noise, all of different content but for copies of the first."""
+    rng = np.random.default_rng(0)
+    arrays = list(rng.integers(0, 255, (count, 8, 8, 3), dtype=np.uint8))
+    return ImageSet.of([*arrays, *[arrays[0]] * copies])
+
+
+def tiny_detector() -> MemoryBank:
+    return MemoryBank(backbone="efficientnet_lite0", views=(View(96, ("16", "32")),), entries=100)
+
+
+class Oracle:
+    """Knows the truth, and counts what it is asked."""
+
+    fits = 0
+
+    def __init__(self, bad=BAD):
+        self.bad = bad
+
+    def fit(self, images):
+        type(self).fits += 1
+        self.learned = set(images.ids)
+        return self
+
+    def score(self, images):
+        return {name: float(name in self.bad) for name in images.ids}
+
+
+class Memoriser(Oracle):
+    """Gives what it learned from a score of -5."""
+
+    def score(self, images):
+        return {name: -5.0 if name in self.learned else float(name in self.bad) for name in images.ids}
+
+
+class Gambler(Oracle):
+    def score(self, images):
+        seed = crc32("".join(sorted(self.learned)).encode())
+        return np.random.default_rng(seed).normal(size=len(images))
+
+
+class Recorder(Oracle):
+    seen: list[set[str]]
+
+    def fit(self, images):
+        self.seen.append(set(images.ids))
+        return super().fit(images)
+
+
+@pytest.fixture(autouse=True)
+def from_zero():
+    Oracle.fits = Memoriser.fits = Gambler.fits = 0
+    Recorder.seen = []
+
+
+def contamination(ids, bad=BAD):
+    return sum(name in bad for name in ids) / len(ids)
+
+
+def test_a_perfect_scorer_leaves_no_anomaly():
+    result = purify(noise(60), Oracle())
+    assert contamination(result.kept_ids) == 0
+    assert set(result.set_aside_ids) == BAD
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "own_subset"),
+    # Sub-models that agree have no variance, so that max_variance tells nothing unless they see their own images.
+    [("mean", "include"), ("mean", "exclude"), ("max", "include"), ("max", "exclude"), ("max_variance", "include")],
+)
+def test_a_perfect_scorer_leaves_no_anomaly_whatever_the_settings(aggregate, own_subset):
+    for scale in ("raw", "deviations"):
+        result = purify(
+            noise(60), Memoriser(), aggregate=aggregate, own_subset=own_subset, scale=scale, keep=1 - len(BAD) / 60
+        )
+        assert contamination(result.kept_ids) == 0
+
+
+def test_a_random_scorer_leaves_the_contamination_as_it_was():
+    images = noise(300)
+    bad = set(images.ids[::5])  # 20 %
+    left = [contamination(purify(images, Gambler(), seed=seed, repeats=1).kept_ids, bad) for seed in range(20)]
+    # Some 250 of 300 are kept at random: a standard deviation of .010 each, .0023 for the mean of twenty
+    assert abs(np.mean(left) - 0.2) < 0.008
+    assert max(abs(np.array(left) - 0.2)) < 0.05
+
+
+def test_scores_belong_to_their_images_whatever_the_order_of_the_answer():
+    images = noise(60)
+    truth = {name: float(number) for number, name in enumerate(images.ids)}
+
+    class Backwards(Oracle):
+        def score(self, asked):
+            return {name: truth[name] for name in reversed(asked.ids)}
+
+    class InOrder(Oracle):
+        def score(self, asked):
+            return np.array([truth[name] for name in asked.ids], dtype=np.float32)
+
+    class AsScores(Oracle):
+        def score(self, asked):
+            ids = tuple(reversed(asked.ids))
+            count = len(ids)
+            image = np.array([truth[name] for name in ids], dtype=np.float32)
+            maps, boxes = np.zeros((count, 2, 2), np.float32), np.tile([0, 0, 1, 1], (count, 1)).astype(np.float32)
+            return Scores(ids, image, maps, boxes, np.full((count, 2), 8))
+
+    for kind in (Backwards, InOrder, AsScores):
+        result = purify(images, kind(), keep=0.5, repeats=3, scale="raw")
+        assert result.kept_ids == images.ids[:30]
+        assert list(result.set_aside_ids) == list(reversed(images.ids[30:]))
+        frame = result.to_frame()
+        assert list(frame.columns) == ["path", "score", "spread", "kept"]
+        assert list(frame.path) == list(reversed(images.ids))
+        assert list(frame.kept) == [0] * 30 + [1] * 30
+
+
+def test_every_image_is_learned_from_once_a_repeat_and_copies_stay_together():
+    images = noise(30, copies=4)
+    same = {name for name in images.ids if images.content[name] == images.content[images.ids[0]]}
+    assert len(same) == 5
+    purify(images, Recorder(), repeats=2)
+    assert len(Recorder.seen) == 6
+    for repeat in (Recorder.seen[:3], Recorder.seen[3:]):
+        assert sorted(name for subset in repeat for name in subset) == list(images.ids)
+        assert all(same <= subset or not same & subset for subset in repeat)
+        assert max(map(len, repeat)) - min(map(len, repeat)) <= 5
+    assert Recorder.seen[:3] != Recorder.seen[3:]
+
+
+def test_groups_are_kept_whole_in_the_subsets():
+    images = noise(40)
+    images = replace(images, groups={name: name[-1] for name in images.ids})
+    purify(images, Recorder())
+    for subset in Recorder.seen:
+        ends = {name[-1] for name in subset}
+        assert subset == {name for name in images.ids if name[-1] in ends}
+
+
+def test_what_a_sub_model_learned_from_counts_only_if_asked_for():
+    images = noise(60)
+    without = purify(images, Memoriser(), scale="raw", own_subset="exclude", repeats=2)
+    assert set(without.scores.tolist()) == {0.0, 1.0}
+    within = purify(images, Memoriser(), scale="raw", own_subset="include", repeats=1)
+    good = next(row for row, name in enumerate(within.ids) if name not in BAD)
+    assert within.scores[good] == pytest.approx((0 + 0 - 5) / 3)
+
+
+def test_aggregates_are_what_they_say():
+    matrix = np.array([[1.0, 4.0, 0.0], [3.0, 0.0, 0.0], [5.0, 5.0, 9.0]])
+    own = np.eye(3, dtype=bool)
+    raw = PurifySettings(scale="raw", own_subset="exclude")
+    mean, spread = aggregated(matrix, own, raw)
+    np.testing.assert_allclose(mean, [4.0, 4.5, 0.0])
+    np.testing.assert_allclose(spread, [1.0, 0.5, 0.0])
+    np.testing.assert_allclose(aggregated(matrix, own, replace(raw, own_subset="include"))[0], [3.0, 3.0, 3.0])
+    np.testing.assert_allclose(aggregated(matrix, own, replace(raw, aggregate="max"))[0], [5.0, 5.0, 0.0])
+    np.testing.assert_allclose(aggregated(matrix, own, replace(raw, aggregate="max_variance"))[0], [5.0, 1.25, 0.0])
+
+
+def test_sub_models_of_other_units_count_alike_in_deviations():
+    rng = np.random.default_rng(0)
+    matrix, own = rng.normal(size=(3, 50)), np.zeros((3, 50), dtype=bool)
+    other = matrix * np.array([[1.0], [100.0], [0.01]]) + np.array([[0.0], [7.0], [-3.0]])
+    settings = PurifySettings(scale="deviations", own_subset="exclude")
+    np.testing.assert_allclose(aggregated(matrix, own, settings)[0], aggregated(other, own, settings)[0])
+
+
+def test_the_image_score_of_a_map_is_the_mean_of_its_top_one_percent():
+    maps = np.zeros((2, 32, 32), np.float32)
+    maps[1, 8:16, 8:16] = 1.0  # a plateau of 6 %: its middle survives the Gaussian
+    boxes = np.tile([0, 0, 1, 1], (2, 1)).astype(np.float32)
+    scores = Scores(("a", "b"), np.zeros(2, np.float32), maps, boxes, np.full((2, 2), 64))
+    low, high = map_scores(scores)
+    assert low == 0
+    assert 0.97 < high <= 1
+
+
+def test_the_same_seed_gives_the_same_and_repeats_begin_with_the_same_splits():
+    images = noise(60)
+    purify(images, Recorder(), repeats=1, seed=3)
+    purify(images, Recorder(), repeats=2, seed=3)
+    assert Recorder.seen[:3] == Recorder.seen[3:6]
+    assert (purify(images, Gambler(), seed=1).scores == purify(images, Gambler(), seed=1).scores).all()
+    assert (purify(images, Gambler(), seed=1).scores != purify(images, Gambler(), seed=2).scores).any()
+
+
+def test_labels_overrule_scores():
+    images = noise(60)
+    bad, good = min(BAD), next(name for name in images.ids if name not in BAD)
+    images = replace(images, labels={bad: NORMAL, good: ANOMALOUS})
+    result = purify(images, Recorder())
+    assert bad in result.kept_ids
+    assert good in result.set_aside_ids
+    assert not any(good in seen for seen in Recorder.seen), "a known anomaly teaches nothing"
+
+
+def test_another_detector_may_purify(monkeypatch):
+    monkeypatch.setattr("blemish.purification.detector_class", lambda name: {"memory_bank": Oracle}[name])
+    result = purify(noise(60), Gambler(), by="memory_bank")
+    assert set(result.set_aside_ids) == BAD
+    assert (Oracle.fits, Gambler.fits) == (3, 0)
+    assert (result.settings["by"], result.settings["detector"]) == ("memory_bank", "Gambler")
+
+
+def test_wrong_settings_are_one_sentence():
+    images = noise(20)
+    for changes, said in (
+        ({"subsets": 30}, "30 subsets cannot be made of 20 different images"),
+        ({"subsets": 0}, "'subsets' must be at least 1; got 0"),
+        ({"subsets": 1, "own_subset": "exclude"}, "every image is in the sub-model's own"),
+        ({"aggregate": "median"}, "'aggregate' must be mean or max or max_variance; got 'median'"),
+        ({"keep": 0.0}, "above 0 up to 1; got 0, which leaves nothing to learn from"),
+        ({"keep": 1.5}, "above 0 up to 1; got 1.5"),
+        ({"k": -1.0}, "'k' is a number of deviations"),
+        ({"keeep": 0.5}, "did you mean keep"),
+        ({"by": "memory_bnak"}, "did you mean memory_bank"),
+        ({"seed": -1}, "seed must be 0 or more"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            purify(images, Oracle(), **changes)
+    with pytest.raises(RequestError, match="str has no fit"):
+        purify(images, "memory_bank")
+
+
+def test_subsets_too_small_for_the_detector_are_refused_with_the_number_that_fits():
+    class Large(Oracle):
+        min_images = 10
+        name = "large"
+
+    with pytest.raises(RequestError, match=r"one holds 8, and large needs 10; take 2 subsets, or hand in at least 30"):
+        purify(noise(25), Large())
+    with pytest.raises(RequestError, match=r"large needs 10; hand in at least 20"):
+        purify(noise(12), Large(), subsets=2)
+    assert Oracle.fits == 0
+
+
+def test_a_cut_that_keeps_everything_or_too_little_says_so():
+    images = noise(60)
+    result = purify(images, Oracle(), keep=1.0)
+    assert result.kept.all()
+    assert result.notes == ("No image scored above the cut: all 60 were kept, nothing was set aside.",)
+    assert purify(images, Oracle(bad=())).notes == result.notes
+
+    class Large(Oracle):
+        min_images = 10
+
+    result = purify(images, Large(), keep=0.05)
+    assert len(result.kept_ids) == 10
+    assert "would have kept 3 of 60 images; the 10 that score lowest were kept" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda _: np.zeros(3), r"array of shape \(3,\) for 60 images"),
+        (lambda ids: dict.fromkeys(ids[:-1], 0.0), "1 images got no score, such as 'image-000059'"),
+        (lambda ids: np.array([*np.zeros(len(ids) - 1), np.nan]), "score of 'image-000059' is not a finite number"),
+    ],
+)
+def test_answers_that_are_no_scores_are_named(answer, said):
+    class Odd(Oracle):
+        def score(self, images):
+            return answer(images.ids)
+
+    with pytest.raises(JobError, match=rf"3 of 3 sub-models failed: sub-model 1 of 3 \(Odd, 20 images\): .*{said}"):
+        purify(noise(60), Odd(), repeats=1)
+
+
+def test_one_that_fails_is_named_the_others_are_kept_and_taken_up(tmp_path):
+    class Fragile(Oracle):
+        broken = True
+
+        def fit(self, images):
+            super().fit(images)
+            if self.broken and Fragile.fits == 2:
+                raise ValueError("singular covariance")
+            return self
+
+    Fragile.fits = 0
+    with pytest.raises(JobError, match=r"1 of 6 sub-models failed: sub-model 2 of 6 \(Fragile, 20 images\): singular"):
+        purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
+    assert Fragile.fits == 6
+    Fragile.broken = False
+    result = purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
+    assert Fragile.fits == 7, "five of six were taken from the first attempt"
+    assert (result.scores == purify(noise(60), Fragile(), repeats=2).scores).all()
+    result.forget()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_keeps_what_was_finished_and_other_settings_do_not_take_it(tmp_path):
+    class Slow(Oracle):
+        def fit(self, images):
+            super().fit(images)
+            if Slow.fits == 4:
+                raise KeyboardInterrupt
+            return self
+
+    Slow.fits = 0
+    with pytest.raises(KeyboardInterrupt):
+        purify(noise(60), Slow(), resume=tmp_path, repeats=2)
+    (kept,) = tmp_path.iterdir()
+    assert sorted(file.name for file in kept.iterdir()) == [f"sub-model-00{number}.csv" for number in (1, 2, 3)]
+    (kept / "sub-model-001.csv").write_text("path,score\nimage-000000,0")  # damaged
+    purify(noise(60), Slow(), seed=1, repeats=1, resume=tmp_path)
+    assert Slow.fits == 7, "another seed has other subsets"
+    purify(noise(60), Slow(), resume=tmp_path, repeats=2)
+    assert Slow.fits == 11, "two of six were whole"
+
+
+def test_threads_do_not_change_a_score_and_the_detector_itself_is_left_alone(pile: Path, own_cache: Path):
+    fill(pile, 26)
+    detector = tiny_detector()
+    results = []
+    for threads in (1, 2):
+        with use_runtime(cache=own_cache, threads=threads):
+            results.append(purify(pile, detector, repeats=1))
+    assert results[0].scores.tobytes() == results[1].scores.tobytes()
+    assert results[0].set_aside_ids[0] == "part-00.png", "the one with the square"
+    assert "head_" not in detector.__dict__
+
+
+def test_sub_models_share_the_features_of_the_whole_pile_whatever_its_shapes(tmp_path, own_cache, backbone_passes):
+    (tmp_path / "mixed").mkdir()
+    for index in range(26):
+        shape = (64, 64) if index % 3 else (128, 40)
+        Image.fromarray(picture(index)).resize(shape).save(tmp_path / "mixed" / f"{index:02d}.png")
+    with use_runtime(cache=own_cache, threads=1):
+        purify(tmp_path / "mixed", tiny_detector(), repeats=2)
+    assert sum(backbone_passes) == 26
