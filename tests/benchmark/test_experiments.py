@@ -196,3 +196,12 @@ def test_the_toy_shows_the_bank_and_the_scores_over_time(tmp_path: Path, cached:
     assert any(row["before"] != row["after"] for row in table)
     with pytest.raises(RequestError, match="memory_bank has no network"):
         toy(task(replace(cell, detector="memory_bank", settings=SMALL), cars, tmp_path / "other"))
+
+
+def test_the_usual_settings_are_one_run_in_all_ablations(everything: list[Category]) -> None:
+    usual = {"T3": "whole", "T4": "tau_n 0.5", "T5": "lambda 2.5", "T6": "share 0.5", "T7": "pseudo-labels"}
+    cells = [
+        next(each.cell for each in EXPERIMENTS[name].plan(everything, STANDARD) if each.variant == variant)
+        for name, variant in usual.items()
+    ]
+    assert len({cell.run(None) for cell in cells}) == 1

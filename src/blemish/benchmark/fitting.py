@@ -60,7 +60,9 @@ def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores,
     """Fit the detector, after a purification if the cell asks for one; scores of the pile, and what was kept of it."""
     if task.cell.purify is None:
         return detector.fit(training).training_scores_, {}
-    raise RequestError("This blemish cannot purify yet; its runs are not done.")
+    from blemish.benchmark.purifying import fit_purified
+
+    return fit_purified(task, detector, training)
 
 
 def ranking(scores: Scores, truth_of: Any) -> dict[str, float]:

@@ -20,8 +20,8 @@ class Size:
     Attributes
     ----------
     seeds : how many.
-    limit : of images in each category.
-    categories, ablated : at most so many categories, and so many where settings are swept; None takes all.
+    limit, sweep_limit : of images in each category, and where settings or ratios are swept.
+    categories, ablated : at most so many categories, and so many where settings or ratios are swept; None takes all.
     preset : of every detector, see `Cell`.
     values : at most so many values of a swept setting, the ends among them; None takes all.
     """
@@ -30,6 +30,7 @@ class Size:
     about: str
     seeds: int = 1
     limit: Limit = EVERYTHING
+    sweep_limit: Limit = EVERYTHING
     categories: int | None = None
     ablated: int | None = None
     preset: str = ""
@@ -48,17 +49,24 @@ class Size:
         return [values[at] for at in steps]
 
 
+FEW = Limit(32, 12, 24)
 QUICK = Size(
     "quick",
     "a check that everything runs, in minutes; its figures mean little",
-    limit=Limit(32, 12, 24),
+    limit=FEW,
+    sweep_limit=FEW,
     categories=2,
     ablated=1,
     preset="fast",
     values=2,
 )
-STANDARD = Size("standard", "two cores and an hour", ablated=2)
-FULL = Size("full", "as published: all categories, values and three seeds", seeds=3)
+STANDARD = Size(
+    "standard",
+    "two cores and about an hour; sweeps on the first two categories, with fewer images",
+    sweep_limit=Limit(150, 60, 90),
+    ablated=2,
+)
+FULL = Size("full", "all categories, images and values, three seeds", seeds=3)
 
 
 @dataclass(frozen=True)

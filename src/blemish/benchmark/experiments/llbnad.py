@@ -51,7 +51,7 @@ SWEEPS: Mapping[str, Mapping[str, Change]] = {
 
 def _plain_and_purified(categories: Sequence[Category], size: Size) -> list[Planned]:
     entries = []
-    for category in defective(categories, size.categories):
+    for category in defective(categories, size.ablated):
         shipped = category.dataset.startswith(SHIPPED)
         for ratio in [0.0] if shipped else size.swept(RATIOS):
             level = per_cent(float(category.dataset.removeprefix(SHIPPED)) if shipped else ratio)
@@ -60,7 +60,7 @@ def _plain_and_purified(categories: Sequence[Category], size: Size) -> list[Plan
                     for seed in seeds_of(size):
                         cell = Cell(
                             category=str(category), detector=name, preset=size.preset, ratio=ratio, seed=seed,
-                            limit=size.limit, purify=purify,
+                            limit=size.sweep_limit, purify=purify,
                         )  # fmt: skip
                         entries.append(Planned(cell, variant, level))
     return entries
@@ -71,7 +71,7 @@ def _swept(categories: Sequence[Category], size: Size) -> list[Planned]:
         Planned(
             Cell(
                 category=str(category), detector=SWEPT, preset=size.preset, ratio=SWEPT_RATIO, seed=seed,
-                limit=size.limit, purify=sweep[variant][0], extra=sweep[variant][1],
+                limit=size.sweep_limit, purify=sweep[variant][0], extra=sweep[variant][1],
             ),
             variant,
             name,
