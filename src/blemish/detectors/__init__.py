@@ -13,7 +13,9 @@ from blemish.errors import RequestError
 REGISTRY = {
     "funad": "blemish.detectors.funad:FunAD",
     "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
+    "padim": "blemish.detectors.padim:PaDiM",
     "patchcore": "blemish.detectors.patchcore:PatchCore",
+    "softpatch": "blemish.detectors.softpatch:SoftPatch",
 }
 DEFAULT_DETECTOR = "memory_bank"
 

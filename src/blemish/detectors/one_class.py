@@ -1,7 +1,7 @@
 """What detectors share that take all images they learn from for normal."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,11 +31,11 @@ class Learned:
     Attributes
     ----------
     scorer : of patches.
-    unseen : (n,) a sample of the scores it would give to the patches of its own images, had it not seen them.
+    unseen : gives (n,) a sample of the scores it would give to the patches of its own images, had it not seen them.
     """
 
     scorer: PatchScorer
-    unseen: Tensor
+    unseen: Callable[[], Tensor]
 
 
 class InUnits(PatchScorer):
@@ -115,7 +115,7 @@ class OneClass(FeatureDetector):
         sample = draw_patches(features, [self._plan(trusted)], self.random_state, f"patches {size}")[0]
         groups = group_numbers(images)
         learned = self._learn(sample, groups[sample.owners], features, f"{self.name} {size}")
-        scorer = InUnits(learned.scorer, robust_scale(learned.unseen)).eval()
+        scorer = InUnits(learned.scorer, robust_scale(learned.unseen())).eval()
         if not self.folds:
             return scorer, _maps(features, [scorer], dict.fromkeys(images.ids, 0))
         split = split_in_folds(images, self.folds, self.random_state)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,14 +118,25 @@ class PatchCore(OneClass):
 
     def _learn(self, sample: PatchSample, groups: Tensor, features: ViewFeatures, stage: str) -> Learned:
         embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
-        count = max(1, min(self.entries, round(self.share * len(sample.values))))
-        progress = runtime().progress
-        chosen = coreset(
-            embedding(sample.values), count, self.coreset, self.random_state, lambda *at: progress(stage, *at)
-        )
+        embedded = embedding(sample.values)
+        weights = self._weights(embedded, sample, groups)
+        pool = torch.nonzero(weights)[:, 0]
+        if len(pool) > self.candidates:
+            some = np.random.default_rng(self.random_state).permutation(len(pool))[: self.candidates]
+            pool = pool[torch.from_numpy(np.sort(some))]
+        if len(pool) < len(embedded):
+            embedded = embedded[pool]
+        count, progress = max(1, min(self.entries, round(self.share * len(pool)))), runtime().progress
+        picks = coreset(embedded, count, self.coreset, self.random_state, lambda *at: progress(stage, *at))
+        chosen = pool[picks]
         bank = Bank.of(embedding, sample.values[chosen], groups[chosen], relative=features.view.relative)
+        bank.spacing /= weights[chosen]
         memory = Memory.of(bank, self.neighbours)
-        return Learned(memory, memory.unseen(sample, groups, chosen, self.random_state))
+        return Learned(memory, lambda: memory.unseen(sample, groups, chosen, self.random_state))
+
+    def _weights(self, embedded: Tensor, sample: PatchSample, groups: Tensor) -> Tensor:  # noqa: ARG002
+        """What the distance to each patch of the sample (n) counts for, (n,); 0 keeps it out of the memory."""
+        return torch.ones(len(embedded))
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         return empty_memory(view, state)
