@@ -30,6 +30,7 @@ PLAIN = (View(96, ("8", "16a"), pool=3, rooted=False, relative=False),)
 SETTINGS = {
     "memory_bank": SMALL,
     "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100},
+    "ensemble": {"views": PLAIN, "entries": 150, "patches": 1500, "steps": 40, "batch": 128, "width": 32},
     "padim": {"views": PLAIN, "channels": 150},
     "patchcore": {"views": PLAIN, "entries": 150, "share": 0.05},
     "softpatch": {"views": PLAIN, "entries": 150, "share": 0.05},

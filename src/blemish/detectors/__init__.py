@@ -11,6 +11,7 @@ from blemish.detectors.views import View
 from blemish.errors import RequestError
 
 REGISTRY = {
+    "ensemble": "blemish.detectors.ensemble:Ensemble",
     "funad": "blemish.detectors.funad:FunAD",
     "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
     "padim": "blemish.detectors.padim:PaDiM",

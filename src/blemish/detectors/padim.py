@@ -12,7 +12,7 @@ from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.local_outliers import gaussian
 from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.one_class import Learned, OneClass, check_least, whole_images
+from blemish.detectors.one_class import Learned, OneClass, Part, check_least, whole_images
 from blemish.detectors.sampling import PatchSample
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
@@ -69,7 +69,11 @@ class PaDiM(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _learn(self, sample: PatchSample, groups: Tensor, features: ViewFeatures, stage: str) -> Learned:
+    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+        return [self._learn_one(part, features) for part in parts]
+
+    def _learn_one(self, part: Part, features: ViewFeatures) -> Learned:
+        sample = part.sample
         width = sample.values.shape[1]
         embedding = empty_embedding(features.view, width).learn(sample.values)
         chosen = np.random.default_rng(self.random_state).permutation(width)[: self.channels]
@@ -84,12 +88,12 @@ class PaDiM(OneClass):
             for place, here in enumerate(rows[start : start + AT_ONCE], start):
                 found = gaussian(values[here]) if len(here) > 1 or anywhere is None else anywhere
                 mean[place], whitening[place] = found
-            runtime().progress(stage, min(start + AT_ONCE, len(rows)), len(rows))
+            runtime().progress(part.stage, min(start + AT_ONCE, len(rows)), len(rows))
 
         side_by_side(one, range(0, len(rows), AT_ONCE))
         full = [here for here in rows if len(here) > 1]
         scorer = Gaussians(embedding, channels, mean, whitening)
-        return Learned(scorer, lambda: _left_out(values, groups, full, self.random_state))
+        return Learned(scorer, lambda: _left_out(values, part.groups, full, self.random_state), unseen=True)
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         embedding = empty_embedding(view, len(state["embedding.mean"]))

@@ -12,7 +12,7 @@ from blemish.detectors.base import State
 from blemish.detectors.coreset import Coreset, check_coreset, coreset
 from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.nearest import Bank, squared_distances
-from blemish.detectors.one_class import Learned, OneClass, check_least
+from blemish.detectors.one_class import Learned, OneClass, Part, check_least
 from blemish.detectors.sampling import PatchSample, even_plan
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
@@ -116,8 +116,12 @@ class PatchCore(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return even_plan(ids, self.candidates, self.random_state)
 
-    def _learn(self, sample: PatchSample, groups: Tensor, features: ViewFeatures, stage: str) -> Learned:
-        embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
+    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+        return [self._learn_one(part, features.view) for part in parts]
+
+    def _learn_one(self, part: Part, view: View) -> Learned:
+        sample, groups = part.sample, part.groups
+        embedding = empty_embedding(view, sample.values.shape[1]).learn(sample.values)
         embedded = embedding(sample.values)
         weights = self._weights(embedded, sample, groups)
         pool = torch.nonzero(weights)[:, 0]
@@ -127,12 +131,12 @@ class PatchCore(OneClass):
         if len(pool) < len(embedded):
             embedded = embedded[pool]
         count, progress = max(1, min(self.entries, round(self.share * len(pool)))), runtime().progress
-        picks = coreset(embedded, count, self.coreset, self.random_state, lambda *at: progress(stage, *at))
+        picks = coreset(embedded, count, self.coreset, self.random_state, lambda *at: progress(part.stage, *at))
         chosen = pool[picks]
-        bank = Bank.of(embedding, sample.values[chosen], groups[chosen], relative=features.view.relative)
+        bank = Bank.of(embedding, sample.values[chosen], groups[chosen], relative=view.relative)
         bank.spacing /= weights[chosen]
         memory = Memory.of(bank, self.neighbours)
-        return Learned(memory, lambda: memory.unseen(sample, groups, chosen, self.random_state))
+        return Learned(memory, lambda: memory.unseen(sample, groups, chosen, self.random_state), unseen=True)
 
     def _weights(self, embedded: Tensor, sample: PatchSample, groups: Tensor) -> Tensor:  # noqa: ARG002
         """What the distance to each patch of the sample (n) counts for, (n,); 0 keeps it out of the memory."""
