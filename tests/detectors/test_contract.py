@@ -31,11 +31,14 @@ SETTINGS = {
     "memory_bank": SMALL,
     "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100},
     "ensemble": {"views": PLAIN, "entries": 150, "patches": 1500, "steps": 40, "batch": 128, "width": 32},
+    "inreach": {"views": PLAIN, "entries": 150, "share": 0.05},
     "padim": {"views": PLAIN, "channels": 150},
     "patchcore": {"views": PLAIN, "entries": 150, "share": 0.05},
+    "simplenet": {"views": PLAIN, "patches": 2000, "width": 150, "steps": 200, "batch": 128},
     "softpatch": {"views": PLAIN, "entries": 150, "share": 0.05},
 }
-SIZED = {"padim": ("channels", 1)}  # the setting that says how much is learned, and its least; 150 in SETTINGS
+# The setting that says how much is learned, and its least; it is 150 in SETTINGS.
+SIZED = {"padim": ("channels", 1), "simplenet": ("width", 1)}
 BAD = ("part-03.png", "part-11.png")
 SCRATCHES = ((slice(30, 60), slice(40, 46), (250, 20, 20)), (slice(70, 76), slice(50, 90), (20, 240, 60)))
 

@@ -13,10 +13,8 @@ from blemish.detectors.embedding import Standardised
 from blemish.detectors.local_outliers import gaussian
 from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.one_class import Learned, OneClass, Part, check_least, whole_images
-from blemish.detectors.sampling import PatchSample
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
-from blemish.features.backbones import stride_of
 from blemish.runtime import runtime, side_by_side
 
 AT_ONCE = 32  # places worked on together
@@ -79,7 +77,8 @@ class PaDiM(OneClass):
         chosen = np.random.default_rng(self.random_state).permutation(width)[: self.channels]
         channels = torch.from_numpy(np.sort(chosen))
         values = embedding(sample.values)[:, channels]
-        rows = torch.split(sample.places.argsort(stable=True), _counts(sample, features).tolist())
+        counts = torch.bincount(sample.places, minlength=features.grid[0] * features.grid[1])
+        rows = torch.split(sample.places.argsort(stable=True), counts.tolist())
         mean, whitening = torch.empty(len(rows), len(channels)), torch.empty(len(rows), len(channels), len(channels))
         # Where padding left less than two patches, those of all places stand in.
         anywhere = gaussian(values) if min(map(len, rows)) < 2 else None
@@ -98,13 +97,6 @@ class PaDiM(OneClass):
     def _empty(self, view: View, state: State) -> PatchScorer:
         embedding = empty_embedding(view, len(state["embedding.mean"]))
         return Gaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
-
-
-def _counts(sample: PatchSample, features: ViewFeatures) -> Tensor:
-    """How many patches of the sample lie at each place of the view's grid."""
-    height, width = features.features.spec.size or (1, 1)
-    stride = stride_of(features.view.stages[0])
-    return torch.bincount(sample.places, minlength=(height // stride) * (width // stride))
 
 
 def _left_out(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:

@@ -14,9 +14,8 @@ from blemish.detectors.local_outliers import (
     mahalanobis,
     nearest_distances,
 )
-from blemish.detectors.one_class import check_least, whole_images
+from blemish.detectors.one_class import Part, check_least, whole_images
 from blemish.detectors.patchcore import PatchCore
-from blemish.detectors.sampling import PatchSample
 from blemish.errors import RequestError
 from blemish.runtime import side_by_side
 
@@ -59,11 +58,11 @@ class SoftPatch(PatchCore):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _weights(self, embedded: Tensor, sample: PatchSample, groups: Tensor) -> Tensor:
-        factors = self._outlying(embedded, sample.places, groups)
+    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
+        factors = self._outlying(embedded, part.sample.places, part.groups)
         kept = max(1, round((1 - self.dropped) * len(factors)))
         limit = factors.kthvalue(kept).values
-        return torch.where(factors <= limit, factors, 0.0)
+        return torch.where(factors <= limit, factors, 0.0), 0.0
 
     def _outlying(self, embedded: Tensor, places: Tensor, groups: Tensor) -> Tensor:
         """How much of an outlier each patch (n, D) is among those at its place, (n,) above 0."""

@@ -119,9 +119,14 @@ class ViewFeatures:
 
     def valid(self) -> Tensor:
         """(N, h, w) bool, False in the padding."""
+        return valid_patches(self.boxes(), self.grid)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a map."""
         height, width = self.features.spec.size or (1, 1)
         stride = stride_of(self.view.stages[0])
-        return valid_patches(self.boxes(), (height // stride, width // stride))
+        return height // stride, width // stride
 
     def batches(self, ids: Sequence[str] | None = None, stage: str = "") -> Iterator[PatchBatch]:
         """In slices; see `PatchFeatures.batches`."""
