@@ -120,5 +120,9 @@ def test_what_cannot_be_is_said(category: Category, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no anomaly to inject"):
         contaminate(lonely, 0.1)
     assert contaminate(lonely, 0.0).reached == 0
+    for image in (tmp_path / "lonely" / "bolt" / "train" / "good").iterdir():
+        image.unlink()
+    with pytest.raises(RequestError, match="no normal training images"):
+        contaminate(open_datasets(tmp_path / "lonely")[0], 0.0)
     with pytest.raises(RequestError, match=r"No anomalous test image .* without overlap"):
         contaminate(category, 1.0, test_share=0.0).test_paths(category, NO_OVERLAP)

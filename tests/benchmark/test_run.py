@@ -241,6 +241,7 @@ def test_requests_that_cannot_be_met_are_refused_with_exit_code_2(data: Path, tm
         (["compare", "--data", str(data), "--contamination", "x"], "takes numbers"),
         (["compare", "--data", str(data), "--contamination=-1"], "ratios of 0 or more"),
         (["T1", "--data", str(data), "--detectors", "padim"], "are for `compare`"),
+        (["compare", "--data", str(data), "--manifest", "x", "--contamination", "0.1"], "leave out --contamination"),
         (["T1", "--data", str(data), "--categories", "bulb"], "no category 'bulb'"),
         (["T1", "--data", str(tmp_path / "nowhere")], "is not a folder"),
     ):
@@ -264,6 +265,21 @@ def test_the_command_leaves_tables_and_the_second_time_nothing_is_left_to_do(
     assert (out / "compare" / "overlap.png").is_file()
     assert json.loads(CliRunner().invoke(app, command).stdout)["earlier"] == 8
     assert len(asked) == 8
+
+
+def test_a_list_of_others_can_be_trained_on(data: Path, tmp_path: Path, asked: list[Cell]) -> None:
+    listed = [f"bolt/train/good/{index:03d}.png" for index in range(10)] + ["bolt/test/dent/000.png"]
+    (tmp_path / "train.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
+    command = ["bench", "compare", "--data", str(data), "--manifest", str(tmp_path / "train.txt"), "--quiet"]
+    command += ["--out", str(tmp_path / "out"), "--detectors", "memory_bank"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "A manifest is of one category" in result.output
+    assert CliRunner().invoke(app, [*command, "--categories", "bolt"]).exit_code == 0
+    (row, _) = rows(tmp_path / "out")
+    assert (row["reached"], row["given"]) == ("0.1", str(tmp_path / "train.txt"))
+    (folder,) = (tmp_path / "out" / "manifests").iterdir()
+    assert len((folder / "manifest.csv").read_text().splitlines()) == 12
 
 
 def test_a_failed_run_makes_the_command_end_with_exit_code_1(data: Path, tmp_path: Path) -> None:

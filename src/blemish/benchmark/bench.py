@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.benchmark.contamination import POLICIES
-from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, Experiment, compare, experiment
+from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, compare, experiment
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
 from blemish.benchmark.results import Results
 from blemish.benchmark.run import Plan, expected_seconds, plan, run, todo
@@ -35,6 +35,7 @@ def bench(
     ratios: Sequence[float] | None = None,
     seeds: int | None = None,
     policy: str = POLICIES[0],
+    manifest: str | Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
 ) -> Report:
@@ -46,7 +47,8 @@ def bench(
     data : the folder of a dataset; some experiments need none.
     size : "quick", "standard" or "full".
     categories : which to take, CATEGORY, DATASET or DATASET/CATEGORY; all by default.
-    detectors, ratios : for "compare".
+    detectors, ratios, policy : for "compare".
+    manifest : for "compare": what to train on instead, see `contamination.read_manifest`.
     dry_run : plan only.
     retry : run failed runs again.
 
@@ -55,9 +57,20 @@ def bench(
     RequestError : for a wrong name, data that do not fit, or an `out` with other results.
     """
     chosen = replace(SIZES[size], seeds=seeds) if seeds else SIZES[size]
-    if (detectors or ratios) and COMPARE not in [name.lower() for name in names]:
-        raise RequestError(f"--detectors and --contamination are for `{COMPARE}`; {names[0]} names its own.")
-    wanted = [_experiment(name, detectors, ratios, chosen.seeds, policy) for name in dict.fromkeys(names)]
+    if (detectors or ratios or manifest) and COMPARE not in [name.lower() for name in names]:
+        raise RequestError(
+            f"--detectors, --contamination and --manifest are for `{COMPARE}`; {names[0]} names its own."
+        )
+    if manifest and ratios:
+        raise RequestError("A manifest says what is trained on; leave out --contamination.")
+    own = compare(
+        detectors or DETECTORS,
+        (0.0,) if manifest else ratios or RATIOS,
+        chosen.seeds,
+        policy=policy,
+        manifest=Path(manifest) if manifest else None,
+    )
+    wanted = [own if name.lower() == COMPARE else experiment(name) for name in dict.fromkeys(names)]
     out = Path(out).expanduser()
     planned = plan(wanted, Path(data) if data is not None else None, chosen, categories)
     if dry_run:
@@ -76,14 +89,6 @@ def bench(
         "failed": outcome.failed,
     }
     return Report(lines, summary, outcome.failed)
-
-
-def _experiment(
-    name: str, detectors: Sequence[str] | None, ratios: Sequence[float] | None, seeds: int, policy: str
-) -> Experiment:
-    if name.lower() == COMPARE:
-        return compare(detectors or DETECTORS, ratios or RATIOS, seeds, policy=policy)
-    return experiment(name)
 
 
 def _dry(planned: Plan, results: Results) -> Report:

@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from blemish.benchmark.contamination import TEST_SHARE, Manifest, contaminate
+from blemish.benchmark.contamination import TEST_SHARE, Manifest, contaminate, read_manifest
 from blemish.benchmark.datasets import Category
 
 
@@ -37,6 +38,7 @@ class Cell:
     purify : settings of a purification before the fit; None for none.
     ratio, policy, test_share, defects, seed : see `contaminate`; the detector's seed is the same.
     limit : of images.
+    given : a manifest to train on, instead of one drawn by ratio and seed.
     extra : what else the job needs to know.
     """
 
@@ -52,6 +54,7 @@ class Cell:
     defects: tuple[str, ...] | None = None
     seed: int = 0
     limit: Limit = field(default_factory=Limit)
+    given: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, manifest: Manifest | None) -> str:
@@ -65,6 +68,8 @@ class Cell:
 
     def manifest(self, category: Category) -> Manifest:
         """The training images. Raises `RequestError` if there cannot be any."""
+        if self.given:
+            return read_manifest(Path(self.given), category)
         return contaminate(
             self.of(category),
             self.ratio,

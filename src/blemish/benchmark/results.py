@@ -19,7 +19,7 @@ RESULTS, LOCK, FORMAT_VERSION = "results.csv", ".results.lock", 1
 DONE, FAILED = "done", "failed"
 RUN_COLUMNS = (
     "format", "run", "time", "status", "reason", "job", "dataset", "category", "detector", "settings", "preset",
-    "purify", "ratio", "reached", "contamination", "policy", "test_share", "defects", "seed", "limit", "extra",
+    "purify", "ratio", "reached", "contamination", "policy", "test_share", "defects", "seed", "limit", "given", "extra",
     "manifest", "mode", "choice", "part", "train_images", "test_images",
 )  # fmt: skip
 COSTS = ("feature_seconds", "fit_seconds", "score_seconds", "metric_seconds", "images_per_second", "peak_mib")

@@ -202,6 +202,7 @@ def _base(step: Step) -> dict[str, Any]:
         "defects": cell.defects,
         "seed": cell.seed,
         "limit": asdict(cell.limit),
+        "given": cell.given,
         "extra": dict(cell.extra),
         "manifest": manifest.hash if manifest else None,
         "choice": "",

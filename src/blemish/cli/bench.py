@@ -30,6 +30,10 @@ def bench(
     ] = None,
     seeds: Annotated[Optional[int], typer.Option(min=1, help="How many seeds.")] = None,  # noqa: UP045
     policy: Annotated[str, typer.Option(help="For compare, if anomalies are few: shrink, cap or resample.")] = "shrink",
+    manifest: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="For compare: train on these images, a manifest or a list of paths (.txt, .csv)."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
     device: Device = "cpu",
@@ -57,6 +61,7 @@ def bench(
                 ratios=_numbers(contamination),
                 seeds=seeds,
                 policy=policy,
+                manifest=manifest,
                 dry_run=dry_run,
                 retry=retry,
             )

@@ -1,9 +1,10 @@
 """`blemish bench compare`: detectors of one's choice on images of one's own, at any contamination."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from blemish.benchmark.cells import Cell
+from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.contamination import POLICIES, TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective
@@ -22,8 +23,12 @@ def compare(
     settings: Mapping[str, Any] | None = None,
     policy: str = POLICIES[0],
     test_share: float = TEST_SHARE,
+    manifest: Path | None = None,
 ) -> Experiment:
-    """The experiment that compares `detectors` at each of `ratios`. Raises `RequestError` for an unknown detector."""
+    """The experiment that compares `detectors` at each of `ratios`, or on the training images of `manifest`.
+
+    Raises `RequestError` for an unknown detector, or a manifest that several categories could be meant by.
+    """
     for name in detectors:
         detector_class(name)
     if seeds < 1:
@@ -32,11 +37,17 @@ def compare(
         raise RequestError(f"--contamination takes ratios of 0 or more, such as 0,0.1; got {bad[0]:g}.")
 
     def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
+        if manifest is not None and len(categories) != 1:
+            raise RequestError(
+                f"A manifest is of one category, and there are {len(categories)}; name its own with --categories."
+            )
+        limit = size.limit if manifest is None else Limit()
+        given = str(manifest.expanduser().resolve()) if manifest is not None else ""
         return [
             Planned(
                 Cell(
                     category=str(category), detector=name, preset=size.preset, settings=settings or {}, ratio=ratio,
-                    seed=seed, limit=size.limit, policy=policy, test_share=test_share,
+                    seed=seed, limit=limit, policy=policy, test_share=test_share, given=given,
                 ),
                 name,
                 per_cent(ratio) if len(ratios) > 1 else "",
