@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 import blemish
-import layouts
+import weight_layouts as layouts
 from blemish import cli
 from blemish.errors import RequestError, WeightsError
 from blemish.features.backbones import BACKBONES

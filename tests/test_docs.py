@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import layouts
+import weight_layouts as layouts
 from blemish.cli import app
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.features.backbones import BACKBONES

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import layouts
+import weight_layouts as layouts
 from blemish.errors import JobError, WeightsError
 from blemish.features import hub
 from blemish.features.backbones import BACKBONES

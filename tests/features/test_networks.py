@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-import layouts
+import weight_layouts as layouts
 from blemish.errors import RequestError
 from blemish.features import FeatureSpec, networks
 from blemish.features.backbones import BACKBONES, backbone, stride_of

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-import layouts
+import weight_layouts as layouts
 from blemish.errors import JobError, WeightsError
 from blemish.features import FeatureSpec, weights
 from blemish.features.backbones import BACKBONES

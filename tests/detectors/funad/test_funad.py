@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import fill
 
 from blemish import jobs
 from blemish.detectors.funad import FunAD
@@ -18,6 +17,7 @@ from blemish.detectors.views import View
 from blemish.errors import RequestError
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
+from conftest import fill
 
 VIEWS = (View(64, ("16", "32")), View(64, ("8",), ranks=False))
 SMALL = {"views": VIEWS, "entries": 100, "repeats": 1, "width": 16, "hidden": 16, "narrow": 8, "steps": 20, "batch": 64}
