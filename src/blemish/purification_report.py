@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from blemish.detectors import REGISTRY
 from blemish.disk import writing_to
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.heatmaps import heatmap_path, shown
@@ -82,15 +83,18 @@ def write_purification_report(path: Path, content: PurificationContent) -> None:
         total=len(found.ids),
         kept=int(found.kept.sum()),
         aside=len(names),
-        command=shlex.join([
-            "blemish", "fit", str(content.kept_list), "--detector", content.detector, "--out", "NEW_FOLDER",
-        ]),
+        command=_command(content),
         wide_histogram=histogram(values, found.limit, 760, "wide"),
         narrow_histogram=histogram(values, found.limit, 350, "narrow"),
         cards=shown_here,
         listed=listed,
         unlisted=len(names) - len(shown_here) - len(listed),
-    )  # fmt: skip
+    )
+
+
+def _command(content: PurificationContent) -> str:
+    detector = ["--detector", content.detector] if content.detector in REGISTRY else []
+    return shlex.join(["blemish", "fit", str(content.kept_list), *detector, "--out", "NEW_FOLDER"])
 
 
 def _aside(content: PurificationContent, rank: int, row: int, folder: Path) -> Aside:

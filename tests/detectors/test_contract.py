@@ -30,8 +30,15 @@ PLAIN = (View(96, ("8", "16a"), pool=3, rooted=False, relative=False),)
 SETTINGS = {
     "memory_bank": SMALL,
     "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100},
+    "ensemble": {"views": PLAIN, "entries": 150, "patches": 1500, "steps": 40, "batch": 128, "width": 32},
+    "inreach": {"views": PLAIN, "entries": 150, "share": 0.05},
+    "padim": {"views": PLAIN, "channels": 150},
     "patchcore": {"views": PLAIN, "entries": 150, "share": 0.05},
+    "simplenet": {"views": PLAIN, "patches": 2000, "width": 150, "steps": 200, "batch": 128},
+    "softpatch": {"views": PLAIN, "entries": 150, "share": 0.05},
 }
+# The setting that says how much is learned, and its least; it is 150 in SETTINGS.
+SIZED = {"padim": ("channels", 1), "simplenet": ("width", 1)}
 BAD = ("part-03.png", "part-11.png")
 SCRATCHES = ((slice(30, 60), slice(40, 46), (250, 20, 20)), (slice(70, 76), slice(50, 90), (20, 240, 60)))
 
@@ -239,9 +246,10 @@ def test_known_anomalies_give_nothing_to_what_is_normal(name: str, folder: Path)
 
 @every_detector
 def test_clones_are_unfitted_and_carry_the_changes(name: str, fitted: dict[str, FeatureDetector]) -> None:
-    clone = fitted[name].clone(entries=77)
-    assert clone.settings()["entries"] == 77
-    assert fitted[name].settings()["entries"] == 150
+    setting, _ = SIZED.get(name, ("entries", 10))
+    clone = fitted[name].clone(**{setting: 77})
+    assert clone.settings()[setting] == 77
+    assert fitted[name].settings()[setting] == 150
     with pytest.raises(NotFittedError):
         clone.state()
 
@@ -259,7 +267,8 @@ def test_fresh_normal_images_are_flagged_about_as_often_as_training_ones(
 
 @every_detector
 def test_wrong_settings_are_named(name: str) -> None:
-    with pytest.raises(RequestError, match="'entries' must be at least 10; got 3"):
-        make(name, entries=3)
+    setting, least = SIZED.get(name, ("entries", 10))
+    with pytest.raises(RequestError, match=f"'{setting}' must be at least {least}; got {least - 1}"):
+        make(name, **{setting: least - 1})
     with pytest.raises(RequestError, match="stages"):
         make(name, views=(View(96, ("7",)),))

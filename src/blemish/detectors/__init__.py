@@ -11,9 +11,14 @@ from blemish.detectors.views import View
 from blemish.errors import RequestError
 
 REGISTRY = {
+    "ensemble": "blemish.detectors.ensemble:Ensemble",
     "funad": "blemish.detectors.funad:FunAD",
+    "inreach": "blemish.detectors.inreach:InReaCh",
     "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
+    "padim": "blemish.detectors.padim:PaDiM",
     "patchcore": "blemish.detectors.patchcore:PatchCore",
+    "simplenet": "blemish.detectors.simplenet:SimpleNet",
+    "softpatch": "blemish.detectors.softpatch:SoftPatch",
 }
 DEFAULT_DETECTOR = "memory_bank"
 

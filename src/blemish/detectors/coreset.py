@@ -14,6 +14,7 @@ Coreset = Literal["greedy", "approximate", "random"]
 DIMENSIONS = 128  # of the random projection that distances are compared in, PatchCore Sec. 3.2
 CANDIDATES = 10  # random points for each pick of the approximate coreset
 FARTHEST = 4096  # points that are looked at between two passes over all: 2 MB of them, which a core's cache holds
+COPY = 1e-5  # of the mean squared distance from the middle: nearer is the same point, and rounding
 ROWS = 4096  # points a core compares with the new picks at a time
 
 
@@ -68,13 +69,15 @@ def farthest_points(points: Tensor, count: int, start: int, tell: Callable[[int,
     was, nothing outside can be farther. So most picks look at those alone, and all points are compared with many
     picks in one matrix product. Up to rounding, the picks are those of the textbook loop.
     """
+    points = points - points.mean(0)  # smaller numbers, less rounding
+    copied = COPY * float(points.square().sum(1).mean())
     picks = [start]
     nearest = squared_distances(points, points[start : start + 1])[:, 0]
     while len(picks) < count:
         far, rows = nearest.topk(min(FARTHEST, len(points)))
-        if far[0] <= 0:
+        if far[0] <= copied:
             break  # nothing but copies of what was taken
-        floor = float(far[-1]) if len(rows) < len(points) else 0.0
+        floor = max(copied, float(far[-1]) if len(rows) < len(points) else 0.0)
         fresh = _among(points[rows], far, floor, count - len(picks))
         picks += rows[fresh].tolist()
         if len(picks) < count:

@@ -149,7 +149,9 @@ def _blurred(maps: Tensor, sigma: float) -> Tensor:
 
 
 def robust_scale(values: Tensor) -> Tensor:
-    """Median and scaled median absolute deviation, (2,); a deviation of 1 where all values are one."""
+    """Median and scaled median absolute deviation, (2,); a deviation of 1 where all values are one, 0 and 1 of none."""
+    if not len(values):
+        return torch.tensor([0.0, 1.0])
     middle, deviation = median_and_deviation(np.asarray(values))
     if deviation <= 1e-6 * max(1.0, abs(middle)):
         deviation = float(values.std(correction=0)) or 1.0

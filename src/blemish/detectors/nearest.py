@@ -31,7 +31,11 @@ class Bank(nn.Module):
     @classmethod
     def of(cls, embedding: Standardised, patches: Tensor, owners: Tensor, *, relative: bool) -> "Bank":
         """A bank of `patches` (M, D) from the images or groups `owners` (M,); plain distances unless `relative`."""
-        entries = embedding(patches)
+        return cls.of_embedded(embedding, embedding(patches), owners, relative=relative)
+
+    @classmethod
+    def of_embedded(cls, embedding: Standardised, entries: Tensor, owners: Tensor, *, relative: bool) -> "Bank":
+        """As `of`, of patches that have been embedded already."""
         if not relative:
             return cls(embedding, entries, torch.ones(len(entries)))
         spacing = torch.cat([

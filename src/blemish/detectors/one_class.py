@@ -1,7 +1,7 @@
 """What detectors share that take all images they learn from for normal."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -25,17 +25,35 @@ WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
 
 @dataclass(frozen=True)
+class Part:
+    """What to learn from.
+
+    Attributes
+    ----------
+    sample : patches of the images.
+    groups : (n,) numbers of the patches' groups.
+    stage : name for progress.
+    """
+
+    sample: PatchSample
+    groups: Tensor
+    stage: str
+
+
+@dataclass(frozen=True)
 class Learned:
-    """What was learned from some images.
+    """What was learned from a part.
 
     Attributes
     ----------
     scorer : of patches.
-    unseen : (n,) a sample of the scores it would give to the patches of its own images, had it not seen them.
+    typical : gives (n,) scores of some patches of the part.
+    unseen : whether `typical` are what these patches would get, had the scorer not seen their images.
     """
 
     scorer: PatchScorer
-    unseen: Tensor
+    typical: Callable[[], Tensor]
+    unseen: bool
 
 
 class InUnits(PatchScorer):
@@ -97,8 +115,8 @@ class OneClass(FeatureDetector):
         """How many patches to draw from each of the images."""
 
     @abstractmethod
-    def _learn(self, sample: PatchSample, groups: Tensor, features: ViewFeatures, stage: str) -> Learned:
-        """Learn from a sample; `groups` (n,) are the numbers of its patches' groups, `stage` is for progress."""
+    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+        """Learn from each part, as if there were no other."""
 
     @abstractmethod
     def _empty(self, view: View, state: State) -> PatchScorer:
@@ -116,28 +134,29 @@ class OneClass(FeatureDetector):
         images, size = features.images, features.view.pixels
         sample = draw_patches(features, [self._plan(trusted)], self.random_state, f"patches {size}")[0]
         groups = group_numbers(images)
-        learned = self._learn(sample, groups[sample.owners], features, f"{self.name} {size}")
-        scorer = InUnits(learned.scorer, robust_scale(learned.unseen)).eval()
-        if not self.folds:
+        folds = min(self.folds, int(groups.max()) + 1)
+        split = split_in_folds(images, folds, self.random_state) if folds else {}
+        fold = torch.tensor([split.get(name, -1) for name in images.ids])
+        samples = [sample, *(sample.of(fold != number) for number in range(folds))]
+        if not all(len(each.values) for each in samples):
+            raise RequestError(f"The labels leave {self.name} a part without an image to learn from; raise 'folds'.")
+        final, *others = self._learn(
+            [
+                Part(each, groups[each.owners], f"{self.name} {size}{f', part {number}' if number else ''}")
+                for number, each in enumerate(samples)
+            ],
+            features,
+        )
+        unit = robust_scale(final.typical())
+        if not folds:
+            scorer = InUnits(final.scorer, unit).eval()
             return scorer, _maps(features, [scorer], dict.fromkeys(images.ids, 0))
-        split = split_in_folds(images, self.folds, self.random_state)
-        fold_of = torch.tensor([split[name] for name in images.ids])
-        scorers: list[PatchScorer] = []
-        for fold in range(self.folds):
-            others = sample.of(fold_of != fold)
-            if not len(others.values):
-                raise RequestError(
-                    f"The labels leave nothing to learn from outside of part {fold + 1} of {self.folds}; raise 'folds'."
-                )
-            stage = f"{self.name} {size}, part {fold + 1}"
-            scorers.append(self._learn(others, groups[others.owners], features, stage).scorer.eval())
-        maps, valid = _maps(features, scorers, split), features.valid()
-        for fold in range(self.folds):
-            held_out = fold_of == fold
-            if held_out.any():
-                middle, deviation = robust_scale(maps[held_out][valid[held_out]])
-                maps[held_out] = (maps[held_out] - middle) / deviation
-        return scorer, maps
+        maps = _maps(features, [other.scorer.eval() for other in others], split)
+        units = _put_in_units(maps, features.valid(), fold)
+        if not final.unseen:  # then the others tell how much worse unseen patches fare than those learned from
+            seen = torch.stack([robust_scale(other.typical()) for other in others])
+            unit = torch.stack([unit[0] + (units - seen)[:, 0].mean(), unit[1] * (units / seen)[:, 1].mean()])
+        return InUnits(final.scorer, unit).eval(), maps
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items()}
@@ -154,6 +173,17 @@ def check_least(detector: FeatureDetector, **least: float) -> None:
 def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
     """A plan that takes all patches of at most `most` of the images."""
     return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)
+
+
+def _put_in_units(maps: Tensor, valid: Tensor, fold: Tensor) -> Tensor:
+    """Put the maps (N, h, w) of each fold in deviations from its median, in place; gives both, (folds, 2)."""
+    units = []
+    for number in torch.unique(fold):
+        here = fold == number
+        unit = robust_scale(maps[here][valid[here]])
+        maps[here] = (maps[here] - unit[0]) / unit[1]
+        units.append(unit)
+    return torch.stack(units)
 
 
 def _maps(features: ViewFeatures, scorers: Sequence[PatchScorer], which: Mapping[str, int]) -> Tensor:

@@ -4,79 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from blemish.detectors.base import State
 from blemish.detectors.coreset import Coreset, check_coreset, coreset
+from blemish.detectors.memory import Memory, empty_memory, on_grid
 from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.nearest import Bank, squared_distances
-from blemish.detectors.one_class import Learned, OneClass, check_least
-from blemish.detectors.sampling import PatchSample, even_plan
+from blemish.detectors.nearest import Bank
+from blemish.detectors.one_class import Learned, OneClass, Part, check_least
+from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
-from blemish.runtime import runtime, side_by_side
-
-UNSEEN = 16_000  # patches whose distances to the other images' entries tell what unseen patches would get
-ROWS = 512  # of those at a time
-
-
-class Memory(PatchScorer):
-    """The distance to the nearest entry of a bank, re-weighted by how crowded the bank is there.
-
-    A patch near an entry that has others around it is more likely to be normal than one equally near to a lone
-    entry: with d the distance and d_1 .. d_b those to the b entries nearest to the nearest one, the score is
-    (1 - exp d / sum exp d_i) d (PatchCore Eq. 7). The paper does so with the highest patch of an image; the image
-    scores of blemish come from more than one patch, so here each is treated alike. The factor lies between 1 - 1/b
-    and 1.
-    """
-
-    def __init__(self, bank: Bank, around: Tensor) -> None:
-        super().__init__()
-        self.bank: Bank = bank
-        self.register_buffer("around", around)  # (M, b) int64, the entries nearest to each, itself first
-        self.around: Tensor
-
-    @classmethod
-    def of(cls, bank: Bank, neighbours: int) -> "Memory":
-        """Find the `neighbours` entries nearest to each; 0 leaves distances as they are."""
-        count = min(neighbours, len(bank.entries))
-        rows = [bank.entries[start : start + ROWS] for start in range(0, len(bank.entries), ROWS)]
-
-        def nearest(queries: Tensor) -> Tensor:
-            return squared_distances(queries, bank.entries).topk(count, dim=1, largest=False).indices
-
-        return cls(bank, torch.cat(side_by_side(nearest, rows)))
-
-    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
-        """See `PatchScorer`."""
-        return self.distances(self.bank.embedding(patches.flatten(0, 2))).view(patches.shape[:3])
-
-    def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
-        """Of embedded patches (n, D), (n,); see `Bank.measured` for `barred`."""
-        distances, nearest, products = self.bank.measured(queries, barred)
-        if self.around.shape[1] < 2:
-            return distances
-        squared = products.gather(1, self.around[nearest]) + queries.square().sum(1, keepdim=True)
-        away = squared.clamp_min(0).sqrt()  # (n, b)
-        plain = distances * self.bank.spacing[nearest]
-        highest = torch.maximum(away.amax(1), plain)  # taken off before the exponentials, which overflow above 88
-        share = (plain - highest).exp() / (away - highest[:, None]).exp().sum(1).clamp_min(1e-30)
-        return distances * (1 - share.clamp_max(1 / away.shape[1]))
-
-    def unseen(self, sample: PatchSample, groups: Tensor, entries: Tensor, seed: int) -> Tensor:
-        """What patches of the sample (n) would get, had their groups no entries; `entries` are rows of the sample."""
-        some = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))[:UNSEEN]
-        owners = groups[entries]
-
-        def one(rows: Tensor) -> Tensor:
-            known = (groups[rows][:, None] != owners).any(1)  # not where all entries are the group's own
-            rows = rows[known]
-            barred = groups[rows][:, None] == owners
-            return self.distances(self.bank.embedding(sample.values[rows]), barred)
-
-        return torch.cat(side_by_side(one, torch.split(some, ROWS)))
+from blemish.runtime import runtime
 
 
 @dataclass(kw_only=True)
@@ -116,23 +58,35 @@ class PatchCore(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return even_plan(ids, self.candidates, self.random_state)
 
-    def _learn(self, sample: PatchSample, groups: Tensor, features: ViewFeatures, stage: str) -> Learned:
-        embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
-        count = max(1, min(self.entries, round(self.share * len(sample.values))))
-        progress = runtime().progress
-        chosen = coreset(
-            embedding(sample.values), count, self.coreset, self.random_state, lambda *at: progress(stage, *at)
-        )
-        bank = Bank.of(embedding, sample.values[chosen], groups[chosen], relative=features.view.relative)
-        memory = Memory.of(bank, self.neighbours)
-        return Learned(memory, memory.unseen(sample, groups, chosen, self.random_state))
+    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+        width = features.grid[1]
+        return [self._learn_one(part, features.view, width) for part in parts]
+
+    def _learn_one(self, part: Part, view: View, width: int) -> Learned:
+        """The memory of a part, on a grid of `width` columns."""
+        sample, groups = part.sample, part.groups
+        embedding = empty_embedding(view, sample.values.shape[1]).learn(sample.values)
+        embedded = embedding(sample.values)
+        weights, step = self._nominal(embedded, part, width)
+        pool = torch.nonzero(weights)[:, 0]
+        if len(pool) > self.candidates:
+            some = np.random.default_rng(self.random_state).permutation(len(pool))[: self.candidates]
+            pool = pool[torch.from_numpy(np.sort(some))]
+        if len(pool) < len(embedded):
+            embedded = embedded[pool]
+        if step:
+            embedded = torch.cat([embedded, on_grid(sample.places[pool], width) * step], dim=1)
+        count, progress = max(1, min(self.entries, round(self.share * len(pool)))), runtime().progress
+        picks = coreset(embedded, count, self.coreset, self.random_state, lambda *at: progress(part.stage, *at))
+        chosen = pool[picks]
+        bank = Bank.of_embedded(embedding, embedded[picks], groups[chosen], relative=view.relative)
+        bank.spacing /= weights[chosen]
+        memory = Memory.of(bank, self.neighbours, step)
+        return Learned(memory, lambda: memory.unseen(part, width, chosen, self.random_state), unseen=True)
+
+    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
+        """What the distance to each patch of the part counts for, (n,), 0 keeping it out; and a step on the grid."""
+        return torch.ones(len(embedded)), 0.0
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         return empty_memory(view, state)
-
-
-def empty_memory(view: View, state: State) -> Memory:
-    """A memory of the shapes that `state` holds."""
-    entries = state["bank.entries"]
-    bank = Bank(empty_embedding(view, entries.shape[1]), torch.zeros_like(entries), torch.ones(len(entries)))
-    return Memory(bank, torch.zeros_like(state["around"]))

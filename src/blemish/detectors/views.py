@@ -160,7 +160,12 @@ class ViewFeatures:
 
     def valid(self) -> Tensor:
         """(N, h, w) bool, False in the padding."""
-        return valid_patches(self.boxes(), self.view.grid(self.features.spec.size or (1, 1)))
+        return valid_patches(self.boxes(), self.grid)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a map."""
+        return self.view.grid(self.features.spec.size or (1, 1))
 
     def batches(self, ids: Sequence[str] | None = None, stage: str = "") -> Iterator[PatchBatch]:
         """In slices; see `PatchFeatures.batches`."""

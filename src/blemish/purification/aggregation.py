@@ -6,26 +6,33 @@ from numpy.typing import NDArray
 from blemish.cuts import median_and_deviation
 from blemish.purification.settings import PurifySettings
 
+Vector = NDArray[np.float64]
 
-def aggregated(
-    matrix: NDArray[np.float64], own: NDArray[np.bool_], settings: PurifySettings
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Score and spread (N,) of the scores (M, N) by all sub-models; `own` (M, N) marks each one's own subset."""
-    used = np.ones_like(own) if settings.own_subset == "include" else ~own
-    if settings.scale == "deviations":
-        matrix = np.stack([_in_deviations(row, ~mine) for row, mine in zip(matrix, own, strict=True)])
-    counted = np.where(used, matrix, np.nan)
+
+def aggregated(matrix: Vector, own: NDArray[np.bool_], settings: PurifySettings) -> tuple[Vector, Vector]:
+    """Score and spread (N,) of the scores (M, N) by all sub-models; `own` (M, N) marks each one's own subset.
+
+    With the scale "deviations" the result is in deviations, too: 0 is an ordinary image.
+    """
+    in_deviations = settings.scale == "deviations"
+    if in_deviations:
+        scales = [_scale(row[~mine] if not mine.all() else row) for row, mine in zip(matrix, own, strict=True)]
+        matrix = np.stack([(row - middle) / deviation for row, (middle, deviation) in zip(matrix, scales, strict=True)])
+    counted = matrix if settings.own_subset == "include" else np.where(own, np.nan, matrix)
     spread = np.nanstd(counted, axis=0)
-    if settings.aggregate == "mean":
-        return np.nanmean(counted, axis=0), spread
-    highest = np.nanmax(counted, axis=0)
-    return (highest if settings.aggregate == "max" else (highest - np.nanmin(counted)) * spread**2), spread
+    combine = np.nanmean if settings.aggregate == "mean" else np.nanmax
+    scores: Vector = combine(counted, axis=0)
+    if settings.aggregate == "max_variance":
+        scores = (scores - np.nanmin(counted)) * spread**2
+    if in_deviations:
+        middle, deviation = _scale(scores)
+        return (scores - middle) / deviation, spread / deviation
+    return scores, spread
 
 
-def _in_deviations(scores: NDArray[np.float64], strange: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Scores (N,) in deviations from the median of the images that the sub-model did not learn from."""
-    reference = scores[strange] if strange.any() else scores
-    middle, deviation = median_and_deviation(reference)
+def _scale(scores: Vector) -> tuple[float, float]:
+    """Median and deviation; a deviation of 1 where all scores are one."""
+    middle, deviation = median_and_deviation(scores)
     if deviation <= 1e-12 * max(1.0, abs(middle)):
-        deviation = float(reference.std()) or 1.0
-    return (scores - middle) / deviation
+        deviation = float(scores.std()) or 1.0
+    return middle, deviation

@@ -27,6 +27,7 @@ PAPER: Mapping[str, Any] = {
     "exclude": "patch",
     "noise": "batch",
     "noise_batch": 0,
+    "noise_from": "any",
     "optimiser": "rmsprop",
     "learning_rate": 2e-5,
     "stop": "last",

@@ -51,8 +51,8 @@ class Schedule:
     noise : deviation of the noise on unsure anomalies, by channel: over all patches ("pool"), over the "batch"
         (the paper), the largest over grid positions ("position_max", the authors' script), or "none" is added.
     noise_batch : normal patches that are also shown with noise of random size, as anomalies; published 0.
-    noise_from : which of them: "any", or mostly those of the "suspects", images that stand out to the first banks.
-        Suspects teach much where there are defects and mislead where there are none (benchmarks/funad.md).
+    noise_from : which of them: "any", or mostly those of the "suspects", images that stand out to the first banks,
+        the more the farther: what a defect looks like is in there, and in few others (benchmarks/funad.md).
     smoothness, smoothness_form : lambda and form of the mutual smoothness loss; published 2.5 and "mae".
     optimiser, learning_rate : published "rmsprop" (momentum 0.2) and 2e-5.
     precision : "bfloat16" for matrix products where the device has it.
@@ -84,7 +84,7 @@ class Schedule:
     exclude: Exclusion = "group"
     noise: NoiseScale = "pool"
     noise_batch: int = 128
-    noise_from: NoiseFrom = "any"
+    noise_from: NoiseFrom = "suspects"
     smoothness: float = 2.5
     smoothness_form: SmoothnessForm = "mae"
     optimiser: Optimiser = "adamw"

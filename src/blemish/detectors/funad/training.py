@@ -25,8 +25,9 @@ from blemish.errors import JobError
 
 DECAY = 0.98  # of the average of the weights: about the last 50 steps count, so that no step has to be chosen
 CALIBRATION = 1000  # patches of normal-looking images whose distances set the scale of the labels
-SUSPICION, MOST_SUSPECT = 3.0, 6.0  # power of an image's deviations above the median, and most of them that count
-SMALLEST = 1e-3  # of a chance, so that there are always enough
+# A suspect's patches are shown with noise more often, by how far it is above what ordinary images reach: so a clean
+# pile, which has hardly any such image, is learned from as if there were no suspects.
+ORDINARY, MOST_EXCESS, SUSPICION = 2.0, 6.0, 30.0  # deviations, deviations, chance a deviation
 MOMENTUM = 0.2  # of RMSprop, spec section 7
 AT_ONCE = 2**16  # patches that pass the net together where no gradient is needed
 
@@ -219,8 +220,8 @@ class Training:
         """How readily each patch of the pool (n,) is shown with noise."""
         if self.schedule.noise_from == "any" or self.pool.looks is None:
             return torch.ones(len(self.pool.patches), device=self.device)
-        standing_out = self.pool.looks.clamp(0, MOST_SUSPECT) ** SUSPICION + SMALLEST
-        return standing_out[self.pool.owners]
+        excess = (self.pool.looks - ORDINARY).clamp(0, MOST_EXCESS)
+        return (1 + SUSPICION * excess)[self.pool.owners]
 
     def _adapted(self, rows: Tensor) -> Tensor:
         with self._autocast():

@@ -1,0 +1,98 @@
+"""A memory of patches that stand for what is normal, and how it measures others."""
+
+import torch
+from torch import Tensor
+
+from blemish.detectors.base import State
+from blemish.detectors.memory_bank import empty_embedding
+from blemish.detectors.nearest import Bank, squared_distances
+from blemish.detectors.one_class import Part
+from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.views import View
+from blemish.runtime import side_by_side
+
+UNSEEN = 16_000  # patches whose distances to the other images' entries tell what unseen patches would get
+ROWS = 512  # of those at a time
+
+
+class Memory(PatchScorer):
+    """The distance to the nearest entry of a bank, re-weighted by how crowded the bank is there.
+
+    A patch near an entry that has others around it is more likely to be normal than one equally near to a lone
+    entry: with d the distance and d_1 .. d_b those to the b entries nearest to the nearest one, the score is
+    (1 - exp d / sum exp d_i) d (PatchCore Eq. 7). The paper does so with the highest patch of an image; the image
+    scores of blemish come from more than one patch, so here each is treated alike. The factor lies between 1 - 1/b
+    and 1.
+
+    Where `step` is above 0, a step on the grid counts as that much of a distance.
+    """
+
+    def __init__(self, bank: Bank, around: Tensor, step: float = 0.0) -> None:
+        super().__init__()
+        self.bank: Bank = bank
+        self.register_buffer("around", around)  # (M, b) int64, the entries nearest to each, itself first
+        self.register_buffer("step", torch.tensor(step))
+        self.around: Tensor
+        self.step: Tensor
+
+    @classmethod
+    def of(cls, bank: Bank, neighbours: int, step: float = 0.0) -> "Memory":
+        """Find the `neighbours` entries nearest to each; 0 leaves distances as they are."""
+        count = min(neighbours, len(bank.entries))
+
+        def nearest(queries: Tensor) -> Tensor:
+            return squared_distances(queries, bank.entries).topk(count, dim=1, largest=False).indices
+
+        return cls(bank, torch.cat(side_by_side(nearest, torch.split(bank.entries, ROWS))), step)
+
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
+        """See `PatchScorer`."""
+        count, height, width = patches.shape[:3]
+        places = torch.arange(height * width, device=patches.device).expand(count, -1).flatten()
+        embedded = self.bank.embedding(patches.flatten(0, 2))
+        return self.distances(self.placed(embedded, places, width)).view(count, height, width)
+
+    def placed(self, embedded: Tensor, places: Tensor, width: int) -> Tensor:
+        """Embedded patches (n, D) with their places (n,) in a grid of `width` columns, if places count: (n, D + 2)."""
+        if self.bank.entries.shape[1] == embedded.shape[1]:
+            return embedded
+        return torch.cat([embedded, on_grid(places, width) * self.step], dim=1)
+
+    def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
+        """Of embedded and placed patches (n, D), (n,); see `Bank.measured` for `barred`."""
+        distances, nearest, products = self.bank.measured(queries, barred)
+        if self.around.shape[1] < 2:
+            return distances
+        squared = products.gather(1, self.around[nearest]) + queries.square().sum(1, keepdim=True)
+        away = squared.clamp_min(0).sqrt()  # (n, b)
+        plain = distances * self.bank.spacing[nearest]
+        highest = torch.maximum(away.amax(1), plain)  # taken off before the exponentials, which overflow above 88
+        share = (plain - highest).exp() / (away - highest[:, None]).exp().sum(1).clamp_min(1e-30)
+        return distances * (1 - share.clamp_max(1 / away.shape[1]))
+
+    def unseen(self, part: Part, width: int, entries: Tensor, seed: int) -> Tensor:
+        """What some patches of the part would get, had their groups no entries; `entries` are rows of its sample."""
+        sample, groups = part.sample, part.groups
+        some = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))[:UNSEEN]
+        owners = groups[entries]
+
+        def one(rows: Tensor) -> Tensor:
+            rows = rows[(groups[rows][:, None] != owners).any(1)]  # not where all entries are the group's own
+            barred = groups[rows][:, None] == owners
+            queries = self.placed(self.bank.embedding(sample.values[rows]), sample.places[rows], width)
+            return self.distances(queries, barred)
+
+        return torch.cat(side_by_side(one, torch.split(some, ROWS)))
+
+
+def on_grid(places: Tensor, width: int) -> Tensor:
+    """Row and column (n, 2) of places (n,) in a grid of `width` columns."""
+    return torch.stack([places // width, places % width], dim=1)
+
+
+def empty_memory(view: View, state: State) -> Memory:
+    """A memory of the shapes that `state` holds."""
+    entries = state["bank.entries"]
+    embedding = empty_embedding(view, len(state["bank.embedding.mean"]))
+    bank = Bank(embedding, torch.zeros_like(entries), torch.ones(len(entries)))
+    return Memory(bank, torch.zeros_like(state["around"]))

@@ -1,0 +1,117 @@
+"""PaDiM: a Gaussian for each place of the image, for products that always lie alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.detectors.base import State
+from blemish.detectors.embedding import Standardised
+from blemish.detectors.local_outliers import gaussian
+from blemish.detectors.memory_bank import empty_embedding
+from blemish.detectors.one_class import Learned, OneClass, Part, check_least, whole_images
+from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.views import View, ViewFeatures
+from blemish.runtime import runtime, side_by_side
+
+AT_ONCE = 32  # places worked on together
+PLACES, LEFT_OUT = 16, 64  # places, and images left out at each, that tell what unseen patches would get
+
+
+class Gaussians(PatchScorer):
+    """The Mahalanobis distance of some channels of each patch from those of the training patches at its place."""
+
+    def __init__(self, embedding: Standardised, channels: Tensor, mean: Tensor, whitening: Tensor) -> None:
+        super().__init__()
+        self.embedding: Standardised = embedding
+        self.register_buffer("channels", channels)  # (C,) int64
+        self.register_buffer("mean", mean)  # (P, C)
+        self.register_buffer("whitening", whitening)  # (P, C, C)
+        self.channels: Tensor
+        self.mean: Tensor
+        self.whitening: Tensor
+
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
+        """See `PatchScorer`."""
+        some = self.embedding(patches.flatten(1, 2)).index_select(2, self.channels)  # (B, P, C)
+        away = (some - self.mean).permute(1, 2, 0)  # (P, C, B)
+        squared: Tensor = torch.bmm(self.whitening, away).square().sum(1)  # (P, B)
+        return squared.T.sqrt().view(patches.shape[:3])
+
+
+@dataclass(kw_only=True)
+class PaDiM(OneClass):
+    """A Gaussian over the images at each place of the grid (Defard et al., ICPR 2021).
+
+    Attributes
+    ----------
+    channels : as many of the features' channels, at random.
+    most_images : images that are learned from, at random where there are more.
+    """
+
+    channels: int = 100
+    most_images: int = 500
+
+    name: ClassVar[str] = "padim"
+    summary: ClassVar[str] = "a Gaussian at each place of the image; for products that always lie alike"
+    source: ClassVar[str] = "PaDiM (ICPR 2020, arXiv 2011.08785)"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        check_least(self, channels=1, most_images=self.min_images)
+
+    def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
+        return whole_images(ids, self.most_images, self.random_state)
+
+    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+        return [self._learn_one(part, features) for part in parts]
+
+    def _learn_one(self, part: Part, features: ViewFeatures) -> Learned:
+        sample = part.sample
+        width = sample.values.shape[1]
+        embedding = empty_embedding(features.view, width).learn(sample.values)
+        chosen = np.random.default_rng(self.random_state).permutation(width)[: self.channels]
+        channels = torch.from_numpy(np.sort(chosen))
+        values = embedding(sample.values)[:, channels]
+        counts = torch.bincount(sample.places, minlength=features.grid[0] * features.grid[1])
+        rows = torch.split(sample.places.argsort(stable=True), counts.tolist())
+        mean, whitening = torch.empty(len(rows), len(channels)), torch.empty(len(rows), len(channels), len(channels))
+        # Where padding left less than two patches, those of all places stand in.
+        anywhere = gaussian(values) if min(map(len, rows)) < 2 else None
+
+        def one(start: int) -> None:
+            for place, here in enumerate(rows[start : start + AT_ONCE], start):
+                found = gaussian(values[here]) if len(here) > 1 or anywhere is None else anywhere
+                mean[place], whitening[place] = found
+            runtime().progress(part.stage, min(start + AT_ONCE, len(rows)), len(rows))
+
+        side_by_side(one, range(0, len(rows), AT_ONCE))
+        full = [here for here in rows if len(here) > 1]
+        scorer = Gaussians(embedding, channels, mean, whitening)
+        return Learned(scorer, lambda: _left_out(values, part.groups, full, self.random_state), unseen=True)
+
+    def _empty(self, view: View, state: State) -> PatchScorer:
+        embedding = empty_embedding(view, len(state["embedding.mean"]))
+        return Gaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
+
+
+def _left_out(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:
+    """Distances (m,) of some patches from what is learned at their place without their group."""
+    rng = np.random.default_rng(seed)
+    some = [rows[at] for at in rng.permutation(len(rows))[:PLACES]]
+    chosen = [torch.from_numpy(rng.permutation(len(here))[:LEFT_OUT]) for here in some]
+
+    def one(at: int) -> Tensor:
+        here, distances = some[at], []
+        for patch in here[chosen[at]]:
+            others = here[groups[here] != groups[patch]]
+            if len(others) > 1:
+                mean, whitening = gaussian(values[others])
+                distances.append((whitening @ (values[patch] - mean)).square().sum().sqrt())
+        return torch.stack(distances) if distances else torch.zeros(0)
+
+    return torch.cat(side_by_side(one, range(len(some))))
