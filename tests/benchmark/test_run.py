@@ -267,6 +267,22 @@ def test_the_command_leaves_tables_and_the_second_time_nothing_is_left_to_do(
     assert len(asked) == 8
 
 
+def test_two_folders_with_the_same_category_are_not_mixed_up(tmp_path: Path) -> None:
+    mvtec(tmp_path / "data" / "old")
+    mvtec(tmp_path / "data" / "new")
+    with pytest.raises(RequestError, match=r"old' and '.*' both hold mvtec/bolt|new' and '.*' both hold mvtec/bolt"):
+        plan([experiment("a")], tmp_path / "data", QUICK)
+
+
+def test_a_dry_run_beside_a_running_bench_touches_nothing(data: Path, tmp_path: Path, asked: list[Cell]) -> None:
+    wanted, out = plan([experiment("a")], data, QUICK), tmp_path / "out"
+    run(wanted, out)
+    torn = (out / RESULTS).read_text(encoding="utf-8") + "1,abc"
+    (out / RESULTS).write_text(torn, encoding="utf-8")
+    bench(["F3"], out, size="quick", dry_run=True)
+    assert (out / RESULTS).read_text(encoding="utf-8") == torn
+
+
 def test_a_list_of_others_can_be_trained_on(data: Path, tmp_path: Path, asked: list[Cell]) -> None:
     listed = [f"bolt/train/good/{index:03d}.png" for index in range(10)] + ["bolt/test/dent/000.png"]
     (tmp_path / "train.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")

@@ -74,7 +74,7 @@ def bench(
     out = Path(out).expanduser()
     planned = plan(wanted, Path(data) if data is not None else None, chosen, categories)
     if dry_run:
-        return _dry(planned, Results.read(out))
+        return _dry(planned, Results.read(out, mend=False))
     outcome = run(planned, out, retry=retry)
     lines = [f"{name}: {path}" for name, path in outcome.tables.items()]
     earlier = f", {outcome.earlier} were there already" if outcome.earlier else ""
@@ -103,6 +103,6 @@ def _dry(planned: Plan, results: Results) -> Report:
         said = f"{len(runs)} runs, {sum(run in waiting for run in runs)} to do"
         lines.append(f"{each.name}: {said}: {', '.join(kinds)}")
     lines += [f"    cannot run: {step.cell.category}: {step.problem}" for step in left if step.problem]
-    basis = "from earlier runs" if not guesses else f"a guess for {guesses} of {len(left)}; features not counted twice"
+    basis = "from earlier runs" if not guesses else f"a guess for {guesses} of {len(left)}"
     lines.append(f"{len(left)} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}).")
     return Report(lines, {"runs": len(left), "minutes": round(seconds / 60, 1), "guessed": guesses})

@@ -42,8 +42,11 @@ class Results:
     rows: list[dict[str, str]]
 
     @classmethod
-    def read(cls, folder: Path) -> "Results":
-        """What earlier runs left; a last line that a kill cut short is left out. Raises `RequestError`."""
+    def read(cls, folder: Path, *, mend: bool = True) -> "Results":
+        """What earlier runs left; a last line that a kill cut short is left out. Raises `RequestError`.
+
+        With `mend` the file is brought in order for what will be appended: only its one writer may do that.
+        """
         path = folder / RESULTS
         if not path.exists():
             return cls(path, [])
@@ -66,7 +69,7 @@ class Results:
                 "with --out."
             )
         found = cls(path, rows)
-        if whole != text or header != COLUMNS:
+        if mend and (whole != text or header != COLUMNS):
             found._rewrite()
         return found
 

@@ -1,5 +1,6 @@
 """Run the cells of experiments one after the other, each once, and leave tables. Finished runs are never lost."""
 
+import json
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -65,6 +66,10 @@ def plan(
             raise RequestError(f"{needy} needs images; name the folder of a dataset with --data.")
         found = open_datasets(data, categories)
     by_name = {str(each): each for each in found}
+    for category in found:
+        other = by_name[str(category)]
+        if other is not category:
+            raise RequestError(f"'{category.root}' and '{other.root}' both hold {category}; name one with --data.")
     planned = {each.name: each.plan(found, size) for each in experiments}
     for each in experiments:
         if not planned[each.name]:
@@ -108,8 +113,6 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
 
 
 def _purify_text(cell: Cell) -> str:
-    import json
-
     return "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)
 
 

@@ -1,8 +1,7 @@
 """`blemish bench compare`: detectors of one's choice on images of one's own, at any contamination."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.contamination import POLICIES, TEST_SHARE
@@ -20,7 +19,6 @@ def compare(
     detectors: Sequence[str] = DETECTORS,
     ratios: Sequence[float] = RATIOS,
     seeds: int = 1,
-    settings: Mapping[str, Any] | None = None,
     policy: str = POLICIES[0],
     test_share: float = TEST_SHARE,
     manifest: Path | None = None,
@@ -46,7 +44,7 @@ def compare(
         return [
             Planned(
                 Cell(
-                    category=str(category), detector=name, preset=size.preset, settings=settings or {}, ratio=ratio,
+                    category=str(category), detector=name, preset=size.preset, ratio=ratio,
                     seed=seed, limit=limit, policy=policy, test_share=test_share, given=given,
                 ),
                 name,

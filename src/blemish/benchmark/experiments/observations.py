@@ -65,7 +65,9 @@ def _closed(categories: Sequence[Category], size: Size) -> list[Planned]:  # noq
 
 def _speed(categories: Sequence[Category], size: Size) -> list[Planned]:
     return [
-        Planned(Cell(job="speed", category=str(category), detector=name, preset=size.preset, limit=size.limit), name)
+        Planned(
+            Cell(job="speed", category=str(category), detector=name, preset=size.preset, limit=size.sweep_limit), name
+        )
         for category in defective(categories, 1)
         for name in SPEED_DETECTORS
     ]
