@@ -1,5 +1,7 @@
 """Purification around any object with fit and score: keyed by id, resumable, honest about what it could not do."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -14,7 +16,7 @@ from blemish.errors import JobError, RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.purification import PurifySettings, aggregated, purify
 from blemish.purification.map_scores import map_scores
-from blemish.runtime import use_runtime
+from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
 from conftest import fill, picture
 
@@ -330,6 +332,25 @@ def test_an_interruption_keeps_what_was_finished_and_other_settings_do_not_take_
     assert Slow.fits == 7, "another seed has other subsets"
     purify(noise(60), Slow(), resume=tmp_path, repeats=2)
     assert Slow.fits == 11, "two of six were whole"
+
+
+def test_an_interruption_does_not_wait_for_what_runs_beside():
+    class Endless(Oracle):
+        runs_side_by_side = True
+        both = threading.Barrier(2)
+
+        def fit(self, images):
+            if self.both.wait(10) == 0:
+                raise KeyboardInterrupt
+            for step in range(1000):
+                time.sleep(0.02)
+                runtime().progress("learning", step, 1000)
+            return super().fit(images)
+
+    start = time.perf_counter()
+    with use_runtime(threads=2), pytest.raises(KeyboardInterrupt):
+        purify(noise(60), Endless(), subsets=2)
+    assert time.perf_counter() - start < 10
 
 
 def test_threads_do_not_change_a_score_and_the_detector_itself_is_left_alone(pile: Path, own_cache: Path):

@@ -109,8 +109,13 @@ def _pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="blemish")
 
 
-def in_threads(function: Callable[[T], R], items: Sequence[T], count: int) -> Generator[R, None, None]:
-    """`function` of every item in turn, `count` at a time; what has not begun is dropped on an error or Ctrl-C."""
+def in_threads(
+    function: Callable[[T], R], items: Sequence[T], count: int, on_stop: Callable[[], None] | None = None
+) -> Generator[R, None, None]:
+    """`function` of every item in turn, `count` at a time; what has not begun is dropped on an error or Ctrl-C.
+
+    What has begun is waited for; `on_stop` is called first, so that it can be told to end early.
+    """
     if count == 1:  # without a thread: one that waited for itself would wait for ever
         yield from map(function, items)
         return
@@ -118,18 +123,22 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], count: int) -> Ge
     try:
         for future in futures:
             yield future.result()
+    except BaseException:
+        if on_stop:
+            on_stop()
+        raise
     finally:
         for future in futures:
             future.cancel()
         wait(futures)
 
 
-def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def side_by_side(function: Callable[[T], R], items: Sequence[T], on_stop: Callable[[], None] | None = None) -> list[R]:
     """`function` of every item, as many at a time as the runtime has threads, each with tensor operations of its own.
 
     For matrices of our sizes this is as fast as sharing one operation among the cores, does not stall on a busy
     machine, and gives the same numbers whatever the number of threads. Each runs in the caller's runtime, but with one
-    thread: what it wants to do side by side in turn, it does one after the other.
+    thread: what it wants to do side by side in turn, it does one after the other. For `on_stop` see `in_threads`.
     """
     import torch
 
@@ -144,7 +153,7 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
             return function(item)
 
     places = [(copy_context(), item) for item in items]
-    with intra_op_threads(1), closing(in_threads(one, places, runtime().threads)) as results:
+    with intra_op_threads(1), closing(in_threads(one, places, runtime().threads, on_stop)) as results:
         return list(results)
 
 

@@ -38,7 +38,8 @@ def errors_as_sentences(debug: bool) -> Iterator[None]:
         typer.echo(f"blemish: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("blemish: interrupted; no half-made results were left. Features made so far are kept.", err=True)
+        kept = "Features and sub-models made so far are kept."
+        typer.echo(f"blemish: interrupted; no half-made results were left. {kept}", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
         if debug:

@@ -1,6 +1,7 @@
 """Sub-models that each learn from one subset and score every image (spec/llbnad.md, stage 1)."""
 
 import copy
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +82,17 @@ def score_all(
         return scores
 
     progress = runtime().progress
+    stopped = threading.Event()
+
+    def heartbeat(stage: str, done: int, total: int) -> None:  # noqa: ARG001 - the signature is Progress's
+        """In place of the stages of several at once, which would tell nothing; ends them after Ctrl-C."""
+        if stopped.is_set():
+            raise InterruptedError
+
     progress(STAGE, 0, len(plan))
     if all(getattr(each.detector, "runs_side_by_side", False) for each in plan):
-        with use_runtime(progress=_nothing):  # the stages of several at once would tell nothing
-            results = side_by_side(one, plan)
+        with use_runtime(progress=heartbeat):
+            results = side_by_side(one, plan, stopped.set)
     else:
         results = [one(each) for each in plan]
     failed = [(each, why) for each, why in zip(plan, results, strict=True) if isinstance(why, Exception)]
@@ -168,7 +176,3 @@ def _failure(
     error = JobError(f"{len(failed)} of {len(plan)} sub-models failed: {reasons}{more}.{again}")
     error.__cause__ = failed[0][1]
     return error
-
-
-def _nothing(stage: str, done: int, total: int) -> None:
-    pass
