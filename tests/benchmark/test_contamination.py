@@ -63,7 +63,8 @@ def test_shrink_drops_normals_cap_falls_short_and_resample_adds_copies(category:
     images = resampled.training_set(category)
     assert len(images) == 30
     assert len(set(images.content.values())) == 30  # a copy is not the image itself
-    moved, original = images.read(copies[0].id), images.read(copies[0].path)
+    original_id = next(entry.id for entry in resampled.training if (entry.path, entry.copy) == (copies[0].path, 0))
+    moved, original = images.read(copies[0].id), images.read(original_id)
     assert moved.shape == original.shape
     assert np.abs(moved.astype(int) - original).mean() < 40
 
@@ -71,6 +72,15 @@ def test_shrink_drops_normals_cap_falls_short_and_resample_adds_copies(category:
 def test_only_the_asked_kind_of_defect_is_injected(category: Category) -> None:
     manifest = contaminate(category, 0.1, defects=["dent"])
     assert {entry.defect for entry in manifest.training} == {"good", "dent"}
+
+
+def test_names_and_their_order_tell_nothing(category: Category) -> None:
+    manifest = contaminate(category, 0.3)
+    images = manifest.training_set(category)
+    assert not any(word in name for name in images.ids for word in ("test", "train", "good", "dent", "scratch"))
+    places = np.flatnonzero(manifest.training_truth(images.ids)) / len(images)
+    assert places.min() < 0.4
+    assert places.max() > 0.6  # not all first or last, as sorted paths would have them
 
 
 def test_a_detector_sees_no_label(category: Category) -> None:

@@ -141,6 +141,9 @@ def test_realiad_is_read_by_its_jsons_and_views_of_a_sample_stay_together(tmp_pa
     images = plain.images([sample.path for sample in plain.train])
     assert len(images) == 12
     assert len({images.groups[name] for name in images.ids}) == 6
+    trained = contaminate(plain, 0.0).training_set(plain)
+    assert len({trained.groups[name] for name in trained.ids}) == 6
+    assert not any("S0" in group for group in trained.groups.values())
     assert open_datasets(tmp_path, ["realiad_fuiad_0.1"]) == [fuiad]
 
 

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemish.benchmark.datasets import Category, Sample
-from blemish.benchmark.manifest import MODES, NO_OVERLAP, OVERLAP, Entry, Manifest, part_of, ratio_of, read_manifest
+from blemish.benchmark.manifest import (
+    MODES,
+    NO_OVERLAP,
+    OVERLAP,
+    Entry,
+    Manifest,
+    in_order,
+    part_of,
+    ratio_of,
+    read_manifest,
+)
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL
 
@@ -68,7 +78,7 @@ def contaminate(
         seed,
         policy,
         test_share,
-        tuple(sorted(training, key=lambda entry: entry.id)),
+        tuple(sorted(training, key=in_order)),
         tuple(defects) if defects is not None else None,
     )
 
