@@ -37,7 +37,9 @@ DEFAULT = PurifySettings()
 # One choice changed at a time; what needs other sub-models (subsets, image_score) costs a stage 1 of its own.
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
-    {"repeats": 1},
+    {"repeats": 2},
+    {"repeats": 3},
+    {"own_subset": "exclude"},
     {"own_subset": "include"},
     {"scale": "raw"},
     {"aggregate": "max"},
@@ -90,6 +92,14 @@ def piles(given: argparse.Namespace) -> Iterator[tuple[Category, float, int, Man
                 yield category, ratio, seed, contaminate(category, ratio, seed=seed)
 
 
+def stage_one(settings: PurifySettings) -> PurifySettings:
+    """What the scores of sub-models depend on; other settings share them."""
+    own_subset = "include" if settings.own_subset == "include" else "cross_fit"
+    return replace(
+        DEFAULT, by=settings.by, subsets=settings.subsets, image_score=settings.image_score, own_subset=own_subset
+    )
+
+
 def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:
     """The training images with their features made."""
     images = manifest.training_set(category)
@@ -108,18 +118,21 @@ def removal(given: argparse.Namespace) -> None:
         for name in given.detectors:
             wanted = [each for each in VARIANTS if table.missing(category.name, ratio, seed, name, said(each))]
             wanted = [each for each in wanted if given.variants is None or said(each) in given.variants]
-            scored: dict[tuple[Any, ...], SubModelScores] = {}
             detector = detector_class(name)(random_state=seed)
+            scored: dict[PurifySettings, SubModelScores] = {}
             for changes in wanted:
                 settings = replace(DEFAULT, **changes)
-                stage_one = (settings.subsets, settings.image_score)
-                if stage_one not in scored:
+                made = stage_one(settings)
+                if made not in scored:
+                    alike = [
+                        each for each in (replace(DEFAULT, **every) for every in wanted) if stage_one(each) == made
+                    ]
+                    most = replace(made, repeats=max(each.repeats for each in alike))
                     images = prepared(manifest, category, detector)
-                    most = replace(settings, repeats=max(settings.repeats, DEFAULT.repeats), own_subset="include")
-                    scored[stage_one] = score_by_sub_models(
+                    scored[made] = score_by_sub_models(
                         images, detector, most, seed=seed, resume=given.out / "sub-models"
                     )
-                result = scored[stage_one].purification(settings)
+                result = scored[made].purification(settings)
                 truth = manifest.training_truth(result.ids)
                 row: dict[str, object] = {
                     "reached": manifest.reached,

@@ -14,7 +14,7 @@ from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.views import View
 from blemish.errors import JobError, RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
-from blemish.purification import PurifySettings, aggregated, purify
+from blemish.purification import PurifySettings, aggregated, purify, score_by_sub_models
 from blemish.purification.map_scores import map_scores
 from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
@@ -91,7 +91,14 @@ def test_a_perfect_scorer_leaves_no_anomaly():
 @pytest.mark.parametrize(
     ("aggregate", "own_subset"),
     # Sub-models that agree have no variance, so that max_variance tells nothing unless they see their own images.
-    [("mean", "include"), ("mean", "exclude"), ("max", "include"), ("max", "exclude"), ("max_variance", "include")],
+    [
+        ("mean", "cross_fit"),
+        ("mean", "include"),
+        ("mean", "exclude"),
+        ("max", "include"),
+        ("max", "exclude"),
+        ("max_variance", "include"),
+    ],
 )
 def test_a_perfect_scorer_leaves_no_anomaly_whatever_the_settings(aggregate, own_subset):
     for scale in ("raw", "deviations"):
@@ -169,6 +176,21 @@ def test_what_a_sub_model_learned_from_counts_only_if_asked_for():
     within = purify(images, Memoriser(), scale="raw", own_subset="include", repeats=1)
     good = next(row for row, name in enumerate(within.ids) if name not in BAD)
     assert within.scores[good] == pytest.approx((0 + 0 - 5) / 3)
+
+
+def test_a_detector_with_training_scores_is_asked_for_them_where_it_learned(own_cache):
+    images = noise(30)
+    settings = PurifySettings(scale="raw")
+    with use_runtime(cache=own_cache, threads=1):
+        found = {
+            own: score_by_sub_models(images, tiny_detector(), replace(settings, own_subset=own))
+            for own in ("cross_fit", "include")
+        }
+    own = found["include"].own
+    assert (found["cross_fit"].matrix[~own] == found["include"].matrix[~own]).all()
+    assert found["cross_fit"].matrix[own].mean() > found["include"].matrix[own].mean(), "it does not vouch for itself"
+    without = score_by_sub_models(images, Oracle(), settings)
+    assert (np.isnan(without.matrix) == without.own).all(), "an object without them is not asked"
 
 
 def test_aggregates_are_what_they_say():

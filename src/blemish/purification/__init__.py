@@ -76,7 +76,7 @@ class SubModelScores:
     Attributes
     ----------
     images : of the purification.
-    matrix : (M, N) float64, scores of the images (columns) by the sub-models (rows).
+    matrix : (M, N) float64, scores of the images (columns) by the sub-models (rows); not a number where there is none.
     own : (M, N) bool, whether an image is of the sub-model's own subset.
     detector : that is purified for; `seed` and `partial` as in `Purification`.
     """
@@ -89,7 +89,11 @@ class SubModelScores:
     partial: KeptScores | None = None
 
     def purification(self, settings: PurifySettings) -> Purification:
-        """Aggregated and cut; `settings` must have the subsets that these scores were made with."""
+        """Aggregated and cut.
+
+        `settings` must have the subsets and image scores that these scores were made with; and what was made with the
+        own subset cross-fitted can be excluded, but not included.
+        """
         rows = settings.subsets * settings.repeats
         scores, spread = aggregated(self.matrix[:rows], self.own[:rows], settings)
         labels = np.array([self.images.labels.get(name, UNKNOWN) for name in self.images.ids])

@@ -12,13 +12,13 @@ Vector = NDArray[np.float64]
 def aggregated(matrix: Vector, own: NDArray[np.bool_], settings: PurifySettings) -> tuple[Vector, Vector]:
     """Score and spread (N,) of the scores (M, N) by all sub-models; `own` (M, N) marks each one's own subset.
 
-    With the scale "deviations" the result is in deviations, too: 0 is an ordinary image.
+    What is not a number in the matrix does not count. With the scale "deviations" the result is in deviations, too: 0 is an ordinary image.
     """
     in_deviations = settings.scale == "deviations"
     if in_deviations:
         scales = [_scale(row[~mine] if not mine.all() else row) for row, mine in zip(matrix, own, strict=True)]
         matrix = np.stack([(row - middle) / deviation for row, (middle, deviation) in zip(matrix, scales, strict=True)])
-    counted = matrix if settings.own_subset == "include" else np.where(own, np.nan, matrix)
+    counted = np.where(own, np.nan, matrix) if settings.own_subset == "exclude" else matrix
     spread = np.nanstd(counted, axis=0)
     combine = np.nanmean if settings.aggregate == "mean" else np.nanmax
     scores: Vector = combine(counted, axis=0)

@@ -47,6 +47,7 @@ class KeptScores:
             "detector": _described(sub_model, images),
             "subsets": settings.subsets,
             "image_score": settings.image_score,
+            "cross_fit": settings.own_subset == "cross_fit",
             "seed": seed,
             "images": [[n, images.content[n], images.groups[n], images.labels.get(n)] for n in images.ids],
             "range": images.decoding.range,

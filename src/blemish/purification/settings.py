@@ -7,7 +7,7 @@ from blemish.detectors import detector_class
 from blemish.errors import RequestError
 
 Aggregate = Literal["mean", "max", "max_variance"]
-OwnSubset = Literal["include", "exclude"]
+OwnSubset = Literal["cross_fit", "include", "exclude"]
 ImageScore = Literal["detector", "map"]
 Scale = Literal["raw", "deviations"]
 Cut = Literal["mad", "mixture"]
@@ -25,8 +25,9 @@ class PurifySettings:
     repeats : independent splits; their scores are averaged like those of the sub-models.
     aggregate : what is made of an image's scores: "mean" as published, "max", or "max_variance", the highest score
         above the lowest of all images, times the variance.
-    own_subset : whether the sub-model that learned from an image's own subset scores it too: "include" as
-        published, or "exclude".
+    own_subset : how the sub-model that learned from an image's own subset scores it: "include" as any other, as
+        published; "exclude", not at all; or "cross_fit", with its own training score, for which it left the image and
+        its group out, and not at all where a detector has none.
     image_score : the detector's own image score, or that of its map as published: the mean of the top 1 % after a
         Gaussian of sigma 4 at 224 pixels.
     scale : what a sub-model's scores are measured in: "raw" as published, or its "deviations" from the median of the
@@ -40,7 +41,7 @@ class PurifySettings:
     subsets: int = 3
     repeats: int = 1
     aggregate: Aggregate = "mean"
-    own_subset: OwnSubset = "include"
+    own_subset: OwnSubset = "cross_fit"
     image_score: ImageScore = "detector"
     scale: Scale = "deviations"
     keep: float | None = None
@@ -57,10 +58,10 @@ class PurifySettings:
         for name in ("subsets", "repeats"):
             if getattr(self, name) < 1:
                 raise RequestError(f"'{name}' must be at least 1; got {getattr(self, name)}.")
-        if self.subsets == 1 and self.own_subset == "exclude":
+        if self.subsets == 1 and self.own_subset != "include":
             raise RequestError(
-                "With one subset every image is in the sub-model's own; take 2 subsets or more, or include the own "
-                "subset."
+                "With one subset every image is in the sub-model's own; take 2 subsets or more, or set 'own_subset' to "
+                "include."
             )
         if self.keep is not None and not 0 < self.keep <= 1:
             raise RequestError(

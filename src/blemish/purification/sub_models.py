@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.detectors import Detector
 from blemish.detectors.sampling import split_in_folds
-from blemish.errors import JobError, RequestError
+from blemish.errors import JobError, NotFittedError, RequestError
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.purification.kept_scores import KeptScores
 from blemish.purification.map_scores import map_scores
@@ -120,10 +120,24 @@ def _scored(
         return found
     detector = copy.deepcopy(sub_model.detector)  # what it learns goes when its scores are there
     detector.fit(images.subset(sub_model.learns))
+    learned = set(sub_model.learns)
     scores = as_vector(detector.score(images), images.ids, settings)
+    if settings.own_subset == "cross_fit":
+        rows = [row for row, name in enumerate(images.ids) if name in learned]
+        scores[rows] = _training_scores(detector, sub_model.learns, settings)
     if kept is not None:
         kept.write(sub_model, images.ids, scores)
     return scores
+
+
+def _training_scores(detector: Any, learns: Sequence[str], settings: PurifySettings) -> NDArray[np.float64] | float:
+    """The cross-fitted scores of what it learned from, in that order; NaN if it has none."""
+    if not isinstance(detector, Detector):
+        return np.nan
+    try:
+        return as_vector(detector.training_scores_, learns, settings)
+    except NotFittedError:
+        return np.nan
 
 
 def as_vector(scores: Any, ids: Sequence[str], settings: PurifySettings) -> NDArray[np.float64]:
