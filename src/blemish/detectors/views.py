@@ -89,10 +89,11 @@ def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
     A plain transformer has one view, the last layer's patches, and so have given features. A pyramid's is that of
     PatchCore, its coarser half for the fast preset. None of these was tuned.
     """
+    if name == GIVEN:  # they have one stage and no size: whatever a detector looks at by default, it looks at them
+        alone = all(view.stages == (GIVEN_STAGE,) for view in views)
+        return tuple(views) if alone else (View(1, (GIVEN_STAGE,), rooted=False),)
     if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS):
         return tuple(views)
-    if name == GIVEN:
-        return (View(1, (GIVEN_STAGE,), rooted=False),)
     entry = backbone(name)
     if entry.package:
         return tuple(views)
