@@ -59,9 +59,9 @@ class SimpleNet(OneClass):
 
     patches: int = 100_000
     width: int = 256
-    steps: int = 1500
-    batch: int = 1024
-    noise: float = 0.015
+    steps: int = 1000
+    batch: int = 512
+    noise: float = 0.1
 
     name: ClassVar[str] = "simplenet"
     fast_settings: ClassVar[Mapping[str, Any]] = {"steps": 600}
