@@ -102,6 +102,9 @@ def fit(
         with watch.stage("learning"):
             chosen.fit(everything)
         scores = chosen.training_scores_
+        everything = everything.without(scores.skipped)  # what a detector that reads images itself could not read
+        if strict:
+            _refuse_skipped(everything.skipped)
         listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
         decision = _decide(scores, listed, threshold, contamination)
         run = Run(
