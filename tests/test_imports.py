@@ -12,11 +12,13 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *("errors", "disk", "decoding", "folders", "runtime", "images", "scores", "synthesis"),
+    *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
     *("features", "cuts", "detectors", "purify", "calibration", "heatmaps", "histogram", "artifact", "run", "report"),
     *("transaction", "jobs", "demo", "demo_job", "doctor", "progress", "__init__", "cli"),
 )
-WITHIN_FEATURES = ("backbones", "extract", "shards", "cache", "store", "__init__")
+WITHIN_FEATURES = (
+    *("backbones", "hub", "weights", "networks", "extract", "shards", "cache", "batches", "given", "store", "__init__"),
+)
 SOURCE = Path(blemish.__file__).parent
 
 

@@ -1,18 +1,17 @@
 """What is installed here, which weights are there, and what a job of N images will cost on this machine."""
 
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import numpy as np
 
 from blemish.detectors import DEFAULT_DETECTOR, FeatureDetector, detector_class
 from blemish.errors import RequestError
-from blemish.features.backbones import BACKBONES, weights_path, weights_sha256
+from blemish.features.backbones import BACKBONES
+from blemish.features.hub import asked
+from blemish.features.weights import weights_found
 from blemish.images import ImageSet
 from blemish.jobs import peak_memory_mib
 from blemish.run import versions
@@ -41,8 +40,7 @@ def examine(images: int, *, network: bool, threads: int | None, cache: Path | No
 
 def _weights(name: str) -> str:
     try:
-        weights_sha256(name)
-        return f"present, hash right ({weights_path(name)})"
+        return weights_found(name)
     except (RequestError, OSError) as error:
         return f"MISSING: {error}"
 
@@ -91,20 +89,8 @@ def _duration(seconds: float) -> str:
 
 
 def _reach_hub() -> str:
-    """Ask the hub in a thread that is left behind: looking up a name knows no time limit."""
-    answer = [f"{HUB} does not answer within {HUB_SECONDS:g} s; the embedded backbones work without it"]
-    asking = threading.Thread(target=lambda: answer.append(_ask(HUB)), daemon=True)
-    asking.start()
-    asking.join(HUB_SECONDS)
-    return answer[-1]
-
-
-def _ask(address: str) -> str:
-    try:
-        with urlopen(Request(address, method="HEAD"), timeout=HUB_SECONDS):  # noqa: S310
-            return f"{address} can be reached"
-    except HTTPError as error:
-        return f"{address} answers with {error.code}"
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return f"{address} cannot be reached ({reason}); the embedded backbones work without it"
+    answer = asked(HUB, HUB_SECONDS)
+    if answer == 200:
+        return f"{HUB} can be reached"
+    said = f"answers with {answer}" if isinstance(answer, int) else f"cannot be reached ({answer})"
+    return f"{HUB} {said}; the embedded backbones work without it"

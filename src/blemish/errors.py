@@ -13,6 +13,10 @@ class RequestError(BlemishError, ValueError):
     exit_code = 2
 
 
+class WeightsError(RequestError):
+    """The weights of a backbone are not there, cannot be read, or are not those that are needed."""
+
+
 class JobError(BlemishError, RuntimeError):
     """The request was right but the job could not be finished: a full disk, too few images left."""
 

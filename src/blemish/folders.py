@@ -5,6 +5,7 @@ import csv
 import io
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def _is_result(folder: Path) -> bool:
 
 def _listed(source: Path) -> Found:
     base = source.parent.absolute()
-    paths = [base / Path(name).expanduser() for name in _names_in(source)]
+    paths = [base / Path(name).expanduser() for name in names_in(source)]
     inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
     root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
     found = Found(root)
@@ -110,7 +111,8 @@ def _listed(source: Path) -> Found:
     return found
 
 
-def _names_in(source: Path) -> list[str]:
+def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
+    """The lines of a text file, or one of the `columns` of a `.csv` file, else its first column."""
     data = source.read_bytes()
     try:
         text = data.decode("utf-16" if data[:2] in UTF_16 else "utf-8-sig")
@@ -121,8 +123,8 @@ def _names_in(source: Path) -> list[str]:
             rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
         except csv.Error as error:
             raise RequestError(f"'{source}' is no CSV table ({error}); save the list as CSV or .txt.") from None
-        headed = bool(rows) and "path" in rows[0]
-        column = rows[0].index("path") if headed else 0
+        head = next((each for each in columns if rows and each in rows[0]), None)
+        headed, column = head is not None, rows[0].index(head) if head is not None else 0
         return [row[column] for row in rows[headed:] if len(row) > column and row[column].strip()]
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return [line for line in lines if line.strip() and (not line.startswith("#") or (source.parent / line).is_file())]

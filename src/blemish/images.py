@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from blemish.decoding import MIN_SIDE, Decoding, Header, decode, read_header, read_levels, reduced, to_rgb
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.folders import find, printable
+from blemish.given import Array, GivenFeatures, read_features
 from blemish.runtime import in_threads, runtime
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
@@ -40,7 +41,7 @@ class ImageSet:
     Attributes
     ----------
     ids : POSIX paths relative to `root`, or `image-000000`, ... for arrays.
-    sources : by id, a file or uint8 RGB pixels (H, W, 3), 0..255.
+    sources : by id, a file, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
     content : by id, the SHA-256 of the file's bytes or of the pixels.
     sizes : by id, (width, height) in pixels with the orientation applied.
     groups : by id, images that count as one when folds and subsets are made and that never vouch for each
@@ -50,7 +51,7 @@ class ImageSet:
     """
 
     ids: tuple[str, ...]
-    sources: Mapping[str, Path | Pixels]
+    sources: Mapping[str, Path | Pixels | GivenFeatures]
     content: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     groups: Mapping[str, str]
@@ -98,6 +99,23 @@ class ImageSet:
             files = {printable(Path(item)): Path(item).expanduser() for item in items}
             return cls._of_files(files, None, decoding, {}, "the list", find_range)
         return cls._of_pixels(items, decoding)
+
+    @classmethod
+    def of_features(
+        cls, features: str | Path | Array, *, ids: Sequence[str] | None = None, grid: tuple[int, int] | None = None
+    ) -> "ImageSet":
+        """An ImageSet made of features alone: an array (N, P, D) of floats, or a .npy file that holds one.
+
+        The class token may be repeated in every patch (N, P, 2 D), stand first (N, P + 1, D), or be left out.
+        `grid` is (rows, columns) of the P patches where P is not a square; (N, D) is one feature an image. `ids` are in
+        the order of the array, `image-000000`, ... by default. Raises `RequestError`, and so does asking for pixels.
+        """
+        names, rows, content = read_features(features, ids, grid)
+        sizes = {name: (row.grid[1], row.grid[0]) for name, row in zip(names, rows, strict=True)}
+        note = "There are features alone: no image can be shown, no heatmap drawn."
+        contents = dict(zip(names, content, strict=True))
+        sources = dict(zip(names, rows, strict=True))
+        return cls._sorted(sources, contents, sizes, {}, None, Decoding(), (note,))
 
     @classmethod
     def _of_files(
@@ -206,12 +224,34 @@ class ImageSet:
     def read(self, name: str) -> Pixels:
         """The image `name` as uint8 RGB, (H, W, 3), 0..255. Raises `UnreadableImageError`."""
         source = self.sources[name]
+        if isinstance(source, GivenFeatures):
+            raise UnreadableImageError("only its features are at hand")
         return decode(source, self.decoding) if isinstance(source, Path) else source
 
     def images(self) -> Iterator[tuple[str, Pixels]]:
-        """Every image with its id, one in memory at a time."""
+        """Every image with its id, one in memory at a time. Raises `RequestError` if there are features alone."""
+        if self.features_alone:
+            raise RequestError(
+                f"These {len(self)} images are known by their features alone; hand in the images, or take a detector "
+                "that looks at features."
+            )
         for name in self.ids:
             yield name, self.read(name)
+
+    @property
+    def features_alone(self) -> bool:
+        """Whether there are no pixels, but features that were handed in."""
+        return any(isinstance(self.sources[name], GivenFeatures) for name in self.ids)
+
+    def given_features(self) -> dict[str, GivenFeatures]:
+        """By id, the features that were handed in. Raises `RequestError` if there are images among them."""
+        given = {name: source for name in self.ids if isinstance(source := self.sources[name], GivenFeatures)}
+        if len(given) < len(self):
+            raise RequestError(
+                "The detector looks at features that were handed in, and these are images; hand in features of the "
+                "same kind (--features FILE.npy)."
+            )
+        return given
 
     def features(self, source: FeatureSource) -> "PatchFeatures":
         """Patch features of the readable images, through the cache: no image passes a backbone twice."""

@@ -17,6 +17,7 @@ from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
+from blemish.features.backbones import GIVEN
 from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.images import NORMAL, ImageSet
 from blemish.report import ReportContent, write_report
@@ -68,7 +69,8 @@ def fit(
 
     Parameters
     ----------
-    images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255.
+    images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255; or features
+        alone, `ImageSet.of_features`.
     out : folder to leave the Run in; nothing is written without one.
     detector : a name of `blemish detectors`, or a detector.
     fast : the detector's settings for speed, at some cost in quality.
@@ -89,6 +91,7 @@ def fit(
     place = whole_or_absent(out, force=force) if out else nullcontext()
     where = use_runtime(device=device, threads=threads, cache=Path(cache) if cache else None, progress=progress)
     with where, place as staging:
+        chosen = _ready(chosen, images)
         with watch.stage("finding images"):
             pile = ImageSet.of(images, decoding=decoding, leave_out=out)
             everything = _with_normals(pile, normals)
@@ -137,11 +140,15 @@ def score(
     device: str | None = None,
     threads: int | None = None,
     cache: str | Path | None = None,
+    weights: str | Path | None = None,
     progress: Any = None,
 ) -> tuple[Scores, Decision]:
-    """Score new images with a Run; see `fit` for the parameters. Leaves scores, heatmaps and what was skipped."""
+    """Score new images with a Run; see `fit` for the parameters and `load` for `weights`.
+
+    Leaves scores, heatmaps and what was skipped.
+    """
     calibration.check(threshold, contamination)
-    run = model if isinstance(model, Run) else load(model)
+    run = model if isinstance(model, Run) else load(model, weights)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():
         raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
@@ -190,10 +197,23 @@ def _detector(which: str | Detector, *, fast: bool, seed: int, settings: Mapping
     return found(**{**(found.fast_settings if fast else {}), "random_state": seed, **settings})
 
 
+def _ready(detector: Detector, images: Any) -> Detector:
+    """The detector set up for what it will look at: its weights are here, or it takes features as they are."""
+    if isinstance(images, ImageSet) and images.features_alone:
+        if not isinstance(detector, FeatureDetector):
+            raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
+        return detector.clone(backbone=GIVEN)
+    if isinstance(detector, FeatureDetector):
+        detector.obtain_weights()
+    return detector
+
+
 def _with_normals(pile: ImageSet, normals: Any) -> ImageSet:
     if normals is None:
         return pile
     good = ImageSet.of(normals, decoding=pile.decoding)
+    if good.features_alone != pile.features_alone:
+        raise RequestError("The normals must be what the pile is, either images or features; got one of each.")
     known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the pile
     return pile.subset(name for name in pile.ids if pile.content[name] not in known).joined(
         good, prefix=NORMALS_PREFIX, label=NORMAL
@@ -239,7 +259,7 @@ def _write_run(run: Run, images: ImageSet, source: Any, folder: Path, watch: Sto
         }
         config = run.to_config()
         content = ReportContent(
-            title=Path(str(source)).name if isinstance(source, (str, Path)) else "images",
+            title=_title(images, source),
             source=str(source) if isinstance(source, (str, Path)) else None,
             images=images,
             scores=scores,
@@ -266,6 +286,12 @@ def _write_run(run: Run, images: ImageSet, source: Any, folder: Path, watch: Sto
     run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
     run.about |= {"peak_memory_mib": peak_memory_mib()}
     write_artifact(folder, run.to_config(), run.to_state())
+
+
+def _title(images: ImageSet, source: Any) -> str:
+    if isinstance(source, (str, Path)):
+        return Path(str(source)).name
+    return "features" if images.features_alone else "images"
 
 
 def _write_flagged_heatmaps(images: ImageSet, scores: Scores, threshold: float, scale: MapScale, folder: Path) -> None:

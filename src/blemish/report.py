@@ -117,7 +117,7 @@ def write_report(path: Path, content: ReportContent) -> None:
     """Write the report to `path`, one HTML file of at most `MAX_BYTES`. Raises `JobError` if that fails."""
     ranking = content.scores.ranking()
     flagged = int((content.scores.image > content.threshold).sum())
-    cards = _cards(content, ranking, path.parent)
+    cards = [] if content.images.features_alone else _cards(content, ranking, path.parent)
     listed = _listed(content, ranking, len(cards), path.parent)
     look = min(len(ranking), max(SHORTEST_LOOK, ceil(1.5 * max(content.estimated_bad, flagged))))
     values, threshold = content.scores.image, content.threshold
@@ -241,10 +241,10 @@ def _hottest(levels: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
 
 
 def _command(path: Path, content: ReportContent) -> str:
-    source = content.source or "IMAGES"
+    source = ["--features", "NEW_FEATURES.npy"] if content.images.features_alone else [content.source or "IMAGES"]
     run = os.fspath(content.run or path.parent)
     given = f"{content.threshold:.6g}"
-    return shlex.join(["blemish", "score", source, "--model", run, "--out", "NEW_FOLDER", "--threshold", given])
+    return shlex.join(["blemish", "score", *source, "--model", run, "--out", "NEW_FOLDER", "--threshold", given])
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

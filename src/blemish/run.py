@@ -16,7 +16,7 @@ from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import Detector, restored_detector
 from blemish.detectors.base import State
-from blemish.errors import RequestError
+from blemish.errors import RequestError, WeightsError
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
@@ -107,13 +107,17 @@ class Run:
         }
 
 
-def load(folder: str | Path) -> Run:
-    """The Run that a fit left in `folder`. Raises `RequestError` if it is none, or damaged."""
+def load(folder: str | Path, weights: str | Path | None = None) -> Run:
+    """The Run that a fit left in `folder`. Raises `RequestError` if it is none, or damaged.
+
+    `weights` is where the file with the backbone's weights is now, if the fit was given one and it has moved.
+    """
     folder = Path(folder).expanduser()
     config, state = read_artifact(folder)
     try:
+        settings = config["detector"]["settings"] | ({"weights": str(weights)} if weights else {})
         content, known = state.pop(KNOWN_CONTENT).numpy(), state.pop(KNOWN_SCORES).tolist()
-        detector = restored_detector(config["detector"]["name"], config["detector"]["settings"]).restore(state)
+        detector = restored_detector(config["detector"]["name"], settings).restore(state)
         decoding = dict(config["decoding"])
         decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
         return Run(
@@ -126,6 +130,8 @@ def load(folder: str | Path) -> Run:
             about={name: config[name] for name in ("image_root", "images") if name in config},
             folder=folder,
         )
+    except WeightsError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise RequestError(
             f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with --force."

@@ -61,7 +61,7 @@ def test_the_working_size_follows_the_median_shape():
         ({"pixels": 7}, "'pixels' of features must be between 64 and 2048; got 7"),
         ({"stages": ("5",)}, r"'stages' of efficientnet_lite2 are 4, 8, .*got \('5',\)"),
         ({"stages": ()}, "'stages'"),
-        ({"backbone": "efficientnet_lite3"}, "did you mean"),
+        ({"backbone": "efficientnet_light2"}, "did you mean"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -6,7 +6,6 @@ from typing import Annotated, Optional
 import typer
 
 from blemish.cli.console import (
-    check_exists,
     checked_range,
     errors_as_sentences,
     pairs,
@@ -14,12 +13,17 @@ from blemish.cli.console import (
     skipped_line,
     tell,
 )
+from blemish.cli.inputs import images_or_features
 from blemish.cli.options import (
     Cache,
     Contamination,
     Debug,
     Device,
+    Features,
     Force,
+    Grid,
+    Ids,
+    Images,
     Json,
     Levels,
     MaxPixels,
@@ -29,17 +33,27 @@ from blemish.cli.options import (
     Strict,
     Threads,
     Threshold,
+    Weights,
 )
+from blemish.errors import RequestError
 
 
 def fit(
-    images: Annotated[Path, typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).")],
     out: Out,
+    images: Images = None,
+    features: Features = None,
+    ids: Ids = None,
+    grid: Grid = None,
     detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
     fast: Annotated[
         bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
     ] = False,
     normals: Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")] = None,  # noqa: UP045
+    backbone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
+    ] = None,
+    weights: Weights = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
     threshold: Threshold = None,
@@ -57,7 +71,9 @@ def fit(
 ) -> None:
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
-        check_exists(images)
+        looked_at = images_or_features(images, features, ids, grid)
+        if features and (backbone or weights):
+            raise RequestError("--features come as they are: leave out --backbone and --weights.")
         from blemish import jobs
         from blemish.decoding import MAX_PIXELS, Decoding
         from blemish.detectors import detector_class
@@ -66,8 +82,10 @@ def fit(
         kind = detector_class(detector)
         if kind.patent and not quiet:
             typer.echo(kind.patent, err=True)
+        chosen = {"backbone": backbone, "weights": str(weights) if weights else None}
+        settings = {name: value for name, value in chosen.items() if value is not None}
         run = jobs.fit(
-            images,
+            looked_at,
             out,
             detector=detector,
             fast=fast,
@@ -78,7 +96,7 @@ def fit(
             strict=strict,
             force=force,
             seed=seed,
-            settings=set_by_name(kind().settings(), pairs(setting or [])),
+            settings={**set_by_name(kind().settings(), pairs(setting or [])), **settings},
             device=device,
             threads=threads,
             cache=cache,

@@ -19,6 +19,28 @@ Levels = Annotated[
     Optional[tuple[float, float]],  # noqa: UP045
     typer.Option("--range", metavar="LOW HIGH", help="Levels of 16-bit images that become black and white."),
 ]
+Images = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).", show_default=False),
+]
+Features = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--features", metavar="FILE.npy", help="Features instead of images: (images, patches, width) floats."),
+]
+Ids = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--ids", help="With --features: an id for each image, one a line (.txt, .csv)."),
+]
+Grid = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--grid", metavar="ROWSxCOLUMNS", help="With --features: the grid of the patches; a square by default."
+    ),
+]
+Weights = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--weights", help="File with the backbone's weights (.safetensors, .pth)."),
+]
 Threshold = Annotated[Optional[float], typer.Option("--threshold", help="Flag scores above this.")]  # noqa: UP045
 Contamination = Annotated[
     Optional[float],  # noqa: UP045

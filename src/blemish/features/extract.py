@@ -10,14 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.errors import RequestError
-from blemish.features.backbones import DEFAULT_BACKBONE, backbone, load_stages, weights_sha256
+from blemish.errors import RequestError, WeightsError
+from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN, GIVEN_STAGE, backbone
+from blemish.features.networks import load_network
+from blemish.features.weights import weights_sha256
 from blemish.images import ImageSet
 
 if TYPE_CHECKING:
     from blemish.features.store import PatchFeatures
 
-ALIGN = 32  # working sizes are whole multiples of the coarsest stride
+ALIGN = 32  # pixels; less than half of this between an image's shape and the working size is taken up by stretching
+SMALLEST = 64  # pixels, a side of the working size
 EXTRACTION_VERSION = 3  # part of the cache key: raise it when the same settings give other numbers
 
 
@@ -30,20 +33,27 @@ class FeatureSpec:
     backbone : a name of the registry.
     pixels : side of the square whose area the working size has; the aspect ratio is the folder's median.
     stages : names of the backbone's stages; each name starts with its stride.
-    size : (height, width) worked at; None until `resolved` for a folder.
+    size : (height, width) worked at, the grid of given features; None until `resolved` for a folder.
+    weights : a file with the backbone's weights; empty for embedded ones and those in a local cache.
+    widths : of given features, (global, patch); None until `resolved`, and for those a backbone makes.
     """
 
     backbone: str = DEFAULT_BACKBONE
     pixels: int = 384
     stages: tuple[str, ...] = ("16", "32")
     size: tuple[int, int] | None = None
+    weights: str = ""
+    widths: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Check what a person can get wrong."""
-        backbone(self.backbone)
+        if self.backbone == GIVEN:
+            if self.stages != (GIVEN_STAGE,) or self.weights:
+                raise RequestError(f"Given features have one stage, '{GIVEN_STAGE}', and no weights; got {self}.")
+            return
+        known = backbone(self.backbone).stages
         if not 64 <= self.pixels <= 2048:
             raise RequestError(f"The 'pixels' of features must be between 64 and 2048; got {self.pixels}.")
-        known = backbone(self.backbone).stages
         if not self.stages or any(stage not in known for stage in self.stages):
             raise RequestError(f"The 'stages' of {self.backbone} are {', '.join(known)}; got {self.stages}.")
 
@@ -51,20 +61,44 @@ class FeatureSpec:
         """The spec with the working size for these images, unless it has one."""
         if self.size:
             return self
+        if self.backbone == GIVEN:
+            first = images.given_features()[images.ids[0]]
+            return replace(self, size=first.grid, widths=first.widths)
         aspect = median(width / height for width, height in (images.sizes[name] for name in images.ids))
         aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
         height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
-        return replace(self, size=(_aligned(height), _aligned(width)))
+        align = backbone(self.backbone).align
+        return replace(self, size=(_aligned(height, align), _aligned(width, align)))
 
     def key(self) -> dict[str, Any]:
         """All that the features' values depend on, apart from the image."""
-        return {**asdict(self), "weights": weights_sha256(self.backbone), "version": EXTRACTION_VERSION}
+        settings = asdict(self)
+        del settings["widths"]  # of given features, which are not kept
+        return {**settings, "weights": weights_sha256(self.backbone, self.weights), "version": EXTRACTION_VERSION}
+
+    def source(self) -> Tensor:
+        """What the features come from: the hash of the weights (32,) uint8, or the widths of given ones (2,) int64."""
+        if self.backbone == GIVEN:
+            return torch.tensor(self.widths)
+        return torch.tensor(list(bytes.fromhex(weights_sha256(self.backbone, self.weights))), dtype=torch.uint8)
+
+    def from_source(self, source: Tensor) -> "FeatureSpec":
+        """The spec that `source` was saved for. Raises `WeightsError` if the weights are not those any more."""
+        if self.backbone == GIVEN:
+            return replace(self, widths=(int(source[0]), int(source[1])))
+        wanted, found = bytes(source.tolist()).hex(), weights_sha256(self.backbone, self.weights)
+        if found != wanted:
+            raise WeightsError(
+                f"The weights of '{self.backbone}' have SHA-256 {found[:8]}..., and those it was fitted with "
+                f"{wanted[:8]}...; name that file with --weights FILE, or fit again."
+            )
+        return self
 
     def extract(self, images: ImageSet) -> "PatchFeatures":
         """Features of `images`, made as they are read and kept in the cache of the runtime."""
-        from blemish.features.store import PatchFeatures
+        from blemish.features.store import features_of
 
-        return PatchFeatures.of(images, self.resolved(images))
+        return features_of(images, self.resolved(images))
 
 
 class PatchExtractor(nn.Module):
@@ -77,17 +111,18 @@ class PatchExtractor(nn.Module):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.network = load_stages(spec.backbone, spec.stages)
-        blocks = [backbone(spec.backbone).stages[stage][0] for stage in spec.stages]
-        self.deepest = blocks.index(max(blocks))
-        self.mean, self.scale = backbone(spec.backbone).mean, backbone(spec.backbone).scale
+        self.network = load_network(spec.backbone, spec.stages, spec.weights, spec.size)
+        entry = backbone(spec.backbone)
+        self.register_buffer("mean", torch.tensor(entry.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(entry.scale).view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.scale: Tensor
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See the class."""
         working = letterbox(images, self.spec.size or (0, 0))
         pixels = ((working - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
-        stages = self.network(pixels)  # each (B, C, H / stride, W / stride)
-        whole = stages[self.deepest].mean(dim=(2, 3))
+        whole, stages = self.network(pixels)  # (B, G), each (B, C, H / stride, W / stride)
         return whole.half().float(), [stage.permute(0, 2, 3, 1).half().float() for stage in stages]
 
 
@@ -127,11 +162,15 @@ def _placed(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, in
     return (size[1] - inner_width) // 2, (size[0] - inner_height) // 2, inner_width, inner_height
 
 
-def _aligned(side: float) -> int:
-    return max(2 * ALIGN, round(side / ALIGN) * ALIGN)
+def _aligned(side: float, align: int) -> int:
+    return max(math.ceil(SMALLEST / align), round(side / align)) * align
+
+
+def extractor(spec: FeatureSpec, device: str) -> PatchExtractor:
+    """The extractor of `spec` on `device`, made once a process for the weights as they are now."""
+    return _extractor(spec, device, weights_sha256(spec.backbone, spec.weights))
 
 
 @lru_cache(maxsize=4)
-def extractor(spec: FeatureSpec, device: str) -> PatchExtractor:
-    """The extractor of `spec` on `device`, made once a process."""
+def _extractor(spec: FeatureSpec, device: str, weights: str) -> PatchExtractor:  # noqa: ARG001 - part of the key
     return PatchExtractor(spec).to(device).eval()

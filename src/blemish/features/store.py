@@ -1,105 +1,46 @@
 """Features of an ImageSet: made where they are missing, kept, and read in slices."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from blemish.errors import UnreadableImageError
+from blemish.errors import JobError, RequestError, UnreadableImageError
+from blemish.features.backbones import GIVEN
+from blemish.features.batches import SLICE, FeatureBatch, PatchFeatures, valid_patches
 from blemish.features.cache import IN_USE_SECONDS, prune
 from blemish.features.extract import FeatureSpec, box_in_grid, extractor
+from blemish.features.given import HandedIn
 from blemish.features.shards import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
 from blemish.runtime import in_threads, intra_op_threads, runtime
 
-__all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "valid_patches"]
+__all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "features_of", "valid_patches"]
 
-SHARD_IMAGES = 32  # at most this many images are lost when an extraction is killed
-
-
-@dataclass(frozen=True)
-class FeatureBatch:
-    """Features of a few images.
-
-    Attributes
-    ----------
-    ids : (B,) the images.
-    globals : (B, G) float16, the pooled deepest stage.
-    stages : by name, (B, h, w, C) float16, each at its own grid.
-    boxes : (B, 4) float32, where each image lies in its grid: left, top, right, bottom, each 0..1.
-    """
-
-    ids: tuple[str, ...]
-    globals: Tensor
-    stages: Mapping[str, Tensor]
-    boxes: Tensor
-
-    def subset(self, ids: Sequence[str]) -> "FeatureBatch":
-        """The features of `ids`, in that order."""
-        if tuple(ids) == self.ids:
-            return self
-        rows = torch.tensor([self.ids.index(name) for name in ids])
-        stages = {name: stage[rows] for name, stage in self.stages.items()}
-        return FeatureBatch(tuple(ids), self.globals[rows], stages, self.boxes[rows])
+SHARD_IMAGES = SLICE  # at most this many images are lost when an extraction is killed
 
 
-def valid_patches(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, h, w) bool from boxes (B, 4): the patches whose centre lies inside."""
-    rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
-    columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
-    left, top, right, bottom = boxes[:, :, None].unbind(1)
-    # An image as thin as a strip may hold no centre: then the patch nearest to its middle stands for it.
-    inside_rows = (rows > top) & (rows < bottom) | _nearest(rows, (top + bottom) / 2)
-    inside_columns = (columns > left) & (columns < right) | _nearest(columns, (left + right) / 2)
-    return inside_rows[:, :, None] & inside_columns[:, None, :]
+def features_of(images: ImageSet, spec: FeatureSpec) -> PatchFeatures:
+    """Features of `images` through the cache of the runtime, or those that were handed in."""
+    if spec.backbone == GIVEN:
+        return HandedIn.of(images, spec)
+    if images.features_alone:
+        raise RequestError(
+            f"These {len(images)} images are known by their features alone, which '{spec.backbone}' cannot be made of; "
+            f"give the detector the backbone '{GIVEN}', or hand in images."
+        )
+    return StoredFeatures(images, spec, store=FeatureStore.at(runtime().cache, spec, images))
 
 
-def _nearest(centres: Tensor, middle: Tensor) -> Tensor:
-    """(B, n) bool, which of the centres (n,) is nearest to each middle (B, 1)."""
-    away = (centres - middle).abs()
-    return away == away.amin(dim=1, keepdim=True)
+@dataclass(kw_only=True)
+class StoredFeatures(PatchFeatures):
+    """Features that a backbone makes, each at most once, kept in `store`."""
 
-
-@dataclass
-class PatchFeatures:
-    """Features of an ImageSet at one spec, in the order of its ids; each made at most once.
-
-    Attributes
-    ----------
-    images : whose features these are; unreadable ones are still among them.
-    spec : with its working size.
-    unreadable : images met so far that could not be decoded, with the reason.
-    """
-
-    images: ImageSet
-    spec: FeatureSpec
     store: FeatureStore
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, images: ImageSet, spec: FeatureSpec) -> "PatchFeatures":
-        """Features of `images` through the cache of the runtime."""
-        return cls(images, spec, FeatureStore.at(runtime().cache, spec, images))
-
-    def batches(
-        self, ids: Sequence[str] | None = None, *, size: int = SHARD_IMAGES, stage: str = ""
-    ) -> Iterator[FeatureBatch]:
-        """The features in slices of up to `size` images; memory does not grow with the number of images.
-
-        Unreadable images are left out and noted in `unreadable`. `stage` names the progress bar.
-        """
-        names = self.images.ids if ids is None else tuple(ids)
-        for start in range(0, len(names), size):
-            batch = self._read(names[start : start + size])
-            if batch is not None:
-                yield batch
-            if stage:
-                runtime().progress(stage, min(start + size, len(names)), len(names))
 
     def make(self) -> int:
-        """Make and keep whatever is missing; returns how many images were handed to the backbone."""
+        """See `PatchFeatures`."""
         names = self._one_each(
             self.images.ids, self.store.missing(self.images.content[name] for name in self.images.ids)
         )
@@ -149,6 +90,11 @@ class PatchFeatures:
             with torch.inference_mode():
                 whole, stages = network(rgb.permute(2, 0, 1)[None].to(device))
             named = {GLOBALS: whole, **dict(zip(self.spec.stages, stages, strict=True))}
+            if not all(tensor.isfinite().all() for tensor in named.values()):
+                raise JobError(
+                    f"The backbone '{self.spec.backbone}' gives values for '{name}' that float16 cannot hold; its "
+                    "weights are damaged or of another architecture: name others with --weights FILE."
+                )
             return {name: tensor[0].half().cpu() for name, tensor in named.items()}
 
         made: dict[str, Features] = {}

@@ -1,0 +1,27 @@
+"""What a command looks at: images, or features that were made elsewhere."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blemish.cli.console import check_exists
+from blemish.errors import RequestError
+
+if TYPE_CHECKING:
+    from blemish.images import ImageSet
+
+
+def images_or_features(
+    images: Path | None, features: Path | None, ids: Path | None, grid: str | None
+) -> "Path | ImageSet":
+    """The folder or list of images, or the ImageSet of the features. Raises `RequestError` unless there is one."""
+    if images is not None and features is None:
+        if ids or grid:
+            raise RequestError("--ids and --grid go with --features; images have their paths for ids.")
+        check_exists(images)
+        return images
+    if features is None or images is not None:
+        raise RequestError("Hand in either IMAGES, a folder or a list, or --features FILE.npy.")
+    from blemish.given import parsed_grid, read_ids
+    from blemish.images import ImageSet
+
+    return ImageSet.of_features(features, ids=read_ids(ids) if ids else None, grid=parsed_grid(grid) if grid else None)

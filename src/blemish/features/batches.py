@@ -1,0 +1,96 @@
+"""Features of an ImageSet in slices, wherever they come from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from blemish.features.extract import FeatureSpec
+from blemish.images import ImageSet
+from blemish.runtime import runtime
+
+SLICE = 32  # images read together
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """Features of a few images.
+
+    Attributes
+    ----------
+    ids : (B,) the images.
+    globals : (B, G) float16, the pooled deepest stage or the class token; float32 if given.
+    stages : by name, (B, h, w, C) float16, each at its own grid; float32 if given.
+    boxes : (B, 4) float32, where each image lies in its grid: left, top, right, bottom, each 0..1.
+    """
+
+    ids: tuple[str, ...]
+    globals: Tensor
+    stages: Mapping[str, Tensor]
+    boxes: Tensor
+
+    def subset(self, ids: Sequence[str]) -> "FeatureBatch":
+        """The features of `ids`, in that order."""
+        if tuple(ids) == self.ids:
+            return self
+        rows = torch.tensor([self.ids.index(name) for name in ids])
+        stages = {name: stage[rows] for name, stage in self.stages.items()}
+        return FeatureBatch(tuple(ids), self.globals[rows], stages, self.boxes[rows])
+
+
+def valid_patches(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, h, w) bool from boxes (B, 4): the patches whose centre lies inside."""
+    rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
+    columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    # An image as thin as a strip may hold no centre: then the patch nearest to its middle stands for it.
+    inside_rows = (rows > top) & (rows < bottom) | _nearest(rows, (top + bottom) / 2)
+    inside_columns = (columns > left) & (columns < right) | _nearest(columns, (left + right) / 2)
+    return inside_rows[:, :, None] & inside_columns[:, None, :]
+
+
+def _nearest(centres: Tensor, middle: Tensor) -> Tensor:
+    """(B, n) bool, which of the centres (n,) is nearest to each middle (B, 1)."""
+    away = (centres - middle).abs()
+    return away == away.amin(dim=1, keepdim=True)
+
+
+@dataclass
+class PatchFeatures(ABC):
+    """Features of an ImageSet at one spec, in the order of its ids.
+
+    Attributes
+    ----------
+    images : whose features these are; unreadable ones are still among them.
+    spec : with its working size.
+    unreadable : images met so far that could not be decoded, with the reason.
+    """
+
+    images: ImageSet
+    spec: FeatureSpec
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def batches(
+        self, ids: Sequence[str] | None = None, *, size: int = SLICE, stage: str = ""
+    ) -> Iterator[FeatureBatch]:
+        """The features in slices of up to `size` images; memory does not grow with the number of images.
+
+        Unreadable images are left out and noted in `unreadable`. `stage` names the progress bar.
+        """
+        names = self.images.ids if ids is None else tuple(ids)
+        for start in range(0, len(names), size):
+            batch = self._read(names[start : start + size])
+            if batch is not None:
+                yield batch
+            if stage:
+                runtime().progress(stage, min(start + size, len(names)), len(names))
+
+    @abstractmethod
+    def make(self) -> int:
+        """Make and keep whatever is missing; returns how many images were handed to the backbone."""
+
+    @abstractmethod
+    def _read(self, names: Sequence[str]) -> FeatureBatch | None:
+        """The features of `names`, without the unreadable ones; None if none is left."""

@@ -1,0 +1,54 @@
+"""Features that were handed in, as detectors see features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from blemish.errors import RequestError
+from blemish.features.backbones import GIVEN_STAGE
+from blemish.features.batches import FeatureBatch, PatchFeatures
+from blemish.features.extract import FeatureSpec
+from blemish.given import GivenFeatures
+from blemish.images import ImageSet
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that fills its grid
+
+
+@dataclass
+class HandedIn(PatchFeatures):
+    """The features of an ImageSet made of features alone, `given` by id; there is nothing to make or to keep."""
+
+    given: dict[str, GivenFeatures] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, images: ImageSet, spec: FeatureSpec) -> "HandedIn":
+        """Raises `RequestError` if `images` hold pixels, or features of another shape than those of `spec`."""
+        given = images.given_features()
+        for name, features in given.items():
+            if (features.grid, features.widths) != (spec.size, spec.widths):
+                raise RequestError(
+                    f"The features of '{name}' are {_shape(features.grid, features.widths)}, those before them "
+                    f"{_shape(spec.size, spec.widths)}; all, and those learned from, must be of one kind."
+                )
+        return cls(images, spec, given=given)
+
+    def make(self) -> int:
+        """See `PatchFeatures`."""
+        return 0
+
+    def _read(self, names: Sequence[str]) -> FeatureBatch | None:
+        patches = torch.stack([_tensor(self.given[name].patches()) for name in names])
+        wholes = torch.stack([_tensor(self.given[name].whole()) for name in names])
+        return FeatureBatch(tuple(names), wholes, {GIVEN_STAGE: patches}, torch.tensor([WHOLE] * len(names)))
+
+
+def _tensor(array: object) -> Tensor:
+    return torch.tensor(array)  # a copy: what is mapped from disk may not be written to
+
+
+def _shape(grid: tuple[int, int] | None, widths: tuple[int, int] | None) -> str:
+    rows, columns = grid or (0, 0)
+    whole, patch = widths or (0, 0)
+    return f"{rows}x{columns} patches of width {patch} with a global vector of {whole}"

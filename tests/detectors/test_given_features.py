@@ -1,0 +1,93 @@
+"""Every detector on features takes those that were handed in, one a patch or one an image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+
+from blemish.detectors import REGISTRY, FeatureDetector, detector_class
+from blemish.detectors.views import DEFAULT_VIEWS, FAST_VIEWS, View, views_for
+from blemish.errors import RequestError
+from blemish.features.backbones import BACKBONES, GIVEN
+from blemish.images import ImageSet
+from blemish.runtime import use_runtime
+
+QUICK = {"entries": 100, "repeats": 2, "steps": 20, "batch": 64, "noise_batch": 16, "bank_entries": 100}
+ON_FEATURES = [name for name in REGISTRY if issubclass(detector_class(name), FeatureDetector)]
+BAD = ("image-000003", "image-000011")
+every_detector = pytest.mark.parametrize("name", ON_FEATURES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(own_cache):
+    with use_runtime(cache=own_cache, threads=1):
+        yield
+
+
+def make(name: str) -> FeatureDetector:
+    kind = detector_class(name)
+    known = kind().settings()
+    return kind(backbone=GIVEN, **{key: value for key, value in QUICK.items() if key in known})
+
+
+def array(count: int = 30, patches: int = 16, bad: bool = True, seed: int = 0) -> np.ndarray:
+    """(N, P, 8) about 0; of the bad images the last patch lies elsewhere."""
+    found = np.random.default_rng(seed).normal(size=(count, patches, 8)).astype(np.float32)
+    if bad:
+        found[[3, 11], -1] += 9
+    return found
+
+
+@every_detector
+@pytest.mark.parametrize("patches", [16, 1], ids=["patches", "one an image"])
+def test_the_images_that_differ_rank_highest_and_a_restored_detector_agrees(name: str, patches: int) -> None:
+    images = ImageSet.of_features(array(patches=patches))
+    fitted = make(name).fit(images)
+    scores = fitted.training_scores_
+    assert set(scores.ranking()[:2]) == set(BAD)
+    assert scores.maps.shape == (30, *images.given_features()[BAD[0]].grid)
+    fresh = ImageSet.of_features(array(5, patches, bad=False, seed=1))
+    before = fitted.score(fresh)
+    assert before.image.max() < scores[BAD[0]]
+    restored = make(name).restore(safetensors.torch.load(safetensors.torch.save(fitted.state())))
+    np.testing.assert_array_equal(restored.score(fresh).image, before.image)
+    with pytest.raises(RequestError, match="are 2x2 patches of width 8"):
+        restored.score(ImageSet.of_features(array(5, 4, bad=False)))
+
+
+@every_detector
+def test_features_that_are_all_equal_give_scores_that_are_all_equal(name: str) -> None:
+    equal = np.full((12, 16, 8), 0.5, np.float32)
+    with pytest.raises(RequestError, match=r"too few images: 1 of different content, 12 files"):
+        make(name).fit(ImageSet.of_features(equal))
+    equal[:, :, 0] = np.arange(12)[:, None]  # each image of one feature throughout
+    scores = make(name).fit(ImageSet.of_features(equal)).training_scores_
+    assert np.isfinite(scores.image).all()
+    assert np.isfinite(scores.maps).all()
+
+
+def test_the_presets_become_those_of_the_backbone_and_views_of_ones_own_stay() -> None:
+    assert views_for("efficientnet_lite0", DEFAULT_VIEWS) == DEFAULT_VIEWS
+    assert views_for("dino_vitb8", DEFAULT_VIEWS) == (View(224, ("8",), rooted=False),)
+    assert views_for("dinov2_vits14_reg", FAST_VIEWS) == (View(392, ("14",), rooted=False),)
+    assert views_for("wide_resnet50_2", DEFAULT_VIEWS) == (View(256, ("8", "16"), pool=3, rooted=False),)
+    assert views_for("wide_resnet50_2", FAST_VIEWS) == (View(256, ("16",), pool=3, rooted=False),)
+    own = (View(448, ("14-6",)),)
+    assert views_for("dinov2_vits14_reg", own) == own
+
+
+@pytest.mark.parametrize("backbone", [*BACKBONES, "resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_every_backbone_has_views_that_rank_and_draw(backbone: str, fast: bool) -> None:
+    kind = detector_class("memory_bank")
+    detector = kind(backbone=backbone, **(kind.fast_settings if fast else {}))
+    assert isinstance(detector, FeatureDetector)
+    assert all(spec.backbone == backbone for spec in detector.feature_specs())
+
+
+def test_weights_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert detector_class("memory_bank")(backbone="dino_vits8", weights="w.pth").settings()["weights"] == str(
+        tmp_path / "w.pth"
+    )
