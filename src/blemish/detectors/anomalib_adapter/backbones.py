@@ -1,10 +1,9 @@
-"""Where the backbones of anomalib's models come from: what blemish has embedded, a file, or the hub's cache."""
+"""Where the backbones of anomalib's models come from: embedded weights, a file, or a cache of this machine."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -13,55 +12,59 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.detectors.anomalib_adapter.catalogue import RESNET_HEADS
-from blemish.detectors.anomalib_adapter.offline import NetworkRefusedError
-from blemish.errors import RequestError
-from blemish.features.backbones import BACKBONES, load_classifier
+from blemish.features.backbones import Backbone, backbone
+from blemish.features.hub import cached, not_here
+from blemish.features.networks import load_classifier
+from blemish.features.weights import Tensors, load_into, read_weights, weights_path
 
-Create = Callable[..., nn.Module]
 STANDS_IN_FOR = "resnet18"  # what models that take ResNets by name only are told that they have
+NO_CLASSIFIER = -1  # in timm: whatever classifier the network has, the weights come without one
+Create = Callable[..., nn.Module]
 
 
-def is_embedded(backbone: str) -> bool:
-    """Whether a backbone's weights come with blemish."""
-    return backbone in BACKBONES
+def architecture(entry: Backbone) -> str:
+    """The name that anomalib is told: it compares names, and those of published weights have a tag."""
+    return entry.timm_name.partition(".")[0]
 
 
-def timm_name(backbone: str) -> str:
-    """The name of the architecture in timm."""
-    return BACKBONES[backbone].timm_name if is_embedded(backbone) else backbone
-
-
-def standard_of(backbone: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation (0..1) that the embedded weights of `backbone` were made with."""
-    entry = BACKBONES[backbone]
-    return [entry.mean / 255] * 3, [entry.scale / 255] * 3
+def standard_of(name: str) -> tuple[list[float], list[float]]:
+    """Mean and deviation, 0..1 and channel by channel, that the weights of backbone `name` were made with."""
+    entry = backbone(name)
+    return [level / 255 for level in entry.mean], [level / 255 for level in entry.scale]
 
 
 @cache
-def layers_of(backbone: str) -> list[str]:
-    """The layers of a convolutional network as timm names them, from stride 2 to 32. Raises `RequestError`."""
+def shape_of(name: str) -> Any:
+    """The network `name` without its numbers. Raises `RequestError` for a name that nobody knows."""
     import timm
 
-    try:
-        network = timm.create_model(timm_name(backbone), pretrained=False, features_only=True)
-    except RuntimeError as error:
-        raise RequestError(
-            f"The backbone '{backbone}' cannot be used ({error}); name one of {', '.join(BACKBONES)} or of timm."
-        ) from None
-    names: list[str] = network.feature_info.module_name()
-    return names
+    with torch.device("meta"):
+        return timm.create_model(architecture(backbone(name)), pretrained=False)
 
 
-def translated(layer: str, backbone: str) -> str:
-    """The layer that `backbone` has at the stride of a ResNet's `layer`; other names stay as they are.
+def translated(layer: str, name: str) -> str:
+    """The layer that backbone `name` has at the stride of a ResNet's `layer`; other names stay as they are.
 
     "layer1" has stride 4, "layer4" has 32; anomalib's defaults are these names.
     """
     if not (layer.startswith("layer") and layer[5:].isdigit()):
         return layer
-    layers = layers_of(backbone)
-    number = int(layer[5:])
-    return layer if layer in layers or number >= len(layers) else layers[number]
+    by_stride = {each["reduction"]: each["module"] for each in shape_of(name).feature_info}
+    return str(by_stride.get(2 ** (int(layer[5:]) + 1), layer))
+
+
+def as_taken(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings `backbone`, `layer` and `layers` as the constructor of `model` takes them."""
+    name = given["backbone"]
+    entry = backbone(name)
+    if model in RESNET_HEADS and entry.package:
+        return {"backbone": STANDS_IN_FOR}
+    taken: dict[str, Any] = {"backbone": architecture(entry)}
+    if isinstance(given.get("layer"), str):
+        taken["layer"] = translated(given["layer"], name)
+    if given.get("layers") and all(isinstance(layer, str) for layer in given["layers"]):
+        taken["layers"] = [translated(layer, name) for layer in given["layers"]]
+    return taken
 
 
 class SignedHalves(nn.Module):
@@ -83,27 +86,15 @@ class SignedHalves(nn.Module):
         return [F.pad(each, (0, 0, 0, 0, 0, width - each.shape[1])) for each, width in pairs]
 
 
-def as_taken(model: str, given: Mapping[str, Any], *, own_weights: bool) -> dict[str, Any]:
-    """The settings `backbone`, `layer` and `layers` as the constructor of `model` takes them."""
-    backbone: str = given["backbone"]
-    if model in RESNET_HEADS and is_embedded(backbone) and not own_weights:
-        return {"backbone": STANDS_IN_FOR}
-    taken: dict[str, Any] = {"backbone": timm_name(backbone)}
-    if isinstance(given.get("layer"), str):
-        taken["layer"] = translated(given["layer"], backbone)
-    if given.get("layers") and all(isinstance(layer, str) for layer in given["layers"]):
-        taken["layers"] = [translated(layer, backbone) for layer in given["layers"]]
-    return taken
-
-
 @contextmanager
-def backbones_at_hand(backbone: str, weights: str, model: str, *, learned: bool) -> Iterator[None]:
-    """While a model of anomalib is made: answer what it asks of timm from what is on this machine.
+def backbones_at_hand(name: str, weights: str, model: str, *, learned: bool) -> Iterator[None]:
+    """While a `model` of anomalib is made: answer what it asks of timm from what is on this machine.
 
-    anomalib's models fetch their backbones by `timm.create_model(name, pretrained=True)` and have no other door; so
-    that is what is answered here, in this thread, for as long as the model is made. `weights` is a file, or empty for
-    embedded weights and those in the hub's cache; `learned` says that the parameters will be loaded from a Run.
-    Raises `RequestError` for weights that are not on this machine.
+    anomalib's models fetch their backbones by `timm.create_model(..., pretrained=True)` and have no other door; so
+    that is what is answered here, in this thread, for as long as the model is made. `name` is the backbone that was
+    chosen, empty for models that have one of their own; `weights` a file, or empty for embedded weights and those in
+    a cache; `learned` says that the parameters will be loaded from a Run. Raises `WeightsError` for weights that are
+    not on this machine.
     """
     import timm
 
@@ -113,79 +104,40 @@ def backbones_at_hand(backbone: str, weights: str, model: str, *, learned: bool)
     def answer(model_name: str, pretrained: bool = False, **arguments: Any) -> nn.Module:
         if not pretrained or threading.get_ident() != mine:
             return create(model_name, pretrained=pretrained, **arguments)
-        if is_embedded(backbone) and not weights:
-            return _embedded(create, backbone, model, model_name, arguments)
+        chosen = name if name and model_name in (architecture(backbone(name)), STANDS_IN_FOR) else model_name
+        stand_in = model_name == STANDS_IN_FOR and bool(backbone(chosen).package)
+        asked = architecture(backbone(chosen)) if stand_in else model_name
         if learned:
-            return create(model_name, pretrained=False, **arguments)
-        return _from_file(create, model_name, weights, arguments) if weights else _cached(create, model_name, arguments)
+            network = create(asked, pretrained=False, **arguments)
+        else:
+            tensors = _tensors(create, chosen, weights)
+            overlay = {"state_dict": tensors, "num_classes": NO_CLASSIFIER}
+            network = create(asked, pretrained=True, **{**arguments, "pretrained_cfg_overlay": overlay})
+            _forget_tensors(network)
+        widths = RESNET_HEADS.get(model) if stand_in else None
+        return SignedHalves(network, widths) if widths else network
 
     with mock.patch.object(timm, "create_model", answer):
         yield
 
 
-def _embedded(create: Create, backbone: str, model: str, asked: str, arguments: dict[str, Any]) -> nn.Module:
-    if asked not in (timm_name(backbone), STANDS_IN_FOR):
-        raise missing_weights(asked)
-    network = create(timm_name(backbone), pretrained=False, **arguments)
-    lacking, _ = network.load_state_dict(load_classifier(backbone).state_dict(), strict=False)  # but for its head
-    if lacking:
-        raise RequestError(f"The embedded weights of '{backbone}' lack '{lacking[0]}'; name another backbone.")
-    widths = RESNET_HEADS.get(model)
-    return SignedHalves(network, widths) if widths and asked == STANDS_IN_FOR else network
+def _tensors(create: Create, name: str, weights: str) -> Tensors:
+    """The weights of backbone `name` without its classifier, checked against its architecture."""
+    entry = backbone(name)
+    if entry.package:
+        whole = load_classifier(name, weights)
+        return {key: each for key, each in whole.state_dict().items() if not key.startswith("classifier.")}
+    if not weights and not cached(entry):
+        raise not_here(name, entry, "are not fetched for models of anomalib")
+    path = weights_path(name, weights)
+    network = create(architecture(entry), pretrained=False, num_classes=0)
+    load_into(network, read_weights(path), name, path)
+    return dict(network.state_dict())
 
 
-def _from_file(create: Create, asked: str, weights: str, arguments: dict[str, Any]) -> nn.Module:
-    tensors = read_weights(Path(weights).expanduser())
-    try:
-        network = create(asked, pretrained=True, **{**arguments, "pretrained_cfg_overlay": {"state_dict": tensors}})
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()
-        detail = " ".join(each.strip() for each in reason[:2])
-        raise RequestError(f"'{weights}' does not hold the weights of '{asked}': {detail[:300]}") from error
-    for name in ("pretrained_cfg", "default_cfg"):  # timm keeps the tensors there as well
-        if isinstance(getattr(network, name, None), dict):
-            getattr(network, name).pop("state_dict", None)
-    return network
-
-
-def _cached(create: Create, asked: str, arguments: dict[str, Any]) -> nn.Module:
-    try:
-        return create(asked, pretrained=True, **arguments)
-    except (OSError, NetworkRefusedError) as error:  # the kinds of the hub's client are OSErrors
-        raise missing_weights(asked) from error
-
-
-def missing_weights(architecture: str) -> RequestError:
-    """The error for weights of timm that are not on this machine: which file, where from, and how to hand it in."""
-    import timm
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    entry = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
-    source = entry.hf_hub_id if entry is not None else None
-    where = f"'model.safetensors' of https://huggingface.co/{source}" if source else "a file of them"
-    return RequestError(
-        f"The weights of '{architecture}' are not on this machine, and nothing is downloaded; fetch {where} and hand "
-        f"it in with --set weights=FILE, or put it in the hub's cache ({HF_HUB_CACHE})."
-    )
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors or a .pth file, which can run no code. Raises `RequestError`."""
-    import safetensors.torch
-
-    if not path.is_file():
-        raise RequestError(f"There is no file '{path}'; name one that holds weights with --set weights=FILE.")
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load_file(path)
-        else:
-            found = torch.load(path, weights_only=True, map_location="cpu")
-        for key in ("state_dict", "model", "teacher"):
-            found = found.get(key, found) if isinstance(found, dict) else found
-    except Exception as error:  # both libraries raise a dozen kinds for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"The weights '{path}' cannot be read ({reason}); hand in another file.") from None
-    if not isinstance(found, dict) or not all(isinstance(each, Tensor) for each in found.values()):
-        raise RequestError(f"'{path}' holds no tensors by name; hand in the state dict of a network.")
-    tensors: dict[str, Tensor] = found
-    return tensors
+def _forget_tensors(network: nn.Module) -> None:
+    """Let go of the weights that timm keeps beside the parameters."""
+    for name in ("pretrained_cfg", "default_cfg"):
+        config = getattr(network, name, None)
+        if isinstance(config, dict):
+            config.pop("state_dict", None)

@@ -10,7 +10,7 @@ from typing import Any
 PREFIX = "anomalib:"
 INSTALL = "pip install 'blemish[anomalib]'"
 EMBEDDED = "run on the embedded backbone"
-VIT = "need the weights of a vision transformer: --set weights=FILE"
+VIT = "need the weights of a vision transformer: --weights FILE"
 TORCHVISION = "need weights of torchvision in the cache of torch.hub"
 NOT_TRIED = "were not tried with blemish"
 

@@ -4,8 +4,9 @@ import inspect
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -40,7 +41,7 @@ class AnomalibDetector(Detector):
 
     Attributes
     ----------
-    weights : a file of the backbone's weights (safetensors or .pth), for a backbone that is not embedded.
+    weights : a file with the backbone's weights, where they are neither embedded nor in a local cache.
     size : side of the square that images are letterboxed to, in pixels; 0 is what anomalib has for the model.
     epochs, steps : how long a model is trained; `steps` count if `epochs` is 0. Models that only pass over the images,
         such as Padim and Patchcore, take neither.
@@ -63,6 +64,7 @@ class AnomalibDetector(Detector):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
         for setting, least in (("size", 0), ("epochs", 0), ("steps", 1), ("batch", 1), ("folds", 0)):
             if getattr(self, setting) < least:
                 raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
@@ -190,15 +192,15 @@ class AnomalibDetector(Detector):
 
         Raises `RequestError` for weights that are not there.
         """
+        kind, side = self._kind(), self._side()
         from blemish.detectors.anomalib_adapter.training import pre_processing, quietly, seeded
 
-        kind, side = self._kind(), self._side()
         takes = inspect.signature(kind).parameters
         backbone = getattr(self, "backbone", "")
-        embedded = backbones.is_embedded(backbone) and not self.weights
+        standard = backbones.standard_of(backbone) if backbone else None
         given = {
             **self._given(),
-            "pre_processor": pre_processing(kind, side, backbones.standard_of(backbone) if embedded else None),
+            "pre_processor": pre_processing(kind, side, standard),
             **dict.fromkeys(("post_processor", "evaluator", "visualizer"), False),
             "pre_trained": True,
             "batch_size": self.batch,
@@ -206,15 +208,20 @@ class AnomalibDetector(Detector):
             "input_shape": (side, side),
         }
         at_hand = backbones.backbones_at_hand(backbone, self.weights, self.model, learned=learned)
-        with seeded(self.random_state), quietly(), at_hand:
+        said = redirect_stdout(StringIO())  # torch.hub announces there what it will download, before it is refused
+        with seeded(self.random_state), quietly(), said, at_hand, self._while_made():
             return kind(**{name: value for name, value in given.items() if name in takes})
 
     def _given(self) -> dict[str, Any]:
         """The settings of the model itself, as its constructor takes them."""
         given = {name: getattr(self, name) for name in self.own}
         if "backbone" in given:
-            given |= backbones.as_taken(self.model, given, own_weights=bool(self.weights))
+            given |= backbones.as_taken(self.model, given)
         return given
+
+    def _while_made(self) -> AbstractContextManager[Any]:
+        """What has to be in force while the model is made."""
+        return nullcontext()
 
     def _kind(self) -> Any:
         """The class of anomalib. Raises `RequestError` if anomalib is not installed."""
@@ -223,9 +230,12 @@ class AnomalibDetector(Detector):
         return anomalib_class(self.model)
 
     def _side(self) -> int:
+        if self.size:
+            return self.size
+        kind = self._kind()
         from blemish.detectors.anomalib_adapter.training import working_side
 
-        return self.size or working_side(self._kind())
+        return working_side(kind)
 
     def _fitted(self) -> Self:
         if "scorer_" not in self.__dict__:
@@ -241,19 +251,20 @@ class AnomalibDetector(Detector):
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn what anomalib raises into one sentence."""
+        from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
         try:
             yield
         except BlemishError:
             raise
-        except NetworkRefusedError as error:
+        except (NetworkRefusedError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            wanted = f"'{error.wanted}'" if isinstance(error, NetworkRefusedError) else "a file of a model hub"
             raise RequestError(
-                f"'{self.name}' would download '{error.wanted}', and nothing is downloaded. Models of this kind "
+                f"'{self.name}' would download {wanted}, and nothing is downloaded. Models of this kind "
                 f"{NEEDS.get(self.model, NOT_TRIED)} (docs/anomalib.md)."
             ) from error
         except ImportError as error:
             raise RequestError(f"'{self.name}' needs a package that is not installed ({error}).") from error
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0]
             raise JobError(

@@ -1,6 +1,7 @@
 """A detector class for each model of anomalib, with the settings of the model's constructor."""
 
 import inspect
+import warnings
 from dataclasses import field, fields, make_dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -60,7 +61,9 @@ def anomalib_class(model: str) -> Any:
         meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}."
         raise RequestError(f"anomalib {version('anomalib')} has no image model '{model}'; {meant}")
     try:
-        import anomalib.models.image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what its modules say of each other concerns nobody here
+            import anomalib.models.image
     except ImportError as error:
         raise RequestError(f"anomalib is installed but cannot be imported ({error}); run: {INSTALL}") from error
     return getattr(anomalib.models.image, model)

@@ -3,7 +3,9 @@
 import logging
 import math
 import random
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +31,16 @@ from blemish.detectors.anomalib_adapter.pictures import Pictures
 from blemish.runtime import runtime
 
 GEOMETRIC = (Resize, CenterCrop, RandomCrop)
-NOISY = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric", "anomalib", "timm", "torchmetrics")
+NOISY = (
+    "lightning",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "lightning_fabric",
+    "anomalib",
+    "timm",
+    "torch.hub",
+    "torchmetrics",
+)
 
 
 class Feed(LightningDataModule):  # type: ignore[misc]
@@ -115,6 +126,7 @@ def seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def quietly() -> Iterator[None]:
     """No messages and bars of libraries inside the block; bars of theirs become progress of ours."""
+    from anomalib.data.utils import download
     from anomalib.models.components.sampling import k_center_greedy
 
     levels = {name: logging.getLogger(name).level for name in NOISY}
@@ -125,6 +137,7 @@ def quietly() -> Iterator[None]:
             warnings.catch_warnings(),
             mock.patch.object(k_center_greedy, "tqdm", _told_of),
             mock.patch("tqdm.tqdm", _told_of),
+            mock.patch.object(download, "DownloadProgressBar", mock.MagicMock()),  # it will be refused
         ):
             warnings.simplefilter("ignore")
             yield
@@ -162,7 +175,8 @@ def trained(
     total = model.trainer_arguments["max_epochs"] * an_epoch if once else epochs * an_epoch or steps
     limits = {} if once else {"max_steps": total, "max_epochs": math.ceil(total / an_epoch)}
     device = torch.device(runtime().device)
-    with seeded(seed), quietly(), tempfile.TemporaryDirectory(prefix="blemish-") as folder, torch.enable_grad():
+    aside = tempfile.TemporaryDirectory(prefix="blemish-")
+    with seeded(seed), quietly(), _interruptible(), aside as folder, torch.enable_grad():
         engine = Engine(
             default_root_dir=Path(folder),
             accelerator="gpu" if device.type == "cuda" else device.type,
@@ -179,6 +193,18 @@ def trained(
             engine.trainer.validate(model, datamodule=feed, verbose=False)
     model.trainer = None  # it holds the pictures
     return _laid_out(model.cpu().eval())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays what it is; Lightning turns it into the end of the process, and off for good."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from error
 
 
 def _settles_in_validation(model: AnomalibModule) -> bool:
