@@ -38,7 +38,10 @@ def restored_detector(name: str, settings: dict[str, Any]) -> Detector:
     """A detector with the settings that `config.json` holds, not fitted yet."""
     settings = dict(settings)
     if "views" in settings:
-        settings["views"] = tuple(View(**{**view, "stages": tuple(view["stages"])}) for view in settings["views"])
+        settings["views"] = tuple(
+            view if isinstance(view, View) else View(**{**view, "stages": tuple(view["stages"])})
+            for view in settings["views"]
+        )
     return detector_class(name)(**settings)
 
 
