@@ -26,13 +26,13 @@ def check_names(known: Collection[str], given: Collection[str]) -> None:
 
 def _parsed(name: str, text: str, default: Any) -> Any:
     kind = type(default)
+    if kind is tuple and default and type(default[0]) in (int, float, str):
+        return tuple(_parsed(name, each.strip(), default[0]) for each in text.split(","))
     try:
         if kind is bool:
             return YES_OR_NO[text.lower()]
         if kind in (int, float, str):
             return kind(text)
-        if kind is tuple and default and type(default[0]) in (int, float, str):
-            return tuple(_parsed(name, each.strip(), default[0]) for each in text.split(","))
     except (KeyError, ValueError):
         raise RequestError(f"The setting '{name}' must be of type {kind.__name__}; got '{text}'.") from None
     if default is None:

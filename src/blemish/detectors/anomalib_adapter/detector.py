@@ -27,7 +27,6 @@ from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.runtime import intra_op_threads, runtime
 from blemish.scores import Scores
 
-PROBES = 64  # mirrored images that tell how two trainings compare
 SIDES = (32, 2048)  # pixels
 _one_at_a_time = threading.RLock()  # anomalib, Lightning and the seeds are global to the process
 
@@ -46,8 +45,9 @@ class AnomalibDetector(Detector):
     epochs, steps : how long a model is trained; `steps` count if `epochs` is 0. Models that only pass over the images,
         such as Padim and Patchcore, take neither.
     batch : images a step.
-    folds : parts that the images are split into for the cross-fitted training scores; each takes a training of its
-        own. 0 leaves no training scores, which sub-models of a purification do not need.
+    folds : parts that the images are split into; each is scored by a training on the others, and the first training
+        scores new images. 0 is one training on all images, without training scores: for sub-models of a
+        purification, and for folders of good images only.
     """
 
     weights: str = ""
@@ -55,7 +55,7 @@ class AnomalibDetector(Detector):
     epochs: int = 0
     steps: int = 1000
     batch: int = 8
-    folds: int = 2
+    folds: int = 3
 
     model: ClassVar[str]
     own: ClassVar[tuple[str, ...]] = ()  # settings that the model takes itself
@@ -74,7 +74,7 @@ class AnomalibDetector(Detector):
             raise RequestError("'folds' must be 0, or 2 or more; with 1 there would be nothing to learn from.")
 
     def fit(self, images: ImageSet) -> Self:
-        """Train on the images that are not known to be bad, and once more for each fold."""
+        """Train on the images that are not known to be bad: once for each fold, or once on all."""
         self._check_enough(images)
         with self._alone(), tempfile.TemporaryDirectory(prefix="blemish-") as folder:
             model = self._new(learned=False)  # first: what it lacks is told before images are read
@@ -82,9 +82,11 @@ class AnomalibDetector(Detector):
             images = images.without(pictures.unreadable)
             trusted = images.subset(_not_known_to_be_bad(images))
             self._check_enough(trusted)
-            self.scorer_ = self._trained(model, pictures, trusted, "learning")
-            scores = self._cross_fitted(pictures, images, trusted) if self.folds else None
-            self._training_scores = scores and replace(scores, skipped=pictures.unreadable)
+            if self.folds:
+                scores = self._cross_fitted(model, pictures, images, trusted)
+                self._training_scores = replace(scores, skipped=pictures.unreadable)
+            else:
+                self.scorer_ = self._trained(model, pictures, trusted, "learning")
         return self
 
     @property
@@ -115,6 +117,7 @@ class AnomalibDetector(Detector):
         if not ids:
             name, reason = next(iter(unreadable.items()))
             raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+        self._check_numbers(score, grid)
         return replace(self._scores(images, ids, score, grid), skipped=unreadable)
 
     def module(self) -> ImageScorer:
@@ -153,20 +156,27 @@ class AnomalibDetector(Detector):
         )
         return ImageScorer(model, self._side()).eval()
 
-    def _cross_fitted(self, pictures: Pictures, images: ImageSet, trusted: ImageSet) -> Scores:
-        """Each image's score by a model that did not learn from it, in the unit of the one that scores new images."""
+    def _cross_fitted(self, model: Any, pictures: Pictures, images: ImageSet, trusted: ImageSet) -> Scores:
+        """Each image's score by a training that did not learn from it, all in the unit of the first.
+
+        The first is what scores new images, so theirs are of one kind with the scores of the first fold; the other
+        folds are random parts of the same images, and so brought to its unit by what they have in common.
+        """
         split = split_in_folds(images, self.folds, self.random_state)
-        some = np.linspace(0, len(images) - 1, min(PROBES, len(images))).round().astype(int)
-        probes = pictures.rows([images.ids[each] for each in some])
-        wanted = Unit.of(self.scorer_, pictures, probes)
         score: dict[int, Tensor] = {}
         grid: dict[int, Tensor] = {}
+        unit: Unit | None = None
         for fold in range(self.folds):
             known = trusted.subset(name for name in trusted.ids if split[name] != fold)
             held_out = pictures.rows([name for name in images.ids if split[name] == fold])
-            part = self._trained(self._new(learned=False), pictures, known, f"fold {fold + 1} of {self.folds}")
+            part = self._trained(
+                model if fold == 0 else self._new(learned=False), pictures, known, f"fold {fold + 1} of {self.folds}"
+            )
             found = scored(part, pictures.each(held_out))
-            moved = Unit.of(part, pictures, probes).to(wanted, *found)
+            self._check_numbers(*found)
+            if unit is None:
+                self.scorer_, unit = part, Unit.of(*found)
+            moved = Unit.of(*found).to(unit, *found)
             score |= dict(zip(held_out, moved[0], strict=True))
             grid |= dict(zip(held_out, moved[1], strict=True))
         rows = pictures.rows(images.ids)
@@ -175,17 +185,19 @@ class AnomalibDetector(Detector):
         )
 
     def _scores(self, images: ImageSet, ids: Sequence[str], score: Tensor, grid: Tensor) -> Scores:
-        """Raises `JobError` if the model gave anything but numbers."""
-        wrong = torch.nonzero(~(score.isfinite() & grid.flatten(1).isfinite().all(dim=1)))[:, 0].tolist()
-        if wrong:
-            raise JobError(
-                f"{len(wrong)} of {len(ids)} images got a score from '{self.name}' that is no finite number, "
-                f"'{ids[wrong[0]]}' the first: its training diverged; set fewer steps or a larger batch."
-            )
         side = self.module().side
         boxes = np.array([box_in_grid(images.sizes[name], (side, side)) for name in ids], dtype=np.float32)
         sizes = np.array([images.sizes[name] for name in ids], dtype=np.int64)
         return Scores(tuple(ids), score.numpy(), grid.numpy(), boxes, sizes)
+
+    def _check_numbers(self, score: Tensor, grid: Tensor) -> None:
+        """Raises `JobError` if the model gave anything but numbers."""
+        wrong = int((~(score.isfinite() & grid.flatten(1).isfinite().all(dim=1))).sum())
+        if wrong:
+            raise JobError(
+                f"'{self.name}' gave {wrong} of {len(score)} images a score that is no finite number: its training "
+                "diverged; set fewer steps or a larger batch."
+            )
 
     def _new(self, *, learned: bool) -> Any:
         """The model with its backbone, not trained; `learned` if parameters follow from a Run.

@@ -1,6 +1,6 @@
 """Scoring with a model of anomalib, and how the scores of two trainings of one model compare."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.cuts import median_and_deviation
-from blemish.detectors.anomalib_adapter.pictures import Pictures
 from blemish.features.extract import letterbox
 from blemish.runtime import runtime
 
@@ -70,27 +69,29 @@ def scored(scorer: ImageScorer, images: Iterable[Tensor]) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class Unit:
-    """What one training of a model gives ordinary new images: median and deviation of scores and of map cells.
+    """What one training of a model gives images that it did not learn from.
 
-    Two trainings have no common origin or unit. Mirrored images stand for new ones: both trainings saw them alike,
-    that is not at all, and the same images are at hand for both. The images themselves will not do, since a training
-    on few of them knows each better than a training on all does.
+    Two trainings have no common origin or unit, though those of one seed come close. The deviation is that of the
+    cells of the maps: there are thousands in each image, where a fold may hold a handful of images.
+
+    Attributes
+    ----------
+    image, cell : the median score of an image and of a cell.
+    deviation : of the cells, as `cuts.median_and_deviation` has it.
     """
 
-    image: tuple[float, float]
-    cell: tuple[float, float]
+    image: float
+    cell: float
+    deviation: float
 
     @classmethod
-    def of(cls, scorer: ImageScorer, pictures: Pictures, rows: Sequence[int]) -> Self:
-        """The unit of a training, by the mirrored pictures of `rows`."""
-        score, grid = scored(scorer, (levels.flip(-1) for levels in pictures.each(rows)))
-        return cls(median_and_deviation(score.numpy()), median_and_deviation(grid.numpy()))
+    def of(cls, score: Tensor, grid: Tensor) -> Self:
+        """The unit of scores (N,) and maps (N, h, w)."""
+        cell, deviation = median_and_deviation(grid.numpy())
+        return cls(float(score.quantile(0.5)), cell, deviation)
 
     def to(self, other: "Unit", score: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and maps of a training of this unit in the other one."""
-        return _moved(score, self.image, other.image), _moved(grid, self.cell, other.cell)
-
-
-def _moved(values: Tensor, own: tuple[float, float], other: tuple[float, float]) -> Tensor:
-    ratio = other[1] / own[1] if own[1] > 0 and other[1] > 0 else 1.0  # without any deviation, only the origin moves
-    return (values - own[0]) * ratio + other[0]
+        """Scores and maps of this unit in the other one."""
+        # Without any deviation, only the origin can be moved.
+        gain = other.deviation / self.deviation if self.deviation > 0 and other.deviation > 0 else 1.0
+        return (score - self.image) * gain + other.image, (grid - self.cell) * gain + other.cell
