@@ -14,7 +14,7 @@ import blemish
 ORDER = (
     *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
     *("features", "cuts", "detectors", "purify", "calibration", "heatmaps", "histogram", "artifact", "run", "report"),
-    *("transaction", "jobs", "demo", "demo_job", "doctor", "progress", "__init__", "cli"),
+    *("transaction", "jobs", "deploy", "demo", "demo_job", "doctor", "progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (
     *("backbones", "hub", "weights", "networks", "extract", "shards", "cache", "batches", "given", "store", "__init__"),

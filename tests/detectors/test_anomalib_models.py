@@ -17,6 +17,7 @@ from test_contract import BAD, make_images
 
 from blemish import cli, jobs
 from blemish.detectors import Detector, detector_class
+from blemish.detectors.sampling import split_in_folds
 from blemish.errors import JobError, NotFittedError, RequestError, WeightsError
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.run import load
@@ -40,6 +41,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def images(folder: Path) -> ImageSet:
+    """Both bad ones are known: among a dozen images, one would hide the other from a Gaussian."""
+    return replace(ImageSet.of(folder), labels=dict.fromkeys(BAD, ANOMALOUS))
+
+
+@pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a small ViT: with these the mechanics can be tested, not the quality."""
     import timm
@@ -57,14 +64,12 @@ def make(name: str, vit: Path, **changes: object) -> Detector:
 
 
 @pytest.fixture(scope="module")
-def fitted(folder: Path, vit: Path) -> dict[str, Detector]:
-    made: dict[str, Detector] = {}
-
+def fitted(images: ImageSet, vit: Path) -> dict[str, Detector]:
     class Lazily(dict[str, Detector]):
         def __missing__(self, name: str) -> Detector:
             with use_runtime(threads=1):
-                made[name] = self[name] = make(name, vit).fit(ImageSet.of(folder))
-            return made[name]
+                self[name] = make(name, vit).fit(images)
+            return self[name]
 
     return Lazily()
 
@@ -78,16 +83,27 @@ def test_cross_fitted_scores_cover_every_image_and_the_bad_ones_rank_first(
     assert np.isfinite(scores.image).all()
     assert np.isfinite(scores.maps).all()
     assert scores.maps.shape[1:] <= (64, 64)
-    if name == "anomalib:Padim":  # both have the same scratch, and a Gaussian that met the one expects the other
-        assert scores.ranking()[0] in BAD
-    elif name != "dinomaly":  # on random weights
+    if name != "dinomaly":  # on random weights
         assert set(scores.ranking()[: len(BAD)]) == set(BAD)
 
 
 @every_model
+def test_the_first_training_scores_new_images_and_the_first_fold(
+    name: str, images: ImageSet, fitted: dict[str, Detector]
+) -> None:
+    detector = fitted[name]
+    split = split_in_folds(images, detector.settings()["folds"], detector.random_state)
+    with use_runtime(threads=1):
+        scores = detector.score(images)
+    held_out = [each for each in images.ids if split[each] == 0]
+    assert len(held_out) < len(images)
+    for each in held_out:
+        assert detector.training_scores_[each] == pytest.approx(scores[each], rel=1e-5)
+
+
+@every_model
 def test_the_map_lies_over_the_image(name: str, fitted: dict[str, Detector]) -> None:
-    scores = fitted[name].training_scores_
-    grid = scores.map(scores.ranking()[0])
+    grid = fitted[name].training_scores_.map(BAD[0])
     assert grid.shape == (96, 112)
     if name != "dinomaly":
         row, column = np.unravel_index(grid.argmax(), grid.shape)
@@ -97,13 +113,13 @@ def test_the_map_lies_over_the_image(name: str, fitted: dict[str, Detector]) -> 
 
 @every_model
 def test_the_same_seed_gives_the_same_bytes_and_leaves_other_random_numbers_alone(
-    name: str, folder: Path, vit: Path, fitted: dict[str, Detector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, images: ImageSet, vit: Path, fitted: dict[str, Detector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = fitted[name]
     monkeypatch.chdir(tmp_path)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     with use_runtime(threads=1):
-        again = make(name, vit).fit(ImageSet.of(folder))
+        again = make(name, vit).fit(images)
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     states = first.state(), again.state()
@@ -149,14 +165,12 @@ def test_fresh_normal_images_score_about_as_training_ones(
     normal = np.array([training[each] for each in training.ids if each not in BAD])
     with use_runtime(threads=1):
         fresh = fitted[name].score(ImageSet.of(make_images(tmp_path / "fresh", count=20, bad=(), seed=1)))
-    assert abs(np.median(fresh.image) - np.median(normal)) <= 1.5 * normal.std()
+    assert normal.min() <= np.median(fresh.image) <= normal.max()
 
 
 def test_the_fit_depends_on_content_alone_and_not_on_images_known_to_be_bad(
-    folder: Path, tmp_path: Path, vit: Path
+    folder: Path, images: ImageSet, tmp_path: Path, vit: Path
 ) -> None:
-    images = ImageSet.of(folder)
-    labelled = replace(images, labels=dict.fromkeys(BAD, ANOMALOUS))
     copied = tmp_path / "elsewhere"
     copied.mkdir()
     kept = [name for name in images.ids if name not in BAD]
@@ -164,7 +178,8 @@ def test_the_fit_depends_on_content_alone_and_not_on_images_known_to_be_bad(
         (copied / f"{number:02d}.png").write_bytes((folder / name).read_bytes())
     with use_runtime(threads=1):
         states = [
-            make("anomalib:Padim", vit, folds=0).fit(each).state() for each in (labelled, ImageSet.of(copied), images)
+            make("anomalib:Padim", vit, folds=0).fit(each).state()
+            for each in (images, ImageSet.of(copied), ImageSet.of(folder))
         ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
@@ -189,14 +204,15 @@ def test_images_without_any_difference_get_finite_scores(tmp_path: Path, vit: Pa
             assert np.isfinite(scores.image).all()
 
 
-def test_the_budget_of_a_purification_fits_and_scores_but_leaves_no_training_scores(folder: Path, vit: Path) -> None:
+def test_the_budget_of_a_purification_fits_and_scores_but_leaves_no_training_scores(
+    images: ImageSet, vit: Path
+) -> None:
     kind = detector_class("anomalib:Patchcore")
     detector = make("anomalib:Patchcore", vit).clone(**kind.budget_settings)  # type: ignore[attr-defined]
     with pytest.raises(NotFittedError):
         detector.state()
-    images = ImageSet.of(folder)
     with use_runtime(threads=1):
-        scores = detector.fit(images.subset(images.ids[12:])).score(images)
+        scores = detector.fit(images).score(images)
     assert set(scores.ranking()[: len(BAD)]) == set(BAD)
     with pytest.raises(RequestError, match="folds 0, which leaves no training scores"):
         _ = detector.training_scores_
@@ -208,14 +224,14 @@ def test_from_the_command_line_to_new_scores(folder: Path, tmp_path: Path) -> No
     for path in folder.iterdir():
         (pile / path.name).write_bytes(path.read_bytes())
     (pile / "torn.png").write_bytes((folder / BAD[0]).read_bytes()[:5000])
-    words = ["fit", pile, "--out", tmp_path / "run", "--detector", "anomalib:Padim", "--set", "size=64", "--threads", 1]
-    words += ["--set", "layers=layer1,layer2", "--set", "n_features=40", "--json"]
+    words = ["fit", pile, "--out", tmp_path / "run", "--detector", "anomalib:Patchcore", "--threads", 1]
+    words += ["--set", "size=96", "--set", "layers=layer2,layer3", "--set", "coreset_sampling_ratio=0.05", "--json"]
     result = CliRunner().invoke(cli.app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     assert '"skipped": 1' in result.stdout
     assert "torn.png" in (tmp_path / "run" / "skipped.csv").read_text()
     run = load(tmp_path / "run")
-    assert run.detector.settings()["n_features"] == 40
+    assert run.detector.settings()["coreset_sampling_ratio"] == 0.05
     scores, _ = jobs.score(pile, tmp_path / "run", tmp_path / "new", threads=1)
     assert set(scores.ranking()[:2]) == set(BAD)
     assert list(scores.skipped) == ["torn.png"]

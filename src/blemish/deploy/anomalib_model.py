@@ -170,7 +170,13 @@ class Scoring(nn.Module):
         drawn = next(view.pixels for view in self.module.head.views if view.draws)
         working = next(spec.size or size for spec in self.module.specs if spec.pixels == drawn)
         left, top, right, bottom = box_in_grid((size[1], size[0]), working)
-        rows = slice(round(top * working[0]), round(bottom * working[0]))
-        columns = slice(round(left * working[1]), round(right * working[1]))
-        whole = F.interpolate(grid[:, None], size=working, mode="bilinear")
-        return F.interpolate(whole[..., rows, columns], size=size, mode="bilinear")
+        rows = _centres(top, bottom, size[0]).to(grid)
+        columns = _centres(left, right, size[1]).to(grid)
+        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
+        places = places.expand(len(grid), *places.shape)
+        return F.grid_sample(grid[:, None], places, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _centres(low: float, high: float, count: int) -> Tensor:
+    """Where the middles of `count` pixels lie that fill low..high (0..1) of a map, as `grid_sample` counts: -1..1."""
+    return 2 * (low + (torch.arange(count) + 0.5) / count * (high - low)) - 1
