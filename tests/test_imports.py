@@ -14,8 +14,8 @@ import blemish
 ORDER = (
     *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
     *("features", "cuts", "detectors", "purification", "calibration", "heatmaps", "histogram", "artifact", "run"),
-    *("report", "purification_report", "transaction", "jobs", "demo", "demo_job", "doctor", "benchmark", "progress"),
-    *("__init__", "cli"),
+    *("report", "purification_report", "transaction", "jobs", "deploy", "demo", "demo_job", "doctor", "benchmark"),
+    *("progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (
     *("backbones", "hub", "weights", "networks", "extract", "shards", "cache", "batches", "given", "store", "__init__"),

@@ -8,8 +8,10 @@ def detectors(as_json: Json = False, debug: Debug = False) -> None:
     """List the detectors and what they need."""
     with errors_as_sentences(debug):
         from blemish.detectors import DEFAULT_DETECTOR, REGISTRY, detector_class
+        from blemish.detectors.anomalib_adapter import catalogue
 
         kinds = [(name, detector_class(name)) for name in REGISTRY]
+        adopted = catalogue.by_need()
     rows = [
         {
             "name": name,
@@ -28,4 +30,10 @@ def detectors(as_json: Json = False, debug: Debug = False) -> None:
         lines.append(f"    after {row['source']}; needs {row['least_images']} images or more")
         if row["patent"]:
             lines.append(f"    {row['patent']}")
-    tell(lines, {"detectors": rows}, quiet=False, as_json=as_json)
+    installed = bool(catalogue.models())
+    lines.append(f"{catalogue.PREFIX}MODEL: an image model of anomalib; docs/anomalib.md has examples")
+    if not installed:
+        lines.append(f"    needs anomalib, which is not installed; run: {catalogue.INSTALL}")
+    lines += [f"    {', '.join(names)}: {need}" for need, names in adopted.items()]
+    anomalib = {"installed": installed, "install": catalogue.INSTALL, "models": adopted}
+    tell(lines, {"detectors": rows, "anomalib": anomalib}, quiet=False, as_json=as_json)

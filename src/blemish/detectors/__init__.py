@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from blemish.detectors.anomalib_adapter import catalogue
 from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.scoring import ScoringHead
@@ -11,6 +12,7 @@ from blemish.detectors.views import View
 from blemish.errors import RequestError
 
 REGISTRY = {
+    "dinomaly": "blemish.detectors.dinomaly:Dinomaly",
     "ensemble": "blemish.detectors.ensemble:Ensemble",
     "funad": "blemish.detectors.funad:FunAD",
     "inreach": "blemish.detectors.inreach:InReaCh",
@@ -24,9 +26,14 @@ DEFAULT_DETECTOR = "memory_bank"
 
 
 def detector_class(name: str) -> type[Detector]:
-    """The class called `name`. Raises `RequestError` with near names."""
+    """The class called `name`, one of the registry or "anomalib:MODEL". Raises `RequestError` with near names."""
+    if name.startswith(catalogue.PREFIX):
+        from blemish.detectors.anomalib_adapter.models import model_class
+
+        return model_class(name)
     if name not in REGISTRY:
-        near = get_close_matches(name, REGISTRY, n=2) or sorted(REGISTRY)
+        of_anomalib = [f"{catalogue.PREFIX}{model}" for model in catalogue.models() if model.lower() == name.lower()]
+        near = of_anomalib or get_close_matches(name, REGISTRY, n=2) or sorted(REGISTRY)
         raise RequestError(f"Detector '{name}' is not known; did you mean {' or '.join(near)}?")
     module, _, attribute = REGISTRY[name].partition(":")
     found: type[Detector] = getattr(import_module(module), attribute)
@@ -37,7 +44,10 @@ def restored_detector(name: str, settings: dict[str, Any]) -> Detector:
     """A detector with the settings that `config.json` holds, not fitted yet."""
     settings = dict(settings)
     if "views" in settings:
-        settings["views"] = tuple(View(**{**view, "stages": tuple(view["stages"])}) for view in settings["views"])
+        settings["views"] = tuple(
+            view if isinstance(view, View) else View(**{**view, "stages": tuple(view["stages"])})
+            for view in settings["views"]
+        )
     return detector_class(name)(**settings)
 
 

@@ -1,6 +1,7 @@
 """Settings of a detector from the texts of a command line."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,6 +26,8 @@ def check_names(known: Collection[str], given: Collection[str]) -> None:
 
 def _parsed(name: str, text: str, default: Any) -> Any:
     kind = type(default)
+    if kind is tuple and default and type(default[0]) in (int, float, str):
+        return tuple(_parsed(name, each.strip(), default[0]) for each in text.split(","))
     try:
         if kind is bool:
             return YES_OR_NO[text.lower()]
@@ -32,4 +35,16 @@ def _parsed(name: str, text: str, default: Any) -> Any:
             return kind(text)
     except (KeyError, ValueError):
         raise RequestError(f"The setting '{name}' must be of type {kind.__name__}; got '{text}'.") from None
+    if default is None:
+        return _by_its_looks(text)
     raise RequestError(f"The setting '{name}' is not a number or a word; set it from Python, or see --fast.")
+
+
+def _by_its_looks(text: str) -> int | float | str | None:
+    """A value for a setting that is left open: nothing, a number or a word."""
+    if text.lower() in ("", "none"):
+        return None
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text

@@ -111,6 +111,9 @@ def fit(
                 scores, read_as = chosen.fit(everything).training_scores_, everything.decoding
             else:
                 scores, read_as = fit_on_kept(chosen, pile, normals, everything, purification)
+        everything = everything.without(scores.skipped)  # what a detector that reads images itself could not read
+        if strict:
+            refuse_skipped(everything.skipped)
         listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
         decision = _decide(scores, listed, threshold, contamination)
         run = Run(
@@ -121,7 +124,7 @@ def fit(
             listed.image,
             listed,
             known={everything.content[name]: scores[name] for name in scores.ids},
-            skipped={**everything.skipped, **scores.skipped},
+            skipped=everything.skipped,
             folder=out,
         )
         if staging is not None:

@@ -1,0 +1,1 @@
+"""What a fitted detector can be handed to: other programs and libraries."""

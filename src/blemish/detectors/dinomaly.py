@@ -1,0 +1,94 @@
+"""Dinomaly: a decoder that learns to reproduce a vision transformer's features of ordinary images."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from unittest import mock
+
+from blemish.detectors.anomalib_adapter.backbones import architecture, shape_of
+from blemish.detectors.anomalib_adapter.detector import AnomalibDetector
+from blemish.errors import RequestError
+from blemish.features.backbones import backbone
+
+SIDE = 392  # pixels, about: 28 patches of 14, as published
+TAKEN = 8  # blocks whose outputs are reproduced, in two groups of four
+
+
+@dataclass(kw_only=True)
+class Dinomaly(AnomalibDetector):
+    """Dinomaly (Guo 2025, CVPR, arXiv 2405.14325), in anomalib's implementation, on any plain ViT of timm.
+
+    anomalib knows four sizes of encoder by name; here width, heads and blocks are read off the architecture. The
+    weights have to be handed in or lie in a cache, since none are embedded.
+
+    Attributes
+    ----------
+    backbone : the encoder: a name of the registry or of timm. DINOv2 with register tokens was published.
+    dropout : in the bottleneck, 0.2 to 0.4; it keeps the decoder from reproducing whatever it is shown.
+    depth : blocks of the decoder, at least 8.
+    """
+
+    backbone: str = "dinov2_vitb14_reg"
+    dropout: float = 0.2
+    depth: int = 8
+    steps: int = 5000
+    batch: int = 16
+
+    name: ClassVar[str] = "dinomaly"
+    summary: ClassVar[str] = "a decoder that reproduces a vision transformer's features of ordinary images only"
+    source: ClassVar[str] = "Dinomaly (CVPR 2025, arXiv 2405.14325), as in anomalib; needs anomalib and --weights FILE"
+    model: ClassVar[str] = "Dinomaly"
+    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 1000}  # spec/llbnad.md
+    fast_settings: ClassVar[Mapping[str, Any]] = {"epochs": 0, "steps": 1000}
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        if self.depth < TAKEN:
+            raise RequestError(f"'depth' must be at least {TAKEN}; got {self.depth}.")
+        if not 0 <= self.dropout < 1:
+            raise RequestError(f"'dropout' must be at least 0 and below 1; got {self.dropout}.")
+
+    def _given(self) -> dict[str, Any]:
+        return {
+            "encoder_name": architecture(backbone(self.backbone)),
+            "bottleneck_dropout": self.dropout,
+            "decoder_depth": self.depth,
+            "target_layers": taken_blocks(len(self._encoder().blocks)),
+        }
+
+    def _encoder(self) -> Any:
+        """The encoder's architecture. Raises `RequestError` if it will not do."""
+        entry = backbone(self.backbone)
+        if not entry.transformer:
+            raise RequestError(f"Dinomaly takes a plain vision transformer, which '{self.backbone}' is not.")
+        network = shape_of(self.backbone)
+        if len(network.blocks) < TAKEN:
+            raise RequestError(f"Dinomaly takes {TAKEN} blocks; '{self.backbone}' has {len(network.blocks)}.")
+        return network
+
+    def _while_made(self) -> AbstractContextManager[Any]:
+        from anomalib.models.image.dinomaly import torch_model
+
+        encoder = self._encoder()
+        shape = {"embed_dim": encoder.embed_dim, "num_heads": encoder.blocks[0].attn.num_heads, "target_layers": []}
+        name = architecture(backbone(self.backbone))
+        return mock.patch.dict(torch_model.DINO_ARCHITECTURES, {name: shape}, clear=True)
+
+    def _side(self) -> int:
+        patch = backbone(self.backbone).align
+        if self.size % patch:
+            raise RequestError(
+                f"'size' must be a multiple of {patch}, the patch of '{self.backbone}'; got {self.size}."
+            )
+        return self.size or round(SIDE / patch) * patch
+
+
+def taken_blocks(blocks: int) -> list[int]:
+    """Eight blocks from the middle: 2 to 9 of 12, every second from 4 to 18 of 24, as published."""
+    if blocks < 12:
+        first = (blocks - TAKEN) // 2
+        return list(range(first, first + TAKEN))
+    first, last = blocks // 6, 3 * blocks // 4
+    return [round(first + number * (last - first) / (TAKEN - 1)) for number in range(TAKEN)]
