@@ -72,6 +72,14 @@ def test_what_was_reached_is_printed_where_it_is_not_what_was_asked_for() -> Non
     assert "bolt at 0.1: 0.094" in table([entry("a", 0.9, reached="0.094")])
 
 
+def test_where_measures_are_columns_the_categories_have_a_mean_too() -> None:
+    entries = [entry("a", v, category=c) for c, v in (("bolt", 0.9), ("nut", 0.7))] + [entry("b", 0.5)]
+    text = table(entries, paired=False, measures={"AUROC": "image_auroc"})
+    assert "| category | variant | AUROC |" in text
+    assert "| mean | a | 0.8 |" in text
+    assert "| mean | b |" not in text
+
+
 def test_the_choices_of_an_iterative_detector_are_columns() -> None:
     text = table([entry("a", 0.9, choice=choice) for choice in ("label-free", "last", "oracle")])
     assert "| category | a (label-free) | a (last) | a (oracle) |" in text

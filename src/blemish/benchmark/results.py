@@ -27,7 +27,7 @@ MEASURES = (
     "image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "pixel_images",
     "threshold", "precision", "recall", "f1", "f1_share", "estimate", "training_auroc", "epoch",
     "contamination_before", "contamination_after", "normals_lost", "anomalies_removed", "purify_auroc",
-    "spread_normal", "spread_anomaly", "spread_auroc", "normal", "anomaly", "mixed", "homogeneous",
+    "spread_normal", "spread_anomaly", "spread_auroc", "normal", "anomaly", "mixed", "homogeneous", "chance",
     "limit_anomaly", "limit_mixed", "simulated_anomaly", "simulated_mixed", "bank_purity", "normals_in_bank",
 )  # fmt: skip
 COLUMNS = (*RUN_COLUMNS, *COSTS, *MEASURES)  # only ever appended to

@@ -78,17 +78,20 @@ def mutual_pairs(features: NDArray[np.floating]) -> NDArray[np.int64]:
 def matching_ratios(features: NDArray[np.floating], anomalous: Truth) -> dict[str, float]:
     """2 x mutually nearest pairs / samples of that kind (F2): normal, anomaly, and mixed pairs by all samples.
 
-    `homogeneous` is the share of pairs whose two samples are of one class; NaN without pairs.
+    `homogeneous` is the share of pairs whose two samples are of one class, NaN without pairs; `chance` is that of
+    pairs drawn by lot, which is high where one class is rare.
     """
     _check(features, anomalous)
     pairs = mutual_pairs(features)
     bad = anomalous[pairs].sum(1)  # 0, 1 or 2 anomalies a pair
     normal, mixed, anomaly = (int((bad == number).sum()) for number in range(3))
+    counts = int((~anomalous).sum()), int(anomalous.sum())
     return {
-        "normal": 2 * normal / int((~anomalous).sum()),
-        "anomaly": 2 * anomaly / int(anomalous.sum()),
+        "normal": 2 * normal / counts[0],
+        "anomaly": 2 * anomaly / counts[1],
         "mixed": 2 * mixed / len(anomalous),
         "homogeneous": (normal + anomaly) / len(pairs) if len(pairs) else float("nan"),
+        "chance": sum(n * (n - 1) for n in counts) / (len(anomalous) * (len(anomalous) - 1)),
     }
 
 

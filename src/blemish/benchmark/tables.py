@@ -199,7 +199,7 @@ def _marked(values: Sequence[tuple[float, float | None] | None]) -> list[str]:
 
 
 def _measures(experiment: Experiment, entries: Sequence[Entry]) -> str:
-    """A row for each category, variant and group, a column for each measure; means over seeds."""
+    """A row for each category, variant and group, and for the categories' mean; a column for each measure."""
     grouped = any(entry.group for entry in entries)
     named: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
@@ -207,6 +207,10 @@ def _measures(experiment: Experiment, entries: Sequence[Entry]) -> str:
         named.setdefault(key, []).append(entry)
     heads = ["category", "variant", *((experiment.group,) if grouped else ())]
     lines = [_line([*heads, *experiment.measures]), "|" + " --- |" * (len(heads) + len(experiment.measures))]
+    for key in list(named):
+        alike = [e for other, each in named.items() if other[1:] == key[1:] for e in each]
+        if len({e.planned.label for e in alike}) > 1:
+            named[MEAN, *key[1:]] = alike
     for key, each in named.items():
         values = [_over_seeds(each, measure) for measure in experiment.measures.values()]
         lines.append(_line([*key, *("-" if value is None else f"{value[0]:.4g}" for value in values)]))

@@ -35,10 +35,10 @@ def _levels(job: str) -> Any:
         return entries + [
             Planned(
                 Cell(job=job, category=str(category), ratio=0.0, seed=seed, limit=size.limit, extra={"level": level}),
-                f"{level}s",
+                name,
             )
             for category in defective(categories, size.categories)
-            for level in (IMAGE, PATCH)
+            for level, name in ((IMAGE, "images"), (PATCH, "patches"))
             for seed in seeds_of(size)
         ]
 
@@ -113,7 +113,7 @@ EXPERIMENTS = (
         "F2",
         ABOUT["F2"],
         _levels("matching"),
-        measures={**{f"{kind} pairs": kind for kind in KINDS}, "share of one class": "homogeneous"},
+        measures={**{f"{kind} pairs": kind for kind in KINDS}, "of one class": "homogeneous", "by chance": "chance"},
         paired=False,
     ),
     Experiment(
