@@ -12,7 +12,8 @@ Vector = NDArray[np.float64]
 def aggregated(matrix: Vector, own: NDArray[np.bool_], settings: PurifySettings) -> tuple[Vector, Vector]:
     """Score and spread (N,) of the scores (M, N) by all sub-models; `own` (M, N) marks each one's own subset.
 
-    What is not a number in the matrix does not count. With the scale "deviations" the result is in deviations, too: 0 is an ordinary image.
+    What is not a number in the matrix does not count. With the scale "deviations" the result is in deviations, too: 0
+    is an ordinary image.
     """
     in_deviations = settings.scale == "deviations"
     if in_deviations:
