@@ -124,13 +124,12 @@ def removal(given: argparse.Namespace) -> None:
                 settings = replace(DEFAULT, **changes)
                 made = stage_one(settings)
                 if made not in scored:
-                    alike = [
-                        each for each in (replace(DEFAULT, **every) for every in wanted) if stage_one(each) == made
-                    ]
-                    most = replace(made, repeats=max(each.repeats for each in alike))
+                    others = [replace(DEFAULT, **each) for each in wanted]
+                    most = max(each.repeats for each in others if stage_one(each) == made)
                     images = prepared(manifest, category, detector)
+                    most_repeats = replace(made, repeats=most)
                     scored[made] = score_by_sub_models(
-                        images, detector, most, seed=seed, resume=given.out / "sub-models"
+                        images, detector, most_repeats, seed=seed, resume=given.out / "sub-models"
                     )
                 result = scored[made].purification(settings)
                 truth = manifest.training_truth(result.ids)
