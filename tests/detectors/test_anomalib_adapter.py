@@ -73,7 +73,7 @@ def test_every_listed_need_is_of_a_model_that_there_is() -> None:
 @installed
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("anomalib:Patchcor", "anomalib:Patchcore"), ("anomalib:padim", "anomalib:Padim"), ("padim", "anomalib:Padim")],
+    [("anomalib:Patchcor", "anomalib:Patchcore"), ("anomalib:padim", "anomalib:Padim"), ("stfpm", "anomalib:Stfpm")],
 )
 def test_unknown_models_are_answered_with_near_names(name: str, meant: str) -> None:
     with pytest.raises(RequestError, match=meant):

@@ -214,7 +214,7 @@ def test_the_budget_of_a_purification_fits_and_scores_but_leaves_no_training_sco
     with use_runtime(threads=1):
         scores = detector.fit(images).score(images)
     assert set(scores.ranking()[: len(BAD)]) == set(BAD)
-    with pytest.raises(RequestError, match="folds 0, which leaves no training scores"):
+    with pytest.raises(NotFittedError, match="no training scores with 'folds' = 0"):
         _ = detector.training_scores_
 
 

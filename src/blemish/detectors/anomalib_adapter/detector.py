@@ -91,11 +91,9 @@ class AnomalibDetector(Detector):
 
     @property
     def training_scores_(self) -> Scores:
-        """See `Detector`. Raises `RequestError` after a fit without folds."""
-        if "scorer_" in self.__dict__ and not self.folds:
-            raise RequestError(
-                f"'{self.name}' was fitted with folds 0, which leaves no training scores; set 2 or more."
-            )
+        """See `Detector`. Raises `NotFittedError` before `fit`, and where `folds` is 0."""
+        if not self.folds and "scorer_" in self.__dict__:
+            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
         return super().training_scores_
 
     def score(self, images: ImageSet) -> Scores:
