@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import mvtec
 
 from blemish.benchmark.contamination import NO_OVERLAP, OVERLAP, contaminate, read_manifest
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.errors import RequestError
+from layouts import mvtec
 
 
 @pytest.fixture

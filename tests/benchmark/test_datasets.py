@@ -8,6 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from blemish.benchmark.contamination import NO_OVERLAP, OVERLAP, contaminate
+from blemish.benchmark.datasets import Category, open_datasets
+from blemish.benchmark.datasets.classes import CLASSES
+from blemish.benchmark.datasets.inspection import problems_of
+from blemish.cli import app
+from blemish.errors import RequestError
 from layouts import (
     cifar_binary,
     cifar_python,
@@ -23,14 +31,6 @@ from layouts import (
     visa,
     zipped,
 )
-from typer.testing import CliRunner
-
-from blemish.benchmark.contamination import NO_OVERLAP, OVERLAP, contaminate
-from blemish.benchmark.datasets import Category, open_datasets
-from blemish.benchmark.datasets.classes import CLASSES
-from blemish.benchmark.datasets.inspection import problems_of
-from blemish.cli import app
-from blemish.errors import RequestError
 
 
 def counts(category: Category) -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layouts import mvtec
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, open_datasets
@@ -13,6 +12,7 @@ from blemish.benchmark.fitting import detector_of, fit
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.purifying import fit_purified, sub_model_of
 from blemish.runtime import use_runtime
+from layouts import mvtec
 
 CELL = Cell(
     category="mvtec/bolt",

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from layouts import image, mvtec
 from typer.testing import CliRunner
 
 from blemish.benchmark import jobs
@@ -20,6 +19,7 @@ from blemish.benchmark.run import Step, plan, rows_of, run
 from blemish.cli import app
 from blemish.errors import RequestError
 from blemish.runtime import use_runtime
+from layouts import image, mvtec
 
 Rows = list[dict[str, object]]
 
