@@ -68,6 +68,13 @@ def test_the_published_figure_stands_under_the_mean_it_belongs_to() -> None:
     assert "published" not in table(entries, published={"visa": published["mvtec"]})
 
 
+def test_a_mean_of_fewer_categories_is_marked_and_never_the_best() -> None:
+    text = table([entry("a", 0.6), entry("a", 0.8, category="nut"), entry("b", 0.9)])
+    assert "| mean | **70.0** / **60.0** | 90.0\\* / 80.0\\* |" in text
+    assert "some failed or are still to do" in text
+    assert "some failed" not in table([entry("a", 0.6), entry("b", 0.9)])
+
+
 def test_what_was_reached_is_printed_where_it_is_not_what_was_asked_for() -> None:
     assert "bolt at 0.1: 0.094" in table([entry("a", 0.9, reached="0.094")])
 

@@ -17,6 +17,7 @@ from blemish.disk import writing_to
 
 TABLE, VIEW = "table.md", "results.csv"
 TITLES = {"overlap": "Overlap", "no_overlap": "No overlap", "": ""}
+LACKING, LACKS = "\\*", "not of all runs that others have: some failed or are still to do."
 MEAN, PUBLISHED, FUIAD_NAME = "mean", "published", "realiad_fuiad"
 DECISIONS = {"F1": "f1", "F1 / best F1": "f1_share", "precision": "precision", "recall": "recall"}
 COST_NAMES = {"fit s": "fit_seconds", "images/s": "images_per_second", "peak MiB": "peak_mib"}
@@ -76,7 +77,6 @@ def render(
     parts = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
     if published := _published(experiment, entries):
         parts.append(f"Published figures: {published.source}.")
-    parts += [f"![{name}]({name})" for name in plots]
     done = [entry for entry in entries if entry.row["status"] == DONE]
     if experiment.paired and done:
         parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent, with the spread over seeds.")
@@ -86,6 +86,7 @@ def render(
         parts.append(f"Of the protocol {TITLES[experiment.protocol]}." if experiment.protocol else "")
         shown = [e for e in done if not experiment.protocol or e.row["mode"] == experiment.protocol]
         parts.append(_measures(experiment, shown))
+    parts += [f"![{name}]({name})" for name in plots]
     parts += _decisions(done)
     parts += _costs(done)
     parts += _failed(entries)
@@ -139,12 +140,22 @@ def _table(
     pair = list(experiment.measures.values())
     lines = [_line([head, *variants]), "|" + " --- |" * (len(variants) + 1)]
     with_mean = {**rows, **({MEAN: together} if together and len(rows) > 1 else {})}
+    some_lack = False
     for name, entries in with_mean.items():
         by_variant = {v: [e for e in entries if e.variant == v] for v in variants}
-        marked = [_marked([_over_seeds(by_variant[v], measure) for v in variants]) for measure in pair]
+        whole = _whole(by_variant)
+        some_lack = some_lack or not all(whole)
+        marked = [_marked([_over_seeds(by_variant[v], measure) for v in variants], whole) for measure in pair]
         lines.append(_line([name, *(" / ".join(cell) for cell in zip(*marked, strict=True))]))
         lines += _published_line(experiment, by_variant, mode, single=len(with_mean) == 1 or name == MEAN)
-    return "\n".join(lines)
+    return "\n".join(lines) + (f"\n\n{LACKING} {LACKS}" if some_lack else "")
+
+
+def _whole(by_variant: Mapping[str, Sequence[Entry]]) -> list[bool]:
+    """Whether each variant has a figure for every category and seed that another one has a figure for."""
+    covered = [{(e.planned.label, e.row["seed"]) for e in entries} for entries in by_variant.values()]
+    everything = set().union(*covered)
+    return [not each or each == everything for each in covered]
 
 
 def _published_line(
@@ -180,17 +191,21 @@ def _over_seeds(entries: Sequence[Entry], measure: str) -> tuple[float, float | 
     return mean(means), stdev(means) if len(means) > 1 else None
 
 
-def _marked(values: Sequence[tuple[float, float | None] | None]) -> list[str]:
-    """Per cent; the best in bold, the runner-up underlined, as they are printed."""
+def _marked(values: Sequence[tuple[float, float | None] | None], whole: Sequence[bool]) -> list[str]:
+    """Per cent; the best in bold, the runner-up underlined, as they are printed; `LACKING` where runs are missing."""
     printed = [None if value is None else round(100 * value[0], 1) for value in values]
-    ranked = sorted({value for value in printed if value is not None}, reverse=True)
+    ranked = sorted(
+        {value for value, fair in zip(printed, whole, strict=True) if fair and value is not None}, reverse=True
+    )
     texts = []
-    for value, shown in zip(values, printed, strict=True):
+    for value, shown, fair in zip(values, printed, whole, strict=True):
         if value is None or shown is None:
             texts.append("-")
             continue
         text = f"{shown:.1f}" + (f" ± {100 * value[1]:.1f}" if value[1] is not None else "")
-        if len(printed) > 1 and shown == ranked[0]:
+        if not fair:
+            text += LACKING
+        elif len(printed) > 1 and shown == ranked[0]:
             text = f"**{text}**"
         elif len(ranked) > 2 and shown == ranked[1]:
             text = f"<u>{text}</u>"
