@@ -35,7 +35,7 @@ SETTINGS = {
     "inreach": {"views": PLAIN, "entries": 150, "share": 0.05},
     "padim": {"views": PLAIN, "channels": 150},
     "patchcore": {"views": PLAIN, "entries": 150, "share": 0.05},
-    "simplenet": {"views": PLAIN, "patches": 2000, "width": 150, "steps": 250, "batch": 128},
+    "simplenet": {"views": PLAIN, "patches": 2000, "width": 150, "steps": 150, "batch": 128},
     "softpatch": {"views": PLAIN, "entries": 150, "share": 0.05},
 }
 # The setting that says how much is learned, and its least; it is 150 in SETTINGS.
