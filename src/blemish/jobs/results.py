@@ -78,8 +78,7 @@ def peak_memory_mib() -> float | None:
     """The most memory this process has held, MiB; None where the system does not tell."""
     try:  # Linux: what getrusage says there is never less than what the process that started this one held
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        peak = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return round(int(peak) / 2**10, 1)
+        return round(int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 2**10, 1)
     except (OSError, StopIteration, ValueError):
         pass
     try:
