@@ -3,7 +3,7 @@
 Features are made first and are not in the times. At a ratio above 0, anomalies drawn from the test set join the
 training images; with `--overlap` they stay in the test set, too. Nothing but this script sees a label.
 
-    python benchmarks/detectors.py ../shared/data --sets mvtec_bottle --cases patchcore padim --cache /tmp/cache
+    python benchmarks/detectors.py ../shared/data --sets mvtec_bottle --cases patchcore padim
 """
 
 import argparse

@@ -71,7 +71,13 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, "CONTRIBUTING.md", "docs/methods/memory_bank.md", "docs/funad_flags.md", FUNAD, PURIFY]
+    "page",
+    [
+        *PAGES,
+        "CONTRIBUTING.md",
+        "docs/funad_flags.md",
+        *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md"))),
+    ],
 )
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -321,3 +321,24 @@ def test_a_detector_is_really_fitted_and_measured(data: Path, tmp_path: Path, ow
         assert 0 <= row["f1"] <= row["image_f1_max"]
         assert min(row[name] for name in ("fit_seconds", "score_seconds", "peak_mib")) > 0
         assert (row["train_images"], row["test_images"], row["pixel_images"]) == (20, 14, 14)
+
+
+def test_an_iterative_detector_is_measured_at_every_choice_with_a_decision_of_its_own(
+    data: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    category = open_datasets(data, ["bolt"])[0]
+    settings = {"entries": 60, "repeats": 1, "steps": 20, "snapshots": 2, "pool_patches": 2000}
+    cell = Cell(
+        category=str(category), detector="funad", preset="fast", settings=settings, ratio=0.1, extra={"choices": True}
+    )
+    with use_runtime(cache=own_cache, threads=1):
+        found = rows_of(Step(cell.run(None), cell, category, cell.manifest(category)), tmp_path / "run")
+    assert [(row["choice"], row["mode"]) for row in found] == [
+        (choice, mode) for choice in ("label-free", "last") for mode in ("overlap", "no_overlap")
+    ] + [("oracle", "overlap"), ("oracle", "no_overlap")]
+    assert all(row["status"] == "done" for row in found)
+    thresholds = {row["choice"]: row["threshold"] for row in found}
+    assert thresholds["label-free"] != thresholds["last"]
+    for mode in ("overlap", "no_overlap"):
+        best = {row["choice"]: row["image_auroc"] + row["pixel_auroc"] for row in found if row["mode"] == mode}
+        assert best["oracle"] >= best["last"] - 1e-9  # the last snapshot is the last step

@@ -1,11 +1,12 @@
 """The views of a backbone: presets for those that were measured, a plain choice for the others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from blemish.detectors import FeatureDetector, detector_class
-from blemish.detectors.views import DEFAULT_VIEWS, FAST_VIEWS, View, views_for
+from blemish.detectors.views import DEFAULT_VIEWS, FAST_VIEWS, PLAIN_VIEWS, View, views_for
 from blemish.features.backbones import BACKBONES
 
 
@@ -15,14 +16,16 @@ def test_the_presets_become_those_of_the_backbone_and_views_of_ones_own_stay() -
     assert views_for("dinov2_vits14_reg", FAST_VIEWS) == (View(392, ("14",), rooted=False),)
     assert views_for("wide_resnet50_2", DEFAULT_VIEWS) == (View(256, ("8", "16"), pool=3, rooted=False),)
     assert views_for("wide_resnet50_2", FAST_VIEWS) == (View(256, ("16",), pool=3, rooted=False),)
+    plain = replace(views_for("wide_resnet50_2", DEFAULT_VIEWS)[0], relative=False)
+    assert views_for("wide_resnet50_2", PLAIN_VIEWS) == (plain,)
     own = (View(448, ("14-6",)),)
     assert views_for("dinov2_vits14_reg", own) == own
 
 
 @pytest.mark.parametrize("backbone", [*BACKBONES, "resnet18", "vit_tiny_patch16_224"])
-@pytest.mark.parametrize("fast", [False, True])
-def test_every_backbone_has_views_that_rank_and_draw(backbone: str, fast: bool) -> None:
-    kind = detector_class("memory_bank")
+@pytest.mark.parametrize(("name", "fast"), [("memory_bank", False), ("memory_bank", True), ("patchcore", False)])
+def test_every_backbone_has_views_that_rank_and_draw(backbone: str, name: str, fast: bool) -> None:
+    kind = detector_class(name)
     detector = kind(backbone=backbone, **(kind.fast_settings if fast else {}))
     assert isinstance(detector, FeatureDetector)
     assert all(spec.backbone == backbone for spec in detector.feature_specs())

@@ -34,11 +34,12 @@ def fit(task: Task) -> list[dict[str, Any]]:
     with timed(costs, "fit_seconds"):
         pile, purified = learned(task, detector, training)
     test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
-    costs |= {**ranking(pile, manifest.training_truth), **purified}
     rows = []
     for choice, chosen in choices(detector, every=bool(task.cell.extra.get("choices"))):
+        decided = ranking(pile if chosen is detector else chosen.training_scores_, manifest.training_truth)
         scores, seconds = scored(chosen, test)
-        rows += [{**costs, **seconds, **row, "choice": choice} for row in measured(task, scores, costs["threshold"])]
+        about = {**costs, **purified, **decided, **seconds, "choice": choice}
+        rows += [{**about, **row} for row in measured(task, scores, decided["threshold"])]
     return with_oracle(rows)
 
 

@@ -297,7 +297,7 @@ def _mean(entries: Sequence[Entry], measure: str) -> float:
 
 
 def _short(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.3g}"
+    return "-" if isnan(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _line(cells: Iterable[str]) -> str:

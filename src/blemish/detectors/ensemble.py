@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import State
+from blemish.detectors.initial_weights import drawn_anew
 from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.one_class import Learned, OneClass, Part, check_least
 from blemish.detectors.sampling import even_plan
@@ -67,11 +68,10 @@ class Ensemble(OneClass):
         if not self.distil:
             return [Learned(memories, scores.clone, unseen=True) for memories, _, scores in taken]
         stage, done, progress = parts[0].stage, [0] * len(parts), runtime().progress
-        students = []
-        with torch.random.fork_rng(devices=[]):
-            for memories, embedded, _ in taken:
-                torch.manual_seed(self.random_state)
-                students.append(Student(memories.embedding, embedded.shape[1], self.width, self.bottleneck))
+        students = [
+            drawn_anew(Student(memories.embedding, embedded.shape[1], self.width, self.bottleneck), self.random_state)
+            for memories, embedded, _ in taken
+        ]
         schedule = Schedule(self.steps, self.batch, self.learning_rate, self.rounds, self.cut)
 
         def teach(number: int) -> Learned:

@@ -13,14 +13,12 @@ from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import robust_scale
 from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import PatchBatch, View, ViewFeatures
+from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.errors import NotFittedError, RequestError
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.runtime import intra_op_threads, side_by_side
 from blemish.scores import Scores
 
-# The stages of PatchCore Sec. 3.1: middle ones, each patch averaged with its neighbours.
-PLAIN_VIEWS = (View(256, ("8", "16"), pool=3, rooted=False, relative=False),)
 WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
 

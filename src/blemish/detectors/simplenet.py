@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
+from blemish.detectors.initial_weights import drawn_anew
 from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.one_class import Learned, OneClass, Part, check_least
 from blemish.detectors.sampling import even_plan
@@ -79,12 +80,10 @@ class SimpleNet(OneClass):
     def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
         stage, done, progress = parts[0].stage, [0] * len(parts), runtime().progress
         nets = []
-        with torch.random.fork_rng(devices=[]):
-            for part in parts:
-                torch.manual_seed(self.random_state)
-                channels = part.sample.values.shape[1]
-                embedding = empty_embedding(features.view, channels).learn(part.sample.values)
-                nets.append(Net(embedding, channels, self.width))
+        for part in parts:
+            channels = part.sample.values.shape[1]
+            embedding = empty_embedding(features.view, channels).learn(part.sample.values)
+            nets.append(drawn_anew(Net(embedding, channels, self.width), self.random_state))
 
         def teach(number: int) -> Learned:
             def tell(step: int) -> None:

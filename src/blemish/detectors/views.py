@@ -80,7 +80,8 @@ DEFAULT_VIEWS = (
 )
 FAST_VIEWS = (View(256, DEEP),)
 SEMANTIC_VIEWS = (View(128, (GLOBALS,), rooted=False, relative=False),)
-MIDDLE = ("8", "16")  # PatchCore (arXiv 2106.08265) joins the second and third stage of a wide ResNet
+MIDDLE = ("8", "16")  # PatchCore (arXiv 2106.08265, Sec. 3.1) joins the second and third stage of a wide ResNet
+PLAIN_VIEWS = (View(256, MIDDLE, pool=3, rooted=False, relative=False),)
 
 
 def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
@@ -89,19 +90,20 @@ def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
     A plain transformer has one view, the last layer's patches, and so have given features. A pyramid's is that of
     PatchCore, its coarser half for the fast preset. None of these was tuned.
     """
+    relative = tuple(views) != PLAIN_VIEWS
     if name == GIVEN:  # they have one stage and no size: whatever a detector looks at by default, it looks at them
         alone = all(view.stages == (GIVEN_STAGE,) for view in views)
-        return tuple(views) if alone else (View(1, (GIVEN_STAGE,), rooted=False),)
-    if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS):
+        return tuple(views) if alone else (View(1, (GIVEN_STAGE,), rooted=False, relative=relative),)
+    if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS, PLAIN_VIEWS):
         return tuple(views)
     entry = backbone(name)
     if entry.package:
         return tuple(views)
     if entry.transformer:
-        return (View(entry.pixels, (str(entry.align),), rooted=False),)
+        return (View(entry.pixels, (str(entry.align),), rooted=False, relative=relative),)
     wanted = MIDDLE[1:] if tuple(views) == FAST_VIEWS else MIDDLE
     stages = tuple(stage for stage in wanted if stage in entry.stages) or tuple(entry.stages)[-1:]
-    return (View(entry.pixels, stages, pool=3, rooted=False),)
+    return (View(entry.pixels, stages, pool=3, rooted=False, relative=relative),)
 
 
 def specs_of(views: Sequence[View], backbone: str, weights: str = "") -> list[FeatureSpec]:

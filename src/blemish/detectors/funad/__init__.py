@@ -215,7 +215,6 @@ class FunAD(Schedule, MemoryBank):
         twin = "-twin" if shift else ""
         names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]
         checkpoints = [Checkpoint(place / name if place else None, settings) for name in names]
-        # here and not side by side: the first weights are drawn from a generator that all threads share
         trainings = [Training(pool.to(device), self, self.random_state + shift) for pool in pools]
         for training, checkpoint in zip(trainings, checkpoints, strict=True):
             checkpoint.take_up(training)

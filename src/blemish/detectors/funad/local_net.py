@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from blemish.detectors.initial_weights import drawn_anew
+
 SLOPE = 0.2  # of the leaky rectifiers, spec/fun-ad.md section 2
 
 
@@ -51,9 +53,7 @@ class LocalNet(nn.Module):
 
 def new_net(patch_width: int, global_width: int, width: int, hidden: tuple[int, int], seed: int) -> LocalNet:
     """A net with random weights that depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LocalNet(patch_width, global_width, width, hidden)
+    return drawn_anew(LocalNet(patch_width, global_width, width, hidden), seed)
 
 
 def averaged(average: LocalNet, net: LocalNet, decay: float) -> None:
