@@ -9,8 +9,8 @@ from PIL import Image
 
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.views import View
+from command_line import QUICK, call, refused
 from conftest import fill
-from test_cli import QUICK, call, refused
 
 HOW = ("--how", "k=1")
 

@@ -126,6 +126,7 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
 class FunAD(BlemishModel):
     """FUN-AD, learning from unlabelled images of which some show defects; see `blemish.detectors.funad`."""
 
+    # All named: a checkpoint holds what Lightning finds in the signature.
     def __init__(
         self,
         settings: dict[str, Any] | None = None,

@@ -1,0 +1,101 @@
+"""The program itself, as a process of its own: broken off, killed, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from command_line import QUICK, call
+from conftest import fill
+
+
+def start(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "blemish.cli", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(condition, process):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def stray(folder):
+    return [path.name for path in folder.rglob("*") if ".partial" in path.name]
+
+
+@pytest.fixture
+def many(tmp_path):
+    return fill(tmp_path / "many", 96)
+
+
+def kept(tmp_path):
+    return len(list((tmp_path / "cache").rglob("*.safetensors")))
+
+
+def indexed(tmp_path):
+    """Images whose features are kept, as another process sees them."""
+    sets = json.loads(call("cache", "list", "--json").stdout)["sets"]
+    return sum(each["images"] for each in sets)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, many, number):
+    process = start("fit", many, "--out", tmp_path / "run", *QUICK)
+    wait_for(lambda: kept(tmp_path), process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "blemish: interrupted" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+    assert stray(tmp_path) == []
+    assert kept(tmp_path) >= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    process = start("fit", many, "--out", run, "--force", *QUICK, "--set", "entries=20000")
+    wait_for(lambda: kept(tmp_path) >= 3, process)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert stray(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, backbone_passes):
+    process = start("fit", many, "--out", tmp_path / "run", *QUICK)
+    wait_for(lambda: indexed(tmp_path), process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (tmp_path / "run").exists()
+    result = call("fit", many, "--out", tmp_path / "run", *QUICK, "--json")
+    assert json.loads(result.stdout)["images"] == 96
+    assert sum(backbone_passes) <= 64
+    assert not list(tmp_path.glob(".run*"))
+
+
+def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
+    process = start("fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "memory_bank")
+    told, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert told == ""
+    assert said.startswith("blemish: '")
+    assert said.count("\n") == 1
