@@ -256,7 +256,7 @@ def test_wrong_settings_are_one_sentence():
         ({"subsets": 30}, "30 subsets cannot be made of 20 different images"),
         ({"subsets": 0}, "'subsets' must be at least 1; got 0"),
         ({"subsets": 1, "own_subset": "exclude"}, "every image is in the sub-model's own"),
-        ({"aggregate": "median"}, "'aggregate' must be mean or max or max_variance; got 'median'"),
+        ({"aggregate": "median"}, "'aggregate' must be one of mean, max, max_variance; got 'median'"),
         ({"keep": 0.0}, "above 0 up to 1; got 0, which leaves nothing to learn from"),
         ({"keep": 1.5}, "above 0 up to 1; got 1.5"),
         ({"k": -1.0}, "'k' is a number of deviations"),

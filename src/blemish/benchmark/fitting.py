@@ -26,11 +26,7 @@ def fit(task: Task) -> list[dict[str, Any]]:
     injected image may meet its own patches in a bank. The threshold is read from cross-fitted training scores.
     """
     category, manifest = task.images()
-    detector = detector_of(task)
-    training = manifest.training_set(category)
-    costs: dict[str, Any] = {"train_images": len(training)}
-    with timed(costs, "feature_seconds"):
-        make_features(detector, training)
+    detector, training, costs = ready(task)
     with timed(costs, "fit_seconds"):
         pile, purified = learned(task, detector, training)
     test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
@@ -51,10 +47,23 @@ def detector_of(task: Task) -> Detector:
     return kind(random_state=cell.seed, **settings_of(cell, kind))
 
 
-def make_features(detector: Detector, images: ImageSet) -> None:
-    """Make the features of `images` that the detector will ask for, so that fitting is timed by itself."""
-    if isinstance(detector, FeatureDetector):
-        detector.prepared(images)
+def ready(task: Task) -> tuple[Detector, ImageSet, dict[str, Any]]:
+    """The cell's detector, its training images with their features made, and the costs so far."""
+    category, manifest = task.images()
+    detector, training = detector_of(task), manifest.training_set(category)
+    costs: dict[str, Any] = {"train_images": len(training)}
+    with timed(costs, "feature_seconds"):
+        if isinstance(detector, FeatureDetector):
+            detector.prepared(training)
+    return detector, training, costs
+
+
+def fitted(task: Task) -> tuple[Detector, dict[str, Any]]:
+    """The cell's detector, fitted, and what that cost."""
+    detector, training, costs = ready(task)
+    with timed(costs, "fit_seconds"):
+        detector.fit(training)
+    return detector, costs
 
 
 def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores, dict[str, float]]:

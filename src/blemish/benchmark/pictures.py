@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from blemish.benchmark.contamination import NO_OVERLAP
 from blemish.benchmark.datasets import Category
-from blemish.benchmark.fitting import detector_of, make_features, scored
-from blemish.benchmark.jobs import Task, timed
+from blemish.benchmark.fitting import fitted, scored
+from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import bin_edges, image_metrics, pixel_counts
 from blemish.errors import RequestError
 from blemish.scores import Scores
@@ -30,12 +30,7 @@ def quarters(task: Task) -> list[dict[str, Any]]:
     One image of each quarter is left in `maps.safetensors` with its mask and map.
     """
     category, manifest = task.images()
-    detector, training = detector_of(task), manifest.training_set(category)
-    costs: dict[str, Any] = {"train_images": len(training)}
-    with timed(costs, "feature_seconds"):
-        make_features(detector, training)
-    with timed(costs, "fit_seconds"):
-        detector.fit(training)
+    detector, costs = fitted(task)
     tested = manifest.test_paths(category, NO_OVERLAP)
     scores, seconds = scored(detector, category.images(tested))
     normals = [name for name in tested if not category.truth([name])[0]]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from blemish.benchmark.contamination import OVERLAP
-from blemish.benchmark.fitting import detector_of, make_features
-from blemish.benchmark.jobs import Task, timed
+from blemish.benchmark.fitting import fitted
+from blemish.benchmark.jobs import Task
 from blemish.runtime import use_runtime
 
 WARM_UP, TIMED = 8, 64  # images
@@ -16,12 +16,7 @@ WARM_UP, TIMED = 8, 64  # images
 def speed(task: Task) -> list[dict[str, Any]]:
     """Seconds of fitting, and images scored a second: reading, features, scores and maps at patch size."""
     category, manifest = task.images()
-    detector, training = detector_of(task), manifest.training_set(category)
-    costs: dict[str, Any] = {"train_images": len(training)}
-    with timed(costs, "feature_seconds"):
-        make_features(detector, training)
-    with timed(costs, "fit_seconds"):
-        detector.fit(training)
+    detector, costs = fitted(task)
     paths = manifest.test_paths(category, OVERLAP)
     with tempfile.TemporaryDirectory() as empty, use_runtime(cache=Path(empty), keep_features=False):
         detector.score(category.images(paths[:WARM_UP]))

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from blemish.benchmark.fitting import detector_of, make_features
-from blemish.benchmark.jobs import Task, timed
+from blemish.benchmark.fitting import fitted
+from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import image_metrics
 from blemish.detectors.funad import FunAD
 from blemish.errors import RequestError
@@ -21,15 +21,10 @@ def toy(task: Task) -> list[dict[str, Any]]:
     `bank_purity` is the share of normal images in the bank, `normals_in_bank` the share of the normal images that it
     holds. The detector must be FUN-AD with one view and one net; `scores.csv` holds the logits of the ends.
     """
-    category, manifest = task.images()
-    detector, training = detector_of(task), manifest.training_set(category)
+    detector, costs = fitted(task)
     if not isinstance(detector, FunAD):
         raise RequestError(f"The toy shows how funad learns; {detector.name} has no network and bank to look at.")
-    costs: dict[str, Any] = {"train_images": len(training)}
-    with timed(costs, "feature_seconds"):
-        make_features(detector, training)
-    with timed(costs, "fit_seconds"):
-        detector.fit(training)
+    _, manifest = task.images()
     curve = detector.taught_[0].trained[0].curve
     names = detector.training_scores_.ids
     truth = manifest.training_truth(names)

@@ -1,13 +1,12 @@
 """Few points that stand for many: coresets by farthest point, as PatchCore takes them, and cheaper ones."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from blemish.detectors.nearest import squared_distances
-from blemish.errors import RequestError
 from blemish.runtime import side_by_side
 
 Coreset = Literal["greedy", "approximate", "random"]
@@ -16,12 +15,6 @@ CANDIDATES = 10  # random points for each pick of the approximate coreset
 FARTHEST = 4096  # points that are looked at between two passes over all: 2 MB of them, which a core's cache holds
 COPY = 1e-5  # of the mean squared distance from the middle: nearer is the same point, and rounding
 ROWS = 4096  # points a core compares with the new picks at a time
-
-
-def check_coreset(name: str) -> None:
-    """Refuse what is not a kind of coreset. Raises `RequestError`."""
-    if name not in get_args(Coreset):
-        raise RequestError(f"'coreset' must be one of {', '.join(get_args(Coreset))}; got '{name}'.")
 
 
 def coreset(

@@ -8,6 +8,7 @@ from unittest import mock
 
 from blemish.detectors.anomalib_adapter.backbones import architecture, shape_of
 from blemish.detectors.anomalib_adapter.detector import AnomalibDetector
+from blemish.detectors.settings import check_least
 from blemish.errors import RequestError
 from blemish.features.backbones import backbone
 
@@ -45,8 +46,7 @@ class Dinomaly(AnomalibDetector):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        if self.depth < TAKEN:
-            raise RequestError(f"'depth' must be at least {TAKEN}; got {self.depth}.")
+        check_least(self, depth=TAKEN)
         if not 0 <= self.dropout < 1:
             raise RequestError(f"'dropout' must be at least 0 and below 1; got {self.dropout}.")
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from blemish.detectors.base import State
 from blemish.detectors.initial_weights import drawn_anew
 from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.one_class import Learned, OneClass, Part, check_least
+from blemish.detectors.one_class import Learned, OneClass, Part
 from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.settings import check_least
 from blemish.detectors.sparse_memories import SparseMemories
 from blemish.detectors.student import Schedule, Student, taught
 from blemish.detectors.views import View, ViewFeatures

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self, get_args
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from blemish.detectors.base import Detector, State
 from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
 from blemish.detectors.scoring import BOXES, PatchScorer, ScoringHead, ScoringModule
+from blemish.detectors.settings import check_words
 from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.errors import JobError, NotFittedError, RequestError
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
@@ -54,8 +55,7 @@ class FeatureDetector(Detector):
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
         self.views = views_for(self.backbone, self.views)
         specs_of(self.views, self.backbone, self.weights)
-        if self.image_score not in get_args(ImageScore):
-            raise RequestError(f"'image_score' is one of {', '.join(get_args(ImageScore))}; got '{self.image_score}'.")
+        check_words(self)
         if not 0 <= self.smoothing <= MOST_SMOOTHING:
             raise RequestError(f"'smoothing' must be 0 to {MOST_SMOOTHING} patches; got {self.smoothing}.")
 

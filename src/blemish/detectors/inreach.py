@@ -10,8 +10,9 @@ from torch import Tensor
 
 from blemish.detectors.channels import channels_of, nominal
 from blemish.detectors.memory import on_grid
-from blemish.detectors.one_class import Part, check_least, whole_images
+from blemish.detectors.one_class import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
+from blemish.detectors.settings import check_least
 from blemish.errors import RequestError
 
 

@@ -1,22 +1,15 @@
 """How much of an outlier each of a few points is among the others: what SoftPatch tells noise by."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from blemish.detectors.nearest import squared_distances
-from blemish.errors import RequestError
 
 Discriminator = Literal["lof", "nearest", "gaussian"]
 CLOSE = 0.01  # deviations of a channel: nearer than this is the same point, and rounding
 RIDGE = 0.01  # added to the variances, PaDiM Sec. 3.2
-
-
-def check_discriminator(name: str) -> None:
-    """Refuse what is not a discriminator. Raises `RequestError`."""
-    if name not in get_args(Discriminator):
-        raise RequestError(f"'discriminator' must be one of {', '.join(get_args(Discriminator))}; got '{name}'.")
 
 
 def local_outlier_factors(points: Tensor, groups: Tensor, neighbours: int, close: float | None = None) -> Tensor:

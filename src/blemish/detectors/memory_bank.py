@@ -16,6 +16,7 @@ from blemish.detectors.fusion import Fusion
 from blemish.detectors.nearest import Bank
 from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.settings import check_least
 from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
@@ -105,9 +106,7 @@ class MemoryBank(FeatureDetector):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        for setting, least in (("entries", 10), ("folds", 0), ("repeats", 1)):
-            if getattr(self, setting) < least:
-                raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
+        check_least(self, entries=10, folds=0, repeats=1)
         if self.folds == 1:
             raise RequestError("'folds' must be 0 or at least 2; got 1.")
 

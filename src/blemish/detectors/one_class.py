@@ -161,13 +161,6 @@ class OneClass(FeatureDetector):
         return InUnits(self._empty(view, inner), state["unit"])
 
 
-def check_least(detector: FeatureDetector, **least: float) -> None:
-    """Refuse settings below the value given for each. Raises `RequestError`."""
-    for setting, value in least.items():
-        if getattr(detector, setting) < value:
-            raise RequestError(f"'{setting}' must be at least {value}; got {getattr(detector, setting)}.")
-
-
 def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
     """A plan that takes all patches of at most `most` of the images."""
     return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)

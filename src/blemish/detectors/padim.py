@@ -12,8 +12,9 @@ from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.local_outliers import gaussian
 from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.one_class import Learned, OneClass, Part, check_least, whole_images
+from blemish.detectors.one_class import Learned, OneClass, Part, whole_images
 from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.settings import check_least
 from blemish.detectors.views import View, ViewFeatures
 from blemish.runtime import runtime, side_by_side
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import State
-from blemish.detectors.coreset import Coreset, check_coreset, coreset
+from blemish.detectors.coreset import Coreset, coreset
 from blemish.detectors.memory import Memory, empty_memory, on_grid
 from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.nearest import Bank
-from blemish.detectors.one_class import Learned, OneClass, Part, check_least
+from blemish.detectors.one_class import Learned, OneClass, Part
 from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.settings import check_least
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.runtime import runtime
@@ -51,7 +52,6 @@ class PatchCore(OneClass):
         """Check the settings."""
         super().__post_init__()
         check_least(self, entries=10, candidates=1000, neighbours=0)
-        check_coreset(self.coreset)
         if not 0 < self.share <= 1:
             raise RequestError(f"'share' must be above 0 and at most 1; got {self.share}.")
 

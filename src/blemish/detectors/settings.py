@@ -1,9 +1,9 @@
-"""Settings of a detector from the texts of a command line."""
+"""Settings of a detector: from the texts of a command line, and whether they can be."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from blemish.errors import RequestError
 
@@ -22,6 +22,22 @@ def check_names(known: Collection[str], given: Collection[str]) -> None:
         if name not in known:
             near = get_close_matches(name, known, n=2) or sorted(known)
             raise RequestError(f"There is no setting '{name}'; did you mean {' or '.join(near)}?")
+
+
+def check_words(settings: object) -> None:
+    """Refuse a word that a setting of a dataclass, of a `Literal` type, does not take. Raises `RequestError`."""
+    kinds = get_type_hints(type(settings))
+    for name, kind in kinds.items():
+        if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
+            words = ", ".join(get_args(kind))
+            raise RequestError(f"'{name}' must be one of {words}; got '{getattr(settings, name)}'.")
+
+
+def check_least(settings: object, **least: float) -> None:
+    """Refuse settings below the value given for each, or that are no numbers. Raises `RequestError`."""
+    for name, value in least.items():
+        if not getattr(settings, name) >= value:
+            raise RequestError(f"'{name}' must be at least {value}; got {getattr(settings, name)}.")
 
 
 def _parsed(name: str, text: str, default: Any) -> Any:

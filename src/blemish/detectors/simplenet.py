@@ -11,9 +11,10 @@ from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.initial_weights import drawn_anew
 from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.one_class import Learned, OneClass, Part, check_least
+from blemish.detectors.one_class import Learned, OneClass, Part
 from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.settings import check_least
 from blemish.detectors.views import View, ViewFeatures
 from blemish.runtime import runtime, side_by_side
 

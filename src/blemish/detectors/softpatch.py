@@ -9,13 +9,13 @@ from torch import Tensor
 
 from blemish.detectors.local_outliers import (
     Discriminator,
-    check_discriminator,
     local_outlier_factors,
     mahalanobis,
     nearest_distances,
 )
-from blemish.detectors.one_class import Part, check_least, whole_images
+from blemish.detectors.one_class import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
+from blemish.detectors.settings import check_least
 from blemish.errors import RequestError
 from blemish.runtime import side_by_side
 
@@ -50,7 +50,6 @@ class SoftPatch(PatchCore):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        check_discriminator(self.discriminator)
         check_least(self, lof_neighbours=1, most_images=self.min_images)
         if not 0 <= self.dropped < 1:
             raise RequestError(f"'dropped' must be at least 0 and below 1; got {self.dropped}.")

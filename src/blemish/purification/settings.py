@@ -1,9 +1,10 @@
 """How to purify: every choice of LLBNAD by name (spec/llbnad.md)."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from blemish.detectors import detector_class
+from blemish.detectors.settings import check_least, check_words
 from blemish.errors import RequestError
 
 Aggregate = Literal["mean", "max", "max_variance"]
@@ -52,12 +53,8 @@ class PurifySettings:
         """Check what a person can get wrong. Raises `RequestError`."""
         if self.by:
             detector_class(self.by)
-        for name, kind in _CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                raise RequestError(f"'{name}' must be {' or '.join(get_args(kind))}; got '{getattr(self, name)}'.")
-        for name in ("subsets", "repeats"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"'{name}' must be at least 1; got {getattr(self, name)}.")
+        check_words(self)
+        check_least(self, subsets=1, repeats=1)
         if self.subsets == 1 and self.own_subset != "include":
             raise RequestError(
                 "With one subset every image is in the sub-model's own; take 2 subsets or more, or set 'own_subset' to "
@@ -77,12 +74,3 @@ class PurifySettings:
     def names(cls) -> set[str]:
         """All settings."""
         return {each.name for each in fields(cls)}
-
-
-_CHOICES: dict[str, Any] = {
-    "aggregate": Aggregate,
-    "own_subset": OwnSubset,
-    "image_score": ImageScore,
-    "scale": Scale,
-    "cut": Cut,
-}

@@ -164,15 +164,15 @@ def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> 
     ("settings", "message"),
     [
         ({"steps": 0}, "'steps' must be at least 1; got 0"),
-        ({"scale": "max"}, "'scale' is one of quantile, minmax; got 'max'"),
+        ({"scale": "max"}, "'scale' must be one of quantile, minmax; got 'max'"),
         ({"tau_normal": 1.5}, "'tau_normal' must be between 0 and 1"),
         ({"tau_normal": 0.9, "tau_confident": 0.7}, "must not be above 'tau_confident'"),
         ({"epochs": 3}, "'epochs' needs 'minibatch=images'"),
         ({"learning_rate": float("nan")}, "'learning_rate' must be at least"),
         ({"net_weight": 0.0}, "for banks alone use memory_bank"),
-        ({"embedding": "some"}, "'embedding' is view or none"),
+        ({"embedding": "some"}, "'embedding' must be one of view, none"),
         ({"pool_patches": -1}, "'pool_patches' must be 0"),
-        ({"image_score": "mean"}, "'image_score' is one of extents, max, top; got 'mean'"),
+        ({"image_score": "mean"}, "'image_score' must be one of extents, max, top; got 'mean'"),
         ({"smoothing": -1.0}, "'smoothing' must be 0 to 10 patches"),
     ],
 )

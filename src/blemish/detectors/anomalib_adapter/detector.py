@@ -21,6 +21,7 @@ from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
 from blemish.detectors.base import Detector, State
 from blemish.detectors.sampling import split_in_folds
+from blemish.detectors.settings import check_least
 from blemish.errors import BlemishError, JobError, NotFittedError, RequestError
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
@@ -65,9 +66,7 @@ class AnomalibDetector(Detector):
     def __post_init__(self) -> None:
         """Check the settings."""
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
-        for setting, least in (("size", 0), ("epochs", 0), ("steps", 1), ("batch", 1), ("folds", 0)):
-            if getattr(self, setting) < least:
-                raise RequestError(f"'{setting}' must be at least {least}; got {getattr(self, setting)}.")
+        check_least(self, size=0, epochs=0, steps=1, batch=1, folds=0)
         if self.size and not SIDES[0] <= self.size <= SIDES[1]:
             raise RequestError(f"'size' must be 0 or between {SIDES[0]} and {SIDES[1]}; got {self.size}.")
         if self.folds == 1:

@@ -78,8 +78,6 @@ class FunAD(Schedule, MemoryBank):
         self.check_schedule()
         if self.folds < 2:
             raise RequestError(f"'folds' must be at least 2; got {self.folds}; for one net set 'cross_fit=false'.")
-        if self.embedding not in ("view", "none"):
-            raise RequestError(f"'embedding' is view or none; got '{self.embedding}'.")
         if self.net_weight <= 0 or self.bank_weight < 0:
             raise RequestError(
                 "'net_weight' must be above 0 and 'bank_weight' 0 or more; for banks alone use memory_bank."

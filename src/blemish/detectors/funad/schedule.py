@@ -1,8 +1,9 @@
 """The settings of training one Local-Net, each a switch of the ablations; the published values stand beside ours."""
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
+from blemish.detectors.settings import check_least
 from blemish.errors import RequestError
 
 Minibatch = Literal["patches", "images"]
@@ -97,9 +98,7 @@ class Schedule:
 
     def check_schedule(self) -> None:
         """Raise `RequestError` for a value outside its range."""
-        for name, least in LEAST.items():
-            if not getattr(self, name) >= least:
-                raise RequestError(f"'{name}' must be at least {least}; got {getattr(self, name)}.")
+        check_least(self, **LEAST)
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise RequestError(f"'{name}' must be between 0 and 1; got {getattr(self, name)}.")
@@ -109,11 +108,6 @@ class Schedule:
             )
         if self.epochs and self.minibatch == "patches":
             raise RequestError("'epochs' needs 'minibatch=images'; for minibatches of patches set 'steps'.")
-        kinds = get_type_hints(Schedule)
-        for each in fields(Schedule):
-            allowed = get_args(kinds[each.name]) if get_origin(kinds[each.name]) is Literal else ()
-            if allowed and getattr(self, each.name) not in allowed:
-                raise RequestError(f"'{each.name}' is one of {', '.join(allowed)}; got '{getattr(self, each.name)}'.")
 
     def steps_for(self, images: int) -> int:
         """Minibatches in all, for so many images; the last incomplete minibatch of an epoch is dropped."""
