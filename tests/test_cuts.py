@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemish.cuts import adaptive_mad, median_and_deviation, median_mad, mixture
+from blemish.cuts import adaptive_mad, median_and_deviation, median_mad, mixture, unexplained
 
 
 def test_the_deviation_of_a_gaussian_is_its_standard_deviation() -> None:
@@ -43,6 +43,13 @@ def test_a_few_apart_from_many_equal_scores_are_cut_off() -> None:
     scores = np.array([0.0] * 40 + [9.0, 10.0])
     cut, _ = adaptive_mad(scores)
     assert (scores > cut).sum() == 2
+
+
+def test_what_chance_explains_is_no_evidence_of_defects() -> None:
+    good = np.random.default_rng(4).normal(size=100_000)
+    assert unexplained(good) == pytest.approx(0, abs=2e-3)
+    assert unexplained(np.concatenate([good, np.full(25_000, 5.0)])) == pytest.approx(0.2, abs=2e-3)
+    assert unexplained(np.zeros(10)) == 0
 
 
 def test_a_mixture_parts_two_kinds_of_scores_and_keeps_what_does_not_differ() -> None:

@@ -57,6 +57,16 @@ def adaptive_mad(scores: NDArray[np.floating]) -> tuple[float, float]:
     return middle + k * deviation, k
 
 
+def unexplained(deviations: NDArray[np.floating], beyond: float = 2.5) -> float:
+    """The share of the images (N,) more than `beyond` deviations above the median that chance does not explain, 0..1.
+
+    Chance is what Gaussian good images alone would put there.
+    """
+    from scipy.stats import norm
+
+    return max(0.0, float((deviations > beyond).mean()) - float(norm.sf(beyond)))
+
+
 def _supported(deviations: NDArray[np.floating]) -> float:
     from scipy.stats import norm
 

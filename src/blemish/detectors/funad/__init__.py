@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blemish.cuts import unexplained
 from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
@@ -32,6 +33,7 @@ from blemish.images import ImageSet
 from blemish.runtime import runtime, side_by_side
 
 VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the pile
+ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
 TWIN = 1000  # added to the seed for the second net of the stopping rule "agreement"
 
 
@@ -48,6 +50,11 @@ class FunAD(Schedule, MemoryBank):
     Attributes
     ----------
     net_weight, bank_weight : of the two in the patch score; a bank weight of 0 leaves FUN-AD alone, as published.
+    trust : with "evidence" the net's weight is in proportion to the share of images that stand out to the banks more
+        often than by chance (`cuts.unexplained`), and full from 10 % on: a pile with hardly any defects teaches
+        little about them. "full" is the weight as it stands.
+    net_views : "ranking" has nets for the views that count for the image score; those that only draw have banks,
+        whose maps are finer. "all" has nets for all; with a bank weight of 0 there is no other way.
     use_globals : whether a feature is [global ; patch] as published, or the patch alone.
     embedding : what the net's patches pass first: that of the "view", or "none", as published.
     pool_patches : patches drawn evenly from all images to learn from; 0 takes all, as published.
@@ -55,8 +62,10 @@ class FunAD(Schedule, MemoryBank):
         the training scores are its scores of the images it learned from.
     """
 
-    net_weight: float = 0.5
+    net_weight: float = 0.7
     bank_weight: float = 1.0
+    trust: Literal["evidence", "full"] = "evidence"
+    net_views: Literal["ranking", "all"] = "ranking"
     use_globals: bool = False
     embedding: Literal["view", "none"] = "view"
     pool_patches: int = 40_000
@@ -104,7 +113,7 @@ class FunAD(Schedule, MemoryBank):
             looks, _ = self._fusion().learn(maps, valid).of_many(maps, valid)
             banks = fitted
         self.taught_ = [
-            self._teach(number, view, bank, looks, drawn, unseen)
+            self._teach(number, view, bank, looks, drawn, unseen) if self._has_net(view.view) else _untaught(view, bank)
             for number, (view, bank) in enumerate(zip(features, banks, strict=True))
         ]
         return [taught.assembled(self.stop) for taught in self.taught_]
@@ -129,6 +138,15 @@ class FunAD(Schedule, MemoryBank):
         with torch.no_grad():
             alone._take(self.taught_[0].features.images, self.features_, self._views_seen(), banks)
         return alone
+
+    def _has_net(self, view: View) -> bool:
+        return view.ranks or self.net_views == "all" or not self.bank_weight
+
+    def _weights(self, looks: Tensor | None) -> tuple[float, float]:
+        """Of banks and net. Deviations in `looks` (N,) by the banks."""
+        if looks is None or not self.bank_weight or self.trust == "full":
+            return self.bank_weight, self.net_weight
+        return self.bank_weight, self.net_weight * min(1.0, unexplained(looks.numpy()) / ENOUGH)
 
     def _views_seen(self) -> list[ViewFeatures]:
         return [taught.features for taught in self.taught_]
@@ -165,7 +183,7 @@ class FunAD(Schedule, MemoryBank):
         ]
         return Taught(
             features, fold, embeddings, trained, chosen, scale, banks.ensemble() if banks else None,
-            banks.maps if banks else None, looks, (self.bank_weight, self.net_weight),
+            banks.maps if banks else None, looks, self._weights(looks),
         )  # fmt: skip
 
     def _pool(
@@ -258,6 +276,8 @@ class FunAD(Schedule, MemoryBank):
         })  # fmt: skip
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
+        if "net.of_patch.weight" not in state:
+            return empty_ensemble(view, state)
         parts = {key: tensor for key, tensor in state.items() if key.startswith("ensemble.")}
         width, channels = state["net.of_patch.weight"].shape
         of_global = state.get("net.of_global.weight")
@@ -266,6 +286,15 @@ class FunAD(Schedule, MemoryBank):
         embedding = Standardised(channels) if self.embedding == "none" else empty_embedding(view, channels)
         ensemble = empty_ensemble(view, parts) if parts else None
         return BankAndNet(ensemble, embedding, net, (self.bank_weight, self.net_weight))
+
+
+def _untaught(features: ViewFeatures, banks: FittedBanks | None) -> Taught:
+    """A view that has banks and no net."""
+    if banks is None:
+        raise RuntimeError("a view without a net needs banks")
+    fold = torch.zeros(len(features.images), dtype=torch.long)
+    scale = scale_of(torch.empty((0, 0)))
+    return Taught(features, fold, (), (), (), scale, banks.ensemble(), banks.maps, None, (1.0, 0.0))
 
 
 def _share(share: float, images: ImageSet) -> int:

@@ -13,6 +13,7 @@ from blemish.detectors.funad.schedule import Stop
 from blemish.detectors.funad.scorer import BankAndNet, scale_of
 from blemish.detectors.funad.training import Trained
 from blemish.detectors.memory_bank import BankEnsemble
+from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import ViewFeatures
 
 
@@ -25,7 +26,7 @@ class Taught:
     features : of the view.
     fold : (N,) the net that scores each image of the pile, which did not learn from it unless there is one alone.
     embeddings, trained, chosen : of each net, what its patches pass first, its training, and the snapshot that the
-        stopping rule chose, None for a rule that chooses none.
+        stopping rule chose, None for a rule that chooses none. All empty for a view that has banks alone.
     wholes_scale : (2, G) mean and deviation of the global vectors the nets take.
     ensemble, distances : the first banks and their cross-fitted maps (N, h, w), if there are any.
     looks : (N,) image scores by the first banks, if there are any.
@@ -53,8 +54,10 @@ class Taught:
             return [each.at(stop) for each in self.trained]
         return [each.at(-1 if at is None else at) for each, at in zip(self.trained, self.chosen, strict=True)]
 
-    def assembled(self, stop: Stop | int) -> tuple[BankAndNet, Tensor]:
+    def assembled(self, stop: Stop | int) -> tuple[PatchScorer, Tensor]:
         """The scorer, and the cross-fitted maps (N, h, w) of the pile on its scale."""
+        if not self.trained and self.ensemble is not None and self.distances is not None:
+            return self.ensemble, self.distances
         nets = self.nets(stop)
         scorer = BankAndNet(self.ensemble if self.weights[0] else None, self.embeddings[0], nets[0], self.weights)
         scorer.wholes_scale = self.wholes_scale

@@ -29,7 +29,7 @@ CALIBRATION = 1000  # patches of normal-looking images whose distances set the s
 # pile, which has hardly any such image, is learned from as if there were no suspects.
 ORDINARY, MOST_EXCESS, SUSPICION = 2.0, 6.0, 30.0  # deviations, deviations, chance a deviation
 MOMENTUM = 0.2  # of RMSprop, spec section 7
-AT_ONCE = 2**16  # patches that pass the net together where no gradient is needed
+AT_ONCE = 2**14  # patches that pass the net together where no gradient is needed: 40 MB of activations
 
 State = dict[str, Tensor]
 
