@@ -1,8 +1,9 @@
 """FUN-AD against the memory bank it starts from, and against one that learned from clean images.
 
-For each set, contamination and seed: one fit on the manifest's training images serves both protocols, and one pass
-over the test images both detectors, since `memory_bank` is the first half of `funad` (`FunAD.memory_bank`). Rows are
-appended to RESULTS as they come; those that stand there are not computed again.
+For each set, contamination and seed: one fit on the manifest's training images serves all protocols, and both
+detectors, since `memory_bank` is the first half of `funad` (`FunAD.memory_bank`). Besides "no_overlap" and "overlap"
+there is "overlap, known": images that were learned from keep their cross-fitted scores, as `blemish score` has it.
+Rows are appended to RESULTS as they come; those that stand there are not computed again.
 
     python benchmarks/funad.py ../shared/data --results benchmarks/funad.csv
     python benchmarks/funad.py ../shared/data --results benchmarks/funad_oracle.csv --oracle --ratios 0.1 --seeds 0
@@ -12,18 +13,23 @@ appended to RESULTS as they come; those that stand there are not computed again.
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from blemish.benchmark.contamination import MODES, Manifest, contaminate
+from blemish.benchmark.contamination import MODES, OVERLAP, Manifest, contaminate
 from blemish.benchmark.datasets import open_datasets
 from blemish.benchmark.datasets.category import Category
 from blemish.benchmark.metrics import image_metrics, pixel_metrics
+from blemish.detectors import FeatureDetector
 from blemish.detectors.funad import FunAD
 from blemish.detectors.memory_bank import MemoryBank
+from blemish.images import ImageSet
 from blemish.runtime import use_runtime
 from blemish.scores import Scores
+from markdown_table import markdown
 from ranking import SETS
 
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -39,6 +45,13 @@ def metrics_of(scores: Scores, category: Category, manifest: Manifest) -> Iterat
         yield {"mode": mode, "image_auroc": image["image_auroc"], "pixel_auroc": pixel["pixel_auroc"]}
 
 
+def known_kept(detector: FeatureDetector, training: ImageSet, test: ImageSet, scores: Scores) -> Scores:
+    """The scores as `blemish score` gives them: see `Run.scored`."""
+    known = {training.content[name]: detector.training_scores_[name] for name in detector.training_scores_.ids}
+    image = [known.get(test.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
+    return replace(scores, image=np.array(image, dtype=np.float32))
+
+
 def ranking_of(detector: FunAD, manifest: Manifest) -> float | None:
     """AUROC of the training ranking."""
     scores = detector.training_scores_
@@ -51,8 +64,9 @@ def rows_of(
 ) -> tuple[list[dict[str, object]], Scores]:
     """One fit and all that is measured with it, and the bank's scores. `clean` is None at a ratio of 0."""
     manifest = contaminate(category, ratio, seed=seed)
+    training = manifest.training_set(category)
     start = time.perf_counter()
-    detector = FunAD(random_state=seed).fit(manifest.training_set(category))
+    detector = FunAD(random_state=seed).fit(training)
     seconds = time.perf_counter() - start
     bank = detector.memory_bank()
     test = manifest.test_set(category, "overlap")  # holds every image of the other protocol, too
@@ -63,7 +77,11 @@ def rows_of(
     for name, scores in compared.items():
         ranked = {"memory_bank": bank, "funad": detector}.get(name)
         more = {"ranking": ranking_of(ranked, manifest) if ranked else None, "fit_seconds": round(seconds, 1)}
-        rows += [{**about, "detector": name, **row, **more} for row in metrics_of(scores, category, manifest)]
+        measured = list(metrics_of(scores, category, manifest))
+        if ranked and ratio:
+            kept = metrics_of(known_kept(ranked, training, test, scores), category, manifest)
+            measured += [{**row, "mode": f"{OVERLAP}, known"} for row in kept if row["mode"] == OVERLAP]
+        rows += [{**about, "detector": name, **row, **more} for row in measured]
     return rows, of_bank
 
 
@@ -88,22 +106,27 @@ def oracle_rows(category: Category, ratio: float, seed: int) -> Iterator[dict[st
             yield {**about, "rule": name, **row}
 
 
-def table(path: Path) -> str:
-    """Means over sets and seeds as Markdown: a row a detector, a column a contamination, image / pixel AUROC."""
-    rows = pd.read_csv(path)
+def table(paths: list[Path]) -> str:
+    """Means over seeds and sets as Markdown: a row a detector, a column a contamination, image / pixel AUROC."""
+    rows = pd.concat([pd.read_csv(path) for path in paths])
     if "rule" in rows:
         return oracle_table(rows)
     rows = rows.drop_duplicates(["set", "ratio", "seed", "detector", "mode"])
-    parts = [f"Seeds a set and level: {rows.groupby(['set', 'ratio'])['seed'].nunique().to_dict()}\n"]
-    for title, chosen in [("all sets", rows), *rows.groupby("set")]:
-        mean = chosen.groupby(["mode", "detector", "ratio"])[["image_auroc", "pixel_auroc"]].mean()
-        text = mean.apply(lambda row: f"{row['image_auroc']:.4f} / {row['pixel_auroc']:.4f}", axis=1).unstack("ratio")
-        parts += [f"\n**{title}**, image / pixel AUROC\n", text.to_markdown(), "\n"]
-    every = rows.groupby("detector")[["image_auroc", "pixel_auroc"]].mean()
-    ranking = rows.dropna(subset="ranking").groupby(["set", "ratio", "detector"])["ranking"].mean().unstack("ratio")
-    parts += ["\n**means over sets, levels, protocols**\n", every.to_markdown(floatfmt=".4f"), "\n"]
-    parts += ["\n**AUROC of the training ranking**\n", ranking.to_markdown(floatfmt=".4f"), "\n"]
-    return "\n".join(parts)
+    seeds = rows.groupby("set")["seed"].unique().map(sorted)
+    parts = [f"Seeds: {'; '.join(f'{name} {found}' for name, found in seeds.items())}.\n"]
+    by_set = rows.groupby(["set", "mode", "detector", "ratio"])[["image_auroc", "pixel_auroc"]].mean()
+    for mode in dict.fromkeys(rows["mode"]):
+        found = by_set.xs(mode, level="mode")
+        mean = found.groupby(["detector", "ratio"]).mean()
+        titled = [("mean of the sets", mean), *((name, part.droplevel("set")) for name, part in found.groupby("set"))]
+        for title, values in titled:
+            pairs = values.apply(lambda row: f"{row['image_auroc']:.4f} / {row['pixel_auroc']:.4f}", axis=1)
+            parts += [f"**{mode}, {title}**\n", markdown(pairs.unstack("ratio").fillna("").reset_index())]
+    plain = rows[rows["mode"].isin(MODES)]
+    every = plain.groupby("detector")[["image_auroc", "pixel_auroc"]].mean()
+    ranking = rows.dropna(subset="ranking").groupby(["set", "detector", "ratio"])["ranking"].mean().unstack("ratio")
+    parts += ["**means over sets, levels and both protocols**\n", markdown(every.reset_index(), 4)]
+    return "\n".join([*parts, "**AUROC of the training ranking**\n", markdown(ranking.reset_index(), 4)])
 
 
 def oracle_table(rows: pd.DataFrame) -> str:
@@ -113,7 +136,7 @@ def oracle_table(rows: pd.DataFrame) -> str:
     snapshots = rows[rows["rule"].str.startswith("snapshot")]
     best = snapshots.loc[snapshots.groupby(keys)["both"].idxmax()].assign(rule="oracle (sees test labels)")
     shown = pd.concat([rows[rows["rule"].isin(RULES)], best])
-    return shown.groupby(["rule"])[["image_auroc", "pixel_auroc", "both"]].mean().to_markdown(floatfmt=".4f")
+    return markdown(shown.groupby(["rule"])[["image_auroc", "pixel_auroc", "both"]].mean().reset_index(), 4)
 
 
 def main() -> None:
@@ -121,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--results", type=Path)
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--table", nargs="+", type=Path, help="print what these files hold")
     parser.add_argument("--oracle", action="store_true", help="compare stopping rules")
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)

@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from blemish.benchmark.contamination import MODES, Manifest, contaminate
@@ -33,6 +32,7 @@ from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.images import ImageSet
 from blemish.purification import PurifySettings, SubModelScores, purify, score_by_sub_models
 from blemish.runtime import use_runtime
+from markdown_table import markdown
 
 SETS = ("mvtec_bottle", "mvtec_screw", "mvtec_transistor", "magnetic_tile")
 DEFAULT = PurifySettings()
@@ -233,13 +233,6 @@ def summary(out: Path) -> None:
             print(markdown(by_set.reset_index()))
             if name == "quality":
                 print(markdown(by_set.groupby(keys[:-1], sort=False).mean().reset_index()))
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """The frame as a Markdown table."""
-    shown = frame.map(lambda each: f"{each:.3f}" if isinstance(each, (float, np.floating)) else str(each))
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * len(frame.columns)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in shown.to_numpy())]) + "\n"
 
 
 PARTS = {"removal": removal, "quality": quality, "cost": cost}

@@ -230,7 +230,7 @@ def test_normals_within_the_folder_are_learned_from_but_not_listed(tmp_path, pil
 
 
 def test_a_fast_fit_uses_the_features_of_a_full_one(tmp_path, pile, backbone_passes):
-    quick = ("--set", "entries=100", "--set", "repeats=1", "--threads", "1")
+    quick = ("--detector", "memory_bank", "--set", "entries=100", "--set", "repeats=1", "--threads", "1")
     assert call("fit", pile, "--out", tmp_path / "full", *quick).exit_code == 0
     made = len(backbone_passes)
     assert call("fit", pile, "--out", tmp_path / "fast", "--fast", *quick).exit_code == 0

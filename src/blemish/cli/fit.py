@@ -47,7 +47,7 @@ def fit(
     features: Features = None,
     ids: Ids = None,
     grid: Grid = None,
-    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
+    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "funad",
     preset: Annotated[str | None, typer.Option(help="A named set of its settings: funad has fast, paper.")] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")

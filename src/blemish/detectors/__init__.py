@@ -22,7 +22,7 @@ REGISTRY = {
     "simplenet": "blemish.detectors.simplenet:SimpleNet",
     "softpatch": "blemish.detectors.softpatch:SoftPatch",
 }
-DEFAULT_DETECTOR = "memory_bank"
+DEFAULT_DETECTOR = "funad"
 
 
 def detector_class(name: str) -> type[Detector]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from blemish.artifact import PARAMETERS, write_config
 from blemish.decoding import Decoding
-from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
+from blemish.detectors import Detector, FeatureDetector
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 from blemish.images import SUSPECTED, ImageSet
@@ -38,7 +38,7 @@ def purify(
     images: Any,
     out: str | Path | None = None,
     *,
-    detector: Any = DEFAULT_DETECTOR,
+    detector: Any = "memory_bank",
     how: PurifySettings | None = None,
     fast: bool = False,
     normals: Any = None,

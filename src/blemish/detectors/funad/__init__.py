@@ -62,7 +62,7 @@ class FunAD(Schedule, MemoryBank):
         the training scores are its scores of the images it learned from.
     """
 
-    net_weight: float = 0.7
+    net_weight: float = 0.8
     bank_weight: float = 1.0
     trust: Literal["evidence", "full"] = "evidence"
     net_views: Literal["ranking", "all"] = "ranking"

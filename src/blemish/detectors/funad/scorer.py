@@ -14,7 +14,9 @@ SMALLEST = 1e-6
 class BankAndNet(PatchScorer):
     """The weighted sum of bank distance and Local-Net logit, both standardised on normal-looking images.
 
-    Without an ensemble the logit stands alone.
+    A logit knows no bounds: all around a defect that the net is sure of, it would drown the banks, which draw finer.
+    So beside them only its inverse hyperbolic sine counts, which is the logit near 0 and its logarithm far away.
+    Without an ensemble the logit stands alone, as published.
     """
 
     def __init__(
@@ -33,11 +35,15 @@ class BankAndNet(PatchScorer):
         """See `PatchScorer`."""
         embedded = self.embedding(patches).flatten(1, 2)
         logits = self.net.of_images(embedded, self.standardised(globals)).view(patches.shape[:3])
-        combined: Tensor = self.weights[1] * (logits - self.scales[1, 0]) / self.scales[1, 1]
-        if self.ensemble is not None:
-            distances = self.ensemble(patches, globals)
-            combined = combined + self.weights[0] * (distances - self.scales[0, 0]) / self.scales[0, 1]
-        return combined
+        logits = (logits - self.scales[1, 0]) / self.scales[1, 1]
+        if self.ensemble is None:
+            return self.weights[1] * logits
+        distances = (self.ensemble(patches, globals) - self.scales[0, 0]) / self.scales[0, 1]
+        return self.combined(distances, logits)
+
+    def combined(self, distances: Tensor, logits: Tensor) -> Tensor:
+        """One map of both, each in deviations."""
+        return self.weights[0] * distances + self.weights[1] * logits.asinh()
 
     def standardised(self, wholes: Tensor) -> Tensor:
         """Global vectors (B, G) as the net takes them; (B, 0) for a net that takes none."""

@@ -70,11 +70,11 @@ class Taught:
             logits[held_out] = (logits[held_out] - scale[0]) / scale[1]
             if number == 0:  # the net that scores new images
                 scorer.scales[1] = scale
-        combined = self.weights[1] * logits
-        if scorer.ensemble is not None and self.distances is not None:
-            scorer.scales[0] = scale_of(self.distances[normal])
-            combined = combined + self.weights[0] * (self.distances - scorer.scales[0, 0]) / scorer.scales[0, 1]
-        return scorer.eval(), combined
+        if scorer.ensemble is None or self.distances is None:
+            return scorer.eval(), self.weights[1] * logits
+        scorer.scales[0] = scale_of(self.distances[normal])
+        distances = (self.distances - scorer.scales[0, 0]) / scorer.scales[0, 1]
+        return scorer.eval(), scorer.combined(distances, logits)
 
     def _cross_fitted_logits(self, scorer: BankAndNet, nets: Sequence[LocalNet]) -> Tensor:
         """Every image's logits by the net that did not learn from it, (N, h, w)."""
