@@ -47,6 +47,7 @@ Contamination = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--contamination", help="Share of the training images that is bad, 0 to 1: sets the threshold."),
 ]
+Masks = Annotated[bool, typer.Option("--masks", help="Leave masks of the flagged images, too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
