@@ -13,20 +13,9 @@ import blemish
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
     *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "labels", "scores", "drift", "synthesis"),
-    *(
-        "features",
-        "cuts",
-        "detectors",
-        "purification",
-        "calibration",
-        "heatmaps",
-        "regions",
-        "histogram",
-        "artifact",
-        "stored_scores",
-        "run",
-    ),
-    *("report", "purification_report", "transaction", "jobs", "deploy", "demo", "demo_job", "doctor", "benchmark"),
+    *("features", "cuts", "detectors", "purification", "calibration", "heatmaps", "regions", "histogram"),
+    *("artifact", "stored_scores", "run", "report", "purification_report", "transaction", "jobs", "evaluation"),
+    *("review", "deploy", "demo", "demo_job", "doctor", "benchmark"),
     *("progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (

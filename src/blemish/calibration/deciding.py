@@ -12,7 +12,7 @@ from blemish.cuts import LONE, median_and_deviation
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
-RESAMPLES = {"mixture": 40, PYTHRESH: 20}  # they take longer
+RESAMPLES = {"mixture": 40, "tail": 100, PYTHRESH: 20}  # they take longer
 MOST_RESAMPLES = 200
 COVERED = (5.0, 95.0)  # percentiles
 FEWEST = 8  # different scores

@@ -72,12 +72,14 @@ def _from_tail(scores: Array) -> Probability | None:
     tail = low_tail(scores)
     if tail is None:
         return None
-    above = np.sort(np.asarray(scores, dtype=np.float64)[scores > tail.start])[::-1]
-    expected = np.diff(tail.expected(np.append(above, tail.start)), prepend=0.0)  # good images down to each score
+    above = np.sort(np.asarray(scores, dtype=np.float64)[scores > tail.middle])[::-1]
+    if not len(above):
+        return None
+    expected = np.diff(tail.expected(above), prepend=0.0)  # good images down to each score
     rate = IsotonicRegression(increasing=False).fit(above[::-1], expected[::-1]).predict(above[::-1])
     knots, values = _thinned(above[::-1], 1 - np.clip(rate, 0, 1))
     return Probability(
-        (tail.start, *knots), (0.0, *values), "The tail of good images goes on as their low part begins."
+        (tail.middle, *knots), (0.0, *values), "Good images follow the law that their low part shows (Gumbel)."
     )
 
 

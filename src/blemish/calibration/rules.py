@@ -90,15 +90,15 @@ def _mixture(scores: Array) -> Cut:
 
 
 TAIL_ASSUMES = (
-    "The lowest three quarters of the scores are nearly all good images, and the scores of good images fall off "
-    "exponentially above their median."
+    "The lowest 70 % of the scores are nearly all good images, and the scores of good images follow the law of a "
+    "maximum of many (Gumbel)."
 )
 
 
 def _tail(scores: Array, false_alarms: float) -> Cut:
     tail = low_tail(scores)
     if tail is None:
-        return Cut(None, "The low part of the scores shows no falling tail that could be carried on.")
+        return Cut(None, "The low part of the scores does not look like that of good images.")
     how = (
         f"The threshold is the score that {false_alarms:.2g} of the good images are expected to exceed, from the tail "
         "of the low part of the scores."

@@ -6,79 +6,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 20  # scores; below, a tail cannot be told from noise
-TRUSTED = 0.75  # share of the lowest scores taken for good images at first
-ROUNDS = 25
+TRUSTED = 0.7  # share of the lowest scores, taken for good images
+MISFIT = 1.63  # Kolmogorov's statistic times the root of the count, exceeded by 1 % of what does fit
 Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Tail:
-    """Good images beyond `start` are `good_beyond` in number and fall off exponentially.
+    """The scores of good images as a Gumbel distribution, the limit law of a maximum of many.
+
+    A score is about the highest of many patch scores, which is where the law comes from.
 
     Attributes
     ----------
-    start : the median score, from which the tail is modelled.
-    rate : of the exponential, per unit of score.
-    good : estimated number of good images, of all scores; `good_beyond` of them lie above `start`.
+    middle, scale : location and scale of the Gumbel distribution.
+    good : estimated number of good images among all.
     trusted : the score up to which images were taken for good.
     """
 
-    start: float
-    rate: float
+    middle: float
+    scale: float
     good: float
-    good_beyond: float
     trusted: float
 
-    def expected(self, score: Array | float) -> Array:
-        """How many good images score higher than `score`, for scores of `start` or more."""
-        beyond: Array = self.good_beyond * np.exp(-self.rate * (np.asarray(score) - self.start))
-        return beyond
+    def expected(self, score: Array) -> Array:
+        """How many good images score higher than each of `score`."""
+        beyond: Array = -np.expm1(-np.exp(-(np.asarray(score, dtype=np.float64) - self.middle) / self.scale))
+        return self.good * beyond
 
     def threshold(self, false_alarms: float) -> float:
-        """The score that a share `false_alarms` of the good images exceeds, at least `start`."""
-        return self.start + max(0.0, float(np.log(self.good_beyond / (false_alarms * self.good))) / self.rate)
+        """The score that a share `false_alarms` of the good images exceeds."""
+        return self.middle - self.scale * float(np.log(-np.log1p(-false_alarms)))
 
 
 def low_tail(scores: Array) -> Tail | None:
-    """The tail of the good images among `scores` (N,); None where the low part has no falling tail.
+    """The distribution of the good images among `scores` (N,); None where the low part does not look like it.
 
-    Excesses over a high level become exponential for a wide class of distributions (the extreme-value limit with
-    shape 0). The level is the median, which most good images lie below. Only excesses up to a trusted score are
-    looked at, as a truncated sample; the trusted score starts at the 75 % quantile and moves to where one more good
-    image is expected, until it stays.
+    Maximum likelihood on the lowest `TRUSTED` share of the scores, as a sample cut off on the right.
     """
+    from scipy.optimize import minimize
+
     values = np.sort(np.asarray(scores, dtype=np.float64))
     if len(values) < FEWEST:
         return None
-    start, trusted = float(np.median(values)), float(np.quantile(values, TRUSTED))
-    below = int((values <= start).sum())
-    found = None
-    for _ in range(ROUNDS):
-        inside = values[(values > start) & (values <= trusted)] - start
-        rate = _truncated_rate(inside, trusted - start)
-        if rate is None:
-            return found
-        beyond = len(inside) / -np.expm1(-rate * (trusted - start))
-        beyond = min(beyond, len(values) - below)
-        found = Tail(start, rate, below + beyond, beyond, trusted)
-        further = min(start + float(np.log(max(beyond, 1.0))) / rate, float(values[-1]))
-        if further <= trusted or (values <= further).sum() == (values <= trusted).sum():
-            return found
-        trusted = further
-    return found
-
-
-def _truncated_rate(excesses: Array, limit: float) -> float | None:
-    """Maximum-likelihood rate of an exponential of which only excesses (n,) in (0, limit] are seen."""
-    from scipy.optimize import brentq
-
-    if len(excesses) < 3 or limit <= 0:
-        return None
-    mean = float(excesses.mean()) / limit
-    if not 0 < mean < 0.49:  # as many high as low excesses: nothing falls off
+    cut = float(np.quantile(values, TRUSTED))
+    low = values[values <= cut]
+    spread = float(low.std())
+    if spread <= 0:
         return None
 
-    def too_slow(x: float) -> float:  # x = rate * limit; the mean of a truncated exponential, less the one seen
-        return 1 / x - 1 / np.expm1(x) - mean
+    def surprise(at: Array) -> float:  # minus the log-likelihood
+        scale = float(np.exp(at[1]))
+        z = (low - at[0]) / scale
+        end = np.exp(-(cut - at[0]) / scale)  # minus the log of the share of good images below the cut
+        return float((z + np.exp(np.minimum(-z, 50.0))).sum() + len(low) * (at[1] - end))
 
-    return float(brentq(too_slow, 1e-6, 700.0)) / limit
+    start = np.array([float(np.median(low)), np.log(spread)])
+    middle, log_scale = minimize(surprise, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-4}).x
+    scale = float(np.exp(log_scale))
+    below = float(np.exp(-np.exp(-(cut - middle) / scale)))
+    fitted = np.exp(-np.exp(np.minimum(-(low - middle) / scale, 50.0))) / below
+    misfit = float(np.abs(fitted - np.arange(1, len(low) + 1) / len(low)).max())
+    if misfit * len(low) ** 0.5 > MISFIT:
+        return None
+    return Tail(float(middle), scale, min(len(low) / below, float(len(values))), cut)
