@@ -161,7 +161,7 @@ def _truth(found: Scored, labels: str | Path) -> tuple[dict[str, int], list[str]
     notes += more
     if len(truth) < len(found.scores):
         notes.append(
-            f"{len(truth)} of {len(found.scores)} images are labelled. If they were picked from the top of the ranking, "
+            f"{len(truth)} of {len(found.scores)} images are labelled. If they were picked from the ranking's top, "
             "these figures are not those of all images."
         )
     return truth, notes

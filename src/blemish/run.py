@@ -140,7 +140,7 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
             pixel_threshold=config.get("pixel_threshold"),
             usual=Usual.from_json(config["usual"]) if config.get("usual") else None,
             known={row.tobytes().hex(): score for row, score in zip(content, known, strict=True)},
-            about={name: config[name] for name in ("image_root", "images") if name in config},
+            about={name: config[name] for name in ("image_root", "images", "roi") if name in config},
             folder=folder,
         )
     except WeightsError:

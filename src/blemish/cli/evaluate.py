@@ -32,7 +32,7 @@ def evaluate(
         f"{found.images} labelled images, {found.bad} of them bad.",
         f"Ranking: AUROC {_number(found.auroc)}{interval}, average precision {_number(found.average_precision)}.",
         f"Flags above {found.threshold:.4g}: found {_number(found.recall)} of the bad ones, flagged "
-        f"{_number(found.false_alarms)} of the good ones; precision {_number(found.precision)}, F1 {_number(found.f1)}.",
+        f"{_number(found.false_alarms)} of the good; precision {_number(found.precision)}, F1 {_number(found.f1)}.",
         f"The best threshold for these labels is {_number(found.best_threshold)}, with F1 {_number(found.best_f1)}.",
         *found.notes,
     ]
@@ -54,7 +54,7 @@ def compare(
         found = of(first, second, labels)
     both, one, other = found.flagged
     lines = [
-        f"{found.images} images in both, {found.only_one} in one only. Rankings agree by {found.agreement:.3f} (Spearman).",
+        f"{found.images} images in both, {found.only_one} in one only. Rank correlation {found.agreement:.3f}.",
         f"Flagged by both {both}, by the first only {one}, by the second only {other}.",
     ]
     if found.auroc and found.difference:

@@ -20,7 +20,7 @@ from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
-from blemish.jobs.request import NORMALS_PREFIX, detector_of, ready, with_labels, with_normals
+from blemish.jobs.request import NORMALS_PREFIX, detector_of, ready, with_labels, with_normals, within_roi
 from blemish.jobs.results import (
     HEATMAPS,
     REPORT,
@@ -53,6 +53,7 @@ def fit(
     purify: bool | PurifySettings = False,
     normals: Any = None,
     labels: str | Path | None = None,
+    roi: str | Path | None = None,
     rule: str | None = None,
     false_alarms: float | None = None,
     threshold: float | None = None,
@@ -85,6 +86,8 @@ def fit(
     normals : images known to be good, which are learned from but not listed.
     labels : a `labels.csv` of a review. Good images are learned from whatever they score, bad ones never count as
         normal, and both move the threshold.
+    roi : a mask for all images, white where to look, or a folder of masks `<path of the image>.png`. What lies outside
+        is neither learned from nor scored, in new images as well.
     rule, false_alarms : how the threshold is found; see `calibration.decide`.
     threshold, contamination : overrule the label-free decision.
     masks : whether the flagged images' masks are left, too.
@@ -106,6 +109,7 @@ def fit(
         chosen = ready(chosen, images)
         with watch.stage("finding images"):
             pile = with_labels(ImageSet.of(images, decoding=decoding, leave_out=out), labels)
+            pile = within_roi(pile, roi, chosen)
             everything = with_normals(pile, normals)
             if strict:
                 refuse_skipped(everything.skipped)
@@ -217,6 +221,7 @@ def _write_run(
             "image_root": str(images.root.resolve()) if images.root else None,
             "images": len(scores),
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
+            "roi": None if images.roi is None else "one mask" if images.roi.one is not None else "a mask an image",
             "reviewed": int((reviewed != UNKNOWN).sum()),
             "skipped": len(run.skipped),
             "threads": runtime().threads,

@@ -11,6 +11,7 @@ from blemish.errors import RequestError
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.images import NORMAL, ImageSet
 from blemish.labels import labelled
+from blemish.roi import Roi
 
 NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pile has two slashes in a row
 
@@ -50,6 +51,15 @@ def with_labels(pile: ImageSet, labels: str | Path | None) -> ImageSet:
     good = sum(label == NORMAL for label in found.values())
     told = f"{len(found)} images were reviewed, {good} of them found good; see docs/decide.md for what that changes."
     return replace(pile, labels={**pile.labels, **found}, notes=(*pile.notes, told, *notes))
+
+
+def within_roi(pile: ImageSet, roi: str | Path | None, detector: Detector) -> ImageSet:
+    """The pile, looked at within a region of interest. Raises `RequestError` for a detector that cannot."""
+    if roi is None:
+        return pile
+    if not isinstance(detector, FeatureDetector):
+        raise RequestError(f"{detector.name} looks at whole images; --roi needs a detector on patches of its own.")
+    return replace(pile, roi=Roi.read(roi))
 
 
 def with_normals(pile: ImageSet, normals: Any) -> ImageSet:

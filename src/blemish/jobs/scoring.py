@@ -10,6 +10,7 @@ from blemish.artifact import PARAMETERS, SCORES, write_config
 from blemish.calibration import Decision
 from blemish.errors import RequestError
 from blemish.images import ImageSet
+from blemish.jobs.request import within_roi
 from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
 from blemish.run import Run, load, versions
 from blemish.runtime import use_runtime
@@ -26,6 +27,7 @@ def score(
     threshold: float | None = None,
     contamination: float | None = None,
     masks: bool = False,
+    roi: str | Path | None = None,
     levels: tuple[float, float] | None = None,
     max_pixels: int | None = None,
     strict: bool = False,
@@ -56,7 +58,9 @@ def score(
         found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
         if strict:
             refuse_skipped(found.skipped)
-        scores = run.scored(found)
+        if roi is None and run.about.get("roi") == "a mask an image":
+            raise RequestError("The fit had a mask for each image; name the masks of these ones with --roi FOLDER.")
+        scores = run.scored(within_roi(found, roi, run.detector))
         skipped = {**found.skipped, **scores.skipped}
         if strict:
             refuse_skipped(skipped)

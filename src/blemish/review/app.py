@@ -33,6 +33,7 @@ LARGE, PATCH = 1400, 180  # pixels of the longer side: an image zoomed into, a p
 AROUND = 3.0  # patches shown around a place, each way
 KEEP = "private, max-age=86400"
 Row = Annotated[int, Path(ge=0)]
+Share = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def _pictures(app: FastAPI, page: Page) -> None:
         return _jpeg(shown(gallery.read(row), LARGE))
 
     @app.get("/patch/{row}")
-    def patch(row: Row, left: float, top: float, right: float, bottom: float) -> Response:
+    def patch(row: Row, left: Share, top: Share, right: Share, bottom: Share) -> Response:
         """A place of an image, shares of its sides, with what is around it."""
         _check(gallery, row)
         image = Image.fromarray(gallery.read(row))
