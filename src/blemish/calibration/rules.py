@@ -120,14 +120,13 @@ def _of_pythresh(name: str) -> Rule:
         raise RequestError(f"PyThresh has no rule '{kind}'; its documentation lists them.") from None
 
     def cut(scores: Array) -> Cut:
-        flags = np.asarray(made().eval(np.asarray(scores, dtype=np.float64))) > 0
-        if not flags.any():
-            return Cut(None, f"The rule {kind} of PyThresh flags none of these scores.")
-        lowest = float(np.min(scores[flags]))
-        below = scores[scores < lowest]
+        ordered = np.sort(np.asarray(scores, dtype=np.float64))  # some of its rules look at the order
+        flags = np.asarray(made().eval(ordered)) > 0
+        at = int(np.argmax(flags))  # the lowest one that is flagged
+        if not flags.any() or at == 0:
+            return Cut(None, f"The rule {kind} of PyThresh flags {'all' if flags.any() else 'none'} of these scores.")
         return Cut(
-            (lowest + float(below.max())) / 2 if len(below) else lowest,
-            f"The threshold is what the rule {kind} of PyThresh cuts at.",
+            float(ordered[at - 1 : at + 1].mean()), f"The threshold is what the rule {kind} of PyThresh cuts at."
         )
 
     return Rule(name, f"What the rule {kind} of PyThresh assumes; see its documentation.", cut)

@@ -214,6 +214,10 @@ def _html(app: FastAPI, page: Page) -> None:
         headers = {"Content-Disposition": f'attachment; filename="{which}.csv"'}
         return Response(text.encode("utf-8", "backslashreplace"), media_type="text/csv", headers=headers)
 
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     @app.get("/style.css")
     def style() -> Response:
         return Response(page.render("review.css"), media_type="text/css")
@@ -222,8 +226,9 @@ def _html(app: FastAPI, page: Page) -> None:
 def _changes(app: FastAPI, page: Page) -> None:
     gallery, labelling = page.gallery, page.labelling
 
-    def changed(rows: list[int]) -> str:
-        return page.render("changed.html", cards=page.cards(rows), status=page.status())
+    def changed(rows: list[int], values: dict[str, str]) -> str:
+        zoomed = int(values["zoomed"]) if values.get("zoomed", "").isdecimal() else -1
+        return page.render("changed.html", cards=page.cards(rows), zoomed=zoomed, status=page.status())
 
     async def form(request: Request, work: Callable[[dict[str, str]], str]) -> HTMLResponse:
         body = (await request.body()).decode("utf-8", "replace")
@@ -240,13 +245,13 @@ def _changes(app: FastAPI, page: Page) -> None:
                 groups, words = page.thumbnails.groups, labelling.words()
                 rows += [each for each in np.flatnonzero(groups == groups[row]).tolist() if each not in (row, *words)]
             labelling.say(rows, values.get("word", ""))
-            return changed(rows)
+            return changed(rows, values)
 
         return await form(request, work)
 
     @app.post("/undo")
     async def undo(request: Request) -> HTMLResponse:
-        return await form(request, lambda _: changed(labelling.undo()))
+        return await form(request, lambda values: changed(labelling.undo(), values))
 
     @app.post("/threshold")
     async def threshold(request: Request) -> HTMLResponse:
@@ -256,7 +261,7 @@ def _changes(app: FastAPI, page: Page) -> None:
             except ValueError:
                 value = float("nan")
             labelling.set_threshold(value)
-            return changed([])
+            return changed([], values)
 
         return await form(request, work)
 

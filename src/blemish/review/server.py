@@ -69,6 +69,7 @@ def _listening(host: str, port: int) -> socket.socket:
         taken = socket.socket(family, socket.SOCK_STREAM)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))
+        taken.listen()  # from here on the link can be opened; requests wait until the page is ready
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise JobError(f"The page cannot be served at {host}, port {port} ({reason}); name another --port.") from None

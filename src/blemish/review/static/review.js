@@ -91,10 +91,11 @@ function step(by) {
   if (zoom.open) htmx.ajax("GET", `/zoom/${current}`, { target: "#zoom-body" });
 }
 
+const zoomed = () => (zoom.open ? { zoomed: document.querySelector("#zoom .zoomed")?.dataset.row } : {});
 const WORDS = { a: "good", r: "bad", s: "skipped" };
 function say(word) {
   if (current === null) return step(1);
-  htmx.ajax("POST", "/label", { values: { row: current, word }, swap: "none" }).then(() => step(1));
+  htmx.ajax("POST", "/label", { values: { row: current, word, ...zoomed() }, swap: "none" }).then(() => step(1));
 }
 
 document.addEventListener("keydown", (event) => {
@@ -103,7 +104,7 @@ document.addEventListener("keydown", (event) => {
   if (field) return;
   const key = event.key.toLowerCase();
   if (WORDS[key]) say(WORDS[key]);
-  else if (key === "u") htmx.ajax("POST", "/undo", { swap: "none" });
+  else if (key === "u") htmx.ajax("POST", "/undo", { values: zoomed(), swap: "none" });
   else if (key === "h") at("heat").click();
   else if (key === "arrowright" || key === "j") step(1);
   else if (key === "arrowleft" || key === "k") step(-1);
