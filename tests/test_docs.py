@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import weight_layouts as layouts
@@ -17,6 +19,7 @@ from conftest import fill
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/guide.md", "docs/backbones.md")
+DECIDE, REVIEW = "docs/decide.md", "docs/review.md"
 FUNAD = "docs/methods/funad.md"
 PURIFY = "docs/methods/purify.md"
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
@@ -35,6 +38,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fill(tmp_path / "path/to/known_good", 4, start=30)
     rng = np.random.default_rng(0)
     np.save(tmp_path / "path/to/features.npy", rng.normal(size=(20, 9, 8)).astype(np.float32))
+    (tmp_path / "path/to/labels.csv").write_text("path,label\npart-00.png,bad\npart-05.png,good\n")
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "path/to/mask.png")
     np.save(tmp_path / "path/to/new_features.npy", rng.normal(size=(3, 9, 8)).astype(np.float32))
     (tmp_path / "path/to/ids.txt").write_text("".join(f"part-{index}\n" for index in range(20)))
     # What the page calls DINO is a network of a few thousand weights here.
@@ -44,11 +49,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [*PAGES, PURIFY, FUNAD])
+@pytest.mark.parametrize("page", [*PAGES, PURIFY, FUNAD, DECIDE, REVIEW])
 def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == PURIFY:
         fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
         monkeypatch.setattr(MemoryBank, "fast_settings", {**MemoryBank.fast_settings, "entries": 200})
+    if page == REVIEW:  # what an earlier step of the person's left, and a page that nobody has to end
+        assert CliRunner().invoke(app, ["fit", "path/to/images", "--out", "run", "--quiet"]).exit_code == 0
+        shutil.copy("path/to/labels.csv", "run/labels.csv")
+        monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: server.config.load())
     commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
     ran = 0
     for command in commands:
@@ -75,6 +84,8 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
     [
         *PAGES,
         "CONTRIBUTING.md",
+        DECIDE,
+        REVIEW,
         "docs/funad_flags.md",
         *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md"))),
     ],

@@ -12,9 +12,10 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
-    *("features", "cuts", "detectors", "purification", "calibration", "heatmaps", "histogram", "artifact", "run"),
-    *("report", "purification_report", "transaction", "jobs", "deploy", "demo", "demo_job", "doctor", "benchmark"),
+    *("errors", "disk", "decoding", "folders", "runtime", "given", "roi", "images", "labels", "scores", "drift"),
+    *("synthesis", "features", "cuts", "detectors", "purification", "calibration", "heatmaps", "regions", "histogram"),
+    *("artifact", "stored_scores", "run", "report", "purification_report", "transaction", "jobs", "evaluation"),
+    *("review", "deploy", "demo", "demo_job", "doctor", "benchmark"),
     *("progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (

@@ -68,10 +68,10 @@ def unexplained(deviations: NDArray[np.floating], beyond: float = 2.5) -> float:
 
 
 def _supported(deviations: NDArray[np.floating]) -> float:
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     z = np.sort(deviations)[::-1]
-    by_chance, found = len(z) * norm.sf(z), np.arange(1, len(z) + 1)
+    by_chance, found = len(z) * ndtr(-z), np.arange(1, len(z) + 1)
     supported = np.flatnonzero((by_chance <= CHANCE * found) & (z >= NEAREST))
     if not len(supported):
         return LONE

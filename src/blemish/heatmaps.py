@@ -65,7 +65,7 @@ class MapScale:
         is where flagged images peak (their median), the reach held between the levels `WEAK` and `STRONG`.
         """
         low = _median_patch(scores)
-        peaks = np.array([_patches(scores, row).max(initial=low) for row in range(len(scores))])
+        peaks = np.array([scores.inside(row).max(initial=low) for row in range(len(scores))])
         flagged = scores.image > threshold if threshold is not None else np.zeros(len(scores), bool)
         middle = float(np.median(peaks)) if len(peaks) else low
         if threshold is None or flagged.mean() > 0.5:
@@ -111,6 +111,14 @@ def panel(rgb: Pixels, anomaly_map: Map, scale: MapScale, limit: int = LIMIT) ->
     sheet.paste(coloured, (left + step[0], MARGIN + step[1]))
     _draw_bar(sheet, scale, top=both[1] + 2 * MARGIN)
     return sheet
+
+
+def layer(anomaly_map: Map, scale: MapScale, size: tuple[int, int]) -> Image.Image:
+    """Draw the map alone as RGBA of `size` (width, height), to be laid over the image by whoever shows it."""
+    levels = Image.fromarray(scale.levels(_enlarged(anomaly_map, scale, size)))
+    painted, mask = _painted(levels)
+    painted.putalpha(mask)
+    return painted
 
 
 def colours(count: int = 256) -> Pixels:
@@ -181,18 +189,9 @@ def write_heatmaps(
 def _median_patch(scores: Scores) -> float:
     step = max(1, scores.maps.size // SAMPLED_VALUES)
     # Every row starts at another offset, so that the sample is no grid of places.
-    parts = [_patches(scores, row)[row % step :: step] for row in range(len(scores))]
+    parts = [scores.inside(row)[row % step :: step] for row in range(len(scores))]
     values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     return float(np.median(values)) if len(values) else 0.0
-
-
-def _patches(scores: Scores, row: int) -> NDArray[np.float32]:
-    """Take the finite values of one map, padding left out, (P,) float32."""
-    grid = np.asarray(scores.maps[row])
-    left, top, right, bottom = scores.boxes[row] * np.array([grid.shape[1], grid.shape[0]] * 2)
-    inner = grid[int(np.floor(top)) : int(np.ceil(bottom)), int(np.floor(left)) : int(np.ceil(right))].ravel()
-    finite: NDArray[np.float32] = inner[np.isfinite(inner)]
-    return finite
 
 
 def _shown_size(rgb: Pixels, limit: int) -> tuple[int, int]:
@@ -215,16 +214,24 @@ def shown(rgb: Pixels, limit: int) -> Image.Image:
 
 
 def _coloured(plain: Image.Image, anomaly_map: Map, scale: MapScale) -> Image.Image:
+    painted, mask = _painted(Image.fromarray(scale.levels(_enlarged(anomaly_map, scale, plain.size))))
+    return Image.composite(painted, plain, mask)
+
+
+def _enlarged(anomaly_map: Map, scale: MapScale, size: tuple[int, int]) -> Map:
     values = np.asarray(anomaly_map, dtype=np.float32)
-    if (values.shape[1], values.shape[0]) != plain.size:
-        # Levels saturate only after the map is enlarged: a peak between two patches keeps its height.
-        values = np.nan_to_num(values, nan=scale.low)
-        values = np.asarray(Image.fromarray(values).resize(plain.size, Image.Resampling.BILINEAR))
-    levels = Image.fromarray(scale.levels(values))
+    if (values.shape[1], values.shape[0]) == size:
+        return values
+    # Levels saturate only after the map is enlarged: a peak between two patches keeps its height.
+    values = np.nan_to_num(values, nan=scale.low)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+
+
+def _painted(levels: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The colours of levels 0..255, and how opaque they are."""
     colour, opacity = _palette()
     painted = Image.merge("RGB", [levels.point(colour[:, band].round().astype(int).tolist()) for band in range(3)])
-    mask = levels.point((opacity[:, 0] * 255).round().astype(int).tolist())
-    return Image.composite(painted, plain, mask)
+    return painted, levels.point((opacity[:, 0] * 255).round().astype(int).tolist())
 
 
 @cache

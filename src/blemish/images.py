@@ -17,6 +17,7 @@ from blemish.decoding import MIN_SIDE, Decoding, Header, decode, read_header, re
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.folders import find, printable
 from blemish.given import Array, GivenFeatures, read_features
+from blemish.roi import Roi
 from blemish.runtime import in_threads, runtime
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
@@ -54,6 +55,7 @@ class ImageSet:
     levels : by id, the lowest and highest level of the deep images that `decoding.range` was found on; none where it
         was given.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
+    roi : where to look; everywhere if there is none.
     """
 
     ids: tuple[str, ...]
@@ -68,6 +70,7 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     aspect: float | None = None
+    roi: Roi | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,9 +14,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from blemish.calibration import Decision, ReliabilityBin
 from blemish.errors import JobError, RequestError, UnreadableImageError
 from blemish.heatmaps import MapScale, colours, heatmap_path, overlay, shown
-from blemish.histogram import histogram
+from blemish.histogram import histogram, reliability_chart
 from blemish.images import ImageSet
 from blemish.scores import Scores
 
@@ -74,6 +75,9 @@ class ReportContent(JobContent):
     contamination : estimated share of bad images, 0..1; `estimated_bad` is their estimated number.
     threshold_method : a sentence on how the threshold was found.
     threshold_assumption : a sentence on what must hold for it.
+    decision : the whole decision, for its intervals and where no threshold is supported.
+    expected_bad : sum of the images' chances of being bad, where those were estimated.
+    reviewed : how many images a person looked at; `reliability` of the chances on them.
     scale : of the maps, as in the heatmap files.
     set_aside : ids that purification kept the detector from learning from; None where there was none.
     heatmaps : the folder of `write_heatmaps`; files found there are linked.
@@ -87,6 +91,10 @@ class ReportContent(JobContent):
     threshold_method: str
     threshold_assumption: str
     scale: MapScale
+    decision: Decision | None = None
+    expected_bad: float | None = None
+    reviewed: int = 0
+    reliability: Sequence[ReliabilityBin] = ()
     set_aside: frozenset[str] | None = None
     heatmaps: Path | None = None
     run: Path | None = None
@@ -140,7 +148,11 @@ def write_report(path: Path, content: ReportContent) -> None:
         content,
         total=len(ranking),
         flagged=flagged,
-        headline=headline(content.estimated_bad, len(ranking)),
+        headline=headline(content.estimated_bad, len(ranking), supported=_supported(content)),
+        supported=_supported(content),
+        between=_between(content, len(ranking)),
+        reliability=reliability_chart(content.reliability) if content.reliability else "",
+        review=shlex.join(["blemish", "review", os.fspath(content.run or path.parent)]),
         look=look,
         command=_command(path, content),
         wide_histogram=histogram(values, threshold, 760, "wide") if ranking else "",
@@ -174,13 +186,28 @@ def write_page(path: Path, template: str, content: JobContent, **values: object)
         raise JobError(f"'{path}' cannot be written: {error.strerror}.") from error
 
 
-def headline(bad: int, total: int) -> str:
+def headline(bad: int, total: int, *, supported: bool = True) -> str:
     """Say the result in a sentence."""
     if total == 0:
         return "No image could be scored."
+    if not supported:
+        return f"The scores of {_images(total)} do not show where good ends and bad begins."
     if bad == 0:
         return f"We see no clear defect in {_images(total)}."
     return f"We believe about {bad:,} of {_images(total)} {'shows' if bad == 1 else 'show'} a defect."
+
+
+def _supported(content: ReportContent) -> bool:
+    return content.decision is None or content.decision.supported
+
+
+def _between(content: ReportContent, total: int) -> str:
+    """How many bad images there may be, as numbers of images; empty where no interval was found."""
+    interval = content.decision.contamination_interval if content.decision else None
+    if interval is None or not total:
+        return ""
+    low, high = (round(share * total) for share in interval)
+    return f"{low:,} to {high:,}" if low < high else ""
 
 
 def _cards(content: ReportContent, ranking: list[str], folder: Path) -> list[Card]:

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.artifact import SCORES, read_artifact
-from blemish.calibration import Decision
+from blemish.calibration import Decision, Probability
 from blemish.decoding import Decoding
 from blemish.detectors import Detector, restored_detector
 from blemish.detectors.base import State
+from blemish.drift import Usual
 from blemish.errors import RequestError, WeightsError
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
@@ -39,6 +40,9 @@ class Run:
     scores : cross-fitted training scores with their maps; None for a Run loaded from disk.
     known : by the SHA-256 of its content, the cross-fitted score of each image that was learned from.
     training_scores : (N,) their image scores, as `scores.csv` holds them.
+    probability : the chance of being bad by score; None where the scores do not tell.
+    pixel_threshold : the level of the map above which a place counts as defective.
+    usual : what the maps of the images learned from have in common, to notice when new ones are unlike them.
     skipped : files that were left out, with the reason.
     about : image root, counts, seconds, memory.
     """
@@ -49,6 +53,9 @@ class Run:
     map_scale: MapScale
     training_scores: NDArray[np.float32]
     scores: Scores | None = None
+    probability: Probability | None = None
+    pixel_threshold: float | None = None
+    usual: Usual | None = None
     known: Mapping[str, float] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
@@ -101,6 +108,9 @@ class Run:
             "decision": self.decision.to_json(),
             "decoding": asdict(self.decoding),
             "map_scale": asdict(self.map_scale),
+            "probability": self.probability.to_json() if self.probability else None,
+            "pixel_threshold": self.pixel_threshold,
+            "usual": self.usual.to_json() if self.usual else None,
             "seed": self.detector.random_state,
             "versions": versions(),
             **self.about,
@@ -122,12 +132,15 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
         decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
         return Run(
             detector,
-            Decision(**config["decision"]),
+            Decision.from_json(config["decision"]),
             Decoding(**decoding),
             MapScale(**config["map_scale"]),
             _read_training_scores(folder),
+            probability=Probability.from_json(config["probability"]) if config.get("probability") else None,
+            pixel_threshold=config.get("pixel_threshold"),
+            usual=Usual.from_json(config["usual"]) if config.get("usual") else None,
             known={row.tobytes().hex(): score for row, score in zip(content, known, strict=True)},
-            about={name: config[name] for name in ("image_root", "images") if name in config},
+            about={name: config[name] for name in ("image_root", "images", "roi") if name in config},
             folder=folder,
         )
     except WeightsError:

@@ -99,8 +99,21 @@ class Scores:
         columns = _centres(left, right, width) * grid.shape[1] - 0.5
         return _bilinear(grid, rows, columns)
 
-    def to_frame(self, threshold: float | None = None) -> "pd.DataFrame":
-        """A table `path,score` (and `flagged`, 0 or 1, where a threshold is given), most anomalous first."""
+    def inside(self, row: int) -> NDArray[np.float32]:
+        """The finite values of one map, padding left out, (P,) float32."""
+        grid = np.asarray(self.maps[row])
+        left, top, right, bottom = self.boxes[row] * np.array([grid.shape[1], grid.shape[0]] * 2)
+        inner = grid[int(np.floor(top)) : int(np.ceil(bottom)), int(np.floor(left)) : int(np.ceil(right))].ravel()
+        finite: NDArray[np.float32] = inner[np.isfinite(inner)]
+        return finite
+
+    def to_frame(
+        self, threshold: float | None = None, probability: "NDArray[np.floating] | None" = None
+    ) -> "pd.DataFrame":
+        """A table `path,score`, most anomalous first.
+
+        With a threshold it has the column `flagged`, 0 or 1; with the chances of being bad (N,), `probability`.
+        """
         import pandas as pd
 
         order = self.ranking()
@@ -108,11 +121,16 @@ class Scores:
         frame = pd.DataFrame({"path": order, "score": score})
         if threshold is not None:
             frame["flagged"] = (score > threshold).astype(int)
+        if probability is not None:
+            frame["probability"] = np.round([probability[self._rows[name]] for name in order], 4)
         return frame
 
-    def to_csv(self, path: Path, threshold: float | None = None) -> None:
-        """Write `to_frame` as UTF-8 CSV; numbers round-trip to the same float32."""
-        self.to_frame(threshold).to_csv(path, index=False, encoding="utf-8", float_format="%.9g")
+    def to_csv(
+        self, path: Path, threshold: float | None = None, probability: "NDArray[np.floating] | None" = None
+    ) -> None:
+        """Write `to_frame` as UTF-8 CSV; scores round-trip to the same float32."""
+        frame = self.to_frame(threshold, probability)
+        frame.to_csv(path, index=False, encoding="utf-8", float_format="%.9g")
 
 
 def _centres(low: float, high: float, count: int) -> NDArray[np.float64]:

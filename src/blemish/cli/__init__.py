@@ -14,8 +14,10 @@ from blemish.cli.datasets import datasets
 from blemish.cli.demo import demo
 from blemish.cli.detectors import detectors
 from blemish.cli.doctor import doctor
+from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.fit import fit
 from blemish.cli.purify import purify
+from blemish.cli.review import review
 from blemish.cli.score import score
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, score, purify, demo, detectors, datasets, doctor):
+for command in (fit, score, purify, review, evaluate, compare, demo, detectors, datasets, doctor):
     app.command()(command)
 app.command(epilog=EPILOG)(bench)
 app.add_typer(cache_app, name="cache")

@@ -87,6 +87,16 @@ def checked_range(levels: tuple[float, float] | None) -> tuple[float, float] | N
     return levels
 
 
+def share(text: str | None, option: str) -> float | None:
+    """A share such as 1% or 0.01. Raises `RequestError`."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise RequestError(f"{option} takes a share, such as 1% or 0.01; got '{text}'.") from None
+
+
 def pairs(settings: list[str]) -> dict[str, str]:
     """NAME=VALUE texts by name. Raises `RequestError` for a text without the sign."""
     for text in settings:

@@ -11,6 +11,7 @@ from blemish.cli.console import (
     pairs,
     progress_shown,
     purify_settings,
+    share,
     skipped_line,
     tell,
 )
@@ -28,10 +29,12 @@ from blemish.cli.options import (
     Images,
     Json,
     Levels,
+    Masks,
     MaxPixels,
     Normals,
     Out,
     Quiet,
+    RegionOfInterest,
     Settings,
     Strict,
     Threads,
@@ -64,8 +67,19 @@ def fit(
     weights: Weights = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A labels.csv of `blemish review`, or a table path,label with good and bad.")
+    ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="How the threshold is found: adaptive, mad, mixture, tail, pythresh:NAME.")
+    ] = None,
+    false_alarms: Annotated[
+        str | None, typer.Option(help="Flag this share of the good images, such as 1%; needs no bad ones.")
+    ] = None,
     threshold: Threshold = None,
     contamination: Contamination = None,
+    masks: Masks = False,
+    roi: RegionOfInterest = None,
     setting: Settings = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same results.")] = 0,
     strict: Strict = False,
@@ -106,6 +120,11 @@ def fit(
             fast=fast,
             purify=purify_settings(how or []) if purify else False,
             normals=normals,
+            labels=labels,
+            rule=rule,
+            false_alarms=share(false_alarms, "--false-alarms"),
+            masks=masks,
+            roi=roi,
             threshold=threshold,
             contamination=contamination,
             decoding=Decoding(checked_range(levels), max_pixels or MAX_PIXELS),
@@ -129,13 +148,26 @@ def fit(
         "set_aside": run.about["purification"]["images"] - run.about["purification"]["kept"] if purify else 0,
         "threshold": run.threshold_,
         "contamination": run.contamination_,
+        "supported": run.decision.supported,
+        "threshold_interval": run.decision.threshold_interval,
+        "contamination_interval": run.decision.contamination_interval,
         "report": str(out / "report.html"),
     }
+    bad = round(run.contamination_ * count)
     lines = [
-        f"About {round(run.contamination_ * count)} of {count} images seem to show a defect "
-        f"({flagged} flagged above {run.threshold_:.4g}).",
+        f"About {bad} of {count} images seem to show a defect{_between(run.decision.contamination_interval, count)} "
+        f"({flagged} flagged above {run.threshold_:.4g})."
+        if run.decision.supported
+        else f"{run.decision.rule} The ranking stands all the same: look at its top.",
         *([f"{summary['set_aside']} images were set aside before the detector learned."] if purify else []),
         *skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)
+
+
+def _between(interval: tuple[float, float] | None, count: int) -> str:
+    """The interval as numbers of images, if there is one."""
+    if interval is None:
+        return ""
+    return f", {round(interval[0] * count)} to {round(interval[1] * count)} by resampling"

@@ -47,6 +47,11 @@ Contamination = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--contamination", help="Share of the training images that is bad, 0 to 1: sets the threshold."),
 ]
+RegionOfInterest = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--roi", help="A mask, white where to look, or a folder of masks named IMAGE.png."),
+]
+Masks = Annotated[bool, typer.Option("--masks", help="Leave masks of the flagged images, too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]

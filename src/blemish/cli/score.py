@@ -19,9 +19,11 @@ from blemish.cli.options import (
     Images,
     Json,
     Levels,
+    Masks,
     MaxPixels,
     Out,
     Quiet,
+    RegionOfInterest,
     Strict,
     Threads,
     Threshold,
@@ -39,6 +41,8 @@ def score(
     weights: Weights = None,
     threshold: Threshold = None,
     contamination: Contamination = None,
+    masks: Masks = False,
+    roi: RegionOfInterest = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
     strict: Strict = False,
@@ -54,6 +58,7 @@ def score(
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         looked_at = images_or_features(images, features, ids, grid)
         from blemish import jobs
+        from blemish.artifact import read_config
 
         scores, decision = jobs.score(
             looked_at,
@@ -61,6 +66,8 @@ def score(
             out,
             threshold=threshold,
             contamination=contamination,
+            masks=masks,
+            roi=roi,
             levels=checked_range(levels),
             max_pixels=max_pixels,
             strict=strict,
@@ -71,6 +78,7 @@ def score(
             weights=weights,
             progress=progress,
         )
+    drifted = read_config(out)["drift"]
     flagged = int((scores.image > decision.threshold).sum())
     summary = {
         "out": str(out),
@@ -78,10 +86,12 @@ def score(
         "flagged": flagged,
         "skipped": len(scores.skipped),
         "threshold": decision.threshold,
+        "drift": drifted,
     }
     lines = [
         f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}.",
         *skipped_line(len(scores.skipped), out),
+        *([drifted] if drifted else []),
         f"Scores: {out / 'scores.csv'}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from blemish.detectors.base import Detector, State
 from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
-from blemish.detectors.scoring import BOXES, PatchScorer, ScoringHead, ScoringModule
+from blemish.detectors.regions_of_interest import roi_masks
+from blemish.detectors.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule
 from blemish.detectors.settings import check_words
 from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.errors import JobError, NotFittedError, RequestError
@@ -113,7 +114,8 @@ class FeatureDetector(Detector):
         valid = [view.valid() for view in views]
         fusion = self._fusion().learn(list(maps), valid)
         image, drawn = fusion.of_many(list(maps), valid)
-        self.head_ = ScoringHead(self.views, scorers, fusion).eval()
+        roi = roi_masks(images, ()) if images.roi is not None and images.roi.one is not None else None
+        self.head_ = ScoringHead(self.views, scorers, fusion, roi).eval()
         self.features_ = specs
         boxes = next(view.boxes() for view in views if view.view.draws)
         self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
@@ -139,7 +141,8 @@ class FeatureDetector(Detector):
         for batches in _side_by_side(features):
 
             def one(row: int, of: list[FeatureBatch] = batches) -> tuple[Tensor, Tensor]:
-                scored: tuple[Tensor, Tensor] = head([_row(batch, row, device) for batch in of])
+                masks = roi_masks(images, of[0].ids[row : row + 1])
+                scored: tuple[Tensor, Tensor] = head([_row(batch, row, device, masks) for batch in of])
                 return scored
 
             with torch.no_grad():
@@ -187,7 +190,7 @@ class FeatureDetector(Detector):
             scorers.append(
                 self._empty_scorer(view, {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)})
             )
-        self.head_ = ScoringHead(self.views, scorers, self._fusion())
+        self.head_ = ScoringHead(self.views, scorers, self._fusion(), state.get(ROI))
         self.head_.load_state_dict({name: tensor for name, tensor in state.items() if name not in (SIZES, SOURCE)})
         self.head_.eval()
         sizes = [(int(height), int(width)) for height, width in state[SIZES]]
@@ -211,10 +214,11 @@ def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBat
             yield [batch.subset(ids) for batch in batches]
 
 
-def _row(batch: FeatureBatch, row: int, device: str) -> dict[str, Tensor]:
+def _row(batch: FeatureBatch, row: int, device: str, masks: Tensor | None) -> dict[str, Tensor]:
     """The features of one image by name, as `ScoringHead` takes them."""
     named = {GLOBALS: batch.globals, BOXES: batch.boxes, **batch.stages}
-    return {name: tensor[row : row + 1].to(device) for name, tensor in named.items()}
+    found = {name: tensor[row : row + 1].to(device) for name, tensor in named.items()}
+    return found if masks is None else {**found, ROI: masks.to(device)}
 
 
 def _scores_of(images: ImageSet, ids: list[str], image: Tensor, maps: Tensor, boxes: Tensor) -> Scores:

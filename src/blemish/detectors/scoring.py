@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from blemish.detectors.fusion import Fusion
+from blemish.detectors.regions_of_interest import within
 from blemish.detectors.views import View
 from blemish.features import FeatureSpec
 from blemish.features.extract import PatchExtractor, box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
 
 BOXES = "boxes"  # where the images lie in their grid, among the features of a working size
+ROI = "roi"  # masks of the images, among those features, where each image has its own
 
 
 class PatchScorer(nn.Module, ABC):
@@ -30,8 +32,12 @@ class ScoringHead(nn.Module):
     gives scores (B,) and maps (B, H, W).
     """
 
-    def __init__(self, views: Sequence[View], scorers: Sequence[PatchScorer], fusion: Fusion) -> None:
+    def __init__(
+        self, views: Sequence[View], scorers: Sequence[PatchScorer], fusion: Fusion, roi: Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.register_buffer("roi", roi)  # (1, R, R) bool, where to look in all images; None for everywhere
+        self.roi: Tensor | None
         self.views = tuple(views)
         self.sizes = tuple(dict.fromkeys(view.pixels for view in views))
         self.scorers = nn.ModuleList(scorers)
@@ -44,7 +50,11 @@ class ScoringHead(nn.Module):
             features = sizes[self.sizes.index(view.pixels)]
             patches = view.joined(features)
             maps.append(scorer(patches, features[GLOBALS].float()))
-            valid.append(valid_patches(features[BOXES], (patches.shape[1], patches.shape[2])))
+            grid = (patches.shape[1], patches.shape[2])
+            masks = features.get(ROI, self.roi)
+            valid.append(
+                valid_patches(features[BOXES], grid) if masks is None else within(masks, features[BOXES], grid)
+            )
         scores: tuple[Tensor, Tensor] = self.fusion(maps, valid)
         return scores
 

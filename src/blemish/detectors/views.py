@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blemish.detectors.regions_of_interest import roi_masks, within
 from blemish.errors import JobError, RequestError
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
@@ -163,7 +164,11 @@ class ViewFeatures:
 
     def valid(self) -> Tensor:
         """(N, h, w) bool, False in the padding."""
-        return valid_patches(self.boxes(), self.grid)
+        return self._valid(self.images.ids, self.boxes(), self.grid)
+
+    def _valid(self, ids: Sequence[str], boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+        masks = roi_masks(self.images, ids)
+        return valid_patches(boxes, grid) if masks is None else within(masks, boxes, grid)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -175,7 +180,7 @@ class ViewFeatures:
         for batch in self.features.batches(ids, stage=stage):
             patches = self.view.joined({**batch.stages, GLOBALS: batch.globals})
             _check_finite(batch.ids, patches)
-            valid = valid_patches(batch.boxes, (patches.shape[1], patches.shape[2]))
+            valid = self._valid(batch.ids, batch.boxes, (patches.shape[1], patches.shape[2]))
             yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)
 
 

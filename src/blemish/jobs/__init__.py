@@ -3,6 +3,6 @@
 from blemish.jobs.fitting import fit
 from blemish.jobs.purifying import purify
 from blemish.jobs.results import REPORT, peak_memory_mib
-from blemish.jobs.scoring import score
+from blemish.jobs.scoring import drift_of, score
 
-__all__ = ["REPORT", "fit", "peak_memory_mib", "purify", "score"]
+__all__ = ["REPORT", "drift_of", "fit", "peak_memory_mib", "purify", "score"]

@@ -2,21 +2,25 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blemish import calibration
 from blemish.artifact import SCORES, write_artifact
 from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
+from blemish.drift import Usual
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
-from blemish.images import NORMAL, ImageSet
+from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
-from blemish.jobs.request import NORMALS_PREFIX, detector_of, ready, with_normals
+from blemish.jobs.request import NORMALS_PREFIX, detector_of, ready, with_labels, with_normals, within_roi
 from blemish.jobs.results import (
     HEATMAPS,
     REPORT,
@@ -26,13 +30,16 @@ from blemish.jobs.results import (
     peak_memory_mib,
     refuse_skipped,
     write_flagged_heatmaps,
+    write_flagged_regions,
     write_skipped,
 )
 from blemish.purification import Purification, PurifySettings
+from blemish.regions import pixel_threshold
 from blemish.report import ReportContent, write_report
 from blemish.run import Run
 from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
+from blemish.stored_scores import write_maps
 from blemish.transaction import whole_or_absent
 
 
@@ -45,8 +52,13 @@ def fit(
     fast: bool = False,
     purify: bool | PurifySettings = False,
     normals: Any = None,
+    labels: str | Path | None = None,
+    roi: str | Path | None = None,
+    rule: str | None = None,
+    false_alarms: float | None = None,
     threshold: float | None = None,
     contamination: float | None = None,
+    masks: bool = False,
     decoding: Decoding | None = None,
     strict: bool = False,
     force: bool = False,
@@ -72,7 +84,13 @@ def fit(
         The scores cover all images: kept ones are scored as the detector scores its training images, the others,
         which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
     normals : images known to be good, which are learned from but not listed.
+    labels : a `labels.csv` of a review. Good images are learned from whatever they score, bad ones never count as
+        normal, and both move the threshold.
+    roi : a mask for all images, white where to look, or a folder of masks `<path of the image>.png`. What lies outside
+        is neither learned from nor scored, in new images as well.
+    rule, false_alarms : how the threshold is found; see `calibration.decide`.
     threshold, contamination : overrule the label-free decision.
+    masks : whether the flagged images' masks are left, too.
     strict : an unreadable file is an error instead of being skipped.
     settings : settings of the detector by name.
     seed, device, threads, cache, checkpoints : see `Detector` and `Runtime`.
@@ -81,7 +99,7 @@ def fit(
     ------
     RequestError, JobError
     """
-    calibration.check(threshold, contamination)
+    line = _Line(rule, false_alarms, threshold, contamination)
     chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
     out = Path(out) if out is not None else None
     watch = Stopwatch()
@@ -90,7 +108,8 @@ def fit(
     with where, place as staging:
         chosen = ready(chosen, images)
         with watch.stage("finding images"):
-            pile = ImageSet.of(images, decoding=decoding, leave_out=out)
+            pile = with_labels(ImageSet.of(images, decoding=decoding, leave_out=out), labels)
+            pile = within_roi(pile, roi, chosen)
             everything = with_normals(pile, normals)
             if strict:
                 refuse_skipped(everything.skipped)
@@ -115,7 +134,10 @@ def fit(
         if strict:
             refuse_skipped(everything.skipped)
         listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
-        decision = _decide(scores, listed, threshold, contamination)
+        with watch.stage("deciding"):
+            reviewed = _reviewed(everything, scores.ids)
+            decision = line.drawn(scores, listed, reviewed)
+            chance = calibration.probability(scores.image, decision, reviewed)
         run = Run(
             chosen,
             decision,
@@ -123,37 +145,72 @@ def fit(
             MapScale.of(listed, decision.threshold),
             listed.image,
             listed,
+            probability=chance,
+            pixel_threshold=pixel_threshold(listed, decision.threshold),
+            usual=Usual.of(listed),
             known={everything.content[name]: scores[name] for name in scores.ids},
             skipped=everything.skipped,
             folder=out,
         )
         if staging is not None:
-            _write_run(run, everything, images, staging, watch, purification)
+            _write_run(run, everything, images, staging, watch, purification, masks)
             chosen.leave_training(staging / TRAINING)
     if purification is not None:
         purification.forget()
     return run
 
 
-def _decide(scores: Scores, listed: Scores, threshold: float | None, contamination: float | None) -> Decision:
-    if threshold is not None:
-        return calibration.at_threshold(listed.image, threshold)
-    if contamination is not None:
-        return calibration.at_contamination(listed.image, contamination)
-    decision = calibration.decide(scores.image)
-    share = float((listed.image > decision.threshold).mean())
-    return replace(decision, contamination=share)
+@dataclass(frozen=True)
+class _Line:
+    """How a person wants the line drawn."""
+
+    rule: str | None
+    false_alarms: float | None
+    threshold: float | None
+    contamination: float | None
+
+    def __post_init__(self) -> None:
+        calibration.check(self.threshold, self.contamination, self.false_alarms)
+        if self.rule is not None:
+            calibration.rule_called(self.rule)
+            if self.threshold is not None or self.contamination is not None:
+                raise RequestError("--rule finds the threshold; leave out --threshold and --contamination.")
+
+    def drawn(self, scores: Scores, listed: Scores, reviewed: NDArray[np.int64]) -> Decision:
+        if self.threshold is not None:
+            return calibration.at_threshold(listed.image, self.threshold)
+        if self.contamination is not None:
+            return calibration.at_contamination(listed.image, self.contamination)
+        found = calibration.decide(scores.image, rule=self.rule, false_alarms=self.false_alarms, labels=reviewed)
+        return calibration.for_listed(found, listed.image)
+
+
+def _reviewed(images: ImageSet, ids: tuple[str, ...]) -> NDArray[np.int64]:
+    """The labels (N,) of the pile's own images: those from `normals` were not picked from its ranking."""
+    found = [UNKNOWN if name.startswith(NORMALS_PREFIX) else images.labels.get(name, UNKNOWN) for name in ids]
+    return np.array(found, dtype=np.int64)
 
 
 def _write_run(
-    run: Run, images: ImageSet, source: Any, folder: Path, watch: Stopwatch, purification: Purification | None
+    run: Run,
+    images: ImageSet,
+    source: Any,
+    folder: Path,
+    watch: Stopwatch,
+    purification: Purification | None,
+    masks: bool,
 ) -> None:
     scores = run.scores
     if scores is None:
         raise RequestError("A Run loaded from disk holds no maps; only a fresh one can be written.")
+    reviewed = _reviewed(images, scores.ids)
     with watch.stage("heatmaps and report"):
-        scores.to_csv(folder / SCORES, run.threshold_)
+        chance = run.probability.of(scores.image) if run.probability else None
+        scores.to_csv(folder / SCORES, run.threshold_, chance)
+        write_maps(folder, scores, images.content)
         write_skipped(run.skipped, folder)
+        if not images.features_alone:
+            write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=masks)
         write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
         notes, aside = images.notes, frozenset[str]()
         if purification is not None:
@@ -164,6 +221,8 @@ def _write_run(
             "image_root": str(images.root.resolve()) if images.root else None,
             "images": len(scores),
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
+            "roi": None if images.roi is None else "one mask" if images.roi.one is not None else "a mask an image",
+            "reviewed": int((reviewed != UNKNOWN).sum()),
             "skipped": len(run.skipped),
             "threads": runtime().threads,
             "device": runtime().device,
@@ -171,6 +230,7 @@ def _write_run(
         if purification is not None:
             run.about |= {"purification": purification.to_json()}
         config = run.to_config()
+        total_chance = None if chance is None else float(chance.sum())
         content = ReportContent(
             title=_title(images, source),
             source=str(source) if isinstance(source, (str, Path)) else None,
@@ -181,6 +241,10 @@ def _write_run(
             estimated_bad=round(run.contamination_ * len(scores)),
             threshold_method=run.decision.rule,
             threshold_assumption=run.decision.assumption,
+            decision=run.decision,
+            expected_bad=total_chance,
+            reviewed=int((reviewed != UNKNOWN).sum()),
+            reliability=calibration.reliability(scores.image, reviewed, run.decision),
             scale=run.map_scale,
             detector=run.detector.name,
             detector_description=run.detector.summary,

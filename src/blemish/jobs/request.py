@@ -1,7 +1,8 @@
 """From what a person asked for to a detector and images."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from blemish.detectors import Detector, FeatureDetector, detector_class
@@ -9,6 +10,8 @@ from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.images import NORMAL, ImageSet
+from blemish.labels import labelled
+from blemish.roi import Roi
 
 NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pile has two slashes in a row
 
@@ -38,6 +41,25 @@ def ready(detector: Detector, images: Any) -> Detector:
     if isinstance(detector, FeatureDetector):
         detector.obtain_weights()
     return detector
+
+
+def with_labels(pile: ImageSet, labels: str | Path | None) -> ImageSet:
+    """The pile with the labels of a review. Raises `RequestError` for a file that speaks of other images."""
+    if labels is None:
+        return pile
+    found, notes = labelled(pile, labels)
+    good = sum(label == NORMAL for label in found.values())
+    told = f"{len(found)} images were reviewed, {good} of them found good; see docs/decide.md for what that changes."
+    return replace(pile, labels={**pile.labels, **found}, notes=(*pile.notes, told, *notes))
+
+
+def within_roi(pile: ImageSet, roi: str | Path | None, detector: Detector) -> ImageSet:
+    """The pile, looked at within a region of interest. Raises `RequestError` for a detector that cannot."""
+    if roi is None:
+        return pile
+    if not isinstance(detector, FeatureDetector):
+        raise RequestError(f"{detector.name} looks at whole images; --roi needs a detector on patches of its own.")
+    return replace(pile, roi=Roi.read(roi))
 
 
 def with_normals(pile: ImageSet, normals: Any) -> ImageSet:

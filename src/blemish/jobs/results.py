@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.images import ImageSet
+from blemish.regions import write_regions
 from blemish.runtime import runtime
 from blemish.scores import Scores
 
@@ -56,6 +59,16 @@ def write_flagged_heatmaps(images: ImageSet, scores: Scores, threshold: float, s
         folder / HEATMAPS,
         lambda done, total: progress("heatmaps", done, total),
     )
+
+
+def write_flagged_regions(scores: Scores, threshold: float, level: float | None, folder: Path, *, masks: bool) -> None:
+    """Leave `regions.csv` of the images above the threshold, and their masks if asked; nothing without a level."""
+    if level is not None:
+        flagged = [name for name in scores.ranking() if scores[name] > np.float32(threshold)]
+        progress = runtime().progress
+        write_regions(
+            scores, flagged, level, folder, masks=masks, progress=lambda done, total: progress("regions", done, total)
+        )
 
 
 def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:

@@ -10,10 +10,12 @@ from blemish.artifact import PARAMETERS, SCORES, write_config
 from blemish.calibration import Decision
 from blemish.errors import RequestError
 from blemish.images import ImageSet
-from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_skipped
+from blemish.jobs.request import within_roi
+from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
 from blemish.run import Run, load, versions
 from blemish.runtime import use_runtime
 from blemish.scores import Scores
+from blemish.stored_scores import write_maps
 from blemish.transaction import whole_or_absent
 
 
@@ -24,6 +26,8 @@ def score(
     *,
     threshold: float | None = None,
     contamination: float | None = None,
+    masks: bool = False,
+    roi: str | Path | None = None,
     levels: tuple[float, float] | None = None,
     max_pixels: int | None = None,
     strict: bool = False,
@@ -54,7 +58,9 @@ def score(
         found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
         if strict:
             refuse_skipped(found.skipped)
-        scores = run.scored(found)
+        if roi is None and run.about.get("roi") == "a mask an image":
+            raise RequestError("The fit had a mask for each image; name the masks of these ones with --roi FOLDER.")
+        scores = run.scored(within_roi(found, roi, run.detector))
         skipped = {**found.skipped, **scores.skipped}
         if strict:
             refuse_skipped(skipped)
@@ -64,15 +70,27 @@ def score(
         elif contamination is not None:
             decision = calibration.at_contamination(run.training_scores, contamination)
         if staging is not None:
-            scores.to_csv(staging / SCORES, decision.threshold)
+            chance = run.probability.of(scores.image) if run.probability else None
+            scores.to_csv(staging / SCORES, decision.threshold, chance)
+            write_maps(staging, scores, found.content)
             write_skipped(skipped, staging)
+            if not found.features_alone:
+                write_flagged_regions(scores, decision.threshold, run.pixel_threshold, staging, masks=masks)
             write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, staging)
             about = {
                 "model": str(run.folder.resolve()) if run.folder else None,
                 "image_root": str(found.root.resolve()) if found.root else None,
+                "images": len(scores),
                 "decision": decision.to_json(),
+                "decoding": asdict(decoding),
+                "drift": drift_of(run, scores),
                 "map_scale": asdict(run.map_scale),
                 "versions": versions(),
             }
             write_config(staging, about)
     return replace(scores, skipped=skipped), decision
+
+
+def drift_of(run: Run, scores: Scores) -> str | None:
+    """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`."""
+    return run.usual.warning(scores) if run.usual else None

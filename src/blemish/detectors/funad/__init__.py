@@ -226,8 +226,9 @@ class FunAD(Schedule, MemoryBank):
     def _trained(self, number: int, pools: Sequence[Pool], features: ViewFeatures, shift: int = 0) -> list[Trained]:
         """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
         place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
-        content = features.images.content
-        settings = {**asdict(self), "images": hash_of(sorted(content[name] for name in features.images.ids))}
+        images = features.images
+        known = [f"{images.content[name]}{images.labels.get(name, '')}" for name in images.ids]
+        settings = {**asdict(self), "images": hash_of(sorted([*known, *([images.roi.key] if images.roi else [])]))}
         twin = "-twin" if shift else ""
         names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]
         checkpoints = [Checkpoint(place / name if place else None, settings) for name in names]

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.schedule import Schedule
+from blemish.images import ANOMALOUS
 
 FAR_SHARE = 50  # one in so many patches counts as far from the first banks
+KNOWN_SHARE = 3  # one in so many of those drawn as far is known to be a defect, where a person found some
 
 
 class Minibatches(ABC):
@@ -33,6 +35,10 @@ class OfPatches(Minibatches):
         self.far = torch.empty(0, dtype=torch.long)
         if pool.distances is not None:
             self.far = pool.distances.argsort(descending=True)[: max(1, self.count // FAR_SHARE)]
+            known = torch.nonzero(pool.given == ANOMALOUS)[:, 0]
+            if len(known):  # a handful among thousands would hardly ever be drawn
+                times = max(1, len(self.far) // ((KNOWN_SHARE - 1) * len(known)))
+                self.far = torch.cat([self.far, known.repeat(times)])
 
     def rows(self, rng: torch.Generator) -> Tensor:
         """See `Minibatches`."""

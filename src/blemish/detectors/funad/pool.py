@@ -13,6 +13,7 @@ from blemish.detectors.views import ViewFeatures
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, UNKNOWN
 
 FARTHEST = 16  # patches of each image that are always in the pool, those farthest from the first banks
+KNOWN_BAD = 4  # of those, in an image that a person called bad, are surely its defect: 1/64 of a grid of 16 x 16
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class Pool:
     patches : (n, D) float32.
     owners : (n,) row of each patch's image.
     positions : (n,) place of each patch in its grid.
-    given : (n,) NORMAL or ANOMALOUS where a label is given, else UNKNOWN.
+    given : (n,) NORMAL or ANOMALOUS where a label is given, else UNKNOWN. All patches of an image known to be normal
+        are; of one known to be anomalous, which has normal patches, too, the `KNOWN_BAD` farthest from the first banks
+        are anomalous and the rest unknown.
     wholes : (N, G) standardised global vectors of the images; G is 0 for a net that takes none.
     groups : (N,) numbers of the images' groups.
     barred : (N,) bool, images that are known, or were set aside, as anomalous: never in the bank.
@@ -100,15 +103,21 @@ def pool_of(
             wholes.append(batch.globals[index])
     patches, positions, owners = (torch.cat([part[at] for part in parts]) for at in range(3))
     known = torch.tensor([images.labels.get(name, UNKNOWN) for name in images.ids])
+    away = distances.flatten(1)[owners, positions] if distances is not None else None
+    given = torch.where(known == NORMAL, NORMAL, UNKNOWN)[owners]
+    if away is not None:
+        for row in torch.nonzero(known == ANOMALOUS)[:, 0]:
+            mine = torch.nonzero(owners == row)[:, 0]
+            given[mine[away[mine].argsort(descending=True)[:KNOWN_BAD]]] = ANOMALOUS
     return Pool(
         patches,
         owners,
         positions,
-        torch.where(known == NORMAL, NORMAL, UNKNOWN)[owners],  # an anomalous image has normal patches, too
+        given,
         torch.stack(wholes),
         group_numbers(images),
         (known == ANOMALOUS) | (known == SUSPECTED),
-        distances.flatten(1)[owners, positions] if distances is not None else None,
+        away,
         looks,
     )
 

@@ -1,0 +1,71 @@
+"""`blemish evaluate` and `blemish compare`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from blemish.cli.console import errors_as_sentences, tell
+from blemish.cli.options import Debug, Json, Quiet
+
+Labels = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--labels", help="A labels.csv of a review, or a table path,label with good and bad."),
+]
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
+    labels: Labels = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Tell how good the ranking and the flags are on the images that somebody labelled."""
+    with errors_as_sentences(debug):
+        from blemish.evaluation import evaluate as of
+
+        found = of(run, labels)
+    interval = f" ({found.auroc_interval[0]:.3f} to {found.auroc_interval[1]:.3f})" if found.auroc_interval else ""
+    lines = [
+        f"{found.images} labelled images, {found.bad} of them bad.",
+        f"Ranking: AUROC {_number(found.auroc)}{interval}, average precision {_number(found.average_precision)}.",
+        f"Flags above {found.threshold:.4g}: found {_number(found.recall)} of the bad ones, flagged "
+        f"{_number(found.false_alarms)} of the good; precision {_number(found.precision)}, F1 {_number(found.f1)}.",
+        f"The best threshold for these labels is {_number(found.best_threshold)}, with F1 {_number(found.best_f1)}.",
+        *found.notes,
+    ]
+    tell(lines, asdict(found), quiet=quiet, as_json=as_json)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="The folder that one `fit` or `score` left.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="The folder of another, of the same images.", show_default=False)],
+    labels: Labels = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Tell how two Runs of the same images differ: rankings, flags, and with labels which is better."""
+    with errors_as_sentences(debug):
+        from blemish.evaluation import compare as of
+
+        found = of(first, second, labels)
+    both, one, other = found.flagged
+    lines = [
+        f"{found.images} images in both, {found.only_one} in one only. Rank correlation {found.agreement:.3f}.",
+        f"Flagged by both {both}, by the first only {one}, by the second only {other}.",
+    ]
+    if found.auroc and found.difference:
+        change, low, high = found.difference
+        lines.append(
+            f"AUROC {found.auroc[0]:.3f} and {found.auroc[1]:.3f}; the second is better by {change:+.3f} "
+            f"({low:+.3f} to {high:+.3f})."
+        )
+    lines += [f"  {name}: rank {before} -> {after}" for name, before, after in found.moved if before != after]
+    tell([*lines, *found.notes], asdict(found), quiet=quiet, as_json=as_json)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

@@ -1,0 +1,39 @@
+"""`blemish review`."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from blemish.cli.console import errors_as_sentences
+from blemish.cli.options import Debug, Quiet
+
+
+def review(
+    run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
+    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Only this machine reaches the default; others need the link, too.")] = (
+        "127.0.0.1"
+    ),
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Show images that links lead to outside of the image folder.")
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Look at ranked images in the browser and say which are good and bad; Ctrl-C ends it, every click is kept."""
+    with errors_as_sentences(debug):
+        from blemish.review.server import is_loopback
+        from blemish.review.server import review as serve
+
+        def tell(link: str) -> None:
+            typer.echo(f"Review: {link}")
+            if not quiet:
+                typer.echo(f"What you say is kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
+            if not is_loopback(host):
+                typer.echo("Everyone who has the link and reaches this machine can see and label the images.", err=True)
+
+        with suppress(KeyboardInterrupt):  # the way to end it
+            serve(run, images, host=host, port=port, follow_links=follow_links, tell=tell)

@@ -1,0 +1,41 @@
+"""Which patches of a grid lie in the region of interest."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.errors import RequestError
+from blemish.features.store import valid_patches
+from blemish.images import ImageSet
+
+
+def roi_masks(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
+    """The masks of some images, (B, R, R) bool, or (1, R, R) if all share one; None where everything counts."""
+    if images.roi is None:
+        return None
+    if images.roi.one is not None:
+        return torch.from_numpy(images.roi.one)[None]
+    return torch.from_numpy(np.stack([images.roi.of(name) for name in ids]))
+
+
+def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, h, w) bool: the patches whose centre lies in the image, by boxes (B, 4), and in its mask (B or 1, R, R).
+
+    Raises `RequestError` if an image has no such patch.
+    """
+    rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
+    columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    side = masks.shape[-1]
+    down = (((rows - top) / (bottom - top)) * side).long().clamp(0, side - 1)  # (B, h)
+    across = (((columns - left) / (right - left)) * side).long().clamp(0, side - 1)
+    number = torch.arange(len(boxes), device=boxes.device) if len(masks) > 1 else torch.zeros_like(down[:, 0])
+    inside = masks[number[:, None, None], down[:, :, None], across[:, None, :]] & valid_patches(boxes, grid)
+    if not inside.flatten(1).any(dim=1).all():
+        raise RequestError(
+            f"The region of interest holds no centre of the {grid[0]} x {grid[1]} patches that are looked at; draw it "
+            "larger, or leave --roi out."
+        )
+    return inside

@@ -1,0 +1,132 @@
+"""The images of a Run as the page shows them, by row of the ranking; nothing else on the disk can be named."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.artifact import read_config
+from blemish.calibration import Decision
+from blemish.decoding import Decoding, decode
+from blemish.errors import RequestError, UnreadableImageError
+from blemish.heatmaps import MapScale
+from blemish.scores import Scores
+from blemish.stored_scores import read_scores
+
+Pixels = NDArray[np.uint8]
+MOST_FOLDERS = 300  # to choose from; deeper trees are shown by their upper folders
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A Run, or the scores of new images, with the folder its images are in.
+
+    Attributes
+    ----------
+    folder : what `fit` or `score` left.
+    root : of the images.
+    scores, content : in the order of the ranking, most anomalous first; the SHA-256 of each image as it was scored.
+    follow_links : whether links in the image folder may lead out of it.
+    """
+
+    folder: Path
+    root: Path
+    scores: Scores
+    content: tuple[str, ...]
+    decision: Decision
+    scale: MapScale
+    decoding: Decoding
+    model: Path
+    follow_links: bool = False
+
+    @classmethod
+    def open(cls, folder: Path, images: Path | None = None, *, follow_links: bool = False) -> "Gallery":
+        """Read what a job left. `images` is where its images are now, if they moved. Raises `RequestError`."""
+        folder = folder.expanduser()
+        config = read_config(folder)
+        stored = read_scores(folder)
+        if images is None and not config.get("image_root"):
+            raise RequestError(
+                f"The images of '{folder}' were not read from a folder, so they cannot be shown; fit a folder."
+            )
+        root = Path(images or config["image_root"]).expanduser()
+        if not root.is_dir():
+            raise RequestError(
+                f"The images are no longer in '{root}'; say where they are now with --images FOLDER. Labels are kept."
+            )
+        try:
+            decoding = dict(config["decoding"])
+            decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
+            return cls(
+                folder.resolve(),
+                root.resolve(),
+                stored.scores,
+                stored.content,
+                Decision.from_json(config["decision"]),
+                MapScale(**config["map_scale"]),
+                Decoding(**decoding),
+                Path(config.get("model") or folder),
+                follow_links,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def name(self, row: int) -> str:
+        """The id of an image."""
+        return self.scores.ids[row]
+
+    def file(self, row: int) -> Path:
+        """Where an image lies. Raises `UnreadableImageError` if that is not below the image folder, or is gone."""
+        name = self.name(row)
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+            raise UnreadableImageError("its name leads out of the image folder")
+        path = self.root / name
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            raise UnreadableImageError("it is no longer where it was; name its folder with --images") from None
+        if not self.follow_links and not real.is_relative_to(self.root):
+            raise UnreadableImageError("it is a link that leads out of the folder; allow that with --follow-links")
+        if not real.is_file():
+            raise UnreadableImageError("it is not a file")
+        return real
+
+    def read(self, row: int) -> Pixels:
+        """The image as uint8 RGB (H, W, 3). Raises `UnreadableImageError`."""
+        return decode(self.file(row), self.decoding)
+
+    def changed(self, row: int) -> bool:
+        """Whether the file is another one than was scored."""
+        try:
+            with self.file(row).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() != self.content[row]
+        except (OSError, UnreadableImageError):
+            return False  # that it cannot be read is said where it would be shown
+
+    def map(self, row: int, size: tuple[int, int]) -> NDArray[np.float32]:
+        """The anomaly map at `size` (width, height)."""
+        return self.scores.map(self.name(row), size)
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """The folders images lie in, below the root; upper ones only where there are very many."""
+        parents = {PurePosixPath(name).parent for name in self.scores.ids}
+        while len(parents) > MOST_FOLDERS and any(len(each.parts) > 1 for each in parents):
+            deepest = max(len(each.parts) for each in parents)
+            parents = {each.parent if len(each.parts) == deepest else each for each in parents}
+        return sorted(str(each) for each in parents if str(each) != ".")
+
+    def place(self) -> Path:
+        """The folder of the page's own files, in the Run. Raises `RequestError` if a link leads it elsewhere."""
+        place = self.folder / "review"
+        place.mkdir(exist_ok=True)
+        if not Path(os.path.realpath(place)).is_relative_to(self.folder):
+            raise RequestError(f"'{place}' leads out of '{self.folder}'; remove that link.")
+        return place

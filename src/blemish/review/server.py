@@ -1,0 +1,76 @@
+"""Starting the page: an address on this machine, a token in the link."""
+
+import secrets
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+from blemish.errors import JobError, RequestError
+from blemish.review.gallery import Gallery
+
+LOOPBACK = "127.0.0.1"
+
+
+def review(
+    run: str | Path,
+    images: str | Path | None = None,
+    *,
+    host: str = LOOPBACK,
+    port: int = 0,
+    follow_links: bool = False,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Serve the review of a Run until Ctrl-C. Raises `RequestError`, or `JobError` if the port is taken.
+
+    Parameters
+    ----------
+    images : where the images are now, if they moved.
+    host : an address of this machine; only one that others cannot reach unless asked.
+    port : 0 for any that is free.
+    follow_links : whether links in the image folder may lead out of it.
+    tell : is handed the link.
+    """
+    try:
+        import uvicorn
+
+        from blemish.review.app import application
+        from blemish.review.guard import Guard
+    except ModuleNotFoundError as error:
+        raise RequestError(f"The review needs {error.name}: pip install 'blemish[review]'.") from None
+    gallery = Gallery.open(Path(run), Path(images) if images else None, follow_links=follow_links)
+    with _listening(host, port) as taken:
+        address, token = taken.getsockname(), secrets.token_urlsafe(24)
+        number = int(address[1])
+        # Behind 0.0.0.0 the page has names that are not known here; the token alone has to do.
+        names = ("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else ()
+        guard = Guard(token, frozenset(f"{name}:{number}" for name in names), f"blemish-{number}")
+        app = application(gallery, guard)
+        shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - compared, not bound
+        tell(f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={token}")
+        # The link is in no log: whoever reads one could label images.
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        server.run(sockets=[taken])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        taken = socket.socket(family, socket.SOCK_STREAM)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+        taken.listen()  # from here on the link can be opened; requests wait until the page is ready
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise JobError(f"The page cannot be served at {host}, port {port} ({reason}); name another --port.") from None
+    return taken

@@ -1,0 +1,125 @@
+"""fit and score with labels, rules, a region of interest: what a person asks for changes what is left."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import blemish
+from blemish import jobs
+from blemish.errors import RequestError
+from conftest import fill, picture
+
+
+@pytest.fixture
+def labels(tmp_path):
+    def write(**said):
+        lines = [f"{name.replace('_', '-')}.png,{word}" for name, word in said.items()]
+        (tmp_path / "labels.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+        return tmp_path / "labels.csv"
+
+    return write
+
+
+def test_labels_reach_the_detector_and_the_run_says_so(tmp_path, pile, small, labels, monkeypatch):
+    seen = {}
+    fit = type(small).fit
+    monkeypatch.setattr(type(small), "fit", lambda self, images: seen.update(images.labels) or fit(self, images))
+    file = labels(part_00="bad", part_03="good", gone="bad")
+    run = jobs.fit(pile, tmp_path / "run", detector=small, labels=file, threads=1)
+    assert seen == {"part-00.png": 1, "part-03.png": 0}
+    assert run.decision.reviewed == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["reviewed"] == 2
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "gone.png" in report
+    assert "2 images were reviewed, 1 of them found good" in report
+
+
+def test_a_confirmed_defect_gives_nothing_to_the_banks(tmp_path, small, labels):
+    """Three copies of a defect vouch for each other, until one is said to be bad and so its look is not learned."""
+    fill(tmp_path / "pile", 10, start=1)
+    for index in range(2):  # near copies, not equal ones
+        rgb = picture(50 + index)
+        rgb[20:40, 20:40] = 255
+        Image.fromarray(rgb).save(tmp_path / "pile" / f"part-5{index}.png")
+    detector = small.clone(purify=False)
+    free = jobs.fit(tmp_path / "pile", detector=detector, threads=1).scores
+    told = jobs.fit(tmp_path / "pile", detector=detector.clone(), labels=labels(part_50="bad"), threads=1).scores
+
+    def lead(scores):
+        others = np.median([scores[name] for name in scores.ids if not name.startswith("part-5")])
+        return scores["part-51.png"] - others
+
+    assert lead(told) > lead(free)
+
+
+def test_rules_and_false_alarms_are_kept_with_the_run(tmp_path, pile, small):
+    run = jobs.fit(pile, tmp_path / "run", detector=small, rule="mad", threads=1)
+    assert run.decision.name == "mad"
+    assert blemish.load(tmp_path / "run").decision == run.decision
+    with pytest.raises(RequestError, match="no rule 'nosuch'"):
+        jobs.fit(pile, detector=small, rule="nosuch")
+    with pytest.raises(RequestError, match="--rule finds the threshold"):
+        jobs.fit(pile, detector=small, rule="mad", threshold=2)
+    # ten images are too few for a tail, and the run says so instead of guessing
+    few = jobs.fit(pile, detector=small, false_alarms=0.01, threads=1)
+    assert not few.decision.supported
+    assert few.probability is None
+
+
+def test_columns_are_only_appended(tmp_path, small):
+    fill(tmp_path / "pile", 30)
+    jobs.fit(tmp_path / "pile", tmp_path / "run", detector=small, threads=1, masks=True, threshold=3)
+    table = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert list(table.columns)[:3] == ["path", "score", "flagged"]
+    assert set(table.columns) <= {"path", "score", "flagged", "probability"}
+    regions = pd.read_csv(tmp_path / "run" / "regions.csv")
+    assert set(regions["path"]) <= set(table["path"][table["flagged"] == 1])
+    best = regions[regions["path"] == "part-00.png"].iloc[0]
+    assert best["left"] < 40
+    assert best["right"] > 20
+    assert (tmp_path / "run" / "masks" / "part-00.png.png").is_file()
+
+
+def test_outside_of_the_region_of_interest_nothing_is_scored(tmp_path, pile, small):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 44:] = 255  # the bright square of the first picture lies left of it
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    detector = small.clone(smoothing=0.0)
+    whole = jobs.fit(pile, detector=detector.clone(), threads=1).scores
+    run = jobs.fit(pile, tmp_path / "run", detector=detector, roi=tmp_path / "mask.png", threads=1)
+    assert whole.ranking()[0] == "part-00.png"
+    inside = whole["part-00.png"] - run.scores["part-00.png"]
+    assert inside > 0
+    levels = run.scores.map("part-00.png", (64, 64))
+    assert levels[:, :36].max() <= levels[:, 48:].min() + 1e-5
+    saved = blemish.load(tmp_path / "run")
+    new = [picture(100)]
+    left, right = picture(100), picture(100)
+    left[10:40, 2:20] = 255
+    right[10:40, 48:62] = 255
+    scores = [float(saved.score([each]).image[0]) for each in (new[0], left, right)]
+    assert scores[2] > scores[0]
+    assert scores[2] > scores[1]
+
+
+def test_a_mask_that_is_none_is_refused(tmp_path, pile, small):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    with pytest.raises(RequestError, match="black all over"):
+        jobs.fit(pile, detector=small, roi=tmp_path / "black.png")
+    with pytest.raises(RequestError, match="does not exist"):
+        jobs.fit(pile, detector=small, roi=tmp_path / "none.png")
+
+
+def test_a_mask_for_each_image_needs_masks_for_new_ones(tmp_path, pile, small):
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "masks" / "part-00.png.png")
+    plain = jobs.fit(pile, detector=small.clone(), threads=1).scores
+    run = jobs.fit(pile, tmp_path / "run", detector=small, roi=tmp_path / "masks", threads=1)
+    assert np.array_equal(plain.image, run.scores.image)
+    with pytest.raises(RequestError, match="name the masks of these ones"):
+        jobs.score(pile, tmp_path / "run", tmp_path / "new")
+    jobs.score(pile, tmp_path / "run", tmp_path / "new", roi=tmp_path / "masks", threads=1)

@@ -1,0 +1,206 @@
+"""What the page answers: labels are kept at once, lists follow them, trouble is said."""
+
+import csv
+import io
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish import labels
+from blemish.artifact import read_config, write_config
+from blemish.errors import RequestError
+from blemish.review.gallery import Gallery
+from conftest import picture
+
+from .conftest import client_of
+
+
+def listed(page, which):
+    text = page.get(f"/export/{which}.csv").text
+    return {row["image"]: row["decided_by"] for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_the_first_view_shows_the_ranking_with_its_scores(page, gallery):
+    text = page.get("/").text
+    assert text.index('id="card-0"') < text.index('id="card-1"')
+    assert all(name in text for name in gallery.scores.ids)
+    assert page.get("/thumbnail/0").headers["content-type"] == "image/jpeg"
+    assert page.get("/heat/0").headers["content-type"] == "image/png"
+    assert page.get("/picture/3").status_code == 200
+    assert page.get("/scores").json()["scores"] == sorted(page.get("/scores").json()["scores"], reverse=True)
+
+
+def test_thumbnails_are_made_once(page, gallery, monkeypatch):
+    first = page.get("/thumbnail/2").content
+    monkeypatch.setattr(Gallery, "read", lambda *_: pytest.fail("read again"))
+    assert page.get("/thumbnail/2").content == first
+    assert client_of(gallery).get("/thumbnail/2").content == first
+
+
+def test_what_is_said_stands_in_the_file_before_the_answer(page, gallery):
+    answer = page.post("/label", data={"row": 1, "word": "bad"})
+    rows, notes = labels.read(gallery.folder / "labels.csv")
+    assert [(row.path, row.sha256, row.label) for row in rows] == [(gallery.name(1), gallery.content[1], "bad")]
+    assert not notes
+    assert "1 bad" in answer.text
+    assert 'id="card-1"' in answer.text
+
+
+def test_undo_takes_back_and_the_file_only_grows(page, gallery):
+    file = gallery.folder / "labels.csv"
+    page.post("/label", data={"row": 1, "word": "bad"})
+    page.post("/label", data={"row": 1, "word": "good"})
+    before = file.read_bytes()
+    assert "0 good, 1 bad" in page.post("/undo").text
+    assert "0 good, 0 bad" in page.post("/undo").text
+    assert file.read_bytes().startswith(before)
+    assert "0 good, 0 bad" in page.post("/undo").text
+    assert len(labels.read(file)[0]) == 4
+
+
+def test_two_pages_of_two_programs_see_each_other(page, gallery):
+    other = client_of(Gallery.open(gallery.folder))
+    page.post("/label", data={"row": 0, "word": "bad"})
+    other.post("/label", data={"row": 5, "word": "good"})
+    for each in (page, other):
+        assert "1 good, 1 bad" in each.get("/status").text
+
+
+def test_lists_follow_the_person_first_and_the_threshold_for_the_rest(page, gallery):
+    page.post("/threshold", data={"value": float(gallery.scores.image[2])})  # two are above it
+    page.post("/label", data={"row": 0, "word": "good"})
+    page.post("/label", data={"row": 7, "word": "bad"})
+    name = gallery.name
+    assert listed(page, "rejected") == {name(1): "threshold", name(7): "review"}
+    assert listed(page, "kept")[name(0)] == "review"
+    assert len(listed(page, "kept")) == len(gallery) - 2
+    assert page.get("/export/other.csv").status_code == 400
+    again = client_of(Gallery.open(gallery.folder))
+    assert listed(again, "rejected") == listed(page, "rejected")
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [("show=all", 10), ("show=open", 8), ("show=bad", 1), ("show=good", 1), ("show=skipped", 0)]
+)
+def test_images_are_shown_by_what_was_said(page, words, count):
+    page.post("/label", data={"row": 3, "word": "bad"})
+    page.post("/label", data={"row": 4, "word": "good"})
+    assert page.get(f"/cards?{words}").text.count("<li id=") == count
+
+
+def test_proposals_are_not_those_already_reviewed(page, gallery):
+    for row in range(4):
+        page.post("/label", data={"row": row, "word": "good"})
+    text = page.get("/cards?order=teach").text
+    assert text.count("<li id=") == len(gallery) - 4
+    assert 'id="card-0"' not in text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"row": 99, "word": "bad"},
+        {"row": -1, "word": "bad"},
+        {"word": "bad"},
+        {"row": 1, "word": "perhaps"},
+        {"row": 1},
+    ],
+)
+def test_a_label_that_makes_no_sense_is_refused_and_not_written(page, gallery, data):
+    assert page.post("/label", data=data).status_code in (400, 404)
+    assert not (gallery.folder / "labels.csv").exists()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "x", "", "1e30"])
+def test_a_threshold_that_is_none_is_refused(page, value):
+    before = page.get("/scores").json()["threshold"]
+    assert page.post("/threshold", data={"value": value}).status_code == 400
+    assert page.get("/scores").json()["threshold"] == before
+
+
+def test_a_changed_image_and_one_that_is_gone_are_said_to_be(page, gallery):
+    Image.fromarray(picture(77)).save(gallery.root / gallery.name(2))
+    assert "has changed since it was scored" in page.get("/zoom/2").text
+    (gallery.root / gallery.name(3)).unlink()
+    assert "no longer where it was" in page.get("/zoom/3").text
+    assert page.get("/picture/3").status_code == 404
+    assert page.post("/label", data={"row": 3, "word": "bad"}).status_code == 200
+
+
+def test_a_moved_image_folder_is_named_and_can_be_said(reviewed, tmp_path):
+    shutil.move(tmp_path / "images", tmp_path / "elsewhere")
+    with pytest.raises(RequestError, match=r"no longer in .*--images"):
+        Gallery.open(reviewed)
+    assert client_of(Gallery.open(reviewed, tmp_path / "elsewhere")).get("/picture/0").status_code == 200
+
+
+def test_a_half_written_row_is_told_and_nothing_is_lost(page, gallery):
+    file = gallery.folder / "labels.csv"
+    page.post("/label", data={"row": 0, "word": "bad"})
+    with file.open("a") as stream:
+        stream.write("2026-01-01T00:00:00,part-0")
+    assert "1 bad" in page.get("/status").text
+    assert "could not be read" in page.get("/status").text
+    page.post("/label", data={"row": 1, "word": "good"})
+    assert "1 good, 1 bad" in page.get("/status").text
+
+
+def test_the_nearest_normal_places_are_shown_as_reason(page, gallery):
+    text = page.get("/why/0").text
+    assert "times as far as usual" in text
+    sources = [part.split('"')[0].replace("&amp;", "&") for part in text.split('src="')[1:]]
+    assert len(sources) == 8
+    rows = {int(source.split("/")[2].split("?")[0]) for source in sources}
+    assert rows - {0} <= set(range(len(gallery) // 2, len(gallery)))
+    assert page.get(sources[0]).headers["content-type"] == "image/jpeg"
+    assert gallery.name(0) == "part-00.png"
+    left, top = (float(sources[0].split(f"{side}=")[1].split("&")[0]) for side in ("left", "top"))
+    assert 0.15 < left < 0.75  # the bright square is at 20 to 40 of 64 pixels
+    assert 0.15 < top < 0.75
+
+
+def test_alike_images_are_found_and_can_be_labelled_together(page, gallery):
+    page.app.state.page.thumbnails.fill()
+    groups = page.app.state.page.thumbnails.groups
+    assert len(np.unique(groups)) == len(gallery)  # noise of its own in each
+    page.app.state.page.thumbnails.groups = np.where(np.arange(len(gallery)) < 3, 0, groups)
+    assert page.get("/cards?group=0").text.count("<li id=") == 3
+    page.post("/label", data={"row": 1, "word": "good"})
+    page.post("/label", data={"row": 0, "word": "bad", "alike": "1"})
+    assert page.app.state.page.labelling.words() == {0: "bad", 1: "good", 2: "bad"}
+    page.post("/undo")
+    assert page.app.state.page.labelling.words() == {1: "good"}
+
+
+def test_an_unsupported_threshold_is_said_so(reviewed):
+    config = read_config(reviewed)
+    config["decision"] |= {"supported": False}
+    write_config(reviewed, config)
+    assert "support no threshold" in client_of(Gallery.open(reviewed)).get("/").text
+
+
+def test_ten_thousand_images_are_shown_within_a_second(reviewed):
+    small = Gallery.open(reviewed)
+    count = 10_000
+    rows = np.arange(count) % len(small)
+    scores = type(small.scores)(
+        tuple(f"line-{row % 7}/part-{row:05d}.png" for row in range(count)),
+        np.sort(np.random.default_rng(0).gumbel(size=count).astype(np.float32))[::-1].copy(),
+        small.scores.maps[rows],
+        small.scores.boxes[rows],
+        small.scores.sizes[rows],
+    )
+    content = tuple(f"{row:064x}" for row in range(count))
+    page = client_of(Gallery(small.folder, small.root, scores, content, small.decision, small.scale, small.decoding,
+                             small.folder))  # fmt: skip
+    page.get("/style.css")
+    start = time.process_time()
+    assert page.get("/").text.count("<li id=") == 60
+    assert time.process_time() - start < 1
+    start = time.process_time()
+    assert page.get("/cards?folder=line-3&number=2").text.count("<li id=") == 60
+    page.post("/label", data={"row": 4000, "word": "bad"})
+    assert time.process_time() - start < 1

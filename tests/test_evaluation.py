@@ -1,0 +1,63 @@
+"""A Run measured on labels, and two Runs side by side."""
+
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from blemish.errors import RequestError
+from blemish.evaluation import compare, evaluate
+from command_line import call
+
+
+def labels_for(run, bad):
+    table = pd.read_csv(run / "scores.csv")
+    lines = [f"{path},{'bad' if path in bad else 'good'}" for path in table["path"]]
+    (run / "truth.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    return table, run / "truth.csv"
+
+
+def test_the_ranking_is_measured_as_scikit_learn_does(run):
+    table, file = labels_for(run, {"part-00.png", "part-04.png"})
+    found = evaluate(run, file)
+    bad = table["path"].isin({"part-00.png", "part-04.png"})
+    assert found.auroc == pytest.approx(roc_auc_score(bad, table["score"]))
+    assert found.auroc_interval[0] <= found.auroc <= found.auroc_interval[1]
+    assert (found.images, found.bad) == (10, 2)
+    flagged = table["flagged"] == 1
+    assert found.recall == pytest.approx((flagged & bad).sum() / 2)
+    assert found.best_f1 >= (found.f1 or 0)
+
+
+def test_labels_of_one_kind_say_nothing_of_the_ranking(run):
+    _, file = labels_for(run, set())
+    found = evaluate(run, file)
+    assert found.auroc is None
+    assert found.recall is None
+    assert any("one kind" in note for note in found.notes)
+
+
+def test_labels_of_other_images_are_refused(run):
+    (run / "truth.csv").write_text("path,label\nelse.png,bad\n")
+    with pytest.raises(RequestError, match="None of the 1 rows"):
+        evaluate(run, run / "truth.csv")
+    with pytest.raises(RequestError, match="cannot be read"):
+        evaluate(run)
+
+
+def test_a_run_agrees_with_itself(run):
+    _, file = labels_for(run, {"part-00.png"})
+    found = compare(run, run, file)
+    assert found.agreement == pytest.approx(1)
+    assert found.flagged[1:] == (0, 0)
+    assert found.difference == (0, 0, 0)
+    assert found.only_one == 0
+
+
+def test_both_commands_print_what_was_found(run):
+    _, file = labels_for(run, {"part-00.png"})
+    result = call("evaluate", run, "--labels", file)
+    assert result.exit_code == 0, result.output
+    assert "10 labelled images, 1 of them bad." in result.stdout
+    result = call("compare", run, run, "--labels", file, "--json")
+    assert result.exit_code == 0, result.output
+    assert '"agreement": 1.0' in result.stdout.replace("0.9999999999999999", "1.0")
