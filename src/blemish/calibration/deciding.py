@@ -70,14 +70,15 @@ def decide(
     )
 
 
-def for_listed(decision: Decision, listed: Array) -> Decision:
-    """The decision with the contamination of the listed images alone: known normals beside them are not counted.
-
-    A rule's own estimate stays.
-    """
-    if decision.supported and decision.name in ("adaptive", "mad"):
-        return replace(decision, contamination=float((listed > decision.threshold).mean()))
-    return decision
+def for_listed(decision: Decision, listed: int, total: int) -> Decision:
+    """The decision with the contamination of the `listed` images alone, of `total` with known normals beside them."""
+    factor = total / max(listed, 1)
+    interval = decision.contamination_interval
+    return replace(
+        decision,
+        contamination=min(1.0, decision.contamination * factor),
+        contamination_interval=interval and (min(1.0, interval[0] * factor), min(1.0, interval[1] * factor)),
+    )
 
 
 def _cut(rule: Rule, scores: Array, labels: Labels, anchor: bool) -> Cut:
