@@ -47,7 +47,9 @@ def decide(
     known = np.full(len(scores), UNKNOWN) if labels is None else np.asarray(labels)
     # An aim for false alarms is the person's own: what was reviewed does not move such a line.
     reviewed = int(np.isin(known, (NORMAL, ANOMALOUS)).sum()) if false_alarms is None else 0
-    found = _cut(chosen, scores, known, bool(reviewed))
+    enough = len(np.unique(scores)) >= FEWEST
+    few = Cut(None, f"There are fewer than {FEWEST} different scores.")
+    found = _cut(chosen, scores, known, bool(reviewed)) if enough else few
     samples = _resampled(chosen, scores, known, bool(reviewed)) if interval and found.threshold is not None else []
     sound = [each for each in samples if each.threshold is not None]
     if len(sound) < UNRELIABLE * len(samples):
@@ -82,8 +84,6 @@ def for_listed(decision: Decision, listed: int, total: int) -> Decision:
 
 
 def _cut(rule: Rule, scores: Array, labels: Labels, anchor: bool) -> Cut:
-    if len(np.unique(scores)) < FEWEST:
-        return Cut(None, f"There are fewer than {FEWEST} different scores.")
     found = rule.cut(scores)
     if anchor:
         return _anchored(found, scores, labels)

@@ -185,7 +185,7 @@ def _html(app: FastAPI, page: Page) -> None:
     def scores() -> Response:
         decision = gallery.decision
         return JSONResponse({
-            "scores": [float(f"{value:.6g}") for value in gallery.scores.image.tolist()],
+            "scores": [float(f"{value:.9g}") for value in gallery.scores.image.tolist()],
             "threshold": labelling.threshold,
             "found": decision.threshold,
             "interval": decision.threshold_interval,
