@@ -57,7 +57,7 @@ def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pyte
     if page == REVIEW:  # what an earlier step of the person's left, and a page that nobody has to end
         assert CliRunner().invoke(app, ["fit", "path/to/images", "--out", "run", "--quiet"]).exit_code == 0
         shutil.copy("path/to/labels.csv", "run/labels.csv")
-        monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: server.config.load())
+        monkeypatch.setattr("uvicorn.Server.run", lambda server, **_: server.config.load())
     commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
     ran = 0
     for command in commands:

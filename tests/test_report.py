@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from blemish import report
+from blemish.calibration import Decision, ReliabilityBin
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.histogram import bars, histogram
@@ -171,6 +172,20 @@ def test_the_next_command_names_the_run_and_its_threshold(tmp_path):
     page = written(tmp_path, content_of(arrays(2), source="my parts", run=tmp_path / "run 1"))
     command = f"blemish score 'my parts' --model '{tmp_path}/run 1' --out NEW_FOLDER --threshold 2"
     assert command in "".join(page.text)
+
+
+def test_a_report_says_how_sure_it_is_and_where_no_threshold_is_supported(tmp_path):
+    known = Decision(2.0, 0.1, "r", "a", threshold_interval=(1.5, 2.5), contamination_interval=(0.0, 0.5))
+    bins = [ReliabilityBin(0.1, 0.2, 5), ReliabilityBin(0.9, 0.8, 5)]
+    content = content_of(arrays(), decision=known, expected_bad=1.4, reviewed=10, reliability=bins)
+    page = written(tmp_path, content)
+    assert "0 to 6" in page.text
+    assert any("come to" in text or "about 1 bad images" in text for text in page.text)
+    assert len(page.all("circle")) == 2
+    assert f"blemish review {tmp_path}" in "".join(page.text)
+    none = dataclasses.replace(known, supported=False)
+    page = written(tmp_path, content_of(arrays(), decision=none))
+    assert "The scores of 12 images do not show where good ends and bad begins." in page.text
 
 
 def test_flags_agree_with_the_table(tmp_path):

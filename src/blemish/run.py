@@ -24,6 +24,7 @@ from blemish.runtime import use_runtime
 from blemish.scores import Scores
 
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
+OWN_MASKS = "a mask an image"  # what `about` says of the region of interest where each image has its own
 SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors", "anomalib")
 
 
@@ -88,6 +89,8 @@ class Run:
         The detector holds patches of it, which would vouch for it: it would score lower than it did in the fit, and
         the threshold would mean something else. Its map is drawn by the detector all the same.
         """
+        if images.roi is None and self.about.get("roi") == OWN_MASKS:
+            raise RequestError("The fit had a mask for each image; name the masks of these ones with --roi FOLDER.")
         scores = self.detector.score(images)
         image = [self.known.get(images.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
         return replace(scores, image=np.array(image, dtype=np.float32))

@@ -47,7 +47,9 @@ def decide(
     known = np.full(len(scores), UNKNOWN) if labels is None else np.asarray(labels)
     # An aim for false alarms is the person's own: what was reviewed does not move such a line.
     reviewed = int(np.isin(known, (NORMAL, ANOMALOUS)).sum()) if false_alarms is None else 0
-    found = _cut(chosen, scores, known, bool(reviewed))
+    enough = len(np.unique(scores)) >= FEWEST
+    few = Cut(None, f"There are fewer than {FEWEST} different scores.")
+    found = _cut(chosen, scores, known, bool(reviewed)) if enough else few
     samples = _resampled(chosen, scores, known, bool(reviewed)) if interval and found.threshold is not None else []
     sound = [each for each in samples if each.threshold is not None]
     if len(sound) < UNRELIABLE * len(samples):
@@ -70,19 +72,18 @@ def decide(
     )
 
 
-def for_listed(decision: Decision, listed: Array) -> Decision:
-    """The decision with the contamination of the listed images alone: known normals beside them are not counted.
-
-    A rule's own estimate stays.
-    """
-    if decision.supported and decision.name in ("adaptive", "mad"):
-        return replace(decision, contamination=float((listed > decision.threshold).mean()))
-    return decision
+def for_listed(decision: Decision, listed: int, total: int) -> Decision:
+    """The decision with the contamination of the `listed` images alone, of `total` with known normals beside them."""
+    factor = total / max(listed, 1)
+    interval = decision.contamination_interval
+    return replace(
+        decision,
+        contamination=min(1.0, decision.contamination * factor),
+        contamination_interval=interval and (min(1.0, interval[0] * factor), min(1.0, interval[1] * factor)),
+    )
 
 
 def _cut(rule: Rule, scores: Array, labels: Labels, anchor: bool) -> Cut:
-    if len(np.unique(scores)) < FEWEST:
-        return Cut(None, f"There are fewer than {FEWEST} different scores.")
     found = rule.cut(scores)
     if anchor:
         return _anchored(found, scores, labels)

@@ -36,7 +36,7 @@ from blemish.jobs.results import (
 from blemish.purification import Purification, PurifySettings
 from blemish.regions import pixel_threshold
 from blemish.report import ReportContent, write_report
-from blemish.run import Run
+from blemish.run import OWN_MASKS, Run
 from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
 from blemish.stored_scores import write_maps
@@ -148,6 +148,7 @@ def fit(
             probability=chance,
             pixel_threshold=pixel_threshold(listed, decision.threshold),
             usual=Usual.of(listed),
+            about=_about_roi(everything),
             known={everything.content[name]: scores[name] for name in scores.ids},
             skipped=everything.skipped,
             folder=out,
@@ -182,7 +183,7 @@ class _Line:
         if self.contamination is not None:
             return calibration.at_contamination(listed.image, self.contamination)
         found = calibration.decide(scores.image, rule=self.rule, false_alarms=self.false_alarms, labels=reviewed)
-        return calibration.for_listed(found, listed.image)
+        return calibration.for_listed(found, len(listed), len(scores))
 
 
 def _reviewed(images: ImageSet, ids: tuple[str, ...]) -> NDArray[np.int64]:
@@ -221,7 +222,7 @@ def _write_run(
             "image_root": str(images.root.resolve()) if images.root else None,
             "images": len(scores),
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
-            "roi": None if images.roi is None else "one mask" if images.roi.one is not None else "a mask an image",
+            **_about_roi(images),
             "reviewed": int((reviewed != UNKNOWN).sum()),
             "skipped": len(run.skipped),
             "threads": runtime().threads,
@@ -264,6 +265,10 @@ def _write_run(
     run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
     run.about |= {"peak_memory_mib": peak_memory_mib()}
     write_artifact(folder, run.to_config(), run.to_state())
+
+
+def _about_roi(images: ImageSet) -> dict[str, Any]:
+    return {"roi": None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS}
 
 
 def _title(images: ImageSet, source: Any) -> str:

@@ -58,8 +58,6 @@ def score(
         found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
         if strict:
             refuse_skipped(found.skipped)
-        if roi is None and run.about.get("roi") == "a mask an image":
-            raise RequestError("The fit had a mask for each image; name the masks of these ones with --roi FOLDER.")
         scores = run.scored(within_roi(found, roi, run.detector))
         skipped = {**found.skipped, **scores.skipped}
         if strict:

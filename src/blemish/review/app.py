@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -57,6 +58,8 @@ class Page:
         self.gallery, self.labelling = gallery, Labelling(gallery)
         self.thumbnails, self.reasons = Thumbnails(gallery), Reasons(gallery)
         self.described = describe(gallery.scores)
+        # In the addresses of pictures, which browsers keep: after another fit they are others.
+        self.version = sha256(gallery.scores.image.tobytes() + "".join(gallery.content).encode()).hexdigest()[:10]
         self._chances: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None = None
         self.environment = Environment(
             loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish")]),
@@ -68,7 +71,7 @@ class Page:
 
     def render(self, template: str, **values: object) -> Markup:
         """A template, which escapes what it is given, as text that may stand inside another."""
-        return Markup(self.environment.get_template(template).render(gallery=self.gallery, **values))  # noqa: S704
+        return Markup(self.environment.get_template(template).render(gallery=self.gallery, v=self.version, **values))  # noqa: S704
 
     def chances(self) -> np.ndarray[Any, Any] | None:
         """(N,) of being bad, with what was reviewed so far."""
@@ -182,7 +185,7 @@ def _html(app: FastAPI, page: Page) -> None:
     def scores() -> Response:
         decision = gallery.decision
         return JSONResponse({
-            "scores": [float(f"{value:.6g}") for value in gallery.scores.image.tolist()],
+            "scores": [float(f"{value:.9g}") for value in gallery.scores.image.tolist()],
             "threshold": labelling.threshold,
             "found": decision.threshold,
             "interval": decision.threshold_interval,

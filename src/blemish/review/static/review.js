@@ -8,7 +8,7 @@ let scores = [], threshold = Number(number.value), found = threshold, low = 0, h
 
 // Scores are deviations: even steps near the ordinary ones, ever larger ones far out.
 const place = (score) => (Math.asinh(score) - low) / (high - low);
-const score = (share) => Math.sinh(low + share * (high - low));
+const score = (share) => (share >= 1 ? Math.max(scores[0], found) : Math.sinh(low + share * (high - low)));
 const flagged = () => { // scores fall: how many are above the threshold
   let from = 0, to = scores.length;
   while (from < to) { const middle = (from + to) >> 1; if (scores[middle] > threshold) from = middle + 1; else to = middle; }
