@@ -13,7 +13,6 @@ from blemish.artifact import own_hash, read_artifact, read_config, write_artifac
 from blemish.errors import RequestError
 from conftest import picture
 
-
 OLD = Path(__file__).parent / "data"
 
 

@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
 
-from blemish.artifact import SCORES, read_artifact
+from blemish.artifact import SCORES, checked_bytes, read_artifact, read_config
 from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import Detector, restored_detector
 from blemish.detectors.base import State
 from blemish.errors import RequestError, WeightsError
+from blemish.exported import KIND, ExportedModel
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
 from blemish.scores import Scores
 
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
+KNOWN_FILE = "known.safetensors"  # both, beside an exported model
 SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors", "anomalib")
 
 
@@ -87,12 +90,7 @@ class Run:
 
     def to_state(self) -> State:
         """All of the Run that tensors can hold: what the detector learned, and the known scores."""
-        content = np.frombuffer(b"".join(bytes.fromhex(each) for each in self.known), dtype=np.uint8)
-        return {
-            **self.detector.state(),
-            KNOWN_CONTENT: torch.from_numpy(content.reshape(-1, 32).copy()),
-            KNOWN_SCORES: torch.tensor(list(self.known.values()), dtype=torch.float32),
-        }
+        return {**self.detector.state(), **known_state(self.known)}
 
     def to_config(self) -> dict[str, Any]:
         """All of the Run that JSON can hold."""
@@ -113,11 +111,19 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
     `weights` is where the file with the backbone's weights is now, if the fit was given one and it has moved.
     """
     folder = Path(folder).expanduser()
-    config, state = read_artifact(folder)
+    config = read_config(folder)
+    exported = config.get("kind") == KIND
+    if not exported:
+        config, state = read_artifact(folder)
     try:
-        settings = config["detector"]["settings"] | ({"weights": str(weights)} if weights else {})
-        content, known = state.pop(KNOWN_CONTENT).numpy(), state.pop(KNOWN_SCORES).tolist()
-        detector = restored_detector(config["detector"]["name"], settings).restore(state)
+        if exported:
+            detector: Detector = ExportedModel.of(folder, config)
+            checked_bytes(folder, config, SCORES)
+            known = _known_of(load_tensors(checked_bytes(folder, config, KNOWN_FILE)))
+        else:
+            settings = config["detector"]["settings"] | ({"weights": str(weights)} if weights else {})
+            known = _known_of(state)
+            detector = restored_detector(config["detector"]["name"], settings).restore(state)
         decoding = dict(config["decoding"])
         decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
         return Run(
@@ -126,16 +132,33 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
             Decoding(**decoding),
             MapScale(**config["map_scale"]),
             _read_training_scores(folder),
-            known={row.tobytes().hex(): score for row, score in zip(content, known, strict=True)},
+            known=known,
             about={name: config[name] for name in ("image_root", "images") if name in config},
             folder=folder,
         )
     except WeightsError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if exported and isinstance(error, RequestError):
+            raise
         raise RequestError(
             f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with --force."
         ) from error
+
+
+def known_state(known: Mapping[str, float]) -> State:
+    """Scores by content as tensors; see `Run.known`."""
+    content = np.frombuffer(b"".join(bytes.fromhex(each) for each in known), dtype=np.uint8)
+    return {
+        KNOWN_CONTENT: torch.from_numpy(content.reshape(-1, 32).copy()),
+        KNOWN_SCORES: torch.tensor(list(known.values()), dtype=torch.float32),
+    }
+
+
+def _known_of(state: State) -> dict[str, float]:
+    """What `known_state` gave, taken out of `state`."""
+    content, scores = state.pop(KNOWN_CONTENT).numpy(), state.pop(KNOWN_SCORES).tolist()
+    return {row.tobytes().hex(): score for row, score in zip(content, scores, strict=True)}
 
 
 def _read_training_scores(folder: Path) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ from blemish.cli.options import (
 
 
 def score(
-    model: Annotated[Path, typer.Option(help="The folder that `fit` left.")],
+    model: Annotated[Path, typer.Option(help="The folder that `fit` or `export` left.")],
     out: Out,
     images: Images = None,
     features: Features = None,
@@ -41,6 +41,9 @@ def score(
     contamination: Contamination = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
+    engine: Annotated[
+        str | None, typer.Option("--runtime", help="What has to run the model: torch, onnx or openvino.")
+    ] = None,
     strict: Strict = False,
     force: Force = False,
     device: Device = "cpu",
@@ -69,6 +72,7 @@ def score(
             threads=threads,
             cache=cache,
             weights=weights,
+            engine=engine,
             progress=progress,
         )
     flagged = int((scores.image > decision.threshold).sum())
