@@ -29,7 +29,8 @@ ORDER = (
     *("progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (
-    *("backbones", "hub", "weights", "networks", "extract", "shards", "cache", "batches", "given", "store", "__init__"),
+    *("backbones", "hub", "weights", "networks", "tiles", "extract", "shards", "cache", "batches", "given", "store"),
+    "__init__",
 )
 SOURCE = Path(blemish.__file__).parent
 

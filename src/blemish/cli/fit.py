@@ -1,7 +1,7 @@
 """`blemish fit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,9 @@ from blemish.cli.options import (
 )
 from blemish.errors import RequestError
 
+if TYPE_CHECKING:
+    from blemish.jobs.each_subfolder import Fitted
+
 
 def fit(
     out: Out,
@@ -62,6 +65,13 @@ def fit(
         typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
     ] = None,
     weights: Weights = None,
+    tile: Annotated[
+        int | None, typer.Option("--tile", min=64, help="Look at large images in tiles of this many pixels.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option("--overlap", min=0, help="Pixels that tiles share; 64.")] = None,
+    each_subfolder: Annotated[
+        bool, typer.Option("--each-subfolder", help="One Run for each folder in IMAGES; finished ones are kept.")
+    ] = False,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
     threshold: Threshold = None,
@@ -96,11 +106,12 @@ def fit(
         kind = detector_class(detector)
         if kind.patent and not quiet:
             typer.echo(kind.patent, err=True)
-        chosen = {"backbone": backbone, "weights": str(weights) if weights else None}
+        if overlap is not None and tile is None:
+            raise RequestError(f"--overlap {overlap} is that of tiles; give their size with --tile.")
+        chosen: dict[str, Any] = {"backbone": backbone, "weights": str(weights) if weights else None}
+        chosen |= {"tile": tile, "overlap": overlap}
         settings = {name: value for name, value in chosen.items() if value is not None}
-        run = jobs.fit(
-            looked_at,
-            out,
+        words: dict[str, Any] = dict(
             detector=detector,
             preset=preset,
             fast=fast,
@@ -119,6 +130,15 @@ def fit(
             checkpoints=checkpoints,
             progress=progress,
         )
+        if each_subfolder:
+            if images is None:
+                raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
+            runs = jobs.fit_each(images, out, **words)
+        else:
+            run = jobs.fit(looked_at, out, **words)
+    if each_subfolder:
+        _tell_each(runs, out, quiet=quiet, as_json=as_json)
+        return
     count = len(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
     summary = {
@@ -139,3 +159,13 @@ def fit(
         f"Report: {out / 'report.html'}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)
+
+
+def _tell_each(runs: "list[Fitted]", out: Path, *, quiet: bool, as_json: bool) -> None:
+    failed = [each for each in runs if each.error]
+    lines = [f"{each.name}: {each.error or f'{each.flagged} of {each.images} flagged'}" for each in runs]
+    lines.append(f"{len(runs) - len(failed)} of {len(runs)} folders done; see {out / 'subfolders.csv'}.")
+    summary = {"out": str(out), "folders": [vars(each) for each in runs]}
+    tell(lines, summary, quiet=quiet, as_json=as_json)
+    if failed:
+        raise typer.Exit(1)

@@ -21,7 +21,8 @@ def serve(
     max_bytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=64, help="Of an image.")] = 25_000_000,
     max_images: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds for a body to arrive, and for its answer.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds for a body to arrive.")] = 30.0,
+    answer_timeout: Annotated[float, typer.Option(min=0.01, help="Seconds from there to its scores.")] = 60.0,
     key_file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--key-file", help="File with the API key clients must send; or set BLEMISH_API_KEY."),
@@ -55,7 +56,7 @@ def serve(
             named,
             host=host,
             port=port,
-            limits=Limits(max_bytes, max_pixels, max_images, timeout),
+            limits=Limits(max_bytes, max_pixels, max_images, timeout, answer_timeout),
             batching=Batching(batch, room),
             threads=threads,
             api_key=key,

@@ -169,10 +169,10 @@ def create_app(
         uploads = await uploads_of(request, limits, run.decoding)
         _check_sizes(run, uploads)
         try:
-            async with asyncio.timeout(limits.seconds):
+            async with asyncio.timeout(limits.answer_seconds):
                 answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
         except TimeoutError:
-            raise RefusedError(503, f"There was no answer within {limits.seconds:g} s; come again.") from None
+            raise RefusedError(503, f"There was no answer within {limits.answer_seconds:g} s; come again.") from None
         for each in answers:
             metrics.images.labels(name, str(int(each.score > each.threshold))).inc()
         results = [_told(upload, answer, maps) for upload, answer in zip(uploads, answers, strict=True)]

@@ -32,7 +32,8 @@ class Limits:
     body : bytes of a request.
     pixels : of one image, before it is decoded.
     images : of a request.
-    seconds : for the whole body to arrive, and again for the answer.
+    seconds : for the whole body to arrive.
+    answer_seconds : from there to the scores.
     requests : being read or answered at once; their bodies and pixels are in memory.
     """
 
@@ -40,6 +41,7 @@ class Limits:
     pixels: int = 25_000_000
     images: int = 64
     seconds: float = 30.0
+    answer_seconds: float = 60.0
     requests: int = 64
 
 

@@ -6,6 +6,7 @@ away and its file scored again. So no file is missed and none is noted twice.
 """
 
 import csv
+import errno
 import io
 import os
 import shutil
@@ -52,7 +53,7 @@ class Table:
     """`scores.csv`: appended, synced, and read back at the start. `rows` is where each file goes, by its key."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.rows = path, dict[Key, str]()
+        self.path, self.rows, self.promised = path, dict[Key, str](), set[str]()
         if not path.exists():
             self._append([COLUMNS])
             return
@@ -68,6 +69,7 @@ class Table:
             raise RequestError(f"'{path}' is not a table of `blemish watch`; name another folder with --out.")
         for row in table[1:]:
             self.rows[(row[1], int(row[2]), int(row[3]))] = row[9]
+        self.promised.update(self.rows.values())
 
     def add(self, rows: Sequence[tuple[Key, Sequence[object]]]) -> None:
         """Append rows, all or none. Raises `JobError` for what the disk refuses."""
@@ -186,10 +188,10 @@ class Watch:
         """Where a file goes, below `out`: its own path, with a number where that is taken or promised."""
         if self.action == "none":
             return ""
-        promised = set(self.table.rows.values())
         path, number = Path(kind) / name, 2
-        while path.as_posix() in promised or os.path.lexists(self.out / path):
+        while path.as_posix() in self.table.promised or os.path.lexists(self.out / path):
             path, number = Path(kind) / Path(name).with_stem(f"{Path(name).stem}-{number}"), number + 1
+        self.table.promised.add(path.as_posix())
         return path.as_posix()
 
     def _put(self, key: Key) -> None:
@@ -207,7 +209,7 @@ class Watch:
             try:
                 source.rename(target)
             except OSError as error:
-                if error.errno != 18:  # another disk
+                if error.errno != errno.EXDEV:  # another disk
                     raise
                 partial = target.with_name(f".{target.name}.partial")
                 shutil.copy2(source, partial)

@@ -47,8 +47,9 @@ class StoredFeatures(PatchFeatures):
         if names:
             prune(runtime().cache, runtime().cache_bytes, unused_for=IN_USE_SECONDS)
             runtime().progress("features", 0, len(names))
-        for start in range(0, len(names), SHARD_IMAGES):
-            part = names[start : start + SHARD_IMAGES]
+        together = self.spec.at_once(SHARD_IMAGES)
+        for start in range(0, len(names), together):
+            part = names[start : start + together]
             self._compute(part, keep=True)
             runtime().progress("features", start + len(part), len(names))
         self._spread_reasons(self.images.ids)
@@ -84,7 +85,7 @@ class StoredFeatures(PatchFeatures):
 
         def one(name: str) -> Features | str:
             try:
-                rgb = torch.from_numpy(self.images.read(name))
+                rgb = torch.from_numpy(self.images.read(name, full=bool(self.spec.tile)))
             except UnreadableImageError as error:
                 return str(error)
             with torch.inference_mode():
