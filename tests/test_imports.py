@@ -12,7 +12,7 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
+    *("errors", "disk", "decoding", "folders", "runtime", "remote", "given", "images", "scores", "synthesis"),
     *("features", "cuts", "detectors", "purification", "calibration", "heatmaps", "histogram", "artifact", "exported"),
     *(
         "run",

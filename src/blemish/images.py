@@ -44,7 +44,7 @@ class ImageSet:
     Attributes
     ----------
     ids : POSIX paths relative to `root`, or `image-000000`, ... for arrays.
-    sources : by id, a file, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
+    sources : by id, a file, its bytes, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
     content : by id, the SHA-256 of the file's bytes or of the pixels.
     sizes : by id, (width, height) in pixels with the orientation applied.
     groups : by id, images that count as one when folds and subsets are made and that never vouch for each
@@ -59,7 +59,7 @@ class ImageSet:
     """
 
     ids: tuple[str, ...]
-    sources: Mapping[str, Path | Pixels | GivenFeatures]
+    sources: Mapping[str, Path | bytes | Pixels | GivenFeatures]
     content: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     groups: Mapping[str, str]
@@ -281,9 +281,30 @@ class ImageSet:
         source = self.sources[name]
         if isinstance(source, GivenFeatures):
             raise UnreadableImageError("only its features are at hand")
-        if isinstance(source, Path):
+        if isinstance(source, (Path, bytes)):
             return decode(source, self.decoding, full=full)
         return source if full else reduced(source)
+
+    def packed(self, ids: Iterable[str]) -> "ImageSet":
+        """Those of `ids` with the bytes of their files, for a machine that has no such files.
+
+        A file that cannot be read is packed as no bytes, which is no image.
+        """
+        part = self.settled().subset(ids)
+
+        def packed(name: str) -> Any:
+            source = self.sources[name]
+            try:
+                return source.read_bytes() if isinstance(source, Path) else source
+            except OSError:
+                return b""
+
+        def of(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: values[name] for name in part.ids if name in values}
+
+        sources = {name: packed(name) for name in part.ids}
+        maps = {name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")}
+        return replace(part, sources=sources, skipped={}, **maps)
 
     def images(self) -> Iterator[tuple[str, Pixels]]:
         """Every image with its id, one in memory at a time. Raises `RequestError` if there are features alone."""

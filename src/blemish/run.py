@@ -17,11 +17,12 @@ from blemish.calibration import Decision
 from blemish.decoding import Decoding
 from blemish.detectors import Detector, restored_detector
 from blemish.detectors.base import State
-from blemish.errors import RequestError, WeightsError
+from blemish.errors import JobError, RequestError, WeightsError
 from blemish.exported import KIND, ExportedModel
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.remote import in_tasks
+from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
 
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
@@ -84,7 +85,7 @@ class Run:
         The detector holds patches of it, which would vouch for it: it would score lower than it did in the fit, and
         the threshold would mean something else. Its map is drawn by the detector all the same.
         """
-        scores = self.detector.score(images)
+        scores = scored_in_tasks(self.detector, images) if runtime().ray else self.detector.score(images)
         image = [self.known.get(images.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
         return replace(scores, image=np.array(image, dtype=np.float32))
 
@@ -103,6 +104,45 @@ class Run:
             "versions": versions(),
             **self.about,
         }
+
+
+TASK_IMAGES = 32  # scored by a worker of a cluster together
+
+
+def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
+    """`detector.score(images)` on the cluster of the runtime, a part of the images a task.
+
+    Raises `JobError` if none of them could be read.
+    """
+    if isinstance(detector, ExportedModel):
+        raise RequestError("An exported model is tied to this machine; leave out --ray, or name the Run itself.")
+    names = [images.ids[at : at + TASK_IMAGES] for at in range(0, len(images), TASK_IMAGES)]
+    found: list[Scores] = []
+    skipped: dict[str, str] = {}
+    packed = (images.packed(some) for some in names)  # one by one: all at once would be all files in memory
+    for done, part in enumerate(in_tasks(_scored_part, detector, packed), start=1):
+        for each in part:
+            if isinstance(each, Scores):
+                found.append(each)
+                skipped |= each.skipped
+            else:
+                skipped |= each
+        runtime().progress("scoring", min(done * TASK_IMAGES, len(images)), len(images))
+    if not found:
+        name, reason = next(iter(skipped.items()))
+        raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+    arrays = {n: np.concatenate([getattr(each, n) for each in found]) for n in ("image", "maps", "boxes", "sizes")}
+    return Scores(tuple(name for each in found for name in each.ids), **arrays, skipped=skipped)
+
+
+def _scored_part(detector: Detector, images: ImageSet) -> list[Scores | dict[str, str]]:
+    """On a worker: scores, and where no image of a part can be read, why."""
+    try:
+        return [detector.score(images)]
+    except JobError as error:
+        if len(images) == 1:
+            return [{images.ids[0]: str(error)}]
+        return [each for name in images.ids for each in _scored_part(detector, images.subset([name]))]
 
 
 def load(folder: str | Path, weights: str | Path | None = None) -> Run:

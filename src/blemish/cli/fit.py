@@ -32,6 +32,7 @@ from blemish.cli.options import (
     Normals,
     Out,
     Quiet,
+    Ray,
     Settings,
     Strict,
     Threads,
@@ -83,6 +84,7 @@ def fit(
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
+    ray: Ray = None,
     checkpoints: Annotated[
         Path | None,
         typer.Option(help="Folder to keep half-trained nets in; the same command takes them up."),
@@ -111,7 +113,12 @@ def fit(
         chosen: dict[str, Any] = {"backbone": backbone, "weights": str(weights) if weights else None}
         chosen |= {"tile": tile, "overlap": overlap}
         settings = {name: value for name, value in chosen.items() if value is not None}
-        words: dict[str, Any] = dict(
+        if each_subfolder and images is None:
+            raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
+        job: Any = jobs.fit_each if each_subfolder else jobs.fit
+        run = job(
+            looked_at,
+            out,
             detector=detector,
             preset=preset,
             fast=fast,
@@ -127,17 +134,12 @@ def fit(
             device=device,
             threads=threads,
             cache=cache,
+            ray=ray,
             checkpoints=checkpoints,
             progress=progress,
         )
-        if each_subfolder:
-            if images is None:
-                raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
-            runs = jobs.fit_each(images, out, **words)
-        else:
-            run = jobs.fit(looked_at, out, **words)
     if each_subfolder:
-        _tell_each(runs, out, quiet=quiet, as_json=as_json)
+        _tell_each(run, out, quiet=quiet, as_json=as_json)
         return
     count = len(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())

@@ -32,6 +32,7 @@ def score(
     device: str | None = None,
     threads: int | None = None,
     cache: str | Path | None = None,
+    ray: str | None = None,
     weights: str | Path | None = None,
     engine: str | None = None,
     progress: Any = None,
@@ -49,7 +50,7 @@ def score(
     if out and (out.expanduser() / PARAMETERS).exists():
         raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
     place = whole_or_absent(out, force=force) if out else nullcontext()
-    changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads}
+    changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads, "ray": ray}
     with use_runtime(**changes, progress=progress, keep_features=False), place as staging:
         decoding = replace(
             run.decoding,
