@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import blemish
 import weight_layouts as layouts
 from blemish import cli
+from blemish.artifact import write_config
 from blemish.errors import RequestError, WeightsError
 from blemish.features.backbones import BACKBONES
 from conftest import fill
@@ -79,7 +80,7 @@ def test_weights_that_moved_are_named_again_and_others_are_refused(tmp_path, pil
     moved.write_bytes(weights.read_bytes())
     config = json.loads((dino_run / "config.json").read_text())
     config["detector"]["settings"]["weights"] = str(tmp_path / "gone.pth")
-    (dino_run / "config.json").write_text(json.dumps(config))
+    write_config(dino_run, config)
     score = ("score", pile, "--model", dino_run, "--threads", 1)
     refused(call(*score, "--out", tmp_path / "a"), tmp_path / "gone.pth", "is not there", "--weights FILE")
     done(*score, "--out", tmp_path / "b", "--weights", moved)

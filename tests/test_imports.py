@@ -12,14 +12,15 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *("errors", "disk", "decoding", "folders", "runtime", "given", "roi", "images", "labels", "scores", "drift"),
-    *("synthesis", "features", "cuts", "detectors", "purification", "calibration", "heatmaps", "regions", "histogram"),
-    *("artifact", "stored_scores", "run", "report", "purification_report", "transaction", "jobs", "evaluation"),
-    *("review", "deploy", "demo", "demo_job", "doctor", "benchmark"),
+    *("errors", "disk", "decoding", "folders", "runtime", "remote", "given", "roi", "images", "labels", "scores"),
+    *("drift", "synthesis", "features", "cuts", "detectors", "purification", "calibration", "heatmaps", "regions"),
+    *("histogram", "artifact", "exported", "stored_scores", "run", "report", "purification_report", "transaction"),
+    *("jobs", "evaluation", "review", "deploy", "demo", "demo_job", "doctor", "benchmark"),
     *("progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (
-    *("backbones", "hub", "weights", "networks", "extract", "shards", "cache", "batches", "given", "store", "__init__"),
+    *("backbones", "hub", "weights", "networks", "tiles", "extract", "shards", "cache", "batches", "given", "store"),
+    "__init__",
 )
 SOURCE = Path(blemish.__file__).parent
 

@@ -1,5 +1,6 @@
 """From the bytes of one image file to uint8 RGB. Everything an image file can be is decided here."""
 
+import io
 import stat
 import threading
 from collections.abc import Iterator
@@ -57,9 +58,12 @@ class Header:
     pages: int
 
 
-def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size and depth of an image file; raises `UnreadableImageError` if it cannot be an image we take."""
-    with _opened(path) as image:
+def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None) -> Header:
+    """Size and depth of an image file; raises `UnreadableImageError` if it cannot be an image we take.
+
+    `formats` are Pillow's names of those that may be tried at all.
+    """
+    with _opened(source, formats) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise UnreadableImageError(
@@ -86,31 +90,36 @@ def read_levels(path: Path) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def decode(path: Path, decoding: Decoding) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB, (H, W, 3), 0..255, EXIF orientation applied.
+def decode(
+    source: Path | bytes, decoding: Decoding, formats: tuple[str, ...] | None = None, *, full: bool = False
+) -> NDArray[np.uint8]:
+    """An image file, or its bytes, as uint8 RGB, (H, W, 3), 0..255, EXIF orientation applied.
 
     The first page of a multi-page file; transparency over black; palettes expanded. An image with a side of
     two times `WORKING_SIDE` or more is averaged over whole blocks of pixels, so that its longer side falls
-    below that: memory is bounded by the file's own pixels. Raises `UnreadableImageError` with the reason.
+    below that: memory is bounded by the file's own pixels; with `full` it is not.
+    Raises `UnreadableImageError` with the reason.
     """
-    with _opened(path) as image, _one_large_at_a_time(image):
+    with _opened(source, formats) as image, _one_large_at_a_time(image):
         orientation = _orientation(image)
-        factor = _factor(image.size)
-        image.draft(None, (image.width // factor, image.height // factor))  # JPEG: its own reduction, far quicker
+        factor = 1 if full else _factor(image.size)
+        if factor > 1:
+            image.draft(None, (image.width // factor, image.height // factor))  # JPEG: its own reduction, far quicker
         image.load()
-        rgb = to_rgb(image, decoding.range)
+        rgb = to_rgb(image, decoding.range, full=full)
     return upright(rgb, orientation)
 
 
-def to_rgb(image: Image.Image, levels: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """A Pillow image of any mode as uint8 RGB (H, W, 3), large ones reduced; orientation is left alone."""
+def to_rgb(image: Image.Image, levels: tuple[float, float] | None, *, full: bool = False) -> NDArray[np.uint8]:
+    """A Pillow image of any mode as uint8 RGB (H, W, 3), large ones reduced unless `full`; not turned."""
     if image.mode in DEEP_MODES:
-        return np.repeat(reduced(_deep_to_grey(image, levels))[:, :, None], 3, axis=2)
+        grey = _deep_to_grey(image, levels)
+        return np.repeat((grey if full else reduced(grey))[:, :, None], 3, axis=2)
     if image.mode in ("P", "PA", "La", "RGBa"):
         image = image.convert("RGBA" if image.mode != "P" or "transparency" in image.info else "RGB")
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         image = image.convert("RGB")
-    if (factor := _factor(image.size)) > 1:
+    if not full and (factor := _factor(image.size)) > 1:
         image = image.reduce(factor)
     if image.mode in ("LA", "RGBA"):
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -132,16 +141,17 @@ def upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     """The file as a Pillow image, not loaded yet; whatever goes wrong inside the block is a reason to skip it."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise UnreadableImageError("not a file")
-        if status.st_size == 0:
+        if isinstance(source, Path):
+            status = source.stat()
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                raise UnreadableImageError("not a file")
+        if (len(source) if isinstance(source, bytes) else status.st_size) == 0:
             raise UnreadableImageError("the file is empty (0 bytes)")
         with _pixel_limit.lifted():
-            image = Image.open(path)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
         with image:
             yield image
     except UnreadableImageError:

@@ -1,6 +1,7 @@
 """The images of a job: who they are, where their pixels are, which of them count as one."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -44,7 +45,7 @@ class ImageSet:
     Attributes
     ----------
     ids : POSIX paths relative to `root`, or `image-000000`, ... for arrays.
-    sources : by id, a file, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
+    sources : by id, a file, its bytes, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
     content : by id, the SHA-256 of the file's bytes or of the pixels.
     sizes : by id, (width, height) in pixels with the orientation applied.
     groups : by id, images that count as one when folds and subsets are made and that never vouch for each
@@ -56,10 +57,11 @@ class ImageSet:
         was given.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
     roi : where to look; everywhere if there is none.
+    extent : square root of the area in pixels that tiled features are made at; None for the median of the set.
     """
 
     ids: tuple[str, ...]
-    sources: Mapping[str, Path | Pixels | GivenFeatures]
+    sources: Mapping[str, Path | bytes | Pixels | GivenFeatures]
     content: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     groups: Mapping[str, str]
@@ -71,6 +73,7 @@ class ImageSet:
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     aspect: float | None = None
     roi: Roi | None = None
+    extent: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -190,7 +193,7 @@ class ImageSet:
         sources, sizes, content = {}, {}, {}
         for index, (name, item) in enumerate(items.items()):
             rgb = _as_pixels(item, index, decoding)
-            sources[name], sizes[name] = reduced(rgb), (rgb.shape[1], rgb.shape[0])
+            sources[name], sizes[name] = rgb, (rgb.shape[1], rgb.shape[0])
             content[name] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
         return cls._sorted(sources, content, sizes, {}, None, decoding, ())
 
@@ -217,8 +220,8 @@ class ImageSet:
         return replace(self, ids=tuple(name for name in self.ids if name in wanted))
 
     def settled(self) -> "ImageSet":
-        """The set with its median aspect ratio for good: features of its subsets get the same working size."""
-        return self if self.aspect else replace(self, aspect=self.median_aspect())
+        """The set with its median aspect ratio and area for good: features of its subsets get the same size."""
+        return self if self.aspect else replace(self, aspect=self.median_aspect(), extent=self.median_extent())
 
     def on_its_own(self) -> "ImageSet":
         """The set as if it had been found without any other image: aspect and range of deep images are its own."""
@@ -226,11 +229,15 @@ class ImageSet:
         decoding = self.decoding
         if self.levels:
             decoding = replace(decoding, range=_common_range(levels.values()) if levels else None)
-        return replace(self, decoding=decoding, levels=levels, aspect=None)
+        return replace(self, decoding=decoding, levels=levels, aspect=None, extent=None)
 
     def median_aspect(self) -> float:
         """The median of width / height."""
         return median(width / height for width, height in (self.sizes[name] for name in self.ids))
+
+    def median_extent(self) -> float:
+        """The median of the square root of the area, in pixels."""
+        return median(math.sqrt(width * height) for width, height in (self.sizes[name] for name in self.ids))
 
     def without(self, unreadable: Mapping[str, str]) -> "ImageSet":
         """The set less the images that turned out unreadable, which join `skipped` with their reasons.
@@ -269,12 +276,38 @@ class ImageSet:
             notes=tuple(dict.fromkeys((*self.notes, *others.notes))),
         )
 
-    def read(self, name: str) -> Pixels:
-        """The image `name` as uint8 RGB, (H, W, 3), 0..255. Raises `UnreadableImageError`."""
+    def read(self, name: str, *, full: bool = False) -> Pixels:
+        """The image `name` as uint8 RGB, (H, W, 3), 0..255; large ones reduced unless `full`.
+
+        Raises `UnreadableImageError`.
+        """
         source = self.sources[name]
         if isinstance(source, GivenFeatures):
             raise UnreadableImageError("only its features are at hand")
-        return decode(source, self.decoding) if isinstance(source, Path) else source
+        if isinstance(source, (Path, bytes)):
+            return decode(source, self.decoding, full=full)
+        return source if full else reduced(source)
+
+    def packed(self, ids: Iterable[str]) -> "ImageSet":
+        """Those of `ids` with the bytes of their files, for a machine that has no such files.
+
+        A file that cannot be read is packed as no bytes, which is no image.
+        """
+        part = self.settled().subset(ids)
+
+        def packed(name: str) -> Any:
+            source = self.sources[name]
+            try:
+                return source.read_bytes() if isinstance(source, Path) else source
+            except OSError:
+                return b""
+
+        def of(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: values[name] for name in part.ids if name in values}
+
+        sources = {name: packed(name) for name in part.ids}
+        maps = {name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")}
+        return replace(part, sources=sources, skipped={}, **maps)
 
     def images(self) -> Iterator[tuple[str, Pixels]]:
         """Every image with its id, one in memory at a time. Raises `RequestError` if there are features alone."""

@@ -10,21 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
 
-from blemish.artifact import SCORES, read_artifact
+from blemish.artifact import SCORES, checked_bytes, read_artifact, read_config
 from blemish.calibration import Decision, Probability
 from blemish.decoding import Decoding
 from blemish.detectors import Detector, restored_detector
 from blemish.detectors.base import State
 from blemish.drift import Usual
-from blemish.errors import RequestError, WeightsError
+from blemish.errors import JobError, RequestError, WeightsError
+from blemish.exported import KIND, ExportedModel
 from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.remote import in_tasks
+from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
 
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
 OWN_MASKS = "a mask an image"  # what `about` says of the region of interest where each image has its own
+KNOWN_FILE = "known.safetensors"  # both, beside an exported model
 SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors", "anomalib")
 
 
@@ -91,18 +95,13 @@ class Run:
         """
         if images.roi is None and self.about.get("roi") == OWN_MASKS:
             raise RequestError("The fit had a mask for each image; name the masks of these ones with --roi FOLDER.")
-        scores = self.detector.score(images)
+        scores = scored_in_tasks(self.detector, images) if runtime().ray else self.detector.score(images)
         image = [self.known.get(images.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
         return replace(scores, image=np.array(image, dtype=np.float32))
 
     def to_state(self) -> State:
         """All of the Run that tensors can hold: what the detector learned, and the known scores."""
-        content = np.frombuffer(b"".join(bytes.fromhex(each) for each in self.known), dtype=np.uint8)
-        return {
-            **self.detector.state(),
-            KNOWN_CONTENT: torch.from_numpy(content.reshape(-1, 32).copy()),
-            KNOWN_SCORES: torch.tensor(list(self.known.values()), dtype=torch.float32),
-        }
+        return {**self.detector.state(), **known_state(self.known)}
 
     def to_config(self) -> dict[str, Any]:
         """All of the Run that JSON can hold."""
@@ -120,17 +119,64 @@ class Run:
         }
 
 
+TASK_IMAGES = 32  # scored by a worker of a cluster together
+
+
+def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
+    """`detector.score(images)` on the cluster of the runtime, a part of the images a task.
+
+    Raises `JobError` if none of them could be read.
+    """
+    if isinstance(detector, ExportedModel):
+        raise RequestError("An exported model is tied to this machine; leave out --ray, or name the Run itself.")
+    names = [images.ids[at : at + TASK_IMAGES] for at in range(0, len(images), TASK_IMAGES)]
+    found: list[Scores] = []
+    skipped: dict[str, str] = {}
+    packed = (images.packed(some) for some in names)  # one by one: all at once would be all files in memory
+    for done, part in enumerate(in_tasks(_scored_part, detector, packed), start=1):
+        for each in part:
+            if isinstance(each, Scores):
+                found.append(each)
+                skipped |= each.skipped
+            else:
+                skipped |= each
+        runtime().progress("scoring", min(done * TASK_IMAGES, len(images)), len(images))
+    if not found:
+        name, reason = next(iter(skipped.items()))
+        raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+    arrays = {n: np.concatenate([getattr(each, n) for each in found]) for n in ("image", "maps", "boxes", "sizes")}
+    return Scores(tuple(name for each in found for name in each.ids), **arrays, skipped=skipped)
+
+
+def _scored_part(detector: Detector, images: ImageSet) -> list[Scores | dict[str, str]]:
+    """On a worker: scores, and where no image of a part can be read, why."""
+    try:
+        return [detector.score(images)]
+    except JobError as error:
+        if len(images) == 1:
+            return [{images.ids[0]: str(error)}]
+        return [each for name in images.ids for each in _scored_part(detector, images.subset([name]))]
+
+
 def load(folder: str | Path, weights: str | Path | None = None) -> Run:
     """The Run that a fit left in `folder`. Raises `RequestError` if it is none, or damaged.
 
     `weights` is where the file with the backbone's weights is now, if the fit was given one and it has moved.
     """
     folder = Path(folder).expanduser()
-    config, state = read_artifact(folder)
+    config = read_config(folder)
+    exported = config.get("kind") == KIND
+    if not exported:
+        config, state = read_artifact(folder)
     try:
-        settings = config["detector"]["settings"] | ({"weights": str(weights)} if weights else {})
-        content, known = state.pop(KNOWN_CONTENT).numpy(), state.pop(KNOWN_SCORES).tolist()
-        detector = restored_detector(config["detector"]["name"], settings).restore(state)
+        if exported:
+            detector: Detector = ExportedModel.of(folder, config)
+            checked_bytes(folder, config, SCORES)
+            known = _known_of(load_tensors(checked_bytes(folder, config, KNOWN_FILE)))
+        else:
+            settings = config["detector"]["settings"] | ({"weights": str(weights)} if weights else {})
+            known = _known_of(state)
+            detector = restored_detector(config["detector"]["name"], settings).restore(state)
         decoding = dict(config["decoding"])
         decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
         return Run(
@@ -142,16 +188,33 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
             probability=Probability.from_json(config["probability"]) if config.get("probability") else None,
             pixel_threshold=config.get("pixel_threshold"),
             usual=Usual.from_json(config["usual"]) if config.get("usual") else None,
-            known={row.tobytes().hex(): score for row, score in zip(content, known, strict=True)},
+            known=known,
             about={name: config[name] for name in ("image_root", "images", "roi") if name in config},
             folder=folder,
         )
     except WeightsError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if exported and isinstance(error, RequestError):
+            raise
         raise RequestError(
             f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with --force."
         ) from error
+
+
+def known_state(known: Mapping[str, float]) -> State:
+    """Scores by content as tensors; see `Run.known`."""
+    content = np.frombuffer(b"".join(bytes.fromhex(each) for each in known), dtype=np.uint8)
+    return {
+        KNOWN_CONTENT: torch.from_numpy(content.reshape(-1, 32).copy()),
+        KNOWN_SCORES: torch.tensor(list(known.values()), dtype=torch.float32),
+    }
+
+
+def _known_of(state: State) -> dict[str, float]:
+    """What `known_state` gave, taken out of `state`."""
+    content, scores = state.pop(KNOWN_CONTENT).numpy(), state.pop(KNOWN_SCORES).tolist()
+    return {row.tobytes().hex(): score for row, score in zip(content, scores, strict=True)}
 
 
 def _read_training_scores(folder: Path) -> NDArray[np.float32]:

@@ -48,6 +48,7 @@ class Runtime:
     cache : where features are kept between jobs.
     cache_bytes : size above which the least recently used feature sets are dropped.
     keep_features : whether newly made features are written to the cache.
+    ray : address of a Ray cluster that takes what can be done apart; None for this machine alone.
     checkpoints : folder where detectors that train for long leave their state, and take it up.
     progress : told how far a stage is.
     """
@@ -58,6 +59,7 @@ class Runtime:
     cache_bytes: int = CACHE_BYTES
     keep_features: bool = True
     checkpoints: Path | None = None
+    ray: str | None = None
     progress: Progress = quiet
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from blemish.benchmark.published import differences
 from blemish.benchmark.results import COSTS, DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
 from blemish.errors import BlemishError, RequestError
+from blemish.remote import in_tasks
 from blemish.runtime import runtime
 
 MANIFESTS, RUNS = "manifests", "runs"
@@ -146,14 +147,32 @@ def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
         steps = todo(plan, results)
         write_manifests(steps, out)
         runtime().progress("runs", 0, len(steps))
-        for number, step in enumerate(steps, start=1):
-            results.add(rows_of(step, out / RUNS / step.run))
+        for number, (step, rows) in enumerate(zip(steps, _rows_of_all(steps, out), strict=True), start=1):
+            results.add(rows)
             runtime().progress("runs", number, len(steps))
             _write(plan, results, out, just=step.run)
         tables = _write(plan, results, out)
     wanted = [row for row in results.rows if row["run"] in plan.steps]
     failed = {row["run"] for row in wanted if row["status"] == FAILED}
     return Outcome(tables, len(steps), len(plan.steps) - len(steps), len(failed))
+
+
+def _rows_of_all(steps: Sequence[Step], out: Path) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each step in turn; on a cluster several at a time, all of which write below `out`."""
+    if runtime().ray and steps:
+        yield from in_tasks(_rows_in_task, out.absolute(), steps)
+    else:
+        for step in steps:
+            yield rows_of(step, out / RUNS / step.run)
+
+
+def _rows_in_task(out: Path, step: Step) -> list[dict[str, Any]]:
+    """On a worker. Raises `RequestError` where it does not see the folder of the results."""
+    if not out.is_dir():
+        raise RequestError(
+            f"A node of the cluster does not see '{out}'; bench needs --out and --data on a shared disk."
+        )
+    return rows_of(step, out / RUNS / step.run)
 
 
 def write_manifests(steps: Iterable[Step], out: Path) -> None:

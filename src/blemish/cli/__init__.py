@@ -15,10 +15,13 @@ from blemish.cli.demo import demo
 from blemish.cli.detectors import detectors
 from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import compare, evaluate
+from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.purify import purify
 from blemish.cli.review import review
 from blemish.cli.score import score
+from blemish.cli.serve import serve
+from blemish.cli.watch import watch
 
 app = typer.Typer(
     name="blemish",
@@ -28,7 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (fit, score, purify, review, evaluate, compare, demo, detectors, datasets, doctor):
+for command in (
+    *(fit, score, purify, review, evaluate, compare, export, serve, watch),
+    *(demo, detectors, datasets, doctor),
+):
     app.command()(command)
 app.command(epilog=EPILOG)(bench)
 app.add_typer(cache_app, name="cache")

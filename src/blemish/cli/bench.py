@@ -7,7 +7,7 @@ import typer
 
 from blemish.benchmark.catalogue import ABOUT
 from blemish.cli.console import errors_as_sentences, progress_shown, tell
-from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Threads
+from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Ray, Threads
 from blemish.errors import RequestError
 
 # One paragraph a line: the help would join them otherwise.
@@ -39,6 +39,7 @@ def bench(
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
+    ray: Ray = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -50,7 +51,7 @@ def bench(
         from blemish.benchmark.bench import bench as run_bench
         from blemish.runtime import use_runtime
 
-        with use_runtime(device=device, threads=threads, cache=cache, progress=progress):
+        with use_runtime(device=device, threads=threads, cache=cache, ray=ray, progress=progress):
             found = run_bench(
                 names,
                 out,

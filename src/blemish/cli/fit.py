@@ -1,7 +1,7 @@
 """`blemish fit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +35,7 @@ from blemish.cli.options import (
     Out,
     Quiet,
     RegionOfInterest,
+    Ray,
     Settings,
     Strict,
     Threads,
@@ -42,6 +43,9 @@ from blemish.cli.options import (
     Weights,
 )
 from blemish.errors import RequestError
+
+if TYPE_CHECKING:
+    from blemish.jobs.each_subfolder import Fitted
 
 
 def fit(
@@ -65,6 +69,13 @@ def fit(
         typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
     ] = None,
     weights: Weights = None,
+    tile: Annotated[
+        int | None, typer.Option("--tile", min=64, help="Look at large images in tiles of this many pixels.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option("--overlap", min=0, help="Pixels that tiles share; 64.")] = None,
+    each_subfolder: Annotated[
+        bool, typer.Option("--each-subfolder", help="One Run for each folder in IMAGES; finished ones are kept.")
+    ] = False,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
     labels: Annotated[
@@ -87,6 +98,7 @@ def fit(
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
+    ray: Ray = None,
     checkpoints: Annotated[
         Path | None,
         typer.Option(help="Folder to keep half-trained nets in; the same command takes them up."),
@@ -110,9 +122,15 @@ def fit(
         kind = detector_class(detector)
         if kind.patent and not quiet:
             typer.echo(kind.patent, err=True)
-        chosen = {"backbone": backbone, "weights": str(weights) if weights else None}
+        if overlap is not None and tile is None:
+            raise RequestError(f"--overlap {overlap} is that of tiles; give their size with --tile.")
+        chosen: dict[str, Any] = {"backbone": backbone, "weights": str(weights) if weights else None}
+        chosen |= {"tile": tile, "overlap": overlap}
         settings = {name: value for name, value in chosen.items() if value is not None}
-        run = jobs.fit(
+        if each_subfolder and images is None:
+            raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
+        job: Any = jobs.fit_each if each_subfolder else jobs.fit
+        run = job(
             looked_at,
             out,
             detector=detector,
@@ -135,9 +153,13 @@ def fit(
             device=device,
             threads=threads,
             cache=cache,
+            ray=ray,
             checkpoints=checkpoints,
             progress=progress,
         )
+    if each_subfolder:
+        _tell_each(run, out, quiet=quiet, as_json=as_json)
+        return
     count = len(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
     summary = {
@@ -171,3 +193,11 @@ def _between(interval: tuple[float, float] | None, count: int) -> str:
     if interval is None:
         return ""
     return f", {round(interval[0] * count)} to {round(interval[1] * count)} by resampling"
+def _tell_each(runs: "list[Fitted]", out: Path, *, quiet: bool, as_json: bool) -> None:
+    failed = [each for each in runs if each.error]
+    lines = [f"{each.name}: {each.error or f'{each.flagged} of {each.images} flagged'}" for each in runs]
+    lines.append(f"{len(runs) - len(failed)} of {len(runs)} folders done; see {out / 'subfolders.csv'}.")
+    summary = {"out": str(out), "folders": [vars(each) for each in runs]}
+    tell(lines, summary, quiet=quiet, as_json=as_json)
+    if failed:
+        raise typer.Exit(1)

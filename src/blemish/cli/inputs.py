@@ -25,3 +25,11 @@ def images_or_features(
     from blemish.images import ImageSet
 
     return ImageSet.of_features(features, ids=read_ids(ids) if ids else None, grid=parsed_grid(grid) if grid else None)
+
+
+def parsed_size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT in pixels. Raises `RequestError`."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise RequestError(f"--size takes WIDTHxHEIGHT in pixels, such as 900x600; got '{text}'.")
+    return int(width), int(height)

@@ -11,6 +11,10 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable fi
 Normals = Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")]  # noqa: UP045
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
 Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
+Ray = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster to share the work with; local starts one here."),
+]
 Cache = Annotated[Optional[Path], typer.Option("--cache", help="Folder to keep features in.")]  # noqa: UP045
 MaxPixels = Annotated[
     Optional[int],  # noqa: UP045

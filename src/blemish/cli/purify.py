@@ -27,6 +27,7 @@ from blemish.cli.options import (
     Normals,
     Out,
     Quiet,
+    Ray,
     Settings,
     Strict,
     Threads,
@@ -53,6 +54,7 @@ def purify(
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
+    ray: Ray = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -83,6 +85,7 @@ def purify(
             device=device,
             threads=threads,
             cache=cache,
+            ray=ray,
             progress=progress,
         )
     kept, total = len(found.kept_ids), len(found.ids)

@@ -24,6 +24,7 @@ from blemish.cli.options import (
     Out,
     Quiet,
     RegionOfInterest,
+    Ray,
     Strict,
     Threads,
     Threshold,
@@ -32,7 +33,7 @@ from blemish.cli.options import (
 
 
 def score(
-    model: Annotated[Path, typer.Option(help="The folder that `fit` left.")],
+    model: Annotated[Path, typer.Option(help="The folder that `fit` or `export` left.")],
     out: Out,
     images: Images = None,
     features: Features = None,
@@ -45,11 +46,15 @@ def score(
     roi: RegionOfInterest = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
+    engine: Annotated[
+        str | None, typer.Option("--runtime", help="What has to run the model: torch, onnx or openvino.")
+    ] = None,
     strict: Strict = False,
     force: Force = False,
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
+    ray: Ray = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -75,7 +80,9 @@ def score(
             device=device,
             threads=threads,
             cache=cache,
+            ray=ray,
             weights=weights,
+            engine=engine,
             progress=progress,
         )
     drifted = read_config(out)["drift"]

@@ -40,12 +40,15 @@ class FeatureDetector(Detector):
     weights : the file with the backbone's weights, where they are neither embedded nor in a local cache.
     views : ways of looking at an image that are fused; their working sizes are settled at `fit`. The presets
         become those of the backbone.
+    tile, overlap : see `FeatureSpec`; images above 4,096 pixels a side are then not reduced as they are read.
     image_score, smoothing : how maps become the image's score, see `Fusion`.
     """
 
     backbone: str = DEFAULT_BACKBONE
     weights: str = ""
     views: tuple[View, ...] = DEFAULT_VIEWS
+    tile: int = 0
+    overlap: int = 64
     image_score: ImageScore = "extents"
     smoothing: float = SIGMA
 
@@ -55,7 +58,7 @@ class FeatureDetector(Detector):
         """Check the settings."""
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
         self.views = views_for(self.backbone, self.views)
-        specs_of(self.views, self.backbone, self.weights)
+        self._specs()
         check_words(self)
         if not 0 <= self.smoothing <= MOST_SMOOTHING:
             raise RequestError(f"'smoothing' must be 0 to {MOST_SMOOTHING} patches; got {self.smoothing}.")
@@ -74,7 +77,10 @@ class FeatureDetector(Detector):
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""
-        return self.__dict__.get("features_") or tuple(specs_of(self.views, self.backbone, self.weights))
+        return self.__dict__.get("features_") or tuple(self._specs())
+
+    def _specs(self) -> list[FeatureSpec]:
+        return specs_of(self.views, self.backbone, self.weights, self.tile, self.overlap)
 
     def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
         """The readable images with their features made, and the specs with the working sizes.
@@ -84,7 +90,7 @@ class FeatureDetector(Detector):
         self.obtain_weights()
         while True:
             self._check_enough(images)
-            specs = tuple(spec.resolved(images) for spec in specs_of(self.views, self.backbone, self.weights))
+            specs = tuple(spec.resolved(images) for spec in self._specs())
             before = images
             for spec in specs:
                 features = images.features(spec)
@@ -181,7 +187,7 @@ class FeatureDetector(Detector):
 
     def restore(self, state: State) -> Self:
         """Take up what `state` gave. Raises `WeightsError` if the backbone's weights are not there, or other ones."""
-        specs = specs_of(self.views, self.backbone, self.weights)
+        specs = self._specs()
         if SOURCE in state:  # the first Runs had embedded backbones only and did not say
             specs = [spec.from_source(state[SOURCE]) for spec in specs]
         scorers = []

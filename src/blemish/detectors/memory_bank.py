@@ -209,7 +209,7 @@ def _by_split(
             bank, whose = of[split[name]]
             # Entries of the image's own group are there only where one bank was drawn from all images.
             barred = whose == group[name] if len(of) == 1 else None
-            maps.append(bank.measured(bank.embedding(flat), barred)[0].view(grid))
+            maps.append(bank.distances(bank.embedding(flat), barred).view(grid))
         return torch.stack(maps)
 
     maps: list[Tensor] = []

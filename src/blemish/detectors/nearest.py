@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from blemish.detectors.embedding import Standardised
 
 NEIGHBOURS = 9  # entries the local spacing of a bank is averaged over, as PatchCore's re-weighting has it
+MOST_ROWS = 8192  # queries of one image compared at a time: those of a usual grid at once, 130 MB for 4,000 entries
 ROWS = 512  # queries at a time where a bank is compared with itself: 8 MB of distances to 4,000 entries
 
 
@@ -50,7 +51,16 @@ class Bank(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """See the class."""
-        return self.measured(self.embedding(patches))[0]
+        if torch.compiler.is_exporting():  # a graph has no place for a loop over any number of rows
+            return self.measured(self.embedding(patches))[0]
+        return self.distances(self.embedding(patches))
+
+    def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
+        """The first of `measured`, in bounded memory; `barred` (M,) is the same for all queries."""
+        if len(queries) <= MOST_ROWS:
+            return self.measured(queries, barred)[0]
+        parts = [self.measured(part, barred)[0] for part in queries.split(MOST_ROWS)]
+        return torch.cat(parts)
 
     def measured(self, queries: Tensor, barred: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Embedded patches (n, D) to their distances (n,), which entry is nearest (n,), and `products` (n, M).

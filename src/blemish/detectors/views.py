@@ -107,7 +107,9 @@ def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
     return (View(entry.pixels, stages, pool=3, rooted=False, relative=relative),)
 
 
-def specs_of(views: Sequence[View], backbone: str, weights: str = "") -> list[FeatureSpec]:
+def specs_of(
+    views: Sequence[View], backbone: str, weights: str = "", tile: int = 0, overlap: int = 0
+) -> list[FeatureSpec]:
     """One spec for each working size, with every stage that a view of that size looks at.
 
     What the default views look at comes along: so all settings that share a size share its features.
@@ -121,7 +123,7 @@ def specs_of(views: Sequence[View], backbone: str, weights: str = "") -> list[Fe
         alike = [view for view in (*views_for(backbone, DEFAULT_VIEWS), *views) if view.pixels == pixels]
         wanted = [views_for(backbone, FAST_VIEWS)[0] if view.semantic else view for view in alike]
         stages = dict.fromkeys(stage for view in wanted for stage in view.stages)
-        specs.append(FeatureSpec(backbone, pixels, tuple(stages), weights=weights))
+        specs.append(FeatureSpec(backbone, pixels, tuple(stages), weights=weights, tile=tile, overlap=overlap))
     return specs
 
 

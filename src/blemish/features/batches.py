@@ -80,6 +80,7 @@ class PatchFeatures(ABC):
         Unreadable images are left out and noted in `unreadable`. `stage` names the progress bar.
         """
         names = self.images.ids if ids is None else tuple(ids)
+        size = self.spec.at_once(size)
         for start in range(0, len(names), size):
             batch = self._read(names[start : start + size])
             if batch is not None:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blemish.errors import RequestError, WeightsError
-from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN, GIVEN_STAGE, backbone
+from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.networks import load_network
+from blemish.features.tiles import Stitched, Window, resized_window, windows
 from blemish.features.weights import weights_sha256
 from blemish.images import ImageSet
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 ALIGN = 32  # pixels; less than half of this between an image's shape and the working size is taken up by stretching
 SMALLEST = 64  # pixels, a side of the working size
+LARGEST_TILE = 8192  # pixels
+BATCH_BYTES = 256 * 2**20  # of float16 features in memory together; patches of float32 take two to four times that
 EXTRACTION_VERSION = 3  # part of the cache key: raise it when the same settings give other numbers
 
 
@@ -35,6 +38,8 @@ class FeatureSpec:
     size : (height, width) worked at, the grid of given features; None until `resolved` for a folder.
     weights : a file with the backbone's weights; empty for embedded ones and those in a local cache.
     widths : of given features, (global, patch); None until `resolved`, and for those a backbone makes.
+    tile : side in pixels of the tiles that images are cut into, each seen at the size `pixels`; 0 for whole images.
+    overlap : pixels that neighbouring tiles share at least.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -43,10 +48,19 @@ class FeatureSpec:
     size: tuple[int, int] | None = None
     weights: str = ""
     widths: tuple[int, int] | None = None
+    tile: int = 0
+    overlap: int = 64
 
     def __post_init__(self) -> None:
         """Check what a person can get wrong."""
+        if self.tile and not (SMALLEST <= self.tile <= LARGEST_TILE and 0 <= self.overlap <= self.tile // 2):
+            raise RequestError(
+                f"A tile is {SMALLEST} to {LARGEST_TILE} pixels, and the overlap at most half of that; got "
+                f"{self.tile} and {self.overlap}."
+            )
         if self.backbone == GIVEN:
+            if self.tile:
+                raise RequestError("Features that are handed in are not made in tiles; leave out 'tile'.")
             if self.stages != (GIVEN_STAGE,) or self.weights:
                 raise RequestError(f"Given features have one stage, '{GIVEN_STAGE}', and no weights; got {self}.")
             return
@@ -65,14 +79,37 @@ class FeatureSpec:
             return replace(self, size=first.grid, widths=first.widths)
         aspect = images.aspect or images.median_aspect()
         aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
-        height, width = self.pixels / math.sqrt(aspect), self.pixels * math.sqrt(aspect)
         align = backbone(self.backbone).align
+        side = float(self.pixels)
+        if self.tile:  # as if the tiles lay side by side, none smaller than one
+            side = max(side, (images.extent or images.median_extent()) * self.pixels / self.tile)
+        height, width = side / math.sqrt(aspect), side * math.sqrt(aspect)
         return replace(self, size=(_aligned(height, align), _aligned(width, align)))
+
+    @property
+    def windows(self) -> list[Window]:
+        """What the working size is cut into; one window of all of it without tiles."""
+        height, width = self.size or (0, 0)
+        if not self.tile:
+            return [Window(0, 0, height, width)]
+        align = backbone(self.backbone).align
+        side = _aligned(self.pixels, align)
+        return windows((height, width), side, math.ceil(self.overlap * self.pixels / self.tile), align)
+
+    def at_once(self, most: int) -> int:
+        """How many images' features may be in memory together, `most` at most: fewer of large grids."""
+        if self.backbone == GIVEN or not self.size:
+            return most
+        area, known = self.size[0] * self.size[1], backbone(self.backbone).stages
+        each = sum(2 * known[stage][1] * area // stride_of(stage) ** 2 for stage in self.stages)
+        return max(1, min(most, BATCH_BYTES // each))
 
     def key(self) -> dict[str, Any]:
         """All that the features' values depend on, apart from the image."""
         settings = asdict(self)
         del settings["widths"]  # of given features, which are not kept
+        if not self.tile:
+            del settings["tile"], settings["overlap"]
         return {**settings, "weights": weights_sha256(self.backbone, self.weights), "version": EXTRACTION_VERSION}
 
     def source(self) -> Tensor:
@@ -110,7 +147,8 @@ class PatchExtractor(nn.Module):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.network = load_network(spec.backbone, spec.stages, spec.weights, spec.size)
+        seen = (spec.windows[0].height, spec.windows[0].width) if spec.size else None
+        self.network = load_network(spec.backbone, spec.stages, spec.weights, seen)
         entry = backbone(spec.backbone)
         self.register_buffer("mean", torch.tensor(entry.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(entry.scale).view(1, 3, 1, 1), persistent=False)
@@ -119,10 +157,30 @@ class PatchExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See the class."""
-        working = letterbox(images, self.spec.size or (0, 0))
+        if self.spec.tile:
+            whole, stages = self._tiled(images)
+        else:
+            whole, stages = self._seen(letterbox(images, self.spec.size or (0, 0)))
+        return whole.half().float(), [stage.half().float() for stage in stages]
+
+    def _seen(self, working: Tensor) -> tuple[Tensor, list[Tensor]]:
         pixels = ((working - self.mean) / self.scale).contiguous(memory_format=torch.channels_last)
         whole, stages = self.network(pixels)  # (B, G), each (B, C, H / stride, W / stride)
-        return whole.half().float(), [stage.permute(0, 2, 3, 1).half().float() for stage in stages]
+        return whole, [stage.permute(0, 2, 3, 1) for stage in stages]
+
+    def _tiled(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One tile after the other: what is in memory beside the image and its grid is one tile's."""
+        size = self.spec.size or (0, 0)
+        height, width = images.shape[-2:]
+        left, top, inner_width, inner_height = placed((width, height), size)
+        inner, wholes = Window(top, left, inner_height, inner_width), []
+        grids = [Stitched(size) for _ in self.spec.stages]
+        for window in self.spec.windows:
+            whole, stages = self._seen(resized_window(images, inner, window))
+            wholes.append(whole)
+            for grid, stage in zip(grids, stages, strict=True):
+                grid.add(stage, window)
+        return torch.stack(wholes).mean(dim=0), [grid.grid() for grid in grids]
 
 
 def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -132,7 +190,7 @@ def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
     make common, runtimes that differ in the sixth digit would differ by a whole level.
     """
     height, width = images.shape[-2:]
-    left, top, inner_width, inner_height = _placed((width, height), size)
+    left, top, inner_width, inner_height = placed((width, height), size)
     levels = images.float()
     if (inner_height, inner_width) != (height, width):
         levels = F.interpolate(levels, size=(inner_height, inner_width), mode="bilinear", antialias=True)
@@ -144,11 +202,12 @@ def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def box_in_grid(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Where an image of (width, height) lies in its working size: (left, top, right, bottom), each 0..1."""
-    left, top, width, height = _placed(image_size, size)
+    left, top, width, height = placed(image_size, size)
     return left / size[1], top / size[0], (left + width) / size[1], (top + height) / size[0]
 
 
-def _placed(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def placed(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where an image of (width, height) lies in a working size: left, top, width, height in its pixels."""
     width, height = image_size
     ratio = min(size[1] / width, size[0] / height)
     inner_width = min(size[1], max(1, round(width * ratio)))

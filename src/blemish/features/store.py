@@ -1,8 +1,9 @@
 """Features of an ImageSet: made where they are missing, kept, and read in slices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,10 +15,13 @@ from blemish.features.extract import FeatureSpec, box_in_grid, extractor
 from blemish.features.given import HandedIn
 from blemish.features.shards import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
+from blemish.remote import in_tasks
 from blemish.runtime import in_threads, intra_op_threads, runtime
 
 __all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "features_of", "valid_patches"]
 
+TASK_IMAGES = 8  # handed to a worker of a cluster together
+RAY_IMAGES = 256  # handed to all workers together, before progress is told
 SHARD_IMAGES = SLICE  # at most this many images are lost when an extraction is killed
 
 
@@ -47,8 +51,9 @@ class StoredFeatures(PatchFeatures):
         if names:
             prune(runtime().cache, runtime().cache_bytes, unused_for=IN_USE_SECONDS)
             runtime().progress("features", 0, len(names))
-        for start in range(0, len(names), SHARD_IMAGES):
-            part = names[start : start + SHARD_IMAGES]
+        together = self.spec.at_once(SHARD_IMAGES if not runtime().ray else RAY_IMAGES)
+        for start in range(0, len(names), together):
+            part = names[start : start + together]
             self._compute(part, keep=True)
             runtime().progress("features", start + len(part), len(names))
         self._spread_reasons(self.images.ids)
@@ -80,11 +85,13 @@ class StoredFeatures(PatchFeatures):
         image's features independent of the company it came in and of the number of threads. What was made
         before an interruption is kept.
         """
+        if runtime().ray:
+            return self._compute_in_tasks(names, keep=keep)
         network, device = extractor(self.spec, runtime().device), runtime().device
 
         def one(name: str) -> Features | str:
             try:
-                rgb = torch.from_numpy(self.images.read(name))
+                rgb = torch.from_numpy(self.images.read(name, full=bool(self.spec.tile)))
             except UnreadableImageError as error:
                 return str(error)
             with torch.inference_mode():
@@ -110,6 +117,18 @@ class StoredFeatures(PatchFeatures):
                 self.store.add(made, self.images)
         return {self.images.content[name]: features for name, features in made.items()}
 
+    def _compute_in_tasks(self, names: Sequence[str], *, keep: bool) -> dict[str, Features]:
+        """As `_compute`, on the cluster of the runtime; what comes back is kept here."""
+        parts = [self.images.packed(names[at : at + TASK_IMAGES]) for at in range(0, len(names), TASK_IMAGES)]
+        made: dict[str, Features] = {}
+        for part, (found, unreadable) in zip(parts, in_tasks(_made_of, self.spec, parts), strict=True):
+            named = {name: found[part.content[name]] for name in part.ids if name not in unreadable}
+            if keep:
+                self.store.add(named, self.images)
+            self.unreadable.update(unreadable)
+            made |= found
+        return made
+
     def _one_each(self, names: Sequence[str], contents: set[str]) -> list[str]:
         """One of `names` for each of `contents`, so that copies pass the backbone once."""
         first = {self.images.content[name]: name for name in reversed(names)}
@@ -120,3 +139,45 @@ class StoredFeatures(PatchFeatures):
         content = self.images.content
         reasons = {content[name]: reason for name, reason in self.unreadable.items()}
         self.unreadable.update({name: reasons[content[name]] for name in names if content[name] in reasons})
+
+
+def _made_of(spec: FeatureSpec, images: ImageSet) -> tuple[dict[str, Features], dict[str, str]]:
+    """On a worker: features by content, and what could not be read."""
+    features = StoredFeatures(images, spec, store=FeatureStore.at(runtime().cache, spec, images))
+    made = features._compute(images.ids, keep=False)
+    return made, features.unreadable
+
+
+@dataclass(frozen=True)
+class PackedFeatures:
+    """Kept features for a worker that may not see the disk they are on: by spec, rows of up to `SLICE` images each.
+
+    `rows` holds what `put` made of each part, and `get` gives it back: references to Ray's object store.
+    """
+
+    specs: tuple[FeatureSpec, ...]
+    parts: tuple[tuple[tuple[str, ...], Any], ...]
+
+    @classmethod
+    def of(cls, images: ImageSet, specs: Sequence[FeatureSpec], put: Callable[[Any], Any]) -> "PackedFeatures":
+        """The features of `images` at `specs`, a part at a time in memory here."""
+        parts = []
+        for number, spec in enumerate(specs):
+            store = FeatureStore.at(runtime().cache, spec, images)
+            contents = sorted({images.content[name] for name in images.ids})
+            for at in range(0, len(contents), SLICE):
+                some = tuple(contents[at : at + SLICE])
+                parts.append((some, put((number, store.read(some)))))
+        return cls(tuple(specs), tuple(parts))
+
+    def unpack(self, images: ImageSet, get: Callable[[Any], Any]) -> None:
+        """See to it that they are in the cache of this machine; only what is missing travels."""
+        stores = [FeatureStore.at(runtime().cache, spec, images) for spec in self.specs]
+        wanted = {images.content[name] for name in images.ids}
+        first = {images.content[name]: name for name in reversed(images.ids)}
+        missing = [store.missing(wanted) for store in stores]
+        for contents, part in self.parts:
+            if any(lacks.intersection(contents) for lacks in missing):
+                number, found = get(part)
+                named = {first[content]: each for content, each in found.items() if content in missing[number]}
+                stores[number].add(named, images)

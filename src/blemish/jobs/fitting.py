@@ -67,6 +67,7 @@ def fit(
     device: str | None = None,
     threads: int | None = None,
     cache: str | Path | None = None,
+    ray: str | None = None,
     checkpoints: str | Path | None = None,
     progress: Any = None,
 ) -> Run:
@@ -93,7 +94,7 @@ def fit(
     masks : whether the flagged images' masks are left, too.
     strict : an unreadable file is an error instead of being skipped.
     settings : settings of the detector by name.
-    seed, device, threads, cache, checkpoints : see `Detector` and `Runtime`.
+    seed, device, threads, cache, ray, checkpoints : see `Detector` and `Runtime`.
 
     Raises
     ------
@@ -104,7 +105,9 @@ def fit(
     out = Path(out) if out is not None else None
     watch = Stopwatch()
     place = whole_or_absent(out, force=force) if out else nullcontext()
-    where = use_runtime(device=device, threads=threads, cache=cache, checkpoints=checkpoints, progress=progress)
+    where = use_runtime(
+        device=device, threads=threads, cache=cache, checkpoints=checkpoints, ray=ray, progress=progress
+    )
     with where, place as staging:
         chosen = ready(chosen, images)
         with watch.stage("finding images"):

@@ -50,6 +50,7 @@ def purify(
     device: str | None = None,
     threads: int | None = None,
     cache: str | Path | None = None,
+    ray: str | None = None,
     progress: Any = None,
 ) -> Purification:
     """Find out which images of a pile a detector should learn from, and leave a list of them for any tool.
@@ -72,7 +73,9 @@ def purify(
         raise RequestError(f"'{out}' holds a detector, which would be lost; name another folder with --out.")
     watch = Stopwatch()
     place = whole_or_absent(out, force=force) if out else nullcontext()
-    where = use_runtime(device=device, threads=threads, cache=Path(cache) if cache else None, progress=progress)
+    where = use_runtime(
+        device=device, threads=threads, cache=Path(cache) if cache else None, ray=ray, progress=progress
+    )
     with where, place as staging:
         with watch.stage("finding images"):
             everything = with_normals(ImageSet.of(images, decoding=decoding, leave_out=out), normals)

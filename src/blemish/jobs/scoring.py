@@ -9,6 +9,7 @@ from blemish import calibration
 from blemish.artifact import PARAMETERS, SCORES, write_config
 from blemish.calibration import Decision
 from blemish.errors import RequestError
+from blemish.exported import FORMATS, ExportedModel
 from blemish.images import ImageSet
 from blemish.jobs.request import within_roi
 from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
@@ -35,20 +36,25 @@ def score(
     device: str | None = None,
     threads: int | None = None,
     cache: str | Path | None = None,
+    ray: str | None = None,
     weights: str | Path | None = None,
+    engine: str | None = None,
     progress: Any = None,
 ) -> tuple[Scores, Decision]:
-    """Score new images with a Run; see `fit` for the parameters and `load` for `weights`.
+    """Score new images with a Run, or what `export` made of one; see `fit` for the parameters, `load` for `weights`.
 
-    Leaves scores, heatmaps and what was skipped.
+    `engine` is what has to run it: "torch", "onnx" or "openvino"; whatever fits by default. Leaves scores, heatmaps
+    and what was skipped.
     """
     calibration.check(threshold, contamination)
-    run = model if isinstance(model, Run) else load(model, weights)
+    with use_runtime(threads=threads):
+        run = model if isinstance(model, Run) else load(model, weights)
+    _check_engine(run, engine)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():
         raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
     place = whole_or_absent(out, force=force) if out else nullcontext()
-    changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads}
+    changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads, "ray": ray}
     with use_runtime(**changes, progress=progress, keep_features=False), place as staging:
         decoding = replace(
             run.decoding,
@@ -92,3 +98,14 @@ def score(
 def drift_of(run: Run, scores: Scores) -> str | None:
     """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`."""
     return run.usual.warning(scores) if run.usual else None
+def _check_engine(run: Run, engine: str | None) -> None:
+    """Raises `RequestError` if the model is not run by the `engine` asked for."""
+    known = ("torch", *FORMATS)
+    if engine is not None and engine not in known:
+        raise RequestError(f"--runtime is {', '.join(known)}; got '{engine}'.")
+    found = run.detector.format if isinstance(run.detector, ExportedModel) else "torch"
+    if engine not in (None, found):
+        fix = "name the Run that it was exported from" if engine == "torch" else (
+            f"make one with `blemish export RUN --format {engine} --out DIR`, and name that folder with --model"
+        )  # fmt: skip
+        raise RequestError(f"The model is for {found}, and --runtime asks for {engine}; {fix}.")

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector
+from blemish.detectors import Detector, FeatureDetector
 from blemish.detectors.sampling import split_in_folds
 from blemish.errors import JobError, NotFittedError, RequestError
+from blemish.features.store import PackedFeatures
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.purification.kept_scores import KeptScores
 from blemish.purification.map_scores import map_scores
 from blemish.purification.settings import PurifySettings
+from blemish.remote import connected, in_tasks
 from blemish.runtime import runtime, side_by_side, use_runtime
 from blemish.scores import Scores
 
@@ -90,7 +92,9 @@ def score_all(
             raise InterruptedError
 
     progress(STAGE, 0, len(plan))
-    if all(getattr(each.detector, "runs_side_by_side", False) for each in plan):
+    if runtime().ray:
+        results = _in_tasks(images, plan, settings, kept)
+    elif all(getattr(each.detector, "runs_side_by_side", False) for each in plan):
         with use_runtime(progress=heartbeat):
             results = side_by_side(one, plan, stopped.set)
     else:
@@ -118,6 +122,13 @@ def _scored(
 ) -> NDArray[np.float64]:
     if kept is not None and (found := kept.read(sub_model, images.ids)) is not None:
         return found
+    scores = _learned(images, sub_model, settings)
+    if kept is not None:
+        kept.write(sub_model, images.ids, scores)
+    return scores
+
+
+def _learned(images: ImageSet, sub_model: SubModel, settings: PurifySettings) -> NDArray[np.float64]:
     detector = copy.deepcopy(sub_model.detector)  # what it learns goes when its scores are there
     detector.fit(images.subset(sub_model.learns))
     learned = set(sub_model.learns)
@@ -125,9 +136,43 @@ def _scored(
     if settings.own_subset == "cross_fit":
         rows = [row for row, name in enumerate(images.ids) if name in learned]
         scores[rows] = _training_scores(detector, sub_model.learns, settings)
-    if kept is not None:
-        kept.write(sub_model, images.ids, scores)
     return scores
+
+
+def _in_tasks(
+    images: ImageSet, plan: Sequence[SubModel], settings: PurifySettings, kept: KeptScores | None
+) -> list[NDArray[np.float64] | Exception]:
+    """The scores of each sub-model, or why there are none, from the cluster of the runtime; kept ones are not made."""
+    found = {each.number: kept.read(each, images.ids) if kept is not None else None for each in plan}
+    todo = [each for each in plan if found[each.number] is None]
+    results: dict[int, NDArray[np.float64] | Exception] = {n: each for n, each in found.items() if each is not None}
+    ray = connected(runtime().ray or "")
+    detector = plan[0].detector
+    features = None
+    if isinstance(detector, FeatureDetector):
+        specs = [spec.resolved(images) for spec in detector.feature_specs()]
+        features = PackedFeatures.of(images, specs, lambda part: [ray.put(part)])  # a list: it stays a reference
+    shared = (images.packed(images.ids) if features is None else images, settings, features)
+    for each, result in zip(todo, in_tasks(_task, shared, todo), strict=True):
+        results[each.number] = result
+        if kept is not None and not isinstance(result, Exception):
+            kept.write(each, images.ids, result)
+        runtime().progress(STAGE, len(results), len(plan))
+    return [results[each.number] for each in plan]
+
+
+def _task(
+    shared: tuple[ImageSet, PurifySettings, PackedFeatures | None], sub_model: SubModel
+) -> NDArray[np.float64] | Exception:
+    """On a worker: the scores of one sub-model, or why there are none."""
+    images, settings, features = shared
+    if features is not None:
+        ray = connected("")
+        features.unpack(images, lambda part: ray.get(part[0]))
+    try:
+        return _learned(images, sub_model, settings)
+    except Exception as error:  # a detector may raise anything
+        return error
 
 
 def _training_scores(detector: Any, learns: Sequence[str], settings: PurifySettings) -> NDArray[np.float64] | float:

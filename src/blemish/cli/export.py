@@ -1,0 +1,57 @@
+"""`blemish export`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from blemish.cli.console import errors_as_sentences, progress_shown, tell
+from blemish.cli.inputs import parsed_size
+from blemish.cli.options import Debug, Force, Json, Out, Quiet, Threads, Weights
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder that `fit` left.")],
+    out: Out,
+    format: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",  # noqa: A002
+    precision: Annotated[
+        str, typer.Option(help="float32, or int8: faster convolutions, equal decisions measured.")
+    ] = "float32",
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--size", metavar="WIDTHxHEIGHT", help="Of the images it will take; that of most by default."),
+    ] = None,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", help="What to compare with torch on; the images of the Run by default."),
+    ] = None,
+    weights: Weights = None,
+    force: Force = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Leave a Run as one model for ONNX Runtime or OpenVINO, from pixels to score, map and decision."""
+    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+        from blemish.deploy.export import export as export_run
+
+        parity = export_run(
+            run,
+            out,
+            format=format,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+            size=parsed_size(size) if size else None,
+            images=images,
+            force=force,
+            weights=weights,
+            threads=threads,
+            progress=progress,
+        )
+    lines = [
+        f"On {parity.images} images the scores differ from torch by at most {parity.score:.1e} of their spread; "
+        f"{parity.equal_decisions:.1%} of the decisions are equal, rank correlation {parity.rank_correlation:.4f}.",
+        f"Model: {out}",
+    ]
+    tell(lines, {"out": str(out), "parity": asdict(parity)}, quiet=quiet, as_json=as_json)

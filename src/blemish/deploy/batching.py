@@ -1,0 +1,159 @@
+"""Dynamic batching: images of many callers scored together, each answer to the one who asked."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.deploy.current import CurrentRun
+from blemish.run import Run
+from blemish.runtime import use_runtime
+
+Pixels = NDArray[np.uint8]
+
+
+class BusyError(Exception):
+    """There is no room for more images; come again."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What there is to say of one image; `threshold` and `version` are those of the Run that scored it."""
+
+    score: float
+    threshold: float
+    version: str
+    map: NDArray[np.float32]
+    box: tuple[float, ...]
+
+
+@dataclass
+class _Waiting:
+    pixels: Pixels
+    content: str
+    answer: "asyncio.Future[Answer]" = field(repr=False)
+
+
+class Batcher:
+    """Scores images for any number of callers, up to `most` at a time, with one Run for a whole batch.
+
+    A batch begins as soon as the one before is done and anything waits, or `wait` seconds after the first image: at
+    low load an image hardly waits, at high load batches are full. At most `room` images wait; beyond, `BusyError`.
+    """
+
+    def __init__(
+        self,
+        current: CurrentRun,
+        *,
+        threads: int,
+        most: int,
+        room: int,
+        wait: float,
+        seen: Callable[[int, float], None],
+    ) -> None:
+        self.current, self.threads, self.seen = current, threads, seen
+        self.most, self.room, self.wait = most, room, wait
+        self.waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._promised = 0  # images that were let in and have no answer yet
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="blemish-batch")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, within the event loop that asks."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End once everything that was let in is answered."""
+        while self._promised:
+            await asyncio.sleep(0.01)
+        if self._task:
+            self._task.cancel()
+        self._worker.shutdown(wait=True)
+
+    @property
+    def depth(self) -> int:
+        """Images that were let in and have no answer yet."""
+        return self._promised
+
+    async def score(self, images: Sequence[tuple[Pixels, str]]) -> list[Answer]:
+        """Answers in the order of the images, each with the SHA-256 of its file. Raises `BusyError`."""
+        if self._promised and self._promised + len(images) > self.room:
+            raise BusyError
+        loop = asyncio.get_running_loop()
+        mine = [_Waiting(pixels, content, loop.create_future()) for pixels, content in images]
+        self._promised += len(mine)
+        for each in mine:
+            each.answer.add_done_callback(self._answered)
+            self.waiting.put_nowait(each)
+        try:
+            return list(await asyncio.gather(*(each.answer for each in mine)))
+        finally:
+            for each in mine:
+                each.answer.cancel()  # of a caller who gave up: not scored if it has not begun
+
+    def _answered(self, answer: "asyncio.Future[Answer]") -> None:
+        self._promised -= 1
+        if not answer.cancelled():
+            answer.exception()  # told to the caller; a second one of the same request concerns nobody
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._next_batch()
+            if not batch:
+                continue
+            run, version = self.current.now()
+            start = time.perf_counter()
+            context = contextvars.copy_context()
+            answers = await loop.run_in_executor(
+                self._worker, context.run, _each_scored, run, version, batch, self.threads
+            )
+            self.seen(len(batch), time.perf_counter() - start)
+            for each, answer in zip(batch, answers, strict=True):
+                if each.answer.done():  # its caller gave up
+                    continue
+                if isinstance(answer, Answer):
+                    each.answer.set_result(answer)
+                else:
+                    each.answer.set_exception(answer)
+
+    async def _next_batch(self) -> list[_Waiting]:
+        batch = [await self.waiting.get()]
+        until = time.perf_counter() + self.wait
+        while len(batch) < self.most:
+            left = until - time.perf_counter()
+            if left <= 0 and self.waiting.empty():
+                break
+            try:
+                batch.append(await asyncio.wait_for(self.waiting.get(), max(left, 0.0005)))
+            except TimeoutError:
+                break
+        return [each for each in batch if not each.answer.done()]
+
+
+def _each_scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> Sequence[Answer | Exception]:
+    """An answer to each; what is wrong with one image does not become the answer to another."""
+    try:
+        return _scored(run, version, batch, threads)
+    except Exception as error:  # whatever a detector raises is the answer; the server goes on
+        if len(batch) == 1:
+            return [error]
+        return [answer for each in batch for answer in _each_scored(run, version, [each], threads)]
+
+
+def _scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> list[Answer]:
+    with use_runtime(threads=threads):
+        scores = run.score([each.pixels for each in batch])
+    answers = []
+    for number, each in enumerate(batch):
+        row = scores.index(f"image-{number:06d}")
+        # As a file of the fit has: it may not vouch for itself, see `Run.scored`.
+        score = run.known.get(each.content, float(scores.image[row]))
+        box = tuple(map(float, scores.boxes[row]))
+        answers.append(Answer(score, run.threshold_, version, scores.maps[row].copy(), box))
+    return answers

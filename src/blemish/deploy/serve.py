@@ -1,0 +1,296 @@
+"""`serve`: detectors over HTTP, images of many clients scored together."""
+
+import asyncio
+import base64
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from blemish.deploy.batching import Answer, Batcher, BusyError
+from blemish.deploy.current import CurrentRun
+from blemish.deploy.uploads import FIELD, KINDS, RAW, SHAPE, Limits, RefusedError, Upload, uploads_of
+from blemish.errors import BlemishError, RequestError
+from blemish.exported import ExportedModel
+from blemish.run import Run
+from blemish.runtime import available_cores
+
+KEY_VARIABLE, KEY_HEADER = "BLEMISH_API_KEY", "X-API-Key"
+LOOK_AGAIN = 1.0  # seconds between two looks at whether a Run was replaced
+STOP_WITHIN = 30  # seconds for what is under way when the server is told to end
+OPEN = ("/health", "/docs", "/openapi.json")  # without a key: they tell nothing of the images
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How images are put together; see `Batcher`."""
+
+    most: int = 16
+    room: int = 256
+    wait: float = 0.005
+
+
+class Metrics:
+    """What `/metrics` tells, in a registry of its own."""
+
+    def __init__(self, batchers: Mapping[str, Batcher]) -> None:
+        self.registry = CollectorRegistry()
+        of = {"registry": self.registry}
+        self.requests = Counter("blemish_requests", "Answered requests to /score", ["model", "status"], **of)
+        self.images = Counter("blemish_images", "Images scored", ["model", "flagged"], **of)
+        self.seconds = Histogram("blemish_request_seconds", "From the first byte to the answer", ["model"], **of)
+        self.batch = Histogram("blemish_batch_images", "Images scored together", buckets=(1, 2, 4, 8, 16, 32, 64), **of)
+        self.busy = Counter("blemish_scoring_seconds", "Time spent scoring", **of)
+        waiting = Gauge("blemish_waiting_images", "Images let in and not answered yet", ["model"], **of)
+        replaced = Gauge("blemish_replaced", "How often the Run was replaced", ["model"], **of)
+        for name, batcher in batchers.items():
+            waiting.labels(name).set_function(lambda batcher=batcher: batcher.depth)  # type: ignore[misc]
+            replaced.labels(name).set_function(lambda batcher=batcher: batcher.current.replaced)  # type: ignore[misc]
+
+    def scored(self, images: int, seconds: float) -> None:
+        """Note a batch."""
+        self.batch.observe(images)
+        self.busy.inc(seconds)
+
+
+def create_app(
+    runs: Mapping[str, CurrentRun],
+    *,
+    limits: Limits | None = None,
+    batching: Batching | None = None,
+    threads: int | None = None,
+    api_key: str | None = None,
+) -> FastAPI:
+    """The application: `POST /score`, `GET /health`, `GET /metrics`, its description at `/docs`.
+
+    Raises `RequestError` without a Run.
+    """
+    if not runs:
+        raise RequestError("There is no Run to serve; name at least one.")
+    limits, batching, threads = limits or Limits(), batching or Batching(), threads or available_cores()
+    batchers: dict[str, Batcher] = {}
+    metrics: Metrics
+
+    def seen(images: int, seconds: float) -> None:
+        metrics.scored(images, seconds)
+
+    for name, current in runs.items():
+        batchers[name] = Batcher(current, threads=threads, seen=seen, **asdict(batching))
+    metrics = Metrics(batchers)
+    under_way = 0
+    stopping = False
+
+    async def look_again() -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            for current in runs.values():
+                await asyncio.to_thread(current.refresh)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        nonlocal stopping
+        for batcher in batchers.values():
+            batcher.start()
+        looking = asyncio.get_running_loop().create_task(look_again())
+        yield
+        stopping = True
+        looking.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN):
+                await asyncio.gather(*(batcher.stop() for batcher in batchers.values()))
+
+    app = FastAPI(
+        title="blemish", description="Finds defects in images: score, decision, map.", lifespan=life, redoc_url=None
+    )
+
+    @app.middleware("http")
+    async def check_key(request: Request, call_next: Any) -> Response:
+        given = request.headers.get(KEY_HEADER, "")
+        if api_key and request.url.path not in OPEN and not secrets.compare_digest(given.encode(), api_key.encode()):
+            return JSONResponse({"error": f"The header {KEY_HEADER} does not hold the key."}, 401)
+        answer: Response = await call_next(request)
+        return answer
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Whether the server is there, and with which Runs; 503 while it stops."""
+        models = {
+            name: {"version": current.now()[1], "detector": current.now()[0].detector.name, "problem": current.problem}
+            for name, current in runs.items()
+        }
+        return JSONResponse({"status": "stopping" if stopping else "ok", "models": models}, 503 if stopping else 200)
+
+    @app.get("/metrics")
+    async def tell() -> Response:
+        """Figures for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/score", openapi_extra=_described(runs), responses=_refusals())
+    async def score(request: Request, model: str = "", maps: bool = False) -> JSONResponse:
+        """Score one or many images; the answers are in the order of the images."""
+        nonlocal under_way
+        start = time.perf_counter()
+        name = model or next(iter(runs))
+        label = name if name in runs else "unknown"  # a stranger's word does not become a label
+        under_way += 1
+        headers = {}
+        try:
+            if under_way > limits.requests:
+                raise BusyError
+            answer, status = await _scored(request, name, maps), 200
+        except RefusedError as refused:
+            answer, status = {"error": refused.sentence}, refused.status
+        except BusyError:
+            answer, status, headers = {"error": "The server is busy; come again."}, 429, {"Retry-After": "1"}
+        except BlemishError as error:
+            answer, status = {"error": str(error)}, 422
+        finally:
+            under_way -= 1
+        metrics.requests.labels(label, str(status)).inc()
+        metrics.seconds.labels(label).observe(time.perf_counter() - start)
+        return JSONResponse(answer, status, headers=headers)
+
+    async def _scored(request: Request, name: str, maps: bool) -> dict[str, Any]:
+        if name not in runs:
+            raise RefusedError(404, f"There is no model '{name[:80]}'; there is {', '.join(runs)}.")
+        if not model_named(request) and len(runs) > 1:
+            raise RefusedError(422, f"There are several models; name one with ?model=, of {', '.join(runs)}.")
+        run, _ = runs[name].now()
+        uploads = await uploads_of(request, limits, run.decoding)
+        _check_sizes(run, uploads)
+        try:
+            async with asyncio.timeout(limits.answer_seconds):
+                answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
+        except TimeoutError:
+            raise RefusedError(503, f"There was no answer within {limits.answer_seconds:g} s; come again.") from None
+        for each in answers:
+            metrics.images.labels(name, str(int(each.score > each.threshold))).inc()
+        results = [_told(upload, answer, maps) for upload, answer in zip(uploads, answers, strict=True)]
+        return {"model": name, "results": results}
+
+    return app
+
+
+def model_named(request: Request) -> bool:
+    """Whether the request names a model."""
+    return bool(request.query_params.get("model"))
+
+
+def _check_sizes(run: Run, uploads: list[Upload]) -> None:
+    """Raises `RefusedError` for what an exported model does not take, so that nobody else's batch meets it."""
+    if isinstance(run.detector, ExportedModel):
+        for each in uploads:
+            if each.pixels.shape[:2] != run.detector.size:
+                height, width = run.detector.size
+                found = f"{each.pixels.shape[1]}x{each.pixels.shape[0]}"
+                raise RefusedError(422, f"The model takes {width}x{height} pixels; '{each.name[:80]}' has {found}.")
+
+
+def _told(upload: Upload, answer: Answer, maps: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": upload.name,
+        "score": answer.score,
+        "flagged": answer.score > answer.threshold,
+        "threshold": answer.threshold,
+        "version": answer.version,
+    }
+    if maps:
+        data = base64.b64encode(answer.map.astype("<f4").tobytes()).decode()
+        told["map"] = {"shape": list(answer.map.shape), "float32": data, "box": list(answer.box)}
+    return told
+
+
+def _described(runs: Mapping[str, CurrentRun]) -> dict[str, Any]:
+    """The body of `/score` for the OpenAPI page: it is read by hand, so that limits hold while it arrives."""
+    binary = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "required": [FIELD],
+        "properties": {
+            FIELD: {"type": "array", "items": binary, "description": f"PNG, JPEG, or raw arrays ({RAW})"},
+            SHAPE: {"type": "array", "items": {"type": "string"}, "description": "of each raw array, H,W,3 or H,W"},
+        },
+    }
+    content = {kind: {"schema": form if kind.startswith("multipart") else binary} for kind in KINDS}
+    shape = {"name": SHAPE, "in": "query", "schema": {"type": "string"}, "description": "of a raw body, H,W,3 or H,W"}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [shape], "x-models": list(runs)}
+
+
+def _refusals() -> dict[int | str, dict[str, Any]]:
+    said = {
+        400: "The body is cut short or no multipart form.",
+        401: "The key is missing or wrong.",
+        404: "There is no such model.",
+        408: "The body took too long.",
+        413: "Too many bytes, pixels or images.",
+        415: "Another content type.",
+        422: "An image that cannot be used; nothing of the request was scored.",
+        429: "No room; come again.",
+        503: "No answer in time.",
+    }
+    return {status: {"description": text} for status, text in said.items()}
+
+
+def serve(
+    runs: Mapping[str, CurrentRun],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    batching: Batching | None = None,
+    threads: int | None = None,
+    api_key: str | None = None,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Serve until told to end; what was let in by then is answered.
+
+    `tell` is called with the address once it is listened at; port 0 takes a free one. Raises `RequestError`.
+    """
+    limits = limits or Limits()
+    app = create_app(runs, limits=limits, batching=batching, threads=threads, api_key=api_key)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=STOP_WITHIN,
+        timeout_keep_alive=int(limits.seconds),
+        h11_max_incomplete_event_size=2**16,
+        server_header=False,
+    )
+    listening = _listening(host, port)
+    tell(f"http://{host}:{listening.getsockname()[1]}")
+    with listening, suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is answered
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise RequestError(
+            f"Port {port} of '{host}' cannot be listened at ({error}); name another with --port or --host."
+        ) from None
+
+
+def serve_key(file: Path | None) -> str | None:
+    """The key that clients must send: what `file` holds, else the variable `KEY_VARIABLE`. Raises `RequestError`."""
+    if file is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    try:
+        key = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise RequestError(f"The key file '{file}' cannot be read ({error}); name a text file.") from None
+    if not key:
+        raise RequestError(f"The key file '{file}' is empty; write a key into it.")
+    return key

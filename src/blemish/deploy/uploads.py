@@ -1,0 +1,168 @@
+"""From the body of an HTTP request to images: what is too large, damaged or of the wrong kind is refused by name."""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from blemish.decoding import MIN_SIDE, Decoding, decode, read_header
+from blemish.errors import UnreadableImageError
+
+FORMATS = ("PNG", "JPEG")  # Pillow's names; no other decoder is ever handed what a stranger sent
+RAW = "application/octet-stream"
+KINDS = ("image/png", "image/jpeg", RAW, "multipart/form-data")
+FIELD, SHAPE = "images", "shape"
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may cost.
+
+    Attributes
+    ----------
+    body : bytes of a request.
+    pixels : of one image, before it is decoded.
+    images : of a request.
+    seconds : for the whole body to arrive.
+    answer_seconds : from there to the scores.
+    requests : being read or answered at once; their bodies and pixels are in memory.
+    """
+
+    body: int = 64 * 2**20
+    pixels: int = 25_000_000
+    images: int = 64
+    seconds: float = 30.0
+    answer_seconds: float = 60.0
+    requests: int = 64
+
+
+class RefusedError(Exception):
+    """A request that is not answered with scores: the HTTP status and one sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One image of a request: its name, its pixels (H, W, 3), and the SHA-256 of what was sent."""
+
+    name: str
+    pixels: Pixels
+    content: str
+
+
+async def uploads_of(request: Request, limits: Limits, decoding: Decoding) -> list[Upload]:
+    """The images of a request. Raises `RefusedError`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in KINDS:
+        raise RefusedError(415, f"The content type must be one of {', '.join(KINDS)}; got '{kind[:80]}'.")
+    sent = request.headers.get("content-length", "")
+    if sent.isdigit() and int(sent) > limits.body:
+        raise RefusedError(413, f"A request may have {limits.body:,} bytes; this one has {int(sent):,}.")
+    try:
+        async with asyncio.timeout(limits.seconds):
+            parts = await _parts(request, kind, limits)
+    except TimeoutError:
+        raise RefusedError(408, f"The request did not arrive within {limits.seconds:g} s; send it again.") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "The upload was cut short.") from None
+    if not parts:
+        raise RefusedError(422, f"There is no image; send one as the body, or several as parts named '{FIELD}'.")
+    if len(parts) > limits.images:
+        raise RefusedError(413, f"A request may have {limits.images} images; this one has {len(parts)}.")
+    # Decoding takes a core for a while: not in the thread that answers everyone.
+    return await asyncio.to_thread(_decoded_all, parts, limits, decoding)
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str
+    data: bytes
+    shape: str | None  # of a raw array
+
+
+async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
+    received = 0
+
+    async def bounded():  # type: ignore[no-untyped-def]  # an async generator of bytes
+        nonlocal received
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limits.body:
+                raise RefusedError(413, f"A request may have {limits.body:,} bytes; this one has more.")
+            yield chunk
+
+    if kind != "multipart/form-data":
+        data = b"".join([chunk async for chunk in bounded()])
+        shape = request.query_params.get(SHAPE, "") if kind == RAW else None
+        return [_Part("image", data, shape)] if data else []
+    try:
+        parser = MultiPartParser(
+            request.headers, bounded(), max_files=limits.images + 1, max_fields=limits.images + 1, max_part_size=2**12
+        )
+        form = await parser.parse()
+    except (MultiPartException, FormParserError, KeyError, ValueError, UnicodeError) as error:
+        raise RefusedError(400, f"The multipart body cannot be read ({str(error)[:200]}).") from None
+    try:
+        shapes = [each for each in form.getlist(SHAPE) if isinstance(each, str)]
+        files = form.getlist(FIELD)
+        if any(name not in (FIELD, SHAPE) for name in form) or not all(isinstance(each, UploadFile) for each in files):
+            raise RefusedError(
+                422, f"Parts are files named '{FIELD}' and texts named '{SHAPE}'; got {sorted(form)[:4]}."
+            )
+        found = []
+        for number, file in enumerate(files):
+            assert isinstance(file, UploadFile)  # noqa: S101 - checked above, for the type checker
+            raw = (file.content_type or "").partition(";")[0].strip().lower() == RAW and bool(shapes)
+            shape = shapes.pop(0) if raw else None
+            found.append(_Part(file.filename or f"image {number + 1}", await file.read(), shape))
+        if shapes:
+            raise RefusedError(422, f"There are {len(shapes)} shapes more than raw arrays ({RAW}).")
+        return found
+    finally:
+        await form.close()
+
+
+def _decoded_all(parts: Sequence[_Part], limits: Limits, decoding: Decoding) -> list[Upload]:
+    return [
+        Upload(each.name, _decoded(each, limits, decoding), hashlib.sha256(each.data).hexdigest()) for each in parts
+    ]
+
+
+def _decoded(part: _Part, limits: Limits, decoding: Decoding) -> Pixels:
+    """Raises `RefusedError`."""
+    if part.shape is not None:
+        return _array(part, limits)
+    try:
+        read_header(part.data, limits.pixels, FORMATS)
+        return decode(part.data, decoding, FORMATS)
+    except UnreadableImageError as error:
+        status = 413 if "more than --max-pixels" in str(error) else 422
+        raise RefusedError(status, f"'{part.name[:80]}' cannot be used: {error}.") from None
+
+
+def _array(part: _Part, limits: Limits) -> Pixels:
+    """A raw uint8 array of shape H,W,3 or H,W."""
+    words = (part.shape or "").split(",")
+    if len(words) not in (2, 3) or not all(word.strip().isascii() and word.strip().isdigit() for word in words):
+        raise RefusedError(422, f"A raw array needs its {SHAPE}, such as 480,640,3; got '{(part.shape or '')[:40]}'.")
+    shape = tuple(int(word[:12]) for word in words)
+    if shape[2:] not in ((), (3,)) or min(shape[:2]) < MIN_SIDE:
+        raise RefusedError(422, f"The {SHAPE} must be H,W,3 or H,W with sides of at least {MIN_SIDE}; got {shape}.")
+    if shape[0] * shape[1] > limits.pixels:
+        raise RefusedError(413, f"An image may have {limits.pixels:,} pixels; got {shape[1]} x {shape[0]}.")
+    if math.prod(shape) != len(part.data):
+        raise RefusedError(422, f"An array of shape {shape} has {math.prod(shape):,} bytes; got {len(part.data):,}.")
+    array = np.frombuffer(part.data, dtype=np.uint8).reshape(shape)
+    return np.array(array if array.ndim == 3 else np.repeat(array[:, :, None], 3, axis=2))

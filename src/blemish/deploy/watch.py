@@ -1,0 +1,281 @@
+"""`watch`: a hot folder. Each file is scored once it is complete, noted once, and moved or linked by the decision.
+
+What survives a kill at any moment: a row of the table is written and synced before its file is moved, and says where
+to. A file that still stands where a row names it has been scored and is only moved; a row that was cut short is cut
+away and its file scored again. So no file is missed and none is noted twice.
+"""
+
+import csv
+import errno
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from filelock import FileLock, Timeout
+
+from blemish.decoding import SUFFIXES
+from blemish.deploy.current import CurrentRun
+from blemish.disk import writing_to
+from blemish.errors import BlemishError, JobError, RequestError
+from blemish.images import ImageSet
+
+Action = Literal["move", "link", "none"]
+GOOD, BAD, UNREADABLE = "good", "bad", "unreadable"
+TABLE, LOCK = "scores.csv", ".blemish-watch.lock"
+COLUMNS = ("time", "path", "size", "modified_ns", "sha256", "score", "flagged", "threshold", "version", "to", "reason")
+AT_ONCE = 32  # files scored together: a kill costs at most their scores
+Key = tuple[str, int, int]
+"""A file as it was when it was scored: path below the folder, bytes, time of its last change in ns."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """When a file counts as complete.
+
+    Attributes
+    ----------
+    seconds : unchanged in size and time for this long.
+    give_up : a file that cannot be read is looked at again until it is unchanged for this long.
+    """
+
+    seconds: float = 1.0
+    give_up: float = 30.0
+
+
+class Table:
+    """`scores.csv`: appended, synced, and read back at the start. `rows` is where each file goes, by its key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows, self.promised = path, dict[Key, str](), set[str]()
+        if not path.exists():
+            self._append([COLUMNS])
+            return
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):  # a row that was cut short by a kill or a full disk
+            with writing_to(path.parent), path.open("r+b") as file:
+                file.truncate(len(whole))
+        table = list(csv.reader(io.StringIO(whole.decode("utf-8"), newline="")))
+        if not table:
+            self._append([COLUMNS])
+        elif tuple(table[0]) != COLUMNS:
+            raise RequestError(f"'{path}' is not a table of `blemish watch`; name another folder with --out.")
+        for row in table[1:]:
+            self.rows[(row[1], int(row[2]), int(row[3]))] = row[9]
+        self.promised.update(self.rows.values())
+
+    def add(self, rows: Sequence[tuple[Key, Sequence[object]]]) -> None:
+        """Append rows, all or none. Raises `JobError` for what the disk refuses."""
+        self._append([row for _, row in rows])
+        self.rows.update({key: str(row[9]) for key, row in rows})
+
+    def _append(self, rows: Sequence[Sequence[object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with writing_to(self.path.parent), self.path.open("ab") as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                file.write(text.getvalue().encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, before)  # never needs room
+                raise
+
+
+class Watch:
+    """A folder and where its files go; see the module. `step` looks once."""
+
+    def __init__(
+        self, folder: Path, run: CurrentRun, out: Path, *, action: Action = "move", settled: Settled | None = None
+    ) -> None:
+        self.folder, self.run, self.out, self.action = folder, run, out, action
+        self.settled = settled or Settled()
+        self.table = Table(out / TABLE)
+        self._seen: dict[str, tuple[Key, float]] = {}  # by path: as it was last, and since when
+
+    def step(self) -> int:
+        """Score what is complete, move what is due; how many files were noted. Raises `JobError` for a full disk."""
+        now, noted, due = time.monotonic(), 0, []
+        found = self._listed()
+        for key in found:
+            if key in self.table.rows:
+                self._put(key)
+                continue
+            before = self._seen.get(key[0])
+            if before is None or before[0] != key:
+                self._seen[key[0]] = (key, now)
+            if now - self._seen[key[0]][1] >= self.settled.seconds:
+                due.append(key)
+        self._seen = {
+            key[0]: self._seen[key[0]] for key in found if key[0] in self._seen and key not in self.table.rows
+        }
+        for start in range(0, len(due), AT_ONCE):
+            noted += self._noted(due[start : start + AT_ONCE], now)
+        return noted
+
+    def idle(self) -> bool:
+        """Whether everything in the folder has been noted and put where it goes."""
+        left = [key for key in self._listed() if not (key in self.table.rows and self.action != "move")]
+        return not left
+
+    def _listed(self) -> list[Key]:
+        found = []
+        for root, folders, names in os.walk(self.folder):
+            here = Path(root)
+            folders[:] = sorted(each for each in folders if here / each != self.out and not each.startswith("."))
+            for name in sorted(names):
+                path = here / name
+                if name.startswith(".") or path.suffix.lower() not in SUFFIXES or path.is_symlink():
+                    continue
+                try:
+                    about = path.stat()
+                except OSError:  # gone by now, or not ours to look at
+                    continue
+                found.append((path.relative_to(self.folder).as_posix(), about.st_size, about.st_mtime_ns))
+        return found
+
+    def _noted(self, keys: Sequence[Key], now: float) -> int:
+        paths = {str(self.folder / key[0]): key for key in keys}
+        run, version = self.run.now()
+        try:
+            images = ImageSet.of(list(paths), decoding=run.decoding, find_range=False)
+            scores = run.scored(images)
+            unreadable = {**images.skipped, **scores.skipped}
+        except (RequestError, JobError) as error:
+            if len(keys) > 1:  # one of them, or all: told apart one by one
+                return sum(self._noted([key], now) for key in keys)
+            images, scores, unreadable = None, None, {next(iter(paths)): str(error)}
+        rows = []
+        for path, key in paths.items():
+            if self._key(key[0]) != key:  # it changed while it was read
+                continue
+            name = next((each for each in (scores.ids if scores else ()) if Path(each) == Path(path)), None)
+            told: tuple[object, ...]
+            if name is not None and scores is not None and images is not None:
+                score = scores[name]
+                flagged = score > run.threshold_
+                told = (images.content[name], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
+                row = (*told, self._place(BAD if flagged else GOOD, key[0]), "")
+            else:
+                if now - self._seen[key[0]][1] < self.settled.give_up:
+                    continue  # perhaps it is still being written
+                reason = next((why for each, why in unreadable.items() if Path(each) == Path(path)), "cannot be read")
+                row = ("", "", "", "", version, self._place(UNREADABLE, key[0]), reason)
+            stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+            rows.append((key, (stamp, *key, *row)))
+        if rows:
+            self.table.add(rows)
+            for key, _ in rows:
+                self._put(key)
+        return len(rows)
+
+    def _key(self, name: str) -> Key | None:
+        try:
+            about = (self.folder / name).stat()
+        except OSError:
+            return None
+        return name, about.st_size, about.st_mtime_ns
+
+    def _place(self, kind: str, name: str) -> str:
+        """Where a file goes, below `out`: its own path, with a number where that is taken or promised."""
+        if self.action == "none":
+            return ""
+        path, number = Path(kind) / name, 2
+        while path.as_posix() in self.table.promised or os.path.lexists(self.out / path):
+            path, number = Path(kind) / Path(name).with_stem(f"{Path(name).stem}-{number}"), number + 1
+        self.table.promised.add(path.as_posix())
+        return path.as_posix()
+
+    def _put(self, key: Key) -> None:
+        """Move or link a noted file to where its row says; again and again does no harm."""
+        if not (place := self.table.rows[key]):
+            return
+        source, target = self.folder / key[0], self.out / place
+        with writing_to(self.out):
+            if self.action == "link":
+                if not os.path.lexists(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.symlink_to(source.absolute())
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.rename(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # another disk
+                    raise
+                partial = target.with_name(f".{target.name}.partial")
+                shutil.copy2(source, partial)
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+                partial.replace(target)
+                source.unlink()
+
+
+@contextmanager
+def alone(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the locks of both folders; a kill lets go of them. Raises `RequestError` if another watcher has one."""
+    with ExitStack() as locks:
+        for each in (folder, out):
+            lock = FileLock(each / LOCK, timeout=0)
+            try:
+                with writing_to(each):
+                    locks.enter_context(lock)
+            except Timeout:
+                raise RequestError(
+                    f"Another `blemish watch` works on '{each}'; end it first, or name other folders."
+                ) from None
+        yield
+
+
+def watch(
+    folder: Path,
+    model: Path,
+    out: Path,
+    *,
+    action: Action = "move",
+    settled: Settled | None = None,
+    every: float = 1.0,
+    once: bool = False,
+    tell: Callable[[str], None] = print,
+) -> int:
+    """Watch `folder` until interrupted, or with `once` until all in it is dealt with; how many files were noted.
+
+    Leaves `out`/scores.csv and, by `action`, the files in `out`/good, bad and unreadable. What the disk refuses is told
+    and tried again. Raises `RequestError`.
+    """
+    if action not in get_args(Action):
+        raise RequestError(f"--action is {', '.join(get_args(Action))}; got '{action}'.")
+    folder, out = folder.expanduser().absolute(), out.expanduser().absolute()
+    if not folder.is_dir():
+        raise RequestError(f"'{folder}' is not a folder; make it, or name the one that the files come to.")
+    if out == folder or folder.is_relative_to(out):
+        raise RequestError(f"'{out}' holds the folder that is watched; name another folder with --out.")
+    run = CurrentRun(model)
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+    noted, last = 0, ""
+    with alone(folder, out):
+        watching = Watch(folder, run, out, action=action, settled=settled)
+        while True:
+            try:
+                run.refresh()
+                noted += watching.step()
+                problem = run.problem
+            except BlemishError as error:
+                problem = str(error)
+            if problem and problem != last:
+                tell(problem)
+            last = problem
+            if once and (watching.idle() or (problem and not run.problem)):
+                if problem and not run.problem:
+                    raise JobError(problem)
+                return noted
+            time.sleep(every)

@@ -1,0 +1,84 @@
+"""`fit --each-subfolder`: a Run for each product, one folder each, in one call that can be taken up."""
+
+import csv
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from blemish.disk import writing_to
+from blemish.errors import BlemishError, RequestError
+from blemish.folders import find
+from blemish.jobs.fitting import fit
+from blemish.run import Run, load
+from blemish.runtime import runtime
+
+TABLE = "subfolders.csv"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of one subfolder: counts of its Run, or why there is none. `kept` if it was there already."""
+
+    name: str
+    images: int = 0
+    flagged: int = 0
+    threshold: float = 0.0
+    kept: bool = False
+    error: str = ""
+
+
+def fit_each(images: str | Path, out: str | Path, *, force: bool = False, **words: Any) -> list[Fitted]:
+    """Fit each folder in `images` alone, into a folder of that name in `out`; `words` are those of `fit`.
+
+    A folder that fails does not stop the others; one that is done already is kept unless `force`. Leaves
+    `subfolders.csv`. Raises `RequestError` if there is no folder with images in `images`.
+    """
+    root, out = Path(images).expanduser(), Path(out).expanduser()
+    if not root.is_dir():
+        raise RequestError(f"'{root}' is not a folder; --each-subfolder takes a folder of folders.")
+    inside = [each for each in sorted(root.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    folders = [each for each in inside if each.resolve() != out.resolve() and _holds_images(each)]
+    if not folders:
+        raise RequestError(f"'{root}' holds no folder with images; leave out --each-subfolder for the images in it.")
+    done: list[Fitted] = []
+    for number, folder in enumerate(folders):
+        runtime().progress("folders", number, len(folders))
+        done.append(_fitted(folder, out / folder.name, force=force, words=words))
+        _write(out, done)
+    return done
+
+
+def _fitted(folder: Path, out: Path, *, force: bool, words: dict[str, Any]) -> Fitted:
+    if not force and os.path.lexists(out):
+        try:
+            return _told(folder.name, load(out), kept=True)
+        except RequestError as error:
+            return Fitted(folder.name, error=f"{error} (give --force to replace it)")
+    try:
+        return _told(folder.name, fit(folder, out, force=force, **words))
+    except BlemishError as error:
+        return Fitted(folder.name, error=str(error))
+
+
+def _told(name: str, run: Run, *, kept: bool = False) -> Fitted:
+    flagged = int((run.training_scores > run.threshold_).sum())
+    return Fitted(name, len(run.training_scores), flagged, run.threshold_, kept)
+
+
+def _holds_images(folder: Path) -> bool:
+    try:
+        return bool(find(folder).files)
+    except RequestError:
+        return False
+
+
+def _write(out: Path, done: list[Fitted]) -> None:
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / f".{TABLE}.partial"
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, [each.name for each in fields(Fitted)], lineterminator="\n")
+            table.writeheader()
+            table.writerows(asdict(each) | {"kept": int(each.kept)} for each in done)
+        partial.replace(out / TABLE)

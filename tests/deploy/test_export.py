@@ -1,0 +1,150 @@
+"""An exported model is the Run: the same scores, maps and decisions, without torch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import blemish
+from blemish import jobs
+from blemish.deploy import export as export_module
+from blemish.deploy.export import export
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from blemish.errors import JobError, RequestError
+from command_line import call, refused, table
+from conftest import fill, picture
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("openvino")
+
+
+def detector():
+    return MemoryBank(
+        backbone="efficientnet_lite0",
+        views=(View(64, ("16",), rooted=False), View(64, ("8",), rooted=False, relative=False, ranks=False)),
+        entries=60,
+        repeats=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    jobs.fit(fill(folder / "pile", 12), folder / "run", detector=detector(), threads=1, cache=folder / "cache")
+    for kind in ("onnx", "openvino"):
+        export(folder / "run", folder / kind, format=kind, threads=1)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_an_exported_model_scores_maps_and_decides_as_the_run(fitted, kind, tmp_path):
+    new = [picture(index) for index in (0, 40, 41)]
+    run, exported = blemish.load(fitted / "run"), blemish.load(fitted / kind)
+    spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
+    expected, found = run.score(new, threads=1), exported.score(new, threads=1)
+    np.testing.assert_allclose(found.image, expected.image, rtol=0, atol=1e-3 * spread)
+    np.testing.assert_allclose(found.map(found.ids[0]), expected.map(expected.ids[0]), atol=0.02)
+    assert exported.threshold_ == run.threshold_
+    assert json.loads((fitted / kind / "config.json").read_text())["parity"]["score"] <= 1e-3
+
+
+def test_the_scores_of_a_batch_are_those_of_its_images(fitted):
+    graph = blemish.load(fitted / "onnx").detector.graph
+    images = np.stack([picture(index) for index in range(5)])
+    together = graph(images)
+    for row in range(5):
+        np.testing.assert_allclose(graph(images[row : row + 1])[0], together[0][row], rtol=1e-4)
+    assert together[1].tolist() == [True, False, False, False, False]
+
+
+def test_score_takes_an_exported_model_and_images_of_the_fit_keep_their_scores(fitted, tmp_path):
+    done = call("score", fitted / "pile", "--model", fitted / "onnx", "--runtime", "onnx", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert table(tmp_path / "out" / "scores.csv") == table(fitted / "run" / "scores.csv")
+
+
+def test_the_wrong_runtime_is_refused_with_what_to_do(fitted, tmp_path):
+    words = ("score", fitted / "pile", "--out", tmp_path / "out")
+    refused(call(*words, "--model", fitted / "run", "--runtime", "onnx"), "for torch", "blemish export RUN")
+    refused(call(*words, "--model", fitted / "onnx", "--runtime", "torch"), "for onnx", "exported from")
+    refused(call(*words, "--model", fitted / "onnx", "--runtime", "tvm"), "torch, onnx, openvino", "tvm")
+
+
+def test_images_of_another_size_are_refused_by_name(fitted):
+    with pytest.raises(RequestError, match=r"64x64 pixels, and 1 of 1 .* 80x64; export again with --size 80x64"):
+        blemish.load(fitted / "onnx").score([np.zeros((64, 80, 3), np.uint8)])
+
+
+def test_a_changed_model_file_is_refused_by_name(fitted, tmp_path):
+    copied = shutil.copytree(fitted / "onnx", tmp_path / "copied")
+    data = (copied / "model.onnx").read_bytes()
+    (copied / "model.onnx").write_bytes(data[:-1])
+    with pytest.raises(RequestError, match=r"model\.onnx.*SHA-256 differs"):
+        blemish.load(copied)
+
+
+def test_a_model_that_differs_too_much_is_refused_and_nothing_is_left(fitted, tmp_path, monkeypatch):
+    graph_of = export_module.graph_of
+
+    def off(*words):
+        graph = graph_of(*words)
+        return lambda images: (graph(images)[0] + 0.1, *graph(images)[1:])
+
+    monkeypatch.setattr(export_module, "graph_of", off)
+    with pytest.raises(JobError, match="differs from torch"):
+        export(fitted / "run", tmp_path / "out", threads=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_is_measured_by_ranks_and_decisions_and_refused_where_they_differ(fitted, tmp_path, monkeypatch):
+    # Twelve images that differ by noise alone, on a network worked at 64 pixels: 8 bits do not hold here.
+    with pytest.raises(JobError, match=r"In int8 .* of 12 images.* correlate by .* leave out --precision"):
+        export(fitted / "run", tmp_path / "int8", precision="int8", threads=1)
+    assert not (tmp_path / "int8").exists()
+
+
+def test_detectors_without_a_graph_say_so_before_they_start(tmp_path, fitted):
+    run = blemish.load(fitted / "onnx")
+    with pytest.raises(RequestError, match="'exported' cannot be exported"):
+        export(run, tmp_path / "out")
+    fresh = blemish.load(fitted / "run")
+    fresh.detector.backbone = "given"
+    with pytest.raises(RequestError, match="handed in cannot be exported"):
+        export(fresh, tmp_path / "out")
+
+
+def test_bad_requests_are_one_sentence(fitted, tmp_path):
+    words = ("export", fitted / "run", "--out", tmp_path / "out")
+    refused(call(*words, "--format", "tensorrt"), "onnx or openvino", "tensorrt")
+    refused(call(*words, "--size", "12"), "WIDTHxHEIGHT", "12")
+    refused(call(*words, "--size", "300x200"), "0 of the", "300x200", "--images")
+    refused(call(*words, "--precision", "int4"), "float32 or int8")
+
+
+def test_nothing_of_torch_is_loaded_by_the_consumer_of_the_docs(fitted, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    code = page.read_text(encoding="utf-8").split("```python")[1].split("```")[0]
+    Image.fromarray(picture(0)).save(tmp_path / "part.png")
+    (tmp_path / "line").symlink_to(fitted / "onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\nimport sys\nassert 'torch' not in sys.modules"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "flagged" in done.stdout
+
+
+def test_openvino_is_loaded_without_its_telemetry(fitted):
+    code = (
+        "import sys, blemish; blemish.load(sys.argv[1]);"
+        "assert sys.modules['openvino_telemetry'] is None; assert 'openvino' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(fitted / "openvino")], check=True)

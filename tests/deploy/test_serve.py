@@ -1,0 +1,293 @@
+"""The server answers everyone with their own scores, refuses what it cannot take, and never falls over."""
+
+import base64
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import blemish
+from blemish import jobs
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from command_line import call, refused
+from conftest import fill, picture
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+pytest.importorskip("prometheus_client")
+from fastapi.testclient import TestClient  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from blemish.deploy.current import CurrentRun, named_runs  # noqa: E402
+from blemish.deploy.serve import Batching, create_app  # noqa: E402
+from blemish.deploy.uploads import Limits  # noqa: E402
+
+PATIENCE = 120  # seconds: the machine may be busy
+LIMITS = Limits(body=200_000, pixels=20_000, images=4, seconds=60, requests=40)
+
+
+def png(pixels):
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+WHOLE = png(picture(1))
+
+
+def fit(folder, out, entries=40):
+    views = (View(64, ("16",), rooted=False, relative=False),)
+    detector = MemoryBank(backbone="efficientnet_lite0", views=views, entries=entries, folds=2, repeats=1)
+    jobs.fit(folder / "pile", out, detector=detector, threads=1, cache=folder / "cache", force=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    fill(folder / "pile", 10)
+    fit(folder, folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(fitted):
+    app = create_app({"run": CurrentRun(fitted / "run")}, limits=LIMITS, threads=1)
+    with TestClient(app) as client:
+        yield client
+
+
+def sent(client, data, kind="image/png", **words):
+    return client.post("/score", content=data, headers={"content-type": kind}, **words)
+
+
+def test_images_in_any_form_get_the_scores_of_the_run(client, fitted):
+    images = [picture(index) for index in (39, 40, 41)]
+    images[0][20:40, 20:40] = 255
+    expected = blemish.load(fitted / "run").score(images, threads=1).image
+    assert sent(client, png(images[0])).json()["results"][0]["score"] == pytest.approx(float(expected[0]), rel=1e-4)
+    raw = sent(client, images[1].tobytes(), "application/octet-stream", params={"shape": "64,64,3"}).json()
+    assert raw["results"][0]["score"] == pytest.approx(float(expected[1]), rel=1e-4)
+    parts = [("images", (f"{index}.png", png(each), "image/png")) for index, each in enumerate(images[:2])]
+    parts.append(("images", ("2.raw", images[2].tobytes(), "application/octet-stream")))
+    many = client.post("/score", files=parts, data={"shape": "64,64,3"}, params={"maps": True}).json()["results"]
+    assert [each["name"] for each in many] == ["0.png", "1.png", "2.raw"]
+    np.testing.assert_allclose([each["score"] for each in many], expected, rtol=1e-4)
+    assert [each["flagged"] for each in many][:2] == [True, bool(expected[1] > many[1]["threshold"])]
+    grid = np.frombuffer(base64.b64decode(many[0]["map"]["float32"]), "<f4").reshape(many[0]["map"]["shape"])
+    assert grid.max() > np.frombuffer(base64.b64decode(many[1]["map"]["float32"]), "<f4").max()
+
+
+def test_an_image_of_the_fit_keeps_its_score(client, fitted):
+    data = (fitted / "pile" / "part-00.png").read_bytes()
+    run = blemish.load(fitted / "run")
+    assert sent(client, data).json()["results"][0]["score"] in run.known.values()
+
+
+def bomb():
+    """A PNG of few bytes that claims 60,000 x 60,000 pixels."""
+    data = bytearray(png(np.zeros((8, 8, 3), np.uint8)))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    import zlib
+
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "params", "status", "said"),
+    [
+        (b"", "image/png", {}, 422, "no image"),
+        (png(picture(1))[:300], "image/png", {}, 422, "damaged or truncated"),
+        (b"no image at all", "image/jpeg", {}, 422, "not an image"),
+        (bomb(), "image/png", {}, 413, "3,600,000,000 pixels"),
+        (png(picture(1)), "text/plain", {}, 415, "text/plain"),
+        (bytes(300_000), "image/png", {}, 413, "200,000 bytes"),
+        (bytes(12), "application/octet-stream", {}, 422, "480,640,3"),
+        (bytes(12), "application/octet-stream", {"shape": "64,64,3"}, 422, "12,288 bytes; got 12"),
+        (bytes(12), "application/octet-stream", {"shape": "99999,99999,3"}, 413, "20,000 pixels"),
+        (bytes(12), "application/octet-stream", {"shape": "-4,64,3"}, 422, "-4,64,3"),
+        (b"--x\r\nno", "multipart/form-data", {}, 400, "multipart"),
+        (png(picture(1)), "image/png", {"model": "other"}, 404, "there is run"),
+    ],
+)
+def test_what_cannot_be_scored_gets_one_sentence_and_its_status(client, data, kind, params, status, said):
+    answer = sent(client, data, kind, params=params)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+def test_one_bad_image_of_several_is_named_and_too_many_are_refused(client):
+    good, bad = ("a.png", png(picture(1)), "image/png"), ("b.png", b"oops", "image/png")
+    answer = client.post("/score", files=[("images", good), ("images", bad)])
+    assert (answer.status_code, "'b.png'" in answer.json()["error"]) == (422, True)
+    assert client.post("/score", files=[("images", good)] * 5).status_code == 413
+
+
+def test_other_image_formats_are_never_decoded(client):
+    data = io.BytesIO()
+    Image.fromarray(picture(1)).save(data, "TIFF")
+    assert sent(client, data.getvalue()).status_code == 422
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    body=st.one_of(
+        st.binary(max_size=400),
+        st.builds(lambda at, more: WHOLE[:at] + more + WHOLE[at:], st.integers(0, 500), st.binary(max_size=9)),
+        st.builds(
+            lambda parts: b"".join(b"--b\r\n%b\r\n\r\n%b\r\n" % part for part in parts) + b"--b--\r\n",
+            st.lists(st.tuples(st.sampled_from([
+                b'Content-Disposition: form-data; name="images"; filename="a"',
+                b'Content-Disposition: form-data; name="shape"',
+                b'Content-Disposition: form-data; name="images"',
+                b'Content-Disposition: form-data; filename="a"',
+                b"Content-Disposition: form-data", b"", b"\xff: \x00",
+            ]), st.binary(max_size=60)), max_size=7),
+        ),
+    ),
+    kind=st.sampled_from(["image/png", "image/jpeg", "application/octet-stream", "multipart/form-data; boundary=b",
+                          "multipart/form-data", "multipart/form-data; boundary=", "", "text/html", "image/svg+xml"]),
+    shape=st.one_of(st.none(), st.text(max_size=12), st.sampled_from(["8,8,3", "8,8", "0,0,3", "1e3,2", "٣,٣"])),
+    model=st.one_of(st.none(), st.just("run"), st.text(max_size=8)),
+    maps=st.one_of(st.none(), st.sampled_from(["true", "maybe", ""])),
+)  # fmt: skip
+def test_no_upload_makes_it_fall_over(client, body, kind, shape, model, maps):
+    given = {"shape": shape, "model": model, "maps": maps}
+    params = {name: value for name, value in given.items() if value is not None}
+    answer = sent(client, body, kind, params=params)
+    assert answer.status_code in (200, 400, 404, 413, 415, 422)
+    assert answer.json()
+
+
+def test_a_full_house_says_429_and_come_again(fitted):
+    app = create_app({"run": CurrentRun(fitted / "run")}, batching=Batching(room=2), threads=1)
+    with TestClient(app) as client, ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(lambda index: sent(client, png(picture(index))), range(30, 42)))
+        statuses = {answer.status_code for answer in answers}
+        assert statuses == {200, 429}
+        assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 429)
+        assert sent(client, png(picture(50))).status_code == 200
+        assert 'blemish_requests_total{model="run",status="429"}' in client.get("/metrics").text
+
+
+def test_no_answer_is_lost_or_crossed_among_many_clients(client, fitted):
+    images = {index: picture(index) for index in range(60, 76)}
+    scores = blemish.load(fitted / "run").score(list(images.values()), threads=1).image
+    expected = dict(zip(images, scores, strict=True))
+
+    def ask(index):
+        answer = sent(client, png(images[index]))
+        return index, answer.json()["results"][0]["score"]
+
+    with ThreadPoolExecutor(8) as clients:
+        for index, score in clients.map(ask, [*images] * 3):
+            assert score == pytest.approx(float(expected[index]), rel=1e-4)
+
+
+def test_the_key_is_asked_for_and_compared(fitted):
+    app = create_app({"run": CurrentRun(fitted / "run")}, api_key="s3cret", threads=1)
+    with TestClient(app) as client:
+        assert sent(client, png(picture(1))).status_code == 401
+        assert client.get("/metrics", headers={"X-API-Key": "wrong"}).status_code == 401
+        assert client.get("/health").status_code == 200
+        answer = client.post(
+            "/score", content=png(picture(1)), headers={"content-type": "image/png", "X-API-Key": "s3cret"}
+        )
+        assert answer.status_code == 200
+
+
+def test_several_models_are_asked_for_by_name(fitted):
+    with TestClient(create_app(named_runs([f"a={fitted / 'run'}", f"b={fitted / 'run'}"]), threads=1)) as client:
+        assert sent(client, png(picture(1)), params={"model": "b"}).json()["model"] == "b"
+        assert "?model=, of a, b" in sent(client, png(picture(1))).json()["error"]
+        assert set(client.get("/health").json()["models"]) == {"a", "b"}
+
+
+def test_a_model_is_replaced_while_it_serves_and_a_broken_one_changes_nothing(fitted, tmp_path):
+    import shutil
+
+    run = shutil.copytree(fitted / "run", tmp_path / "run")
+    current = CurrentRun(run)
+    first, version = current.now()
+    assert not current.refresh()
+    data = (run / "detector.safetensors").read_bytes()
+    (run / "detector.safetensors").write_bytes(data[:-1])
+    os.utime(run / "config.json")
+    assert not current.refresh()
+    assert "detector.safetensors" in current.problem
+    assert current.now() == (first, version)
+    shutil.rmtree(run)
+    fit(fitted, run, entries=30)
+    assert current.refresh()
+    assert current.problem == ""
+    assert current.now()[1] != version
+    assert len(current.now()[0].detector.head_.scorers[0].banks[0].entries) == 30
+
+
+@pytest.fixture
+def server(fitted):
+    words = [sys.executable, "-m", "blemish.cli", "serve", str(fitted / "run"), "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(
+        [*words, "--timeout", "4", "--answer-timeout", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    address = process.stdout.readline().split()[-1]
+    yield process, address
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_real_server_answers_outlasts_a_slow_client_and_stops_with_grace(server):
+    process, address = server
+    host, port = address.removeprefix("http://").split(":")
+    with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            try:
+                health = client.get("/health")
+                break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        assert health.json()["models"]["run"]["problem"] == ""
+        assert "/score" in client.get("/openapi.json").json()["paths"]
+        slow = socket.create_connection((host, int(port)))
+        slow.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nabc")
+        answer = client.post("/score", content=png(picture(40)), headers={"content-type": "image/png"})
+        assert answer.status_code == 200
+        slow.settimeout(PATIENCE)
+        assert b" 408 " in slow.recv(4096).splitlines()[0]
+        slow.close()
+        with ThreadPoolExecutor(1) as other:  # what is under way is answered, then it ends
+            last = other.submit(
+                lambda: httpx.post(
+                    f"{address}/score",
+                    files=[("images", (f"{n}.png", png(picture(n)), "image/png")) for n in range(50, 90)],
+                    timeout=PATIENCE,
+                )
+            )
+            time.sleep(1.0)
+            process.send_signal(signal.SIGTERM)
+            assert last.result().status_code in (200, 503)
+    assert process.wait(timeout=PATIENCE) == 0
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_bad_requests_are_one_sentence(tmp_path, fitted):
+    refused(call("serve", tmp_path), "is not a Run")
+    refused(call("serve", fitted / "run", fitted / "run"), "Two Runs are called 'run'", "NAME=")
+    (tmp_path / "key").write_text(" \n")
+    refused(call("serve", fitted / "run", "--key-file", tmp_path / "key"), "is empty")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused(call("serve", fitted / "run", "--port", taken.getsockname()[1]), "cannot be listened at", "--port")

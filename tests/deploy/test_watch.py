@@ -1,0 +1,206 @@
+"""A hot folder: every file is scored once it is whole, noted once, and put where its score says."""
+
+import csv
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from blemish import jobs
+from blemish.deploy import watch as watching
+from blemish.deploy.current import CurrentRun
+from blemish.deploy.watch import COLUMNS, Settled, Watch, alone, watch
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from blemish.errors import JobError, RequestError
+from blemish.runtime import use_runtime
+from command_line import call, refused
+from conftest import fill, picture
+
+AT_ONCE = Settled(seconds=0, give_up=0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watched")
+    views = (View(64, ("16",), rooted=False, relative=False),)
+    detector = MemoryBank(backbone="efficientnet_lite0", views=views, entries=40, folds=2, repeats=1)
+    jobs.fit(fill(folder / "pile", 10), folder / "run", detector=detector, threads=1, cache=folder / "cache")
+    return folder / "run"
+
+
+@pytest.fixture
+def place(tmp_path, run):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    with use_runtime(threads=1, keep_features=False):
+        yield tmp_path
+
+
+def put(folder, *indices):
+    """New images; the bright square of picture 0 is a defect, whatever noise lies over the rest."""
+    for index in indices:
+        rgb = picture(100 + index)
+        if index == 0:
+            rgb[20:40, 20:40] = 255
+        Image.fromarray(rgb).save(folder / f"new-{index}.png")
+
+
+def rows(place):
+    with (place / "out" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+
+
+def watcher(place, run, **words):
+    return Watch(place / "in", CurrentRun(run), place / "out", **{"settled": AT_ONCE, **words})
+
+
+def test_files_are_scored_noted_and_moved_by_the_decision(place, run):
+    put(place / "in", 0, 1, 2)
+    assert watch(place / "in", run, place / "out", settled=AT_ONCE, once=True, every=0.01) == 3
+    flagged = {row["path"] for row in rows(place) if row["flagged"] == "1"}
+    assert "new-0.png" in flagged
+    assert files(place / "in") == []
+    assert {row["to"] for row in rows(place)} == set(files(place / "out")) - {"scores.csv"}
+    assert all(row["to"].startswith("bad/" if row["path"] in flagged else "good/") for row in rows(place))
+
+
+@pytest.mark.parametrize("action", ["link", "none"])
+def test_files_that_stay_are_noted_once_also_after_a_restart(place, run, action):
+    put(place / "in", 0, 1)
+    assert watcher(place, run, action=action).step() == 2
+    again = watcher(place, run, action=action)
+    assert again.step() == 0
+    put(place / "in", 2)
+    assert again.step() == 1
+    assert len(rows(place)) == 3
+    assert len(files(place / "in")) == 3
+    if action == "link":
+        assert (place / "out" / rows(place)[0]["to"]).resolve() == place / "in" / "new-0.png"
+
+
+def test_a_file_is_left_alone_until_it_has_not_changed_for_a_while(place, run):
+    watched = watcher(place, run, settled=Settled(seconds=0.5, give_up=60))
+    put(place / "in", 1)
+    assert watched.step() == 0
+    data = (place / "in" / "new-1.png").read_bytes()
+    (place / "in" / "new-1.png").write_bytes(data[:200])  # still being written
+    time.sleep(0.6)
+    assert watched.step() == 0  # it has changed since
+    time.sleep(0.6)
+    assert watched.step() == 0  # unchanged, but not whole: it gets more time
+    (place / "in" / "new-1.png").write_bytes(data)
+    watched.step()
+    time.sleep(0.6)
+    assert watched.step() == 1
+    assert rows(place)[0]["reason"] == ""
+
+
+def test_what_never_becomes_an_image_is_set_aside_with_the_reason(place, run):
+    put(place / "in", 1)
+    (place / "in" / "bad.png").write_bytes(b"no image")
+    assert watcher(place, run).step() == 2
+    found = {row["path"]: row for row in rows(place)}
+    assert found["bad.png"]["to"] == "unreadable/bad.png"
+    assert "not an image" in found["bad.png"]["reason"]
+    assert found["new-1.png"]["score"]
+
+
+def test_a_second_file_of_the_same_name_does_not_replace_the_first(place, run):
+    watched = watcher(place, run)
+    put(place / "in", 1)
+    watched.step()
+    Image.fromarray(picture(77)).save(place / "in" / "new-1.png")
+    watched.step()
+    assert len({row["to"] for row in rows(place)}) == 2
+    assert len(files(place / "out")) == 3
+
+
+def test_killed_between_row_and_move_it_only_moves_at_the_next_start(place, run, monkeypatch):
+    put(place / "in", 0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "_put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            watcher(place, run).step()
+    assert len(files(place / "in")) == 2
+    again = watcher(place, run)
+    assert again.step() == 0
+    assert files(place / "in") == []
+    assert len(rows(place)) == 2
+
+
+def test_a_row_that_was_cut_short_is_cut_away_and_its_file_scored_again(place, run):
+    put(place / "in", 0, 1)
+    watcher(place, run, action="none").step()
+    table = place / "out" / "scores.csv"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-20])
+    again = watcher(place, run, action="none")
+    assert again.step() == 1
+    assert [row["path"] for row in rows(place)] == ["new-0.png", "new-1.png"]
+    assert list(rows(place)[0]) == list(COLUMNS)
+
+
+def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(place, run, monkeypatch):
+    put(place / "in", 0, 1)
+    watched = watcher(place, run)
+    before = (place / "out" / "scores.csv").read_bytes()
+    with monkeypatch.context() as patch:
+
+        def full(_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(watching.os, "fsync", full)
+        with pytest.raises(JobError, match="is full"):
+            watched.step()
+        assert (place / "out" / "scores.csv").read_bytes() == before
+        assert len(files(place / "in")) == 2
+        said = []
+        with pytest.raises(JobError, match="is full"):
+            watch(place / "in", run, place / "out", settled=AT_ONCE, once=True, every=0.01, tell=said.append)
+        assert len(said) == 1
+    assert watched.step() == 2
+    assert len(rows(place)) == 2
+
+
+def test_two_watchers_on_one_folder_or_one_table_are_refused(place, run):
+    with alone(place / "in", place / "out"):
+        words = ("watch", place / "in", "--model", run, "--once")
+        refused(call(*words, "--out", place / "other"), "Another `blemish watch`", place / "in")
+    with alone(place / "in", place / "out"):
+        (place / "second").mkdir()
+        refused(call("watch", place / "second", "--model", run, "--out", place / "out"), "Another", place / "out")
+
+
+def test_killed_for_good_it_neither_misses_nor_repeats_a_file(place, run):
+    words = [sys.executable, "-m", "blemish.cli", "watch", place / "in", "--model", run, "--out", place / "out"]
+    words = [*map(str, words), "--settle", "0", "--every", "0.01", "--threads", "1"]
+    put(place / "in", *range(8))
+    process = subprocess.Popen(words)
+    until = time.monotonic() + 120
+    while not (place / "out" / "scores.csv").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    put(place / "in", *range(8, 12))
+    subprocess.run([*words, "--once"], check=True, capture_output=True)
+    assert sorted(row["path"] for row in rows(place)) == sorted(f"new-{index}.png" for index in range(12))
+    assert len(files(place / "out")) == 13
+
+
+def test_bad_requests_are_one_sentence(place, run):
+    words = ("--model", run, "--once")
+    refused(call("watch", place / "none", *words, "--out", place / "out"), "is not a folder")
+    refused(call("watch", place / "in", *words, "--out", place / "in"), "holds the folder that is watched")
+    refused(call("watch", place / "in", *words, "--out", place / "out", "--action", "eat"), "move, link, none", "eat")
+    (place / "out" / "scores.csv").write_text("a,b\n")
+    with pytest.raises(RequestError, match="is not a table of"):
+        watcher(place, run)

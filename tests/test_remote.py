@@ -1,0 +1,155 @@
+"""The work of a job in tasks: the same numbers as on one machine, on a cluster of which a node is killed."""
+
+import os
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from blemish import jobs
+from blemish import run as run_module
+from blemish import runtime as runtime_module
+from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.views import View
+from blemish.errors import RequestError
+from blemish.features import store as store_module
+from blemish.features.extract import FeatureSpec
+from blemish.features.store import FeatureStore, PackedFeatures
+from blemish.images import ImageSet
+from blemish.purification import PurifySettings, sub_models
+from blemish.runtime import runtime, use_runtime
+from command_line import call, refused
+from conftest import fill, picture
+
+SECONDS_TO_KILL = 8  # workers take that long to begin, and the job longer
+
+
+def detector():
+    views = (View(64, ("16",), rooted=False, relative=False),)
+    return MemoryBank(backbone="efficientnet_lite0", views=views, entries=60, folds=2, repeats=1)
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Tasks run here, one by one, in a runtime without a cluster; counts them."""
+    ran = []
+
+    def in_tasks(function, shared, items):
+        for item in items:
+            ran.append(function.__name__)
+            token = runtime_module._CURRENT.set(replace(runtime(), ray=None, threads=1))
+            try:
+                yield function(shared, item)
+            finally:
+                runtime_module._CURRENT.reset(token)
+
+    for module in (store_module, run_module, sub_models):
+        monkeypatch.setattr(module, "in_tasks", in_tasks)
+    return ran
+
+
+def test_features_and_scores_from_tasks_are_those_of_one_machine(tmp_path, inline):
+    fill(tmp_path / "pile", 12)
+    (tmp_path / "pile" / "broken.png").write_bytes((tmp_path / "pile" / "part-03.png").read_bytes()[:2000])
+    here = jobs.fit(tmp_path / "pile", tmp_path / "a", detector=detector(), threads=1, cache=tmp_path / "ca")
+    there = jobs.fit(tmp_path / "pile", tmp_path / "b", detector=detector(), threads=1, cache=tmp_path / "cb", ray="x")
+    assert inline == ["_made_of", "_made_of"]
+    assert here.scores.ids == there.scores.ids
+    assert np.array_equal(here.scores.image, there.scores.image)
+    assert np.array_equal(here.scores.maps, there.scores.maps)
+    assert here.skipped == there.skipped != {}
+    expected, _ = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
+    scores, _ = jobs.score(tmp_path / "pile", tmp_path / "b", threads=1, ray="x")
+    assert "_scored_part" in inline
+    assert scores.ids == expected.ids
+    assert np.array_equal(scores.image, expected.image)
+    assert scores.skipped == expected.skipped
+
+
+def test_kept_features_travel_only_where_they_are_missing(tmp_path, pile):
+    images = ImageSet.of(pile).settled()
+    spec = FeatureSpec("efficientnet_lite0", 64, ("16",)).resolved(images)
+    with use_runtime(cache=tmp_path / "driver", threads=1):
+        images.features(spec).make()
+        packed = PackedFeatures.of(images, [spec], lambda part: [part])
+        store = FeatureStore.at(runtime().cache, spec, images)
+        expected = store.read(images.content.values())
+    asked = []
+
+    def get(part):
+        asked.append(part)
+        return part[0]
+
+    with use_runtime(cache=tmp_path / "worker"):
+        packed.unpack(images, get)
+        found = FeatureStore.at(runtime().cache, spec, images).read(images.content.values())
+        packed.unpack(images, get)
+    assert len(asked) == 1
+    assert all(np.array_equal(found[content]["16"], expected[content]["16"]) for content in expected)
+
+
+def test_an_image_that_is_packed_is_read_where_its_file_is_not(tmp_path, pile):
+    images = ImageSet.of(pile)
+    packed = images.packed(images.ids[:2])
+    (pile / "part-00.png").unlink()
+    assert np.array_equal(packed.read("part-00.png"), picture(0))
+    assert images.packed(["part-00.png"]).sources["part-00.png"] == b""
+    assert set(packed.content) == {"part-00.png", "part-01.png"}
+
+
+def test_a_cluster_that_is_not_there_is_refused_in_one_sentence(tmp_path, pile):
+    pytest.importorskip("ray")
+    words = ("fit", pile, "--out", tmp_path / "out", "--detector", "memory_bank", "--ray", "no-such-scheme://x:1")
+    refused(call(*words), "no-such-scheme://x:1", "ray start --head")
+
+
+@pytest.mark.ray
+def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    fill(tmp_path / "pile", 48)
+    words = {"detector": detector(), "threads": 1}
+    how = PurifySettings(subsets=2, repeats=2)
+    here = jobs.fit(tmp_path / "pile", tmp_path / "a", cache=tmp_path / "ca", **words)
+    pure = jobs.purify(tmp_path / "pile", how=how, cache=tmp_path / "ca", **words)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        killed = threading.Event()
+
+        def kill_one():
+            time.sleep(SECONDS_TO_KILL)
+            cluster.remove_node(second, allow_graceful=False)
+            killed.set()
+
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        there = jobs.fit(tmp_path / "pile", tmp_path / "b", cache=tmp_path / "cb", ray=cluster.address, **words)
+        killer.join()
+        assert killed.is_set()
+        assert np.array_equal(here.scores.image, there.scores.image)
+        assert np.array_equal(here.scores.maps, there.scores.maps)
+        cluster.add_node(num_cpus=1)
+        found = jobs.purify(tmp_path / "pile", how=how, cache=tmp_path / "cc", ray=cluster.address, **words)
+        assert found.kept_ids == pure.kept_ids
+        assert np.array_equal(found.scores, pure.scores)
+        expected, _ = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
+        scores, _ = jobs.score(tmp_path / "pile", tmp_path / "b", ray=cluster.address)
+        assert np.array_equal(scores.image, expected.image)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_an_exported_model_stays_on_its_machine():
+    from blemish.exported import ExportedModel
+
+    with pytest.raises(RequestError, match="leave out --ray"):
+        run_module.scored_in_tasks(ExportedModel(graph=lambda _: ()), ImageSet.of([picture(0)]))
