@@ -34,8 +34,8 @@ from blemish.cli.options import (
     Normals,
     Out,
     Quiet,
-    RegionOfInterest,
     Ray,
+    RegionOfInterest,
     Settings,
     Strict,
     Threads,
@@ -193,6 +193,8 @@ def _between(interval: tuple[float, float] | None, count: int) -> str:
     if interval is None:
         return ""
     return f", {round(interval[0] * count)} to {round(interval[1] * count)} by resampling"
+
+
 def _tell_each(runs: "list[Fitted]", out: Path, *, quiet: bool, as_json: bool) -> None:
     failed = [each for each in runs if each.error]
     lines = [f"{each.name}: {each.error or f'{each.flagged} of {each.images} flagged'}" for each in runs]

@@ -98,6 +98,8 @@ def score(
 def drift_of(run: Run, scores: Scores) -> str | None:
     """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`."""
     return run.usual.warning(scores) if run.usual else None
+
+
 def _check_engine(run: Run, engine: str | None) -> None:
     """Raises `RequestError` if the model is not run by the `engine` asked for."""
     known = ("torch", *FORMATS)
