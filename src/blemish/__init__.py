@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blemish.evaluation import compare, evaluate
     from blemish.images import ImageSet
     from blemish.jobs import fit, purify, score
     from blemish.purification import Purification, PurifySettings
@@ -23,6 +24,8 @@ __all__ = [
     "Run",
     "Scores",
     "__version__",
+    "compare",
+    "evaluate",
     "fit",
     "load",
     "purify",
@@ -30,6 +33,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "compare": "evaluation",
+    "evaluate": "evaluation",
     "ImageSet": "images",
     "Scores": "scores",
     "Run": "run",

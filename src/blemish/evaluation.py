@@ -119,7 +119,7 @@ def compare(first: str | Path, second: str | Path, labels: str | Path | None = N
     flags = [v.astype(np.float32) > np.float32(each.decision.threshold) for v, each in ((a, one), (b, other))]
     most = np.argsort(-abs(places[0] - places[1]), kind="stable")[:MOVED]
     agreement = float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else 1.0
-    result = {
+    result: dict[str, Any] = {
         "images": len(names),
         "only_one": len(set(one.scores) ^ set(other.scores)),
         "agreement": agreement,

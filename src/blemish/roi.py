@@ -1,6 +1,7 @@
 """The region of interest: what lies outside of it is neither learned from nor scored."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +50,12 @@ class Roi:
             inside = path.resolve().is_relative_to(self.folder.resolve())
             self._read[name] = _mask(path) if inside and path.is_file() else np.ones((SIDE, SIDE), dtype=np.bool_)
         return self._read[name]
+
+    def renamed(self, sources: Mapping[str, str]) -> "Roi":
+        """The same for images made from others: by new id, the id of the image whose mask it has."""
+        if self.one is not None:
+            return self
+        return Roi(folder=self.folder, _read={new: self.of(old) for new, old in sources.items()})
 
     @cached_property
     def key(self) -> str:

@@ -49,9 +49,10 @@ class Decision:
     def from_json(cls, stored: Mapping[str, Any]) -> "Decision":
         """What `to_json` gave; fields that an earlier version did not write have their defaults."""
         known = {each.name for each in fields(cls)}
-        intervals = ("threshold_interval", "contamination_interval")
-        values = {name: stored[name] for name in stored if name in known}
-        return cls(**{n: tuple(v) if n in intervals and v is not None else v for n, v in values.items()})
+        values: dict[str, Any] = {name: stored[name] for name in stored if name in known}
+        for name in ("threshold_interval", "contamination_interval"):
+            values[name] = tuple(values[name]) if values.get(name) is not None else None
+        return cls(**values)
 
 
 def check(threshold: float | None, contamination: float | None, false_alarms: float | None = None) -> None:

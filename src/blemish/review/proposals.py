@@ -40,8 +40,8 @@ def propose(
     known = labels != UNKNOWN
     left = ~known & ~np.isin(groups, groups[known])
     nearest = np.zeros(len(scores))
-    for row in np.flatnonzero(known):
-        nearest = np.maximum(nearest, described @ described[row])
+    for seen in np.flatnonzero(known):
+        nearest = np.maximum(nearest, described @ described[seen])
     found: list[int] = []
     while len(found) < count and left.any():
         worth = np.where(left, open_ * np.maximum(1 - nearest, LEAST_NEW), -1.0)
@@ -59,4 +59,5 @@ def describe(scores: Scores) -> Array:
     parts = np.stack([maps[:, down][:, :, across].mean(axis=(1, 2)) for down in rows[0] for across in rows[1]], axis=1)
     parts = np.maximum(parts - np.median(parts, axis=0), 0)
     length = np.linalg.norm(parts, axis=1, keepdims=True)
-    return np.divide(parts, length, out=np.zeros_like(parts), where=length > 0)
+    described: Array = np.divide(parts, length, out=np.zeros_like(parts), where=length > 0)
+    return described

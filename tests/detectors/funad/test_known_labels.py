@@ -31,7 +31,7 @@ def test_a_handful_of_known_defects_is_drawn_often_among_thousands_of_patches():
     given[:4] = ANOMALOUS  # near the banks: nothing else would draw them
     schedule = Schedule()
     assert schedule.hard_share > 0
-    assert share_of_known(given.tolist(), schedule) > 20 * 4 / 5000
+    assert share_of_known(given.tolist(), schedule) > 7 * 4 / 5000  # all four in each minibatch, nearly
     assert share_of_known(np.full(5000, NORMAL).tolist(), schedule) == 0
 
 

@@ -64,7 +64,10 @@ def drawn_on(images: ImageSet, count: int, seed: int, among: Sequence[str] | Non
         drawn, mask = perlin_anomaly(images.read(name), rng, other)
         pixels.append(drawn)
         masks.append(mask)
-    return Drawn(ImageSet.of(pixels), torch.tensor([row[name] for name in chosen]), masks)
+    made = ImageSet.of(pixels)
+    if images.roi is not None:
+        made = replace(made, roi=images.roi.renamed(dict(zip(made.ids, chosen, strict=True))))
+    return Drawn(made, torch.tensor([row[name] for name in chosen]), masks)
 
 
 def _in_grid(mask: NDArray[np.bool_], box: tuple[float, float, float, float], grid: tuple[int, int]) -> Tensor:
