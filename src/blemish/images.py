@@ -249,6 +249,11 @@ class ImageSet:
             raise RequestError(_none_readable(str(self.root or "the list"), skipped))
         return replace(rest, skipped=skipped)
 
+    def with_more(self, others: "ImageSet", note: str) -> "ImageSet":
+        """These and other images of the set that both were taken from, which holds what there is to know of them."""
+        ids = tuple(sorted((*self.ids, *others.ids)))
+        return replace(self, ids=ids, notes=(*self.notes, note))
+
     def joined(self, others: "ImageSet", *, prefix: str, label: int | None = None) -> "ImageSet":
         """Both sets as one, the ids of `others` behind `prefix` and labelled `label` if one is given.
 
