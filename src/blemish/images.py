@@ -308,7 +308,9 @@ class ImageSet:
             return {name: values[name] for name in part.ids if name in values}
 
         sources = {name: packed(name) for name in part.ids}
-        maps = {name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")}
+        maps: dict[str, Any] = {
+            name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")
+        }
         return replace(part, sources=sources, skipped={}, **maps)
 
     def images(self) -> Iterator[tuple[str, Pixels]]:

@@ -198,8 +198,8 @@ def _paths_of(run: Run) -> list[Path]:
     names = (
         [] if run.folder is None else pd.read_csv(run.folder / SCORES, usecols=["path"])["path"].astype(str).tolist()
     )
-    spread = np.unique(np.linspace(0, len(names) - 1, min(len(names), 4 * COMPARED)).astype(int)) if names else []
-    paths = [Path(root or "", names[at]) for at in spread]
+    step = max(1, len(names) // (4 * COMPARED))
+    paths = [Path(root or "", name) for name in names[::step]]
     there = [path for path in paths if path.is_file()]
     if not there:
         raise RequestError(

@@ -45,14 +45,16 @@ class Metrics:
 
     def __init__(self, batchers: Mapping[str, Batcher]) -> None:
         self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
-        self.requests = Counter("blemish_requests", "Answered requests to /score", ["model", "status"], **of)
-        self.images = Counter("blemish_images", "Images scored", ["model", "flagged"], **of)
-        self.seconds = Histogram("blemish_request_seconds", "From the first byte to the answer", ["model"], **of)
-        self.batch = Histogram("blemish_batch_images", "Images scored together", buckets=(1, 2, 4, 8, 16, 32, 64), **of)
-        self.busy = Counter("blemish_scoring_seconds", "Time spent scoring", **of)
-        waiting = Gauge("blemish_waiting_images", "Images let in and not answered yet", ["model"], **of)
-        replaced = Gauge("blemish_replaced", "How often the Run was replaced", ["model"], **of)
+        of = self.registry
+        self.requests = Counter("blemish_requests", "Answered requests to /score", ["model", "status"], registry=of)
+        self.images = Counter("blemish_images", "Images scored", ["model", "flagged"], registry=of)
+        self.seconds = Histogram("blemish_request_seconds", "From the first byte to the answer", ["model"], registry=of)
+        self.batch = Histogram(
+            "blemish_batch_images", "Images scored together", buckets=(1, 2, 4, 8, 16, 32, 64), registry=of
+        )
+        self.busy = Counter("blemish_scoring_seconds", "Time spent scoring", registry=of)
+        waiting = Gauge("blemish_waiting_images", "Images let in and not answered yet", ["model"], registry=of)
+        replaced = Gauge("blemish_replaced", "How often the Run was replaced", ["model"], registry=of)
         for name, batcher in batchers.items():
             waiting.labels(name).set_function(lambda batcher=batcher: batcher.depth)  # type: ignore[misc]
             replaced.labels(name).set_function(lambda batcher=batcher: batcher.current.replaced)  # type: ignore[misc]

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,7 @@ class _Part:
 async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
     received = 0
 
-    async def bounded():  # type: ignore[no-untyped-def]  # an async generator of bytes
+    async def bounded() -> AsyncGenerator[bytes, None]:
         nonlocal received
         async for chunk in request.stream():
             received += len(chunk)

@@ -158,7 +158,7 @@ class Watch:
             if self._key(key[0]) != key:  # it changed while it was read
                 continue
             name = next((each for each in (scores.ids if scores else ()) if Path(each) == Path(path)), None)
-            told: tuple[object, ...]
+            row: tuple[object, ...]
             if name is not None and scores is not None and images is not None:
                 score = scores[name]
                 flagged = score > run.threshold_
