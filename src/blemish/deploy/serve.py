@@ -28,6 +28,7 @@ from blemish.runtime import available_cores
 KEY_VARIABLE, KEY_HEADER = "BLEMISH_API_KEY", "X-API-Key"
 LOOK_AGAIN = 1.0  # seconds between two looks at whether a Run was replaced
 STOP_WITHIN = 30  # seconds for what is under way when the server is told to end
+BATCHES = (1, 2, 4, 8, 16, 32, 64)  # images, bounds of the histogram
 OPEN = ("/health", "/docs", "/openapi.json")  # without a key: they tell nothing of the images
 
 
