@@ -1,8 +1,8 @@
 """Fit and score against anomalib's PatchCore: the same images, backbone and cores, each way in a process of its own.
 
-Features are made anew in both: seconds are from decoded nothing to a fitted detector, and from files to scores. The test
-images' labels are looked at by this script alone, for the AUROC. The ways take turns over `--turns`; rows are kept, so
-an interrupted start goes on.
+Features are made anew in both: seconds are from files to a fitted detector, and from files to scores. The labels of the
+test images are looked at by this script alone, for the AUROC. The ways take turns over `--turns`; rows are kept, so an
+interrupted start goes on.
 
     python benchmarks/against_patchcore.py ../shared/data/mvtec_bottle --results against_patchcore.csv
 """

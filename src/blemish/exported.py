@@ -70,6 +70,11 @@ class ExportedModel(Detector):
             scale=(config["map_scale"]["low"], config["map_scale"]["high"]),
         )
 
+    @property
+    def whole_pixels(self) -> bool:
+        """See `Detector`. The size of an image tells whether the graph takes it."""
+        return True
+
     def score(self, images: ImageSet) -> Scores:
         """See `Detector`. Raises `RequestError` for images of another size."""
         height, width = self.size
@@ -83,7 +88,7 @@ class ExportedModel(Detector):
 
         def one(name: str) -> Arrays | str:
             try:
-                return self.graph(images.read(name)[None])
+                return self.graph(images.read(name, full=True)[None])
             except UnreadableImageError as error:
                 return str(error)
 

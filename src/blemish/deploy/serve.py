@@ -169,7 +169,7 @@ def create_app(
         if not model_named(request) and len(runs) > 1:
             raise RefusedError(422, f"There are several models; name one with ?model=, of {', '.join(runs)}.")
         run, _ = runs[name].now()
-        uploads = await uploads_of(request, limits, run.decoding)
+        uploads = await uploads_of(request, limits, run.decoding, full=run.detector.whole_pixels)
         _check_sizes(run, uploads)
         try:
             async with asyncio.timeout(limits.answer_seconds):

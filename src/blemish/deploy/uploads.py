@@ -62,8 +62,8 @@ class Upload:
     content: str
 
 
-async def uploads_of(request: Request, limits: Limits, decoding: Decoding) -> list[Upload]:
-    """The images of a request. Raises `RefusedError`."""
+async def uploads_of(request: Request, limits: Limits, decoding: Decoding, *, full: bool = False) -> list[Upload]:
+    """The images of a request, large ones reduced unless `full`. Raises `RefusedError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in KINDS:
         raise RefusedError(415, f"The content type must be one of {', '.join(KINDS)}; got '{kind[:80]}'.")
@@ -82,7 +82,7 @@ async def uploads_of(request: Request, limits: Limits, decoding: Decoding) -> li
     if len(parts) > limits.images:
         raise RefusedError(413, f"A request may have {limits.images} images; this one has {len(parts)}.")
     # Decoding takes a core for a while: not in the thread that answers everyone.
-    return await asyncio.to_thread(_decoded_all, parts, limits, decoding)
+    return await asyncio.to_thread(_decoded_all, parts, limits, decoding, full)
 
 
 @dataclass(frozen=True)
@@ -134,19 +134,20 @@ async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
         await form.close()
 
 
-def _decoded_all(parts: Sequence[_Part], limits: Limits, decoding: Decoding) -> list[Upload]:
+def _decoded_all(parts: Sequence[_Part], limits: Limits, decoding: Decoding, full: bool) -> list[Upload]:
     return [
-        Upload(each.name, _decoded(each, limits, decoding), hashlib.sha256(each.data).hexdigest()) for each in parts
+        Upload(each.name, _decoded(each, limits, decoding, full), hashlib.sha256(each.data).hexdigest())
+        for each in parts
     ]
 
 
-def _decoded(part: _Part, limits: Limits, decoding: Decoding) -> Pixels:
+def _decoded(part: _Part, limits: Limits, decoding: Decoding, full: bool) -> Pixels:
     """Raises `RefusedError`."""
     if part.shape is not None:
         return _array(part, limits)
     try:
         read_header(part.data, limits.pixels, FORMATS)
-        return decode(part.data, decoding, FORMATS)
+        return decode(part.data, decoding, FORMATS, full=full)
     except UnreadableImageError as error:
         status = 413 if "more than --max-pixels" in str(error) else 422
         raise RefusedError(status, f"'{part.name[:80]}' cannot be used: {error}.") from None
