@@ -74,7 +74,7 @@ def _estimate(images: int) -> dict[str, str]:
         return {f"a job of {images} images": f"cannot be run: {error}"}
     return {
         f"time for {images} images": (
-            f"about {_duration(images * each)} for features, and {_duration(sample * each)} to learn from {sample} of them"
+            f"about {_duration(images * each)} for features, and {_duration(sample * each)} to learn from {sample}"
         ),
         f"disk for {images} images": f"about {sample * size / 2**30:.2f} GiB of features in the cache",
         "memory": f"about {BASE_GIB + sample * MAP_BYTES / 2**30:.1f} GiB ({peak_memory_mib()} MiB so far)",
