@@ -30,7 +30,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from blemish.deploy.current import CurrentRun, named_runs  # noqa: E402
 from blemish.deploy.serve import Batching, create_app  # noqa: E402
-from blemish.deploy.uploads import Limits  # noqa: E402
+from blemish.deploy.uploads import BusyError, Limits, PixelRoom, RefusedError  # noqa: E402
 
 PATIENCE = 120  # seconds: the machine may be busy
 LIMITS = Limits(body=200_000, pixels=20_000, images=4, seconds=60, requests=40)
@@ -179,6 +179,19 @@ def test_a_full_house_says_429_and_come_again(fitted):
         assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 429)
         assert sent(client, png(picture(50))).status_code == 200
         assert 'blemish_requests_total{model="run",status="429"}' in client.get("/metrics").text
+
+
+def test_images_of_many_requests_together_have_a_bound_too():
+    room = PixelRoom(100)
+    with room.taking(70):
+        with pytest.raises(BusyError), room.taking(40):
+            pass
+        with room.taking(30):
+            pass
+    with room.taking(100):
+        pass
+    with pytest.raises(RefusedError, match="may have 100 pixels; these have 101"), room.taking(101):
+        pass
 
 
 def test_no_answer_is_lost_or_crossed_among_many_clients(client, fitted):

@@ -17,9 +17,22 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from blemish.deploy.batching import Answer, Batcher, BusyError
+from blemish.deploy.batching import Answer, Batcher
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.uploads import FIELD, KINDS, RAW, SHAPE, Limits, RefusedError, Upload, uploads_of
+from blemish.deploy.uploads import (
+    FIELD,
+    KINDS,
+    RAW,
+    SHAPE,
+    BusyError,
+    Limits,
+    PixelRoom,
+    RefusedError,
+    Upload,
+    decoded_all,
+    parts_of,
+    pixels_of,
+)
 from blemish.errors import BlemishError, RequestError
 from blemish.exported import ExportedModel
 from blemish.run import Run
@@ -90,6 +103,7 @@ def create_app(
     for name, current in runs.items():
         batchers[name] = Batcher(current, threads=threads, seen=seen, **asdict(batching))
     metrics = Metrics(batchers)
+    room = PixelRoom(limits.pixels_at_once)
     under_way = 0
     stopping = False
 
@@ -169,13 +183,18 @@ def create_app(
         if not model_named(request) and len(runs) > 1:
             raise RefusedError(422, f"There are several models; name one with ?model=, of {', '.join(runs)}.")
         run, _ = runs[name].now()
-        uploads = await uploads_of(request, limits, run.decoding, full=run.detector.whole_pixels)
-        _check_sizes(run, uploads)
-        try:
-            async with asyncio.timeout(limits.answer_seconds):
-                answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
-        except TimeoutError:
-            raise RefusedError(503, f"There was no answer within {limits.answer_seconds:g} s; come again.") from None
+        parts = await parts_of(request, limits)
+        # Decoding takes a core for a while: not in the thread that answers everyone.
+        with room.taking(await asyncio.to_thread(pixels_of, parts, limits)):
+            uploads = await asyncio.to_thread(decoded_all, parts, limits, run.decoding, run.detector.whole_pixels)
+            _check_sizes(run, uploads)
+            try:
+                async with asyncio.timeout(limits.answer_seconds):
+                    answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
+            except TimeoutError:
+                raise RefusedError(
+                    503, f"There was no answer within {limits.answer_seconds:g} s; come again."
+                ) from None
         for each in answers:
             metrics.images.labels(name, str(int(each.score > each.threshold))).inc()
         results = [_told(upload, answer, maps) for upload, answer in zip(uploads, answers, strict=True)]
