@@ -15,11 +15,13 @@ import weight_layouts as layouts
 from blemish.cli import app
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.features.backbones import BACKBONES
+from command_line import QUICK
 from conftest import fill
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/guide.md", "docs/backbones.md")
 DECIDE, REVIEW = "docs/decide.md", "docs/review.md"
+LINE = ("docs/export.md", "docs/serve.md", "docs/scale.md")  # on a Run that is there
 FUNAD = "docs/methods/funad.md"
 PURIFY = "docs/methods/purify.md"
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
@@ -72,6 +74,22 @@ def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pyte
     assert list(desk.glob("*/report.html"))
 
 
+@pytest.mark.parametrize("page", LINE)
+def test_every_command_of_the_pages_on_the_line_runs(page: str, desk: Path, run: Path) -> None:
+    fill(desk / "path/to/inbox", 2, start=40)
+    fill(desk / "path/to/products/bolts", 9, start=50)
+    commands = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert commands
+    for command in commands:
+        _, name, *arguments = shlex.split(command)
+        if name == "fit":
+            arguments += [word for word in QUICK if word != "--fast"]
+        if name not in ("doctor", "export"):
+            arguments += ["--quiet"]
+        result = CliRunner().invoke(app, [name, *arguments])
+        assert result.exit_code == 0, f"{command}: {result.output}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
     for block in blocks(page, "python"):
@@ -87,6 +105,7 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
         DECIDE,
         REVIEW,
         "docs/funad_flags.md",
+        *LINE,
         *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md"))),
     ],
 )

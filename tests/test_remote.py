@@ -1,14 +1,12 @@
 """The work of a job in tasks: the same numbers as on one machine, on a cluster of which a node is killed."""
 
 import os
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from blemish import jobs
+from blemish import jobs, remote
 from blemish import run as run_module
 from blemish import runtime as runtime_module
 from blemish.detectors.memory_bank import MemoryBank
@@ -22,8 +20,6 @@ from blemish.purification import PurifySettings, sub_models
 from blemish.runtime import runtime, use_runtime
 from command_line import call, refused
 from conftest import fill, picture
-
-SECONDS_TO_KILL = 8  # workers take that long to begin, and the job longer
 
 
 def detector():
@@ -106,7 +102,7 @@ def test_a_cluster_that_is_not_there_is_refused_in_one_sentence(tmp_path, pile):
 
 
 @pytest.mark.ray
-def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path):
+def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -122,18 +118,19 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path):
         second = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        killed = threading.Event()
+        results, killed = remote.in_tasks, []
 
-        def kill_one():
-            time.sleep(SECONDS_TO_KILL)
-            cluster.remove_node(second, allow_graceful=False)
-            killed.set()
+        def killing(function, shared, items):
+            for result in results(function, shared, items):
+                if not killed:  # there is one result, others are under way on both nodes
+                    cluster.remove_node(second, allow_graceful=False)
+                    killed.append(second)
+                yield result
 
-        killer = threading.Thread(target=kill_one)
-        killer.start()
+        monkeypatch.setattr(store_module, "in_tasks", killing)
         there = jobs.fit(tmp_path / "pile", tmp_path / "b", cache=tmp_path / "cb", ray=cluster.address, **words)
-        killer.join()
-        assert killed.is_set()
+        monkeypatch.setattr(store_module, "in_tasks", results)
+        assert killed
         assert np.array_equal(here.scores.image, there.scores.image)
         assert np.array_equal(here.scores.maps, there.scores.maps)
         cluster.add_node(num_cpus=1)

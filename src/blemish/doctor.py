@@ -14,6 +14,7 @@ from blemish.features.hub import asked
 from blemish.features.weights import weights_found
 from blemish.images import ImageSet
 from blemish.jobs import peak_memory_mib
+from blemish.jobs.streaming import learned_from
 from blemish.run import versions
 from blemish.runtime import available_cores, runtime, use_runtime
 
@@ -60,7 +61,7 @@ def _estimate(images: int) -> dict[str, str]:
     if not isinstance(detector, FeatureDetector):
         return {}
     noise = list(np.random.default_rng(0).integers(0, 256, (PROBES + 1, PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8))
-    each, size = 0.0, 0
+    each, size, sample = 0.0, 0, learned_from(images)
     try:
         for spec in detector.feature_specs():
             next(ImageSet.of(noise[:1]).features(spec).batches())  # loads the network
@@ -72,9 +73,11 @@ def _estimate(images: int) -> dict[str, str]:
     except RequestError as error:
         return {f"a job of {images} images": f"cannot be run: {error}"}
     return {
-        f"time for {images} images": f"about {_duration(images * each)} for features, and about as long to learn",
-        f"disk for {images} images": f"about {images * size / 2**30:.2f} GiB of features in the cache",
-        "memory": f"about {BASE_GIB + images * MAP_BYTES / 2**30:.1f} GiB ({peak_memory_mib()} MiB so far)",
+        f"time for {images} images": (
+            f"about {_duration(images * each)} for features, and {_duration(sample * each)} to learn from {sample}"
+        ),
+        f"disk for {images} images": f"about {sample * size / 2**30:.2f} GiB of features in the cache",
+        "memory": f"about {BASE_GIB + sample * MAP_BYTES / 2**30:.1f} GiB ({peak_memory_mib()} MiB so far)",
     }
 
 

@@ -70,20 +70,25 @@ class ExportedModel(Detector):
             scale=(config["map_scale"]["low"], config["map_scale"]["high"]),
         )
 
+    @property
+    def whole_pixels(self) -> bool:
+        """See `Detector`. The size of an image tells whether the graph takes it."""
+        return True
+
     def score(self, images: ImageSet) -> Scores:
         """See `Detector`. Raises `RequestError` for images of another size."""
         height, width = self.size
         if other := [name for name in images.ids if images.sizes[name] != (width, height)]:
-            found = "x".join(map(str, images.sizes[other[0]]))
+            size = "x".join(map(str, images.sizes[other[0]]))
             raise RequestError(
                 f"The exported model takes images of {width}x{height} pixels, and {len(other)} of {len(images)} have "
-                f"another size, such as '{other[0]}' with {found}; export again with --size {found}, or score with "
+                f"another size, such as '{other[0]}' with {size}; export again with --size {size}, or score with "
                 "the Run itself."
             )
 
         def one(name: str) -> Arrays | str:
             try:
-                return self.graph(images.read(name)[None])
+                return self.graph(images.read(name, full=True)[None])
             except UnreadableImageError as error:
                 return str(error)
 

@@ -252,6 +252,11 @@ class ImageSet:
             raise RequestError(_none_readable(str(self.root or "the list"), skipped))
         return replace(rest, skipped=skipped)
 
+    def with_more(self, others: "ImageSet", note: str) -> "ImageSet":
+        """These and other images of the set that both were taken from, which holds what there is to know of them."""
+        ids = tuple(sorted((*self.ids, *others.ids)))
+        return replace(self, ids=ids, notes=(*self.notes, note))
+
     def joined(self, others: "ImageSet", *, prefix: str, label: int | None = None) -> "ImageSet":
         """Both sets as one, the ids of `others` behind `prefix` and labelled `label` if one is given.
 
@@ -306,7 +311,9 @@ class ImageSet:
             return {name: values[name] for name in part.ids if name in values}
 
         sources = {name: packed(name) for name in part.ids}
-        maps = {name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")}
+        maps: dict[str, Any] = {
+            name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")
+        }
         return replace(part, sources=sources, skipped={}, **maps)
 
     def images(self) -> Iterator[tuple[str, Pixels]]:

@@ -37,9 +37,17 @@ def detector():
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     jobs.fit(fill(folder / "pile", 12), folder / "run", detector=detector(), threads=1, cache=folder / "cache")
-    for kind in ("onnx", "openvino"):
-        export(folder / "run", folder / kind, format=kind, threads=1)
+    export(folder / "run", folder / "onnx", threads=1)
+    with pytest.MonkeyPatch.context() as patch:
+        same_graph(patch, folder)
+        export(folder / "run", folder / "openvino", format="openvino", threads=1)
     return folder
+
+
+def same_graph(patch, fitted):
+    """Let torch's exporter, which takes seconds, be run once for all."""
+    source = fitted / "onnx" / "model.onnx"
+    patch.setattr(export_module, "_write_onnx", lambda *words: shutil.copy(source, words[-1]))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
@@ -97,12 +105,14 @@ def test_a_model_that_differs_too_much_is_refused_and_nothing_is_left(fitted, tm
         return lambda images: (graph(images)[0] + 0.1, *graph(images)[1:])
 
     monkeypatch.setattr(export_module, "graph_of", off)
+    same_graph(monkeypatch, fitted)
     with pytest.raises(JobError, match="differs from torch"):
         export(fitted / "run", tmp_path / "out", threads=1)
     assert not (tmp_path / "out").exists()
 
 
 def test_int8_is_measured_by_ranks_and_decisions_and_refused_where_they_differ(fitted, tmp_path, monkeypatch):
+    same_graph(monkeypatch, fitted)
     # Twelve images that differ by noise alone, on a network worked at 64 pixels: 8 bits do not hold here.
     with pytest.raises(JobError, match=r"In int8 .* of 12 images.* correlate by .* leave out --precision"):
         export(fitted / "run", tmp_path / "int8", precision="int8", threads=1)
@@ -148,3 +158,18 @@ def test_openvino_is_loaded_without_its_telemetry(fitted):
         "assert sys.modules['openvino_telemetry'] is None; assert 'openvino' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(fitted / "openvino")], check=True)
+
+
+def test_a_run_on_tiles_is_exported_with_its_tiles(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [np.tile(picture(index), (2, 2, 1))[:96] for index in range(10)]
+    views = (View(64, ("16",), rooted=False, relative=False),)
+    tiled = MemoryBank(backbone="efficientnet_lite0", views=views, tile=64, overlap=16, entries=60, folds=2, repeats=1)
+    run = blemish.fit(images, tmp_path / "run", detector=tiled, threads=1)
+    parity = export(run, tmp_path / "line", images=images, threads=1)
+    assert parity.score <= 1e-3
+    new = [rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)]
+    expected = run.score(new, threads=1)
+    found = blemish.load(tmp_path / "line").score(new, threads=1)
+    np.testing.assert_allclose(found.image, expected.image, rtol=1e-3)
+    assert found.maps.shape == expected.maps.shape

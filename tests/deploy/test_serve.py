@@ -30,7 +30,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from blemish.deploy.current import CurrentRun, named_runs  # noqa: E402
 from blemish.deploy.serve import Batching, create_app  # noqa: E402
-from blemish.deploy.uploads import Limits  # noqa: E402
+from blemish.deploy.uploads import BusyError, Limits, PixelRoom, RefusedError  # noqa: E402
 
 PATIENCE = 120  # seconds: the machine may be busy
 LIMITS = Limits(body=200_000, pixels=20_000, images=4, seconds=60, requests=40)
@@ -181,6 +181,19 @@ def test_a_full_house_says_429_and_come_again(fitted):
         assert 'blemish_requests_total{model="run",status="429"}' in client.get("/metrics").text
 
 
+def test_images_of_many_requests_together_have_a_bound_too():
+    room = PixelRoom(100)
+    with room.taking(70):
+        with pytest.raises(BusyError), room.taking(40):
+            pass
+        with room.taking(30):
+            pass
+    with room.taking(100):
+        pass
+    with pytest.raises(RefusedError, match="may have 100 pixels; these have 101"), room.taking(101):
+        pass
+
+
 def test_no_answer_is_lost_or_crossed_among_many_clients(client, fitted):
     images = {index: picture(index) for index in range(60, 76)}
     scores = blemish.load(fitted / "run").score(list(images.values()), threads=1).image
@@ -277,7 +290,10 @@ def test_a_real_server_answers_outlasts_a_slow_client_and_stops_with_grace(serve
                     timeout=PATIENCE,
                 )
             )
-            time.sleep(1.0)
+            until = time.monotonic() + PATIENCE
+            while not last.done() and "blemish_waiting_images" in (told := client.get("/metrics").text):
+                if 'blemish_waiting_images{model="run"} 0.0' not in told or time.monotonic() > until:
+                    break
             process.send_signal(signal.SIGTERM)
             assert last.result().status_code in (200, 503)
     assert process.wait(timeout=PATIENCE) == 0

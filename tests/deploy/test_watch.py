@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -112,6 +113,17 @@ def test_what_never_becomes_an_image_is_set_aside_with_the_reason(place, run):
     assert found["bad.png"]["to"] == "unreadable/bad.png"
     assert "not an image" in found["bad.png"]["reason"]
     assert found["new-1.png"]["score"]
+
+
+def test_a_name_that_is_no_utf8_is_scored_and_moved_as_any_other(place, run):
+    put(place / "in", 1)
+    odd = os.fsdecode(bytes(str(place / "in"), "utf-8") + b"/odd-\xff.png")
+    (place / "in" / "new-1.png").rename(odd)
+    assert watcher(place, run).step() == 1
+    assert rows(place)[0]["path"] == "odd-\\xff.png"
+    assert rows(place)[0]["score"]
+    assert not Path(odd).exists()
+    assert watcher(place, run).step() == 0
 
 
 def test_a_second_file_of_the_same_name_does_not_replace_the_first(place, run):

@@ -76,6 +76,13 @@ def fit(
     each_subfolder: Annotated[
         bool, typer.Option("--each-subfolder", help="One Run for each folder in IMAGES; finished ones are kept.")
     ] = False,
+    learn_from: Annotated[
+        int | None,
+        typer.Option("--learn-from", min=1, help="Images to learn from; all up to 1,000, then as their square root."),
+    ] = None,
+    disk: Annotated[
+        float | None, typer.Option("--disk", min=0, help="GiB that the features of one fit may take on disk.")
+    ] = None,
     levels: Levels = None,
     max_pixels: MaxPixels = None,
     labels: Annotated[
@@ -138,6 +145,8 @@ def fit(
             fast=fast,
             purify=purify_settings(how or []) if purify else False,
             normals=normals,
+            learn_from=learn_from,
+            disk=disk,
             labels=labels,
             rule=rule,
             false_alarms=share(false_alarms, "--false-alarms"),

@@ -18,7 +18,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     batch: Annotated[int, typer.Option(min=1, help="Images scored together at most.")] = 16,
     room: Annotated[int, typer.Option(min=1, help="Images that may wait; beyond, clients get 429.")] = 256,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64 * 2**20,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 32 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=64, help="Of an image.")] = 25_000_000,
     max_images: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds for a body to arrive.")] = 30.0,

@@ -5,20 +5,19 @@ import contextvars
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.deploy.current import CurrentRun
+from blemish.deploy.uploads import BusyError
 from blemish.run import Run
 from blemish.runtime import use_runtime
 
 Pixels = NDArray[np.uint8]
-
-
-class BusyError(Exception):
-    """There is no room for more images; come again."""
+LOOK_AGAIN = 0.001  # seconds, while a batch is being filled
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,12 @@ class Batcher:
         batch = [await self.waiting.get()]
         until = time.perf_counter() + self.wait
         while len(batch) < self.most:
-            left = until - time.perf_counter()
-            if left <= 0 and self.waiting.empty():
+            with suppress(asyncio.QueueEmpty):
+                batch.append(self.waiting.get_nowait())
+                continue
+            if time.perf_counter() >= until:
                 break
-            try:
-                batch.append(await asyncio.wait_for(self.waiting.get(), max(left, 0.0005)))
-            except TimeoutError:
-                break
+            await asyncio.sleep(LOOK_AGAIN)  # a wait for the queue that is cut short could lose what it holds
         return [each for each in batch if not each.answer.done()]
 
 

@@ -108,8 +108,9 @@ def export(
     _check_installed(format)
     with use_runtime(threads=threads, progress=progress), whole_or_absent(Path(out), force=force) as staging:
         looked_at = _images_of(run, images, size)
+        whole = detector.whole_pixels
         width, height = looked_at.sizes[looked_at.ids[0]]
-        pixels = np.stack([pixels for _, pixels in looked_at.images()])
+        pixels = np.stack([looked_at.read(name, full=whole) for name in looked_at.ids])
         scale = (run.map_scale.low, run.map_scale.high)
         scoring = ExportedScoring(detector.module(), run.threshold_, scale).eval()
         runtime().progress("exporting", 0, 3)
@@ -177,10 +178,11 @@ def _images_of(run: Run, images: Any, size: tuple[int, int] | None) -> ImageSet:
         images = _paths_of(run)
     found = ImageSet.of(images, decoding=run.decoding, find_range=False)
     wanted = size or Counter(found.sizes[name] for name in found.ids).most_common(1)[0][0]
-    if max(wanted) >= 2 * WORKING_SIDE:
+    if max(wanted) >= 2 * WORKING_SIDE and not run.detector.whole_pixels:
         raise RequestError(
             f"Images of {wanted[0]}x{wanted[1]} pixels are averaged over blocks of pixels as they are read, which an "
-            f"exported model does not do: hand in images below {2 * WORKING_SIDE} pixels a side, with --size."
+            f"exported model does not do: fit with --tile, or hand in images below {2 * WORKING_SIDE} pixels a side, "
+            "with --size."
         )
     alike = [name for name in found.ids if found.sizes[name] == wanted][:COMPARED]
     if len(alike) < 2:
@@ -198,8 +200,8 @@ def _paths_of(run: Run) -> list[Path]:
     names = (
         [] if run.folder is None else pd.read_csv(run.folder / SCORES, usecols=["path"])["path"].astype(str).tolist()
     )
-    spread = np.unique(np.linspace(0, len(names) - 1, min(len(names), 4 * COMPARED)).astype(int)) if names else []
-    paths = [Path(root or "", names[at]) for at in spread]
+    step = max(1, len(names) // (4 * COMPARED))
+    paths = [Path(root or "", name) for name in names[::step]]
     there = [path for path in paths if path.is_file()]
     if not there:
         raise RequestError(

@@ -17,9 +17,22 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from blemish.deploy.batching import Answer, Batcher, BusyError
+from blemish.deploy.batching import Answer, Batcher
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.uploads import FIELD, KINDS, RAW, SHAPE, Limits, RefusedError, Upload, uploads_of
+from blemish.deploy.uploads import (
+    FIELD,
+    KINDS,
+    RAW,
+    SHAPE,
+    BusyError,
+    Limits,
+    PixelRoom,
+    RefusedError,
+    Upload,
+    decoded_all,
+    parts_of,
+    pixels_of,
+)
 from blemish.errors import BlemishError, RequestError
 from blemish.exported import ExportedModel
 from blemish.run import Run
@@ -28,6 +41,7 @@ from blemish.runtime import available_cores
 KEY_VARIABLE, KEY_HEADER = "BLEMISH_API_KEY", "X-API-Key"
 LOOK_AGAIN = 1.0  # seconds between two looks at whether a Run was replaced
 STOP_WITHIN = 30  # seconds for what is under way when the server is told to end
+BATCHES = (1, 2, 4, 8, 16, 32, 64)  # images, bounds of the histogram
 OPEN = ("/health", "/docs", "/openapi.json")  # without a key: they tell nothing of the images
 
 
@@ -45,14 +59,16 @@ class Metrics:
 
     def __init__(self, batchers: Mapping[str, Batcher]) -> None:
         self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
-        self.requests = Counter("blemish_requests", "Answered requests to /score", ["model", "status"], **of)
-        self.images = Counter("blemish_images", "Images scored", ["model", "flagged"], **of)
-        self.seconds = Histogram("blemish_request_seconds", "From the first byte to the answer", ["model"], **of)
-        self.batch = Histogram("blemish_batch_images", "Images scored together", buckets=(1, 2, 4, 8, 16, 32, 64), **of)
-        self.busy = Counter("blemish_scoring_seconds", "Time spent scoring", **of)
-        waiting = Gauge("blemish_waiting_images", "Images let in and not answered yet", ["model"], **of)
-        replaced = Gauge("blemish_replaced", "How often the Run was replaced", ["model"], **of)
+        of = self.registry
+        self.requests = Counter("blemish_requests", "Answered requests to /score", ["model", "status"], registry=of)
+        self.images = Counter("blemish_images", "Images scored", ["model", "flagged"], registry=of)
+        self.seconds = Histogram("blemish_request_seconds", "From the first byte to the answer", ["model"], registry=of)
+        self.batch = Histogram(
+            "blemish_batch_images", "Images scored together", buckets=(1, 2, 4, 8, 16, 32, 64), registry=of
+        )
+        self.busy = Counter("blemish_scoring_seconds", "Time spent scoring", registry=of)
+        waiting = Gauge("blemish_waiting_images", "Images let in and not answered yet", ["model"], registry=of)
+        replaced = Gauge("blemish_replaced", "How often the Run was replaced", ["model"], registry=of)
         for name, batcher in batchers.items():
             waiting.labels(name).set_function(lambda batcher=batcher: batcher.depth)  # type: ignore[misc]
             replaced.labels(name).set_function(lambda batcher=batcher: batcher.current.replaced)  # type: ignore[misc]
@@ -87,6 +103,7 @@ def create_app(
     for name, current in runs.items():
         batchers[name] = Batcher(current, threads=threads, seen=seen, **asdict(batching))
     metrics = Metrics(batchers)
+    room = PixelRoom(limits.pixels_at_once)
     under_way = 0
     stopping = False
 
@@ -166,13 +183,18 @@ def create_app(
         if not model_named(request) and len(runs) > 1:
             raise RefusedError(422, f"There are several models; name one with ?model=, of {', '.join(runs)}.")
         run, _ = runs[name].now()
-        uploads = await uploads_of(request, limits, run.decoding)
-        _check_sizes(run, uploads)
-        try:
-            async with asyncio.timeout(limits.answer_seconds):
-                answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
-        except TimeoutError:
-            raise RefusedError(503, f"There was no answer within {limits.answer_seconds:g} s; come again.") from None
+        parts = await parts_of(request, limits)
+        # Decoding takes a core for a while: not in the thread that answers everyone.
+        with room.taking(await asyncio.to_thread(pixels_of, parts, limits)):
+            uploads = await asyncio.to_thread(decoded_all, parts, limits, run.decoding, run.detector.whole_pixels)
+            _check_sizes(run, uploads)
+            try:
+                async with asyncio.timeout(limits.answer_seconds):
+                    answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
+            except TimeoutError:
+                raise RefusedError(
+                    503, f"There was no answer within {limits.answer_seconds:g} s; come again."
+                ) from None
         for each in answers:
             metrics.images.labels(name, str(int(each.score > each.threshold))).inc()
         results = [_told(upload, answer, maps) for upload, answer in zip(uploads, answers, strict=True)]

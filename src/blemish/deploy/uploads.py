@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,15 +35,17 @@ class Limits:
     images : of a request.
     seconds : for the whole body to arrive.
     answer_seconds : from there to the scores.
-    requests : being read or answered at once; their bodies and pixels are in memory.
+    requests : being read or answered at once; their bodies are in memory.
+    pixels_at_once : of all images that are decoded and not answered yet, 3 bytes each.
     """
 
-    body: int = 64 * 2**20
+    body: int = 32 * 2**20
     pixels: int = 25_000_000
     images: int = 64
     seconds: float = 30.0
     answer_seconds: float = 60.0
-    requests: int = 64
+    requests: int = 32
+    pixels_at_once: int = 200_000_000
 
 
 class RefusedError(Exception):
@@ -62,8 +65,32 @@ class Upload:
     content: str
 
 
-async def uploads_of(request: Request, limits: Limits, decoding: Decoding) -> list[Upload]:
-    """The images of a request. Raises `RefusedError`."""
+class BusyError(Exception):
+    """There is no room for more images; come again."""
+
+
+class PixelRoom:
+    """What may be decoded at once, over all requests."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.taken = most, 0
+
+    @contextmanager
+    def taking(self, pixels: int) -> Iterator[None]:
+        """Take room for a `with` block. Raises `BusyError`, or `RefusedError` for what never has room."""
+        if pixels > self.most:
+            raise RefusedError(413, f"The images of a request may have {self.most:,} pixels; these have {pixels:,}.")
+        if self.taken + pixels > self.most:
+            raise BusyError
+        self.taken += pixels
+        try:
+            yield
+        finally:
+            self.taken -= pixels
+
+
+async def parts_of(request: Request, limits: Limits) -> list["Part"]:
+    """The images of a request as they were sent. Raises `RefusedError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in KINDS:
         raise RefusedError(415, f"The content type must be one of {', '.join(KINDS)}; got '{kind[:80]}'.")
@@ -81,21 +108,22 @@ async def uploads_of(request: Request, limits: Limits, decoding: Decoding) -> li
         raise RefusedError(422, f"There is no image; send one as the body, or several as parts named '{FIELD}'.")
     if len(parts) > limits.images:
         raise RefusedError(413, f"A request may have {limits.images} images; this one has {len(parts)}.")
-    # Decoding takes a core for a while: not in the thread that answers everyone.
-    return await asyncio.to_thread(_decoded_all, parts, limits, decoding)
+    return parts
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
+    """One image as it was sent: a file's bytes, or a raw array and its shape."""
+
     name: str
     data: bytes
     shape: str | None  # of a raw array
 
 
-async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
+async def _parts(request: Request, kind: str, limits: Limits) -> list[Part]:
     received = 0
 
-    async def bounded():  # type: ignore[no-untyped-def]  # an async generator of bytes
+    async def bounded() -> AsyncGenerator[bytes, None]:
         nonlocal received
         async for chunk in request.stream():
             received += len(chunk)
@@ -106,7 +134,7 @@ async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
     if kind != "multipart/form-data":
         data = b"".join([chunk async for chunk in bounded()])
         shape = request.query_params.get(SHAPE, "") if kind == RAW else None
-        return [_Part("image", data, shape)] if data else []
+        return [Part("image", data, shape)] if data else []
     try:
         parser = MultiPartParser(
             request.headers, bounded(), max_files=limits.images + 1, max_fields=limits.images + 1, max_part_size=2**12
@@ -126,7 +154,7 @@ async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
             assert isinstance(file, UploadFile)  # noqa: S101 - checked above, for the type checker
             raw = (file.content_type or "").partition(";")[0].strip().lower() == RAW and bool(shapes)
             shape = shapes.pop(0) if raw else None
-            found.append(_Part(file.filename or f"image {number + 1}", await file.read(), shape))
+            found.append(Part(file.filename or f"image {number + 1}", await file.read(), shape))
         if shapes:
             raise RefusedError(422, f"There are {len(shapes)} shapes more than raw arrays ({RAW}).")
         return found
@@ -134,26 +162,47 @@ async def _parts(request: Request, kind: str, limits: Limits) -> list[_Part]:
         await form.close()
 
 
-def _decoded_all(parts: Sequence[_Part], limits: Limits, decoding: Decoding) -> list[Upload]:
-    return [
-        Upload(each.name, _decoded(each, limits, decoding), hashlib.sha256(each.data).hexdigest()) for each in parts
-    ]
+def pixels_of(parts: Sequence[Part], limits: Limits) -> int:
+    """How many pixels the images have, from their headers. Raises `RefusedError` for one that has too many."""
+    return sum(_pixels(each, limits) for each in parts)
 
 
-def _decoded(part: _Part, limits: Limits, decoding: Decoding) -> Pixels:
-    """Raises `RefusedError`."""
+def _pixels(part: Part, limits: Limits) -> int:
     if part.shape is not None:
-        return _array(part, limits)
+        height, width = _shape(part, limits)[:2]
+        return height * width
+    with _refused(part):
+        width, height = read_header(part.data, limits.pixels, FORMATS).size
+        return width * height
+
+
+def decoded_all(parts: Sequence[Part], limits: Limits, decoding: Decoding, full: bool) -> list[Upload]:
+    """The pixels of all, large images reduced unless `full`. Raises `RefusedError`."""
+    pixels = [_decoded(each, limits, decoding, full) for each in parts]
+    contents = [hashlib.sha256(each.data).hexdigest() for each in parts]
+    return [Upload(each.name, *found) for each, *found in zip(parts, pixels, contents, strict=True)]
+
+
+def _decoded(part: Part, limits: Limits, decoding: Decoding, full: bool) -> Pixels:
+    if part.shape is not None:
+        array = np.frombuffer(part.data, dtype=np.uint8).reshape(_shape(part, limits))
+        return np.array(array if array.ndim == 3 else np.repeat(array[:, :, None], 3, axis=2))
+    with _refused(part):
+        return decode(part.data, decoding, FORMATS, full=full)
+
+
+@contextmanager
+def _refused(part: Part) -> Iterator[None]:
+    """What cannot be read inside the block is refused by name."""
     try:
-        read_header(part.data, limits.pixels, FORMATS)
-        return decode(part.data, decoding, FORMATS)
+        yield
     except UnreadableImageError as error:
         status = 413 if "more than --max-pixels" in str(error) else 422
         raise RefusedError(status, f"'{part.name[:80]}' cannot be used: {error}.") from None
 
 
-def _array(part: _Part, limits: Limits) -> Pixels:
-    """A raw uint8 array of shape H,W,3 or H,W."""
+def _shape(part: Part, limits: Limits) -> tuple[int, ...]:
+    """The shape of a raw uint8 array, H,W,3 or H,W, which has as many bytes. Raises `RefusedError`."""
     words = (part.shape or "").split(",")
     if len(words) not in (2, 3) or not all(word.strip().isascii() and word.strip().isdigit() for word in words):
         raise RefusedError(422, f"A raw array needs its {SHAPE}, such as 480,640,3; got '{(part.shape or '')[:40]}'.")
@@ -164,5 +213,4 @@ def _array(part: _Part, limits: Limits) -> Pixels:
         raise RefusedError(413, f"An image may have {limits.pixels:,} pixels; got {shape[1]} x {shape[0]}.")
     if math.prod(shape) != len(part.data):
         raise RefusedError(422, f"An array of shape {shape} has {math.prod(shape):,} bytes; got {len(part.data):,}.")
-    array = np.frombuffer(part.data, dtype=np.uint8).reshape(shape)
-    return np.array(array if array.ndim == 3 else np.repeat(array[:, :, None], 3, axis=2))
+    return shape

@@ -24,6 +24,7 @@ from blemish.decoding import SUFFIXES
 from blemish.deploy.current import CurrentRun
 from blemish.disk import writing_to
 from blemish.errors import BlemishError, JobError, RequestError
+from blemish.folders import printable
 from blemish.images import ImageSet
 
 Action = Literal["move", "link", "none"]
@@ -99,6 +100,7 @@ class Watch:
         self.folder, self.run, self.out, self.action = folder, run, out, action
         self.settled = settled or Settled()
         self.table = Table(out / TABLE)
+        self._real: dict[str, Path] = {}  # by the path as it is told, which differs where a name is no UTF-8
         self._seen: dict[str, tuple[Key, float]] = {}  # by path: as it was last, and since when
 
     def step(self) -> int:
@@ -128,6 +130,7 @@ class Watch:
 
     def _listed(self) -> list[Key]:
         found = []
+        self._real.clear()
         for root, folders, names in os.walk(self.folder):
             here = Path(root)
             folders[:] = sorted(each for each in folders if here / each != self.out and not each.startswith("."))
@@ -139,14 +142,18 @@ class Watch:
                     about = path.stat()
                 except OSError:  # gone by now, or not ours to look at
                     continue
-                found.append((path.relative_to(self.folder).as_posix(), about.st_size, about.st_mtime_ns))
+                relative = path.relative_to(self.folder)
+                self._real[printable(relative)] = relative
+                found.append((printable(relative), about.st_size, about.st_mtime_ns))
         return found
 
     def _noted(self, keys: Sequence[Key], now: float) -> int:
-        paths = {str(self.folder / key[0]): key for key in keys}
+        paths = {printable(self.folder / self._real[key[0]]): key for key in keys}
         run, version = self.run.now()
         try:
-            images = ImageSet.of(list(paths), decoding=run.decoding, find_range=False)
+            images = ImageSet.of(
+                [self.folder / self._real[key[0]] for key in keys], decoding=run.decoding, find_range=False
+            )
             scores = run.scored(images)
             unreadable = {**images.skipped, **scores.skipped}
         except (RequestError, JobError) as error:
@@ -157,17 +164,16 @@ class Watch:
         for path, key in paths.items():
             if self._key(key[0]) != key:  # it changed while it was read
                 continue
-            name = next((each for each in (scores.ids if scores else ()) if Path(each) == Path(path)), None)
-            told: tuple[object, ...]
-            if name is not None and scores is not None and images is not None:
-                score = scores[name]
+            row: tuple[object, ...]
+            if scores is not None and images is not None and path in scores.ids:
+                score = scores[path]
                 flagged = score > run.threshold_
-                told = (images.content[name], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
+                told = (images.content[path], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
                 row = (*told, self._place(BAD if flagged else GOOD, key[0]), "")
             else:
                 if now - self._seen[key[0]][1] < self.settled.give_up:
                     continue  # perhaps it is still being written
-                reason = next((why for each, why in unreadable.items() if Path(each) == Path(path)), "cannot be read")
+                reason = unreadable.get(path, "cannot be read")
                 row = ("", "", "", "", version, self._place(UNREADABLE, key[0]), reason)
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
             rows.append((key, (stamp, *key, *row)))
@@ -179,7 +185,7 @@ class Watch:
 
     def _key(self, name: str) -> Key | None:
         try:
-            about = (self.folder / name).stat()
+            about = (self.folder / self._real[name]).stat()
         except OSError:
             return None
         return name, about.st_size, about.st_mtime_ns
@@ -198,7 +204,7 @@ class Watch:
         """Move or link a noted file to where its row says; again and again does no harm."""
         if not (place := self.table.rows[key]):
             return
-        source, target = self.folder / key[0], self.out / place
+        source, target = self.folder / self._real[key[0]], self.out / place
         with writing_to(self.out):
             if self.action == "link":
                 if not os.path.lexists(target):

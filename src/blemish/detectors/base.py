@@ -58,6 +58,11 @@ class Detector(ABC):
     def restore(self, state: State) -> Self:
         """Take up learned state, as `state` gave it."""
 
+    @property
+    def whole_pixels(self) -> bool:
+        """Whether images above 4,096 pixels a side are looked at as they are, not reduced; see `decoding.decode`."""
+        return False
+
     def settings(self) -> dict[str, Any]:
         """The settings by name, as they stand in `config.json`."""
         return {each.name: getattr(self, each.name) for each in fields(self)}

@@ -79,6 +79,11 @@ class FeatureDetector(Detector):
         """The features that are needed, one spec a working size; with the size itself once fitted."""
         return self.__dict__.get("features_") or tuple(self._specs())
 
+    @property
+    def whole_pixels(self) -> bool:
+        """See `Detector`."""
+        return bool(self.tile)
+
     def _specs(self) -> list[FeatureSpec]:
         return specs_of(self.views, self.backbone, self.weights, self.tile, self.overlap)
 

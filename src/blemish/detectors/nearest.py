@@ -59,7 +59,7 @@ class Bank(nn.Module):
         """The first of `measured`, in bounded memory; `barred` (M,) is the same for all queries."""
         if len(queries) <= MOST_ROWS:
             return self.measured(queries, barred)[0]
-        parts = [self.measured(part, barred)[0] for part in queries.split(MOST_ROWS)]
+        parts = [self.measured(queries[at : at + MOST_ROWS], barred)[0] for at in range(0, len(queries), MOST_ROWS)]
         return torch.cat(parts)
 
     def measured(self, queries: Tensor, barred: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -100,9 +100,12 @@ class FeatureSpec:
         """How many images' features may be in memory together, `most` at most: fewer of large grids."""
         if self.backbone == GIVEN or not self.size:
             return most
-        area, known = self.size[0] * self.size[1], backbone(self.backbone).stages
-        each = sum(2 * known[stage][1] * area // stride_of(stage) ** 2 for stage in self.stages)
-        return max(1, min(most, BATCH_BYTES // each))
+        return max(1, min(most, BATCH_BYTES // self.bytes_each()))
+
+    def bytes_each(self) -> int:
+        """Bytes of one image's stages in float16, once `resolved`."""
+        (height, width), known = self.size or (0, 0), backbone(self.backbone).stages
+        return sum(2 * known[stage][1] * height * width // stride_of(stage) ** 2 for stage in self.stages)
 
     def key(self) -> dict[str, Any]:
         """All that the features' values depend on, apart from the image."""

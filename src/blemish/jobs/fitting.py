@@ -33,6 +33,7 @@ from blemish.jobs.results import (
     write_flagged_regions,
     write_skipped,
 )
+from blemish.jobs.streaming import split, with_rest
 from blemish.purification import Purification, PurifySettings
 from blemish.regions import pixel_threshold
 from blemish.report import ReportContent, write_report
@@ -52,6 +53,8 @@ def fit(
     fast: bool = False,
     purify: bool | PurifySettings = False,
     normals: Any = None,
+    learn_from: int | None = None,
+    disk: float | None = None,
     labels: str | Path | None = None,
     roi: str | Path | None = None,
     rule: str | None = None,
@@ -85,6 +88,9 @@ def fit(
         The scores cover all images: kept ones are scored as the detector scores its training images, the others,
         which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
     normals : images known to be good, which are learned from but not listed.
+    learn_from : images of the pile that the detector learns from, at random; by default all up to 1,000, then as the
+        square root of their number. The others are scored as new images are.
+    disk : GiB that the features may take; fewer images are learned from where they would take more.
     labels : a `labels.csv` of a review. Good images are learned from whatever they score, bad ones never count as
         normal, and both move the threshold.
     roi : a mask for all images, white where to look, or a folder of masks `<path of the image>.png`. What lies outside
@@ -116,6 +122,9 @@ def fit(
             everything = with_normals(pile, normals)
             if strict:
                 refuse_skipped(everything.skipped)
+        bytes_free = None if disk is None else int(disk * 2**30)
+        everything, rest = split(everything, chosen, asked=learn_from, disk=bytes_free, seed=seed)
+        pile = pile if rest is None else pile.subset(set(pile.ids).intersection(everything.ids))
         if isinstance(chosen, FeatureDetector):
             with watch.stage("features"):
                 everything, _ = chosen.prepared(everything)
@@ -133,10 +142,16 @@ def fit(
                 scores, read_as = chosen.fit(everything).training_scores_, everything.decoding
             else:
                 scores, read_as = fit_on_kept(chosen, pile, normals, everything, purification)
+        if rest is not None:
+            with watch.stage("scoring the rest"):
+                scores = with_rest(scores, chosen, rest)
+            everything = everything.with_more(rest, f"{len(everything)} images were learned from, at random.")
         everything = everything.without(scores.skipped)  # what a detector that reads images itself could not read
         if strict:
             refuse_skipped(everything.skipped)
-        listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
+        listed = scores
+        if any(name.startswith(NORMALS_PREFIX) for name in scores.ids):
+            listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
         with watch.stage("deciding"):
             reviewed = _reviewed(everything, scores.ids)
             decision = line.drawn(scores, listed, reviewed)

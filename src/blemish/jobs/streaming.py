@@ -1,0 +1,106 @@
+"""Many images: learn from a sample that grows more slowly than the pile, and score the rest in a stream.
+
+What a detector learns saturates long before a pile of 100,000 images does. The rest is scored as new images are: no
+part that scores an image has learned from it, which is what cross-fitting asks for, and nothing of it is kept on disk.
+"""
+
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.detectors import Detector, FeatureDetector
+from blemish.disk import writing_to
+from blemish.errors import JobError, RequestError
+from blemish.features.backbones import GIVEN
+from blemish.images import UNKNOWN, ImageSet
+from blemish.runtime import quiet, runtime, use_runtime
+from blemish.scores import Scores
+
+ALL_OF = 1000  # images up to which a pile is learned from as a whole
+TOGETHER = 256  # images whose scores and maps are in memory together
+
+
+def learned_from(count: int, asked: int | None = None) -> int:
+    """How many of `count` images to learn from: all up to `ALL_OF`, then as their square root, or as many as asked."""
+    if asked is not None:
+        return min(count, asked)
+    return count if count <= ALL_OF else round(math.sqrt(ALL_OF * count))
+
+
+def split(
+    images: ImageSet, detector: Detector, *, asked: int | None, disk: int | None, seed: int
+) -> tuple[ImageSet, ImageSet | None]:
+    """The images to learn from, at random, those with a label among them, and the rest; None where there is none.
+
+    `disk` bounds the bytes of their features. Raises `RequestError` if that is too few.
+    """
+    most = learned_from(len(images), asked)
+    if disk is not None:
+        each = bytes_each(detector, images)
+        most = min(most, disk // each if each else most)
+    if most < detector.min_images:
+        raise RequestError(
+            f"{most} images are too few to learn from, {detector.name} needs at least {detector.min_images}; raise "
+            "--learn-from or --disk."
+        )
+    if most >= len(images):
+        return images, None
+    images = images.settled()
+    told = [name for name in images.ids if images.labels.get(name, UNKNOWN) != UNKNOWN]
+    others = sorted(set(images.ids).difference(told), key=lambda name: (images.content[name], name))
+    order = np.random.default_rng([seed, len(others)]).permutation(len(others))
+    chosen = {*told, *(others[at] for at in order[: max(0, most - len(told))])}
+    return images.subset(chosen), images.subset(set(images.ids).difference(chosen))
+
+
+def bytes_each(detector: Detector, images: ImageSet) -> int:
+    """Bytes that the features of one image take in the cache; 0 for a detector that keeps none."""
+    if not isinstance(detector, FeatureDetector) or detector.backbone == GIVEN:
+        return 0
+    return sum(spec.resolved(images).bytes_each() for spec in detector.feature_specs())
+
+
+def with_rest(learned: Scores, detector: Detector, rest: ImageSet) -> Scores:
+    """The training scores and those of the rest, in the order of the ids; maps lie on disk, not in memory."""
+    ids = sorted((*learned.ids, *rest.ids))
+    row = {name: at for at, name in enumerate(ids)}
+    maps = _on_disk((len(ids), *learned.maps.shape[1:]))
+    image = np.full(len(ids), np.nan, dtype=np.float32)
+    boxes, sizes = np.zeros((len(ids), 4), np.float32), np.zeros((len(ids), 2), np.int64)
+    skipped = dict(learned.skipped)
+
+    def place(scores: Scores) -> None:
+        for at, name in enumerate(scores.ids):  # one by one: no copy of all maps
+            to = row[name]
+            image[to], maps[to], boxes[to], sizes[to] = (
+                scores.image[at], scores.maps[at], scores.boxes[at], scores.sizes[at]
+            )  # fmt: skip
+        skipped.update(scores.skipped)
+
+    place(learned)
+    progress = runtime().progress
+    with use_runtime(keep_features=False, progress=quiet):
+        for start in range(0, len(rest), TOGETHER):
+            names = rest.ids[start : start + TOGETHER]
+            try:
+                place(detector.score(rest.subset(names)))
+            except JobError as error:  # none of them can be read
+                skipped.update(dict.fromkeys(names, str(error)))
+            progress("scoring the rest", start + len(names), len(rest))
+    found = Scores(tuple(ids), np.nan_to_num(image), maps, boxes, sizes, skipped)
+    scored = np.isfinite(image)
+    return found if scored.all() else replace(found.subset([ids[at] for at in np.flatnonzero(scored)]), skipped=skipped)
+
+
+def _on_disk(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array in a file that is gone when nobody holds it any more."""
+    folder = Path(runtime().cache)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(4 * math.prod(shape))
+            return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
