@@ -180,7 +180,7 @@ def decoded_all(parts: Sequence[Part], limits: Limits, decoding: Decoding, full:
     """The pixels of all, large images reduced unless `full`. Raises `RefusedError`."""
     pixels = [_decoded(each, limits, decoding, full) for each in parts]
     contents = [hashlib.sha256(each.data).hexdigest() for each in parts]
-    return [Upload(each.name, *found) for each, *found in zip(parts, pixels, contents, strict=True)]
+    return [Upload(part.name, rgb, content) for part, rgb, content in zip(parts, pixels, contents, strict=True)]
 
 
 def _decoded(part: Part, limits: Limits, decoding: Decoding, full: bool) -> Pixels:

@@ -42,7 +42,7 @@ def split(
     if disk is not None:
         each = bytes_each(detector, images)
         most = min(most, disk // each if each else most)
-    if most < detector.min_images:
+    if most < min(detector.min_images, len(images)):
         raise RequestError(
             f"{most} images are too few to learn from, {detector.name} needs at least {detector.min_images}; raise "
             "--learn-from or --disk."
