@@ -1,5 +1,6 @@
 """The rules that find a threshold in unlabelled scores, by name."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -121,7 +122,9 @@ def _of_pythresh(name: str) -> Rule:
 
     def cut(scores: Array) -> Cut:
         ordered = np.sort(np.asarray(scores, dtype=np.float64))  # some of its rules look at the order
-        flags = np.asarray(made().eval(ordered)) > 0
+        with warnings.catch_warnings():  # about its own scaling; what matters is whether there is a threshold
+            warnings.simplefilter("ignore")
+            flags = np.asarray(made().eval(ordered)) > 0
         at = int(np.argmax(flags))  # the lowest one that is flagged
         if not flags.any() or at == 0:
             return Cut(None, f"The rule {kind} of PyThresh flags {'all' if flags.any() else 'none'} of these scores.")
