@@ -10,13 +10,12 @@ from typing import Any
 from blemish import calibration
 from blemish.artifact import SCORES, write_artifact
 from blemish.calibration import Decision
-from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import NORMAL, ImageSet
 from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
-from blemish.jobs.request import NORMALS_PREFIX, detector_of, ready, with_normals
+from blemish.jobs.request import NORMALS_PREFIX, decoding_of, detector_of, ready, with_normals
 from blemish.jobs.results import (
     HEATMAPS,
     REPORT,
@@ -47,7 +46,8 @@ def fit(
     normals: Any = None,
     threshold: float | None = None,
     contamination: float | None = None,
-    decoding: Decoding | None = None,
+    levels: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
     strict: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -73,6 +73,8 @@ def fit(
         which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
     normals : images known to be good, which are learned from but not listed.
     threshold, contamination : overrule the label-free decision.
+    levels : of images deeper than 8 bits, which become black and white; found by default.
+    max_pixels : images with more are skipped.
     strict : an unreadable file is an error instead of being skipped.
     settings : settings of the detector by name.
     seed, device, threads, cache, checkpoints : see `Detector` and `Runtime`.
@@ -83,6 +85,12 @@ def fit(
     """
     calibration.check(threshold, contamination)
     chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
+    if not chosen.cross_fits:
+        raise RequestError(
+            f"{chosen.name} with 'folds' = 0 makes no training scores, which the threshold is read from; set it to 2 "
+            "or more."
+        )
+    decoding = decoding_of(levels, max_pixels)
     out = Path(out) if out is not None else None
     watch = Stopwatch()
     place = whole_or_absent(out, force=force) if out else nullcontext()

@@ -10,6 +10,7 @@ from blemish.artifact import PARAMETERS, SCORES, write_config
 from blemish.calibration import Decision
 from blemish.errors import RequestError
 from blemish.images import ImageSet
+from blemish.jobs.request import decoding_of
 from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_skipped
 from blemish.run import Run, load, versions
 from blemish.runtime import use_runtime
@@ -40,17 +41,13 @@ def score(
     """
     calibration.check(threshold, contamination)
     run = model if isinstance(model, Run) else load(model, weights)
+    decoding = decoding_of(levels, max_pixels, run.decoding)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():
         raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
     place = whole_or_absent(out, force=force) if out else nullcontext()
     changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads}
     with use_runtime(**changes, progress=progress, keep_features=False), place as staging:
-        decoding = replace(
-            run.decoding,
-            range=levels or run.decoding.range,
-            max_pixels=max_pixels or run.decoding.max_pixels,
-        )
         found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
         if strict:
             refuse_skipped(found.skipped)
