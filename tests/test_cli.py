@@ -60,6 +60,7 @@ def test_quiet_is_silent(tmp_path, pile, run):
         (["--detector", "memory_bank", "--set", "entries=many"], ["'entries'", "int", "'many'"]),
         (["--detector", "memory_bank", "--set", "entries"], ["NAME=VALUE", "'entries'"]),
         (["--detector", "memory_bank", "--set", "views=1"], ["'views'"]),
+        (["--detector", "padim", "--set", "folds=0"], ["padim with 'folds' = 0 makes no training scores", "2 or more"]),
         (["--range", "9", "3"], ["--range", "lower one first", "9 3"]),
         ([*QUICK, "--threshold", "1", "--contamination", "0.1"], ["exclude each other"]),
         ([*QUICK, "--contamination", "3"], ["0 up to less than 1", "3"]),

@@ -141,12 +141,43 @@ def test_a_detector_that_learns_from_defects_is_told_which_are_suspected(tmp_pat
     assert json.loads((tmp_path / "run" / "config.json").read_text())["known_normals"] == 0
 
 
+def test_no_bank_of_funad_holds_a_suspected_image_however_ordinary_it_looks(pile):
+    from blemish.detectors.funad import FunAD
+
+    small = {**SMALL, "steps": 20, "rebuild_every": 5, "pool_patches": 400, "trust": "full"}
+    images = ImageSet.of(pile)
+    suspects = [f"fine/{number:02d}.png" for number in range(8, 13)]
+    rows = [images.ids.index(name) for name in suspects]
+
+    def held(told: ImageSet) -> tuple[bool, float]:
+        detector = FunAD(**small).fit(told)
+        banks = [held for trained in detector.taught_[0].trained for held in trained.curve.held]
+        assert banks
+        scores = detector.training_scores_
+        return any(bool(each[rows].any()) for each in banks), float(np.mean([scores[name] for name in suspects]))
+
+    blind, told = held(images), held(replace(images, labels=dict.fromkeys(suspects, SUSPECTED)))
+    assert blind[0]
+    assert not told[0]
+    assert told[1] > blind[1]
+
+
 def test_suspected_images_give_nothing_to_a_bank(pile):
     images = ImageSet.of(pile)
     told = replace(images, labels=dict.fromkeys(ASIDE, SUSPECTED))
     detector = MemoryBank(**{**SMALL, "purify": False})
     first, second = detector.clone().fit(told).state(), detector.clone().fit(images).state()
     assert not any((first[name] == second[name]).all() for name in first if name.endswith("entries"))
+
+
+def test_levels_of_deep_images_have_one_name_in_all_jobs(pile, tmp_path):
+    run = fitted(pile, levels=(0.0, 50_000.0), max_pixels=96 * 64)
+    assert (run.decoding.range, run.decoding.max_pixels) == ((0.0, 50_000.0), 96 * 64)
+    result = jobs.purify(pile, tmp_path / "out", detector=MemoryBank(**SMALL), levels=(0.0, 50_000.0), threads=1)
+    assert result.ids
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["decoding"]["range"] == [0.0, 50_000.0]
+    with pytest.raises(RequestError, match="the lower one first; got 9 3"):
+        fitted(pile, levels=(9.0, 3.0))
 
 
 def test_a_kept_list_holds_what_a_line_can_hold_and_says_what_it_cannot(tmp_path):

@@ -1,7 +1,6 @@
 """What all commands do: show progress, tell results, turn errors into sentences."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,13 +77,6 @@ def check_exists(images: Path) -> None:
         from blemish.folders import find
 
         find(images.expanduser())
-
-
-def checked_range(levels: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The levels of --range. Raises `RequestError` unless they are finite and rising."""
-    if levels and not -math.inf < levels[0] < levels[1] < math.inf:
-        raise RequestError(f"--range needs two levels, the lower one first; got {levels[0]:g} {levels[1]:g}.")
-    return levels
 
 
 def share(text: str | None, option: str) -> float | None:

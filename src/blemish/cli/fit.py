@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli.console import (
-    checked_range,
     errors_as_sentences,
     pairs,
     progress_shown,
@@ -120,7 +119,6 @@ def fit(
         if features and (backbone or weights):
             raise RequestError("--features come as they are: leave out --backbone and --weights.")
         from blemish import jobs
-        from blemish.decoding import MAX_PIXELS, Decoding
         from blemish.detectors import detector_class
         from blemish.detectors.settings import set_by_name
 
@@ -154,7 +152,8 @@ def fit(
             roi=roi,
             threshold=threshold,
             contamination=contamination,
-            decoding=Decoding(checked_range(levels), max_pixels or MAX_PIXELS),
+            levels=levels,
+            max_pixels=max_pixels,
             strict=strict,
             force=force,
             seed=seed,

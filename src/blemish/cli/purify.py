@@ -7,7 +7,6 @@ import typer
 
 from blemish.cli.console import (
     check_exists,
-    checked_range,
     errors_as_sentences,
     pairs,
     progress_shown,
@@ -63,7 +62,6 @@ def purify(
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
         from blemish import jobs
-        from blemish.decoding import MAX_PIXELS, Decoding
         from blemish.detectors import detector_class
         from blemish.detectors.settings import set_by_name
 
@@ -77,7 +75,8 @@ def purify(
             how=purify_settings([*(how or []), *([f"keep={keep}"] if keep is not None else [])]),
             fast=fast,
             normals=normals,
-            decoding=Decoding(checked_range(levels), max_pixels or MAX_PIXELS),
+            levels=levels,
+            max_pixels=max_pixels,
             strict=strict,
             force=force,
             seed=seed,

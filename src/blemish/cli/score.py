@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import checked_range, errors_as_sentences, progress_shown, skipped_line, tell
+from blemish.cli.console import errors_as_sentences, progress_shown, skipped_line, tell
 from blemish.cli.inputs import images_or_features
 from blemish.cli.options import (
     Cache,
@@ -73,7 +73,7 @@ def score(
             contamination=contamination,
             masks=masks,
             roi=roi,
-            levels=checked_range(levels),
+            levels=levels,
             max_pixels=max_pixels,
             strict=strict,
             force=force,

@@ -87,6 +87,11 @@ class Detector(ABC):
         """Write what can be told of the training into `folder`."""
 
     @property
+    def cross_fits(self) -> bool:
+        """Whether `fit` leaves training scores; some settings save that time for parts of a larger job."""
+        return True
+
+    @property
     def training_scores_(self) -> Scores:
         """See the class. Raises `NotFittedError` before `fit`."""
         scores: Scores | None = self.__dict__.get("_training_scores")

@@ -102,6 +102,11 @@ class OneClass(FeatureDetector):
         return self
 
     @property
+    def cross_fits(self) -> bool:
+        """See `Detector`."""
+        return self.folds > 0
+
+    @property
     def training_scores_(self) -> Scores:
         """See `Detector`. Raises `NotFittedError` before `fit`, and where `folds` is 0."""
         if not self.folds and "head_" in self.__dict__:

@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 from blemish import calibration
 from blemish.artifact import SCORES, write_artifact
 from blemish.calibration import Decision
-from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
 from blemish.drift import Usual
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
-from blemish.jobs.request import NORMALS_PREFIX, detector_of, ready, with_labels, with_normals, within_roi
+from blemish.jobs.request import (
+    NORMALS_PREFIX,
+    decoding_of,
+    detector_of,
+    ready,
+    with_labels,
+    with_normals,
+    within_roi,
+)
 from blemish.jobs.results import (
     HEATMAPS,
     REPORT,
@@ -62,7 +69,8 @@ def fit(
     threshold: float | None = None,
     contamination: float | None = None,
     masks: bool = False,
-    decoding: Decoding | None = None,
+    levels: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
     strict: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -98,6 +106,8 @@ def fit(
     rule, false_alarms : how the threshold is found; see `calibration.decide`.
     threshold, contamination : overrule the label-free decision.
     masks : whether the flagged images' masks are left, too.
+    levels : of images deeper than 8 bits, which become black and white; found by default.
+    max_pixels : images with more are skipped.
     strict : an unreadable file is an error instead of being skipped.
     settings : settings of the detector by name.
     seed, device, threads, cache, ray, checkpoints : see `Detector` and `Runtime`.
@@ -108,6 +118,12 @@ def fit(
     """
     line = _Line(rule, false_alarms, threshold, contamination)
     chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
+    if not chosen.cross_fits:
+        raise RequestError(
+            f"{chosen.name} with 'folds' = 0 makes no training scores, which the threshold is read from; set it to 2 "
+            "or more."
+        )
+    decoding = decoding_of(levels, max_pixels)
     out = Path(out) if out is not None else None
     watch = Stopwatch()
     place = whole_or_absent(out, force=force) if out else nullcontext()

@@ -14,7 +14,7 @@ from blemish.detectors import Detector, FeatureDetector
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 from blemish.images import SUSPECTED, ImageSet
-from blemish.jobs.request import NORMALS_PREFIX, detector_of, with_normals
+from blemish.jobs.request import NORMALS_PREFIX, decoding_of, detector_of, with_normals
 from blemish.jobs.results import (
     REPORT,
     Stopwatch,
@@ -42,7 +42,8 @@ def purify(
     how: PurifySettings | None = None,
     fast: bool = False,
     normals: Any = None,
-    decoding: Decoding | None = None,
+    levels: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
     strict: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -68,6 +69,7 @@ def purify(
         detector = detector_of(detector, fast=fast, seed=seed, settings=settings or {})
     elif fast or settings:
         raise RequestError("Settings by name and --fast are for detectors of blemish; set up your object beforehand.")
+    decoding = decoding_of(levels, max_pixels)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():
         raise RequestError(f"'{out}' holds a detector, which would be lost; name another folder with --out.")

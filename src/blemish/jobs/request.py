@@ -1,10 +1,12 @@
 """From what a person asked for to a detector and images."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from blemish.decoding import Decoding
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
@@ -28,6 +30,16 @@ def detector_of(
         raise RequestError(f"The seed must be 0 or more; got {seed}.")
     named = found.preset(preset) if preset else {}
     return found(**{**named, **(found.fast_settings if fast else {}), "random_state": seed, **settings})
+
+
+def decoding_of(
+    levels: tuple[float, float] | None, max_pixels: int | None, otherwise: Decoding | None = None
+) -> Decoding:
+    """How files are read: as asked for, else as in `otherwise`. Raises `RequestError` for levels that do not rise."""
+    if levels and not -math.inf < levels[0] < levels[1] < math.inf:
+        raise RequestError(f"--range needs two levels, the lower one first; got {levels[0]:g} {levels[1]:g}.")
+    known = otherwise or Decoding()
+    return replace(known, range=levels or known.range, max_pixels=max_pixels or known.max_pixels)
 
 
 def ready(detector: Detector, images: Any) -> Detector:

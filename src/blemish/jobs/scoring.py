@@ -11,7 +11,7 @@ from blemish.calibration import Decision
 from blemish.errors import RequestError
 from blemish.exported import FORMATS, ExportedModel
 from blemish.images import ImageSet
-from blemish.jobs.request import within_roi
+from blemish.jobs.request import decoding_of, within_roi
 from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
 from blemish.run import Run, load, versions
 from blemish.runtime import use_runtime
@@ -50,17 +50,13 @@ def score(
     with use_runtime(threads=threads):
         run = model if isinstance(model, Run) else load(model, weights)
     _check_engine(run, engine)
+    decoding = decoding_of(levels, max_pixels, run.decoding)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():
         raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
     place = whole_or_absent(out, force=force) if out else nullcontext()
     changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads, "ray": ray}
     with use_runtime(**changes, progress=progress, keep_features=False), place as staging:
-        decoding = replace(
-            run.decoding,
-            range=levels or run.decoding.range,
-            max_pixels=max_pixels or run.decoding.max_pixels,
-        )
         found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
         if strict:
             refuse_skipped(found.skipped)

@@ -89,6 +89,11 @@ class AnomalibDetector(Detector):
         return self
 
     @property
+    def cross_fits(self) -> bool:
+        """See `Detector`."""
+        return self.folds > 0
+
+    @property
     def training_scores_(self) -> Scores:
         """See `Detector`. Raises `NotFittedError` before `fit`, and where `folds` is 0."""
         if not self.folds and "scorer_" in self.__dict__:
