@@ -138,6 +138,14 @@ def test_a_view_that_only_draws_has_banks_and_no_net(folder: Path) -> None:
     assert (again.score(images).image == ranking.score(images).image).all()
 
 
+def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.detectors.funad.unexplained", lambda _: 0.03)
+    images = ImageSet.of(folder)
+    detector = make(trust="evidence").fit(images)
+    again = make(trust="evidence").restore(detector.state())
+    assert (again.score(images).image == detector.score(images).image).all()
+
+
 def test_a_pile_in_which_nothing_stands_out_is_scored_by_the_banks(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

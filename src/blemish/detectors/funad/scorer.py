@@ -23,11 +23,13 @@ class BankAndNet(PatchScorer):
         self, ensemble: BankEnsemble | None, embedding: Standardised, net: LocalNet, weights: tuple[float, float]
     ) -> None:
         super().__init__()
-        self.ensemble, self.net, self.weights = ensemble, net, weights
+        self.ensemble, self.net = ensemble, net
         self.embedding: Standardised = embedding
         width = net.of_global.in_features if net.of_global is not None else 0
+        self.register_buffer("weights", torch.tensor(weights))  # of bank and net
         self.register_buffer("wholes_scale", torch.stack([torch.zeros(width), torch.ones(width)]))  # mean, deviation
         self.register_buffer("scales", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # bank, net: mean, deviation
+        self.weights: Tensor
         self.wholes_scale: Tensor
         self.scales: Tensor
 
