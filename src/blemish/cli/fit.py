@@ -125,8 +125,6 @@ def fit(
         if how and not purify:
             raise RequestError(f"--how sets the purification, which --purify asks for; got '{how[0]}' without it.")
         kind = detector_class(detector)
-        if kind.patent and not quiet:
-            typer.echo(kind.patent, err=True)
         if overlap is not None and tile is None:
             raise RequestError(f"--overlap {overlap} is that of tiles; give their size with --tile.")
         chosen: dict[str, Any] = {"backbone": backbone, "weights": str(weights) if weights else None}
@@ -165,6 +163,8 @@ def fit(
             checkpoints=checkpoints,
             progress=progress,
         )
+    if kind.patent and not quiet:
+        typer.echo(kind.patent, err=True)
     if each_subfolder:
         _tell_each(run, out, quiet=quiet, as_json=as_json)
         return
