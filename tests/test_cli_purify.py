@@ -96,7 +96,7 @@ def test_fit_purifies_within_the_main_job(tmp_path, pile, quick):
         (["--how", "subsets=many"], ["'subsets'", "int", "'many'"]),
         (["--how", "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
         (["--how", "subsets=5"], ["one holds 5, and memory_bank needs 8; take 3 subsets, or hand in at least 40"]),
-        (["--how", "aggregate=median"], ["mean or max or max_variance; got 'median'"]),
+        (["--how", "aggregate=median"], ["must be one of mean, max, max_variance; got 'median'"]),
         (["--keep", "0"], ["above 0 up to 1; got 0"]),
         (["--keep", "2"], ["above 0 up to 1; got 2"]),
     ],

@@ -86,10 +86,10 @@ def test_nothing_is_written_where_nothing_is_to_be_kept(pile, own_cache):
 def test_features_made_before_an_interruption_are_kept(pile, monkeypatch, backbone_passes):
     read = ImageSet.read
 
-    def interrupted(self, name):
+    def interrupted(self, name, **how):
         if name == "part-07.png":
             raise KeyboardInterrupt
-        return read(self, name)
+        return read(self, name, **how)
 
     with monkeypatch.context() as patch, use_runtime(threads=1):
         patch.setattr(ImageSet, "read", interrupted)
