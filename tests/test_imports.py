@@ -12,7 +12,7 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *("errors", "disk", "decoding", "folders", "runtime", "given", "images", "scores", "synthesis"),
+    *("errors", "disk", "decoding", "folders", "runtime", "given", "grouping", "images", "scores", "synthesis"),
     *("features", "cuts", "detectors", "purification", "calibration", "heatmaps", "histogram", "artifact", "run"),
     *("report", "purification_report", "transaction", "jobs", "deploy", "demo", "demo_job", "doctor", "benchmark"),
     *("progress", "__init__", "cli"),

@@ -17,6 +17,7 @@ from blemish.decoding import MIN_SIDE, Decoding, Header, decode, read_header, re
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.folders import find, printable
 from blemish.given import Array, GivenFeatures, read_features
+from blemish.grouping import BY_PATH, groups_by
 from blemish.runtime import in_threads, runtime
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
@@ -54,6 +55,7 @@ class ImageSet:
     levels : by id, the lowest and highest level of the deep images that `decoding.range` was found on; none where it
         was given.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
+    grouping : the regular expression that `groups` were made by, see `grouped`; "" for none.
     """
 
     ids: tuple[str, ...]
@@ -68,6 +70,7 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     aspect: float | None = None
+    grouping: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -212,6 +215,23 @@ class ImageSet:
         if unknown := sorted(wanted.difference(self.ids)):
             raise RequestError(f"'{unknown[0]}' is not an image of this set of {len(self)}.")
         return replace(self, ids=tuple(name for name in self.ids if name in wanted))
+
+    def grouped(self, pattern: str) -> "ImageSet":
+        """The set with images as one group whose ids hold the same text where `pattern` matches.
+
+        It is the text of the pattern's groups, or of the whole match where it has none. Equal content stays one group,
+        and so does what both join. Images that do not match are as before. Raises `RequestError` for a pattern that
+        is no regular expression or matches no image.
+        """
+        if not pattern:
+            return self
+        groups = groups_by(pattern, self.ids, self.content)
+        if not any(group.startswith(BY_PATH) for group in groups.values()):
+            raise RequestError(
+                f"--group-regex '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; mend it, "
+                "or leave it out."
+            )
+        return replace(self, groups=groups, grouping=pattern)
 
     def settled(self) -> "ImageSet":
         """The set with its median aspect ratio for good: features of its subsets get the same working size."""

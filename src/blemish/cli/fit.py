@@ -22,6 +22,7 @@ from blemish.cli.options import (
     Features,
     Force,
     Grid,
+    GroupRegex,
     How,
     Ids,
     Images,
@@ -56,6 +57,7 @@ def fit(
     ] = False,
     how: How = None,
     normals: Normals = None,
+    group_regex: GroupRegex = "",
     backbone: Annotated[
         str | None,
         typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
@@ -104,6 +106,7 @@ def fit(
             fast=fast,
             purify=purify_settings(how or []) if purify else False,
             normals=normals,
+            group_regex=group_regex,
             threshold=threshold,
             contamination=contamination,
             levels=levels,

@@ -44,6 +44,7 @@ def fit(
     fast: bool = False,
     purify: bool | PurifySettings = False,
     normals: Any = None,
+    group_regex: str = "",
     threshold: float | None = None,
     contamination: float | None = None,
     levels: tuple[float, float] | None = None,
@@ -72,6 +73,8 @@ def fit(
         The scores cover all images: kept ones are scored as the detector scores its training images, the others,
         which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
     normals : images known to be good, which are learned from but not listed.
+    group_regex : images whose paths hold the same text where this matches count as one: shots of a part, a burst. None
+        of them is scored by what learned from another. See `ImageSet.grouped`.
     threshold, contamination : overrule the label-free decision.
     levels : of images deeper than 8 bits, which become black and white; found by default.
     max_pixels : images with more are skipped.
@@ -98,7 +101,7 @@ def fit(
     with where, place as staging:
         chosen = ready(chosen, images)
         with watch.stage("finding images"):
-            pile = ImageSet.of(images, decoding=decoding, leave_out=out)
+            pile = ImageSet.of(images, decoding=decoding, leave_out=out).grouped(group_regex)
             everything = with_normals(pile, normals)
             if strict:
                 refuse_skipped(everything.skipped)
@@ -171,6 +174,7 @@ def _write_run(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "image_root": str(images.root.resolve()) if images.root else None,
             "images": len(scores),
+            "group_regex": images.grouping,
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
             "skipped": len(run.skipped),
             "threads": runtime().threads,

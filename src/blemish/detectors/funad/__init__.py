@@ -227,7 +227,9 @@ class FunAD(Schedule, MemoryBank):
         """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
         place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
         content = features.images.content
-        settings = {**asdict(self), "images": hash_of(sorted(content[name] for name in features.images.ids))}
+        groups = features.images.groups
+        learned = sorted((content[name], groups[name]) for name in features.images.ids)
+        settings = {**asdict(self), "images": hash_of([text for pair in learned for text in pair])}
         twin = "-twin" if shift else ""
         names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]
         checkpoints = [Checkpoint(place / name if place else None, settings) for name in names]
