@@ -59,15 +59,15 @@ def test_purify_leaves_a_table_a_list_and_thumbnails_of_what_was_set_aside(tmp_p
 
 
 def test_purify_answers_in_json_and_can_be_told_what_to_keep(tmp_path, pile, quick):
-    result = call("purify", pile, "--out", tmp_path / "out", "--keep", 0.5, *HOW, *quick, "--json")
+    result = call("purify", pile, "--out", tmp_path / "out", "--keep", 0.5, *quick, "--json")
     summary = json.loads(result.stdout)
     assert (summary["images"], summary["kept"], summary["set_aside"]) == (26, 13, 13)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["purification"]["keep"] == 0.5
-    result = call("purify", pile, "--out", tmp_path / "all", "--keep", 1, *HOW, *quick)
+    result = call("purify", pile, "--out", tmp_path / "all", "--keep", 1, *quick)
     assert "all 26 were kept, nothing was set aside" in result.stdout
     assert "Nothing was set aside" in (tmp_path / "all" / "report.html").read_text()
-    result = call("purify", pile, "--out", tmp_path / "few", "--keep", 0.01, *HOW, *quick)
+    result = call("purify", pile, "--out", tmp_path / "few", "--keep", 0.01, *quick)
     assert "would have kept 0 of 26 images; the 8 that score lowest were kept" in result.stdout
 
 
@@ -96,8 +96,16 @@ def test_fit_purifies_within_the_main_job(tmp_path, pile, quick):
         (["--how", "subsets=many"], ["'subsets'", "int", "'many'"]),
         (["--how", "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
         (["--how", "subsets=5"], ["one holds 5, and memory_bank needs 8; take 3 subsets, or hand in at least 40"]),
-        (["--how", "aggregate=median"], ["must be one of mean, max, max_variance; got 'median'"]),
+        (["--how", "aggregate=median"], ["'aggregate' must be one of mean, max, max_variance; got 'median'"]),
         (["--keep", "0"], ["above 0 up to 1; got 0"]),
+        (["--keep", "0.5", "--how", "k=1"], ["'k' would change nothing: 'keep' says how many"]),
+        (["--how", "cut=mixture", "--how", "k=1"], ["'k' would change nothing: the cut 'mixture' has no 'k'"]),
+        (["--how", "k=1", "--how", "k=2"], ["'k' is given twice: 1 and 2"]),
+        (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "own_subset=exclude"], ["give 1, as its"]),
+        (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "by=patchcore"], ["needs two scores"]),
+        (["--group-regex", "part-(\\d"], ["'part-(\\d' is no regular expression"]),
+        (["--group-regex", "shot"], ["'shot' matches none of the 26 paths, such as 'part-00.png'"]),
+        (["--group-regex", "^(.*)-"], ["3 subsets cannot be made of 1 different images"]),
         (["--keep", "2"], ["above 0 up to 1; got 2"]),
     ],
     ids=lambda value: " ".join(value),

@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/guide.md", "docs/backbones.md")
 DECIDE, REVIEW = "docs/decide.md", "docs/review.md"
 LINE = ("docs/export.md", "docs/serve.md", "docs/scale.md")  # on a Run that is there
-FUNAD = "docs/methods/funad.md"
 PURIFY = "docs/methods/purify.md"
+METHODS = tuple(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md")))
+SHORTER = {f"docs/methods/{name}.md": ("--set", "steps=5") for name in ("ensemble", "simplenet")}  # they would train
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
 
 
@@ -53,7 +54,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [*PAGES, PURIFY, FUNAD, DECIDE, REVIEW])
+@pytest.mark.parametrize("page", [*PAGES, DECIDE, REVIEW, *(page for page in METHODS if blocks(page, "console"))])
 def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == PURIFY:
         fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
@@ -69,10 +70,10 @@ def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pyte
         if program in NOT_RUN:
             continue
         assert program in ("blemish", ".venv/bin/blemish")
-        result = CliRunner().invoke(app, [*arguments, "--quiet"])
+        result = CliRunner().invoke(app, [*arguments, *SHORTER.get(page, ()), "--quiet"])
         assert result.exit_code == 0, f"{command}: {result.output}"
         ran += 1
-    assert ran >= 2
+    assert ran
     assert list(desk.glob("*/report.html"))
 
 
@@ -108,7 +109,7 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
         REVIEW,
         "docs/funad_flags.md",
         *LINE,
-        *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md"))),
+        *METHODS,
     ],
 )
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:

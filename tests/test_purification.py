@@ -257,6 +257,7 @@ def test_wrong_settings_are_one_sentence():
         ({"subsets": 0}, "'subsets' must be at least 1; got 0"),
         ({"subsets": 1, "own_subset": "exclude"}, "every image is in the sub-model's own"),
         ({"aggregate": "median"}, "'aggregate' must be one of mean, max, max_variance; got 'median'"),
+        ({"subsets": 2, "aggregate": "max_variance"}, "max_variance needs two scores of an image"),
         ({"keep": 0.0}, "above 0 up to 1; got 0, which leaves nothing to learn from"),
         ({"keep": 1.5}, "above 0 up to 1; got 1.5"),
         ({"k": -1.0}, "'k' is a number of deviations"),
@@ -280,6 +281,18 @@ def test_subsets_too_small_for_the_detector_are_refused_with_the_number_that_fit
     with pytest.raises(RequestError, match=r"large needs 10; hand in at least 20"):
         purify(noise(12), Large(), subsets=2)
     assert Oracle.fits == 0
+
+
+def test_copies_count_as_one_where_the_least_is_kept():
+    class Needy(Oracle):
+        min_images = 10
+
+    images = noise(60)
+    ordinary = [name for name in images.ids if name not in BAD]
+    alike = {**images.groups, **dict.fromkeys(ordinary[:12], "one part")}
+    result = purify(replace(images, groups=alike), Needy(), keep=0.1)
+    assert len({alike[name] for name in result.kept_ids}) == 10
+    assert "would have kept 6 of 60" in result.notes[0]
 
 
 def test_a_cut_that_keeps_everything_or_too_little_says_so():

@@ -18,6 +18,7 @@ from blemish.decoding import MIN_SIDE, Decoding, Header, decode, read_header, re
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.folders import find, printable
 from blemish.given import Array, GivenFeatures, read_features
+from blemish.grouping import BY_PATH, groups_by
 from blemish.roi import Roi
 from blemish.runtime import in_threads, runtime
 
@@ -58,6 +59,7 @@ class ImageSet:
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
     roi : where to look; everywhere if there is none.
     extent : square root of the area in pixels that tiled features are made at; None for the median of the set.
+    grouping : the regular expression that `groups` were made by, see `grouped`; "" for none.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +76,7 @@ class ImageSet:
     aspect: float | None = None
     roi: Roi | None = None
     extent: float | None = None
+    grouping: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -218,6 +221,23 @@ class ImageSet:
         if unknown := sorted(wanted.difference(self.ids)):
             raise RequestError(f"'{unknown[0]}' is not an image of this set of {len(self)}.")
         return replace(self, ids=tuple(name for name in self.ids if name in wanted))
+
+    def grouped(self, pattern: str) -> "ImageSet":
+        """The set with images as one group whose ids hold the same text where `pattern` matches.
+
+        It is the text of the pattern's groups, or of the whole match where it has none. Equal content stays one group,
+        and so does what both join. Images that do not match are as before. Raises `RequestError` for a pattern that
+        is no regular expression or matches no image.
+        """
+        if not pattern:
+            return self
+        groups = groups_by(pattern, self.ids, self.content)
+        if not any(group.startswith(BY_PATH) for group in groups.values()):
+            raise RequestError(
+                f"--group-regex '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; mend it, "
+                "or leave it out."
+            )
+        return replace(self, groups=groups, grouping=pattern)
 
     def settled(self) -> "ImageSet":
         """The set with its median aspect ratio and area for good: features of its subsets get the same size."""

@@ -20,6 +20,12 @@ def injected(manifest):
     return {entry.path for entry in manifest.training if entry.anomalous}
 
 
+def test_a_ratio_that_leaves_no_normal_image_is_refused(tmp_path: Path) -> None:
+    (category,) = open_datasets(mvtec(tmp_path, bad=1))
+    with pytest.raises(RequestError, match=r"cannot reach a ratio of 4: 1 anomalies can be injected.*below 2"):
+        contaminate(category, 4.0, test_share=0.4)
+
+
 def test_the_ratio_is_anomalies_by_normal_images_and_both_protocols_share_the_fit(category: Category) -> None:
     manifest = contaminate(category, 0.2)
     assert len(injected(manifest)) == 4

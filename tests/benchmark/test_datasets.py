@@ -300,7 +300,7 @@ def test_the_command_prints_categories_counts_and_problems(tmp_path: Path) -> No
     said = CliRunner().invoke(app, ["datasets", str(tmp_path)])
     assert said.exit_code == 0
     assert re.search(r"mvtec/bolt +12 +4 +6 +5 +2\n +1 anomalous images have no mask", said.stdout)
-    assert "1 categories, 1 problem found." in said.stdout
+    assert "1 category, 1 problem found." in said.stdout
     row = json.loads(CliRunner().invoke(app, ["datasets", str(tmp_path), "--json"]).stdout)["datasets"][0]
     assert (row["train"], row["test_anomalous"], row["kinds"]) == (12, 6, ["dent", "scratch"])
 

@@ -78,6 +78,22 @@ def test_the_quick_form_is_small(everything: list[Category]) -> None:
         assert len(quick) <= len(full)
 
 
+def test_a_shortened_sweep_keeps_both_ends_and_the_usual_value() -> None:
+    assert STANDARD.swept((0.3, 0.4, 0.5, 0.6, 0.7), 0.5) == [0.3, 0.5, 0.6, 0.7]
+    assert STANDARD.swept((0.0, 0.5, 1.0, 2.5, 5.0), 2.5) == [0.0, 0.5, 2.5, 5.0]
+    assert QUICK.swept((1, 2, 3), 2) == [1, 3]
+    assert FULL.swept(range(9), 4) == list(range(9))
+    assert (QUICK.some("abcd"), STANDARD.some("abcd")) == (["a", "d"], list("abcd"))
+
+
+def test_the_standard_form_sweeps_one_category_and_says_so(everything: list[Category]) -> None:
+    for name in ("T2", "T3", "T4", "T5", "T6", "T7", "L1", "LLBNAD-1", "LLBNAD-2"):
+        planned = EXPERIMENTS[name].plan(everything, STANDARD)
+        assert len({each.cell.category for each in planned}) == 1
+        assert {each.cell.limit for each in planned} == {STANDARD.sweep_limit}
+    assert "sweeps on the first category" in STANDARD.about_it
+
+
 def test_objects_and_textures_are_told_apart(everything: list[Category]) -> None:
     kinds = {each.label: each.kind for each in EXPERIMENTS["T2"].plan(everything, replace(STANDARD, ablated=None))}
     assert kinds == {"bolt": "objects", "carpet": "textures", "nut": "objects"}

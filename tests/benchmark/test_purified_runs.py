@@ -31,7 +31,7 @@ def bolt(tmp_path: Path) -> Category:
 
 def purified(cell: Cell, category: Category) -> tuple[set[str], dict[str, float], Any]:
     """Which images the detector learned from, the measures, and the detector."""
-    task = Task(cell, category, cell.manifest(category))
+    task = Task(cell, category, cell.manifest(category), category.root.parent / "runs" / "one")
     detector, training = detector_of(task), cell.manifest(category).training_set(category)
     scores, measures = fit_purified(task, detector, training)
     assert set(scores.ids) == set(training.ids)

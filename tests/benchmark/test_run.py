@@ -112,6 +112,40 @@ def test_a_row_cut_short_by_a_kill_is_run_again_and_the_rest_is_kept(
     assert all(row["status"] == "done" for row in rows(out))
 
 
+def test_a_kill_between_the_rows_of_a_run_leaves_no_half_of_it(data: Path, tmp_path: Path, asked: list[Cell]) -> None:
+    wanted, out = plan([experiment("a")], data, QUICK), tmp_path / "out"
+    run(wanted, out)
+    text = (out / RESULTS).read_text(encoding="utf-8")
+    for torn in (3, 30, 120):  # of the second row of the second run
+        lines = text.splitlines(keepends=True)
+        (out / RESULTS).write_text("".join(lines[:-1]) + lines[-1][:torn], encoding="utf-8")
+        assert run(wanted, out).done == 1
+        assert len(rows(out)) == 4
+    (out / RESULTS).write_text(text + "1,ffffffffffffffff,2026", encoding="utf-8")  # the first row of another run
+    assert run(wanted, out).done == 0
+
+
+def test_a_category_that_got_further_test_images_is_measured_anew(
+    data: Path, tmp_path: Path, asked: list[Cell]
+) -> None:
+    out = tmp_path / "out"
+    clean = experiment("a", ratios=(0.0,))
+    assert run(plan([clean], data, QUICK), out).done == 2
+    image(data / "nut" / "test" / "good" / "900.png", 900)
+    outcome = run(plan([clean], data, QUICK), out)
+    assert (outcome.done, outcome.earlier) == (1, 1)
+    assert "nut" in asked[-1].category
+
+
+def test_a_comparison_on_images_of_ones_own_is_not_measured_against_a_paper(
+    data: Path, tmp_path: Path, asked: list[Cell]
+) -> None:
+    wanted = [experiment("a", name="compare"), experiment("a", name="X")]
+    tables = run(plan(wanted, data, QUICK), tmp_path / "out").tables
+    assert "differ from the paper" not in tables["compare"].read_text(encoding="utf-8")
+    assert "differ from the paper" in tables["X"].read_text(encoding="utf-8")
+
+
 def test_a_failed_run_stays_as_a_row_with_its_reason_and_the_others_go_on(
     data: Path, tmp_path: Path, asked: list[Cell]
 ) -> None:
@@ -207,28 +241,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path
     found = bench(["compare"], out, data=data, ratios=[0.1, 0.2], detectors=["memory_bank"], dry_run=True)
     assert found.summary["runs"] == 4
     assert "compare: 4 runs, 4 to do: memory_bank" in found.lines[0]
-    assert "minutes (a guess for 4 of 4" in found.lines[-1]
+    assert "minutes (of one core" in found.lines[-1]
+    assert found.summary["guessed"] == 0
     assert not out.exists()
-
-
-def test_time_is_expected_from_earlier_runs(data: Path, tmp_path: Path, asked: list[Cell]) -> None:
-    from blemish.benchmark.run import expected_seconds
-
-    out = tmp_path / "out"
-    results = Results.read(out)
-    row = dict.fromkeys(COLUMNS, "")
-    row |= {
-        "status": "done",
-        "job": "fit",
-        "detector": "a",
-        "fit_seconds": "60",
-        "train_images": "20",
-        "test_images": "10",
-    }
-    results.rows.append(row)
-    seconds, guesses = expected_seconds(plan([experiment("a")], data, QUICK), results)
-    assert guesses == 0
-    assert seconds == pytest.approx(2 * (22 + 14) * 2)  # 36 images a category, 2 s each
 
 
 def test_requests_that_cannot_be_met_are_refused_with_exit_code_2(data: Path, tmp_path: Path) -> None:
@@ -237,6 +252,7 @@ def test_requests_that_cannot_be_met_are_refused_with_exit_code_2(data: Path, tm
         (["T9"], "no experiment 'T9'; did you mean T"),
         (["T1"], "T1 needs images; name the folder of a dataset with --data"),
         (["T1", "--quick", "--full"], "two sizes"),
+        (["T1", "--data", str(data), "--policy", "cap"], "--policy and --manifest are for `compare`"),
         (["compare", "--data", str(data), "--detectors", "memory_bonk"], "did you mean memory_bank"),
         (["compare", "--data", str(data), "--contamination", "x"], "takes numbers"),
         (["compare", "--data", str(data), "--contamination=-1"], "ratios of 0 or more"),

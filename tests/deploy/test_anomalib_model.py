@@ -124,3 +124,9 @@ def test_wrong_names_are_answered_as_everywhere() -> None:
         BlemishModel("funda")
     with pytest.raises(RequestError, match="There is no setting 'stepps'; did you mean steps"):
         FunAD(settings={"stepps": 3})
+
+
+@pytest.mark.parametrize("name", ["anomalib:Padim", "dinomaly"])
+def test_what_anomalib_has_already_is_refused_at_once(name: str) -> None:
+    with pytest.raises(RequestError, match="is anomalib's already"):
+        BlemishModel(name)

@@ -1,6 +1,7 @@
 """What all one-class detectors share: parts that score what they have not seen, on the scale of the whole."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.sampling import group_numbers, split_in_folds
 from blemish.detectors.views import ViewFeatures
 from blemish.errors import NotFittedError, RequestError
-from blemish.images import ANOMALOUS, ImageSet
+from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.runtime import use_runtime
 
 ONE_CLASS = [name for name in REGISTRY if issubclass(detector_class(name), OneClass)]
@@ -66,6 +67,15 @@ def test_without_folds_the_same_is_learned_but_there_are_no_training_scores(name
     assert np.isfinite(lone.score(good).image).all()
     with pytest.raises(NotFittedError, match="'folds' = 0"):
         _ = lone.training_scores_
+
+
+def test_nothing_is_learned_from_suspected_images_either(good: ImageSet) -> None:
+    def learned(label: int) -> dict[str, torch.Tensor]:
+        return make("patchcore").fit(replace(good, labels=dict.fromkeys(good.ids[:3], label))).state()
+
+    suspected, anomalous, unlabelled = learned(SUSPECTED), learned(ANOMALOUS), make("patchcore").fit(good).state()
+    assert all(torch.equal(suspected[name], anomalous[name]) for name in anomalous)
+    assert not all(torch.equal(suspected[name], unlabelled[name]) for name in unlabelled)
 
 
 def test_no_part_learns_from_an_image_it_scores_or_from_its_like(good: ImageSet, place: Path) -> None:

@@ -212,6 +212,14 @@ def test_any_object_purifies_a_folder_and_arrays_are_listed_by_id(tmp_path):
         jobs.purify(arrays, detector=Brightness(), fast=True)
 
 
+def test_features_alone_are_purified_as_they_are_fitted(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(30, 9, 8)).astype(np.float32)
+    rows[3] += 5
+    result = jobs.purify(ImageSet.of_features(rows), tmp_path / "out", detector="memory_bank", threads=1)
+    assert "image-000003" in result.set_aside_ids
+    assert (tmp_path / "out" / "kept.txt").read_text().splitlines() == list(result.kept_ids)
+
+
 def test_an_interrupted_job_takes_up_from_the_sub_models_that_were_finished(tmp_path, own_cache, monkeypatch):
     folder, fits = fill(tmp_path / "pile", 26), []
     before = MemoryBank.fit

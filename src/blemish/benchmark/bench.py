@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from blemish.benchmark.contamination import POLICIES
+from blemish.benchmark.durations import expected_seconds
 from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, compare, experiment
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
 from blemish.benchmark.results import Results
-from blemish.benchmark.run import Plan, expected_seconds, plan, run, todo
+from blemish.benchmark.run import Plan, plan, run, todo
 from blemish.errors import RequestError
 
 SIZES = {size.name: size for size in (QUICK, STANDARD, FULL)}
@@ -34,7 +35,7 @@ def bench(
     detectors: Sequence[str] | None = None,
     ratios: Sequence[float] | None = None,
     seeds: int | None = None,
-    policy: str = POLICIES[0],
+    policy: str | None = None,
     manifest: str | Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
@@ -57,17 +58,17 @@ def bench(
     RequestError : for a wrong name, data that do not fit, or an `out` with other results.
     """
     chosen = replace(SIZES[size], seeds=seeds) if seeds else SIZES[size]
-    if (detectors or ratios or manifest) and COMPARE not in [name.lower() for name in names]:
+    if (detectors or ratios or manifest or policy) and COMPARE not in [name.lower() for name in names]:
         raise RequestError(
-            f"--detectors, --contamination and --manifest are for `{COMPARE}`; {names[0]} names its own."
+            f"--detectors, --contamination, --policy and --manifest are for `{COMPARE}`; {names[0]} names its own."
         )
-    if manifest and ratios:
-        raise RequestError("A manifest says what is trained on; leave out --contamination.")
+    if manifest and (ratios or policy):
+        raise RequestError("A manifest says what is trained on; leave out --contamination and --policy.")
     own = compare(
         detectors or DETECTORS,
         (0.0,) if manifest else ratios or RATIOS,
         chosen.seeds,
-        policy=policy,
+        policy=policy or POLICIES[0],
         manifest=Path(manifest) if manifest else None,
     )
     wanted = [own if name.lower() == COMPARE else experiment(name) for name in dict.fromkeys(names)]
@@ -103,6 +104,7 @@ def _dry(planned: Plan, results: Results) -> Report:
         said = f"{len(runs)} runs, {sum(run in waiting for run in runs)} to do"
         lines.append(f"{each.name}: {said}: {', '.join(kinds)}")
     lines += [f"    cannot run: {step.cell.category}: {step.problem}" for step in left if step.problem]
-    basis = "from earlier runs" if not guesses else f"a guess for {guesses} of {len(left)}"
-    lines.append(f"{len(left)} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}).")
+    basis = "of one core, from earlier runs here or seconds an image measured elsewhere"
+    guessed = f"; a guess for {guesses} of {len(left)}" if guesses else ""
+    lines.append(f"{len(left)} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}{guessed}).")
     return Report(lines, {"runs": len(left), "minutes": round(seconds / 60, 1), "guessed": guesses})

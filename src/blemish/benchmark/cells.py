@@ -57,9 +57,13 @@ class Cell:
     given: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self, manifest: Manifest | None) -> str:
-        """16 hex digits by which the run is known again: of every field, and of the training images."""
-        text = json.dumps([asdict(self), manifest.hash if manifest else ""], sort_keys=True)
+    def run(self, manifest: Manifest | None, category: Category | None = None) -> str:
+        """16 hex digits by which the run is known again: of every field, the training images, and the category.
+
+        So a category that got further test images, or better masks, is measured anew.
+        """
+        known = [manifest.hash if manifest else "", category.signature if category else ""]
+        text = json.dumps([asdict(self), *known], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def of(self, category: Category) -> Category:

@@ -66,6 +66,11 @@ def contaminate(
     copies: list[Entry] = []
     if wanted > len(pool) and policy == "shrink":
         normals = normals[: round(len(pool) / ratio)]
+        if not normals:
+            raise RequestError(
+                f"{category} cannot reach a ratio of {ratio:g}: {len(pool)} anomalies can be injected, and no normal "
+                f"image would be left beside them; take a ratio below {2 * len(pool)}."
+            )
     elif wanted > len(pool) and policy == "resample":
         copies = [_copy(pool[i % len(pool)], 1 + i // len(pool), rng_copies) for i in range(wanted - len(pool))]
     injected = [Entry(each.path, anomalous=True, defect=each.defect) for each in pool[:wanted]] + copies

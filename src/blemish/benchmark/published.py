@@ -55,7 +55,7 @@ FUIAD = Published(
 
 ABLATIONS = "FUN-AD (arXiv 2411.16110), mean of MVTec AD, 10 %, DINO ViT-B/8, epoch chosen on the test set"
 FUNAD_STAR = (98.95, 98.55)
-BANK_SHARES = {"0.25": (98.83, 98.66), "0.5": FUNAD_STAR, "0.75": (99.11, 98.51), "1.0": (98.84, 98.53)}
+BANK_SHARES = {"0.25": (98.83, 98.66), "0.5": FUNAD_STAR, "0.75": (99.11, 98.51), "1": (98.84, 98.53)}
 MASK_LABELS = (97.83, 97.51)
 
 

@@ -15,7 +15,6 @@ from blemish.images import ImageSet
 from blemish.jobs.purifying import fit_on_kept
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings
 from blemish.purification import purify as purify_images
-from blemish.runtime import runtime
 from blemish.scores import Scores
 
 RANDOM, FULL = "random", "full"
@@ -35,7 +34,8 @@ def fit_purified(task: Task, detector: Detector, training: ImageSet) -> tuple[Sc
         PurifySettings(**(cell.purify or {})),
         seed=cell.seed,
         sub_model=sub_model_of(task, detector),
-        resume=runtime().cache / KEPT_SCORES,  # runs that differ in aggregation or cut share their sub-models
+        # Beside the runs of this bench, not in the cache: another bench pays for its own, or its cost would lie.
+        resume=task.place.parent / KEPT_SCORES,
     )
     _, manifest = task.images()
     truth = manifest.training_truth(purification.ids)

@@ -68,6 +68,11 @@ class Results:
                 f"'{path}' has rows of format {other[0]}; this blemish writes {FORMAT_VERSION}. Name another folder "
                 "with --out."
             )
+        torn = text[len(whole) :]
+        if torn and rows:  # it may be a further row of the last run, which then is not whole
+            start = f"{FORMAT_VERSION},{rows[-1]['run']},"
+            if start.startswith(torn) or torn.startswith(start):
+                rows = [row for row in rows if row["run"] != rows[-1]["run"]]
         found = cls(path, rows)
         if mend and (whole != text or header != COLUMNS):
             found._rewrite()

@@ -1,29 +1,25 @@
 """Run the cells of experiments one after the other, each once, and leave tables. Finished runs are never lost."""
 
-import json
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, open_datasets
-from blemish.benchmark.experiments import Experiment, Planned, Size
+from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size
 from blemish.benchmark.jobs import Task, job
 from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.memory import forget_peak, peak_mib
 from blemish.benchmark.published import differences
-from blemish.benchmark.results import COSTS, DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
+from blemish.benchmark.results import DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
 from blemish.errors import BlemishError, RequestError
 from blemish.remote import in_tasks
 from blemish.runtime import runtime
 
 MANIFESTS, RUNS = "manifests", "runs"
-GUESS = 0.4  # seconds an image of a run on one core, where no earlier run tells better
-WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
 
 
 @dataclass(frozen=True)
@@ -92,29 +88,8 @@ def _step(cell: Cell, category: Category | None) -> Step:
     try:
         manifest = cell.manifest(category)
     except RequestError as error:
-        return Step(cell.run(None), cell, category, None, str(error))
-    return Step(cell.run(manifest), cell, category, manifest)
-
-
-def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
-    """How long what is still to do will take, and how many of those runs that is a guess for."""
-    rates: dict[tuple[str, str, str], list[float]] = {}
-    for row in results.rows:
-        spent = [float(row[name]) for name in COSTS[:4] if row.get(name)]
-        images = [float(row[name]) for name in ("train_images", "test_images") if row.get(name)]
-        if row["status"] == DONE and spent and images:
-            rates.setdefault((row["job"], row["detector"], row["purify"]), []).append(sum(spent) / sum(images))
-    seconds, guesses = 0.0, 0
-    for step in todo(plan, results):
-        known = rates.get((step.cell.job, step.cell.detector, _purify_text(step.cell)))
-        guesses += known is None
-        rate = median(known) if known else GUESS
-        seconds += rate * step.images() or WITHOUT_IMAGES
-    return seconds, guesses
-
-
-def _purify_text(cell: Cell) -> str:
-    return "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)
+        return Step(cell.run(None, category), cell, category, None, str(error))
+    return Step(cell.run(manifest, category), cell, category, manifest)
 
 
 def todo(plan: Plan, results: Results) -> list[Step]:
@@ -240,7 +215,7 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> 
             plan.runs[each.name],
             results,
             out / each.name,
-            notes=(plan.size.about_it, plan.data if each.needs_data else ""),
+            notes=(plan.size.about_it, plan.data if each.needs_data and each.name != COMPARE else ""),
             plots=just is None,
         )
         for each in plan.experiments

@@ -29,7 +29,10 @@ def bench(
         typer.Option(help="For compare: anomalies / normal training images, with commas, such as 0,0.1,0.2."),
     ] = None,
     seeds: Annotated[Optional[int], typer.Option(min=1, help="How many seeds.")] = None,  # noqa: UP045
-    policy: Annotated[str, typer.Option(help="For compare, if anomalies are few: shrink, cap or resample.")] = "shrink",
+    policy: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="For compare, if anomalies are few: shrink (by default), cap or resample."),
+    ] = None,
     manifest: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="For compare: train on these images, a manifest or a list of paths (.txt, .csv)."),

@@ -94,7 +94,14 @@ def pairs(settings: list[str]) -> dict[str, str]:
     for text in settings:
         if "=" not in text:
             raise RequestError(f"--set takes NAME=VALUE; got '{text}'.")
-    return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in settings)}
+    found: dict[str, str] = {}
+    for name, _, value in (text.partition("=") for text in settings):
+        if name.strip() in found:
+            raise RequestError(
+                f"'{name.strip()}' is given twice: {found[name.strip()]} and {value.strip()}; give it once."
+            )
+        found[name.strip()] = value.strip()
+    return found
 
 
 def purify_settings(texts: list[str]) -> "PurifySettings":
@@ -105,4 +112,10 @@ def purify_settings(texts: list[str]) -> "PurifySettings":
     from blemish.purification import PurifySettings
 
     known = {**asdict(PurifySettings()), "keep": 1.0}  # a share, not the absence of one
-    return PurifySettings(**set_by_name(known, pairs(texts)))
+    given = pairs(texts)
+    settings = PurifySettings(**set_by_name(known, given))
+    idle = ["cut", "k"] if settings.keep is not None else ["k"] if settings.cut == "mixture" else []
+    if unused := [name for name in idle if name in given]:
+        reason = "'keep' says how many images are kept" if settings.keep is not None else "the cut 'mixture' has no 'k'"
+        raise RequestError(f"'{unused[0]}' would change nothing: {reason}; leave one of them out.")
+    return settings

@@ -47,5 +47,6 @@ def datasets(
         lines.append(f"{name:<{width}}{counts}  {len(row['kinds']):>5}")
         lines += [f"    {problem}" for problem in row["problems"]]
     found = sum(map(len, problems))
-    lines.append(f"{len(rows)} categories, {found or 'no'} problem{'' if found == 1 else 's'} found.")
+    counted = "1 category" if len(rows) == 1 else f"{len(rows)} categories"
+    lines.append(f"{counted}, {found or 'no'} problem{'' if found == 1 else 's'} found.")
     tell(lines, {"datasets": rows}, quiet=quiet, as_json=as_json)

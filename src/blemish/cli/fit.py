@@ -23,6 +23,7 @@ from blemish.cli.options import (
     Features,
     Force,
     Grid,
+    GroupRegex,
     How,
     Ids,
     Images,
@@ -63,6 +64,7 @@ def fit(
     ] = False,
     how: How = None,
     normals: Normals = None,
+    group_regex: GroupRegex = "",
     backbone: Annotated[
         str | None,
         typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
@@ -148,6 +150,7 @@ def fit(
             false_alarms=share(false_alarms, "--false-alarms"),
             masks=masks,
             roi=roi,
+            group_regex=group_regex,
             threshold=threshold,
             contamination=contamination,
             levels=levels,

@@ -9,6 +9,14 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to leave the results in
 Force = Annotated[bool, typer.Option("--force", help="Replace earlier results in that folder.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable file instead of skipping it.")]
 Normals = Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")]  # noqa: UP045
+GroupRegex = Annotated[
+    str,
+    typer.Option(
+        "--group-regex",
+        metavar="REGEX",
+        help="Images whose paths hold the same text where this matches count as one, such as 'part(\\d+)_'.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
 Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
 Ray = Annotated[

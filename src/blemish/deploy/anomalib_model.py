@@ -21,7 +21,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from torch import Tensor, nn
 
-from blemish.detectors import Detector, detector_class, restored_detector
+from blemish.detectors import Detector, FeatureDetector, detector_class, restored_detector
 from blemish.detectors.scoring import ScoringModule
 from blemish.detectors.settings import check_names
 from blemish.detectors.views import View
@@ -45,7 +45,7 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
     seed : of the detector's random choices.
     pre_processor, post_processor, evaluator, visualizer : see `AnomalibModule`.
 
-    Raises `RequestError` for names that are not known.
+    Raises `RequestError` for names that are not known, and for detectors that are anomalib's own.
     """
 
     def __init__(
@@ -61,7 +61,12 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        check_names({each.name for each in fields(detector_class(detector))}, settings or {})
+        kind = detector_class(detector)
+        if not issubclass(kind, FeatureDetector):
+            raise RequestError(
+                f"{detector} is anomalib's already; take its own model, or a detector that looks at features."
+            )
+        check_names({each.name for each in fields(kind)}, settings or {})
         self.detector: Detector = restored_detector(detector, {"random_state": seed, **(settings or {})})
         self.model: nn.Module = nn.Identity()
         self.paths: list[str] = []
@@ -140,7 +145,7 @@ class FunAD(BlemishModel):
 
 
 class MemoryBank(BlemishModel):
-    """blemish's default detector: random memory banks, cross-fitted; see `blemish.detectors.memory_bank`."""
+    """Random memory banks, cross-fitted; see `blemish.detectors.memory_bank`."""
 
     def __init__(
         self,

@@ -102,7 +102,8 @@ class Detector(ABC):
     def _check_enough(self, images: ImageSet) -> None:
         different = len({images.groups[name] for name in images.ids})
         if different < self.min_images:
-            copies = f", {len(images)} files of which some are equal" if different < len(images) else ""
+            alike = "count as one" if images.grouping else "are equal"
+            copies = f", {len(images)} files of which some {alike}" if different < len(images) else ""
             skipped = f", {len(images.skipped)} more could not be read" if images.skipped else ""
             raise RequestError(
                 f"There are too few images: {different} of different content{copies}{skipped}; {self.name} needs at "

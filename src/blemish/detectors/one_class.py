@@ -15,7 +15,7 @@ from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, gro
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.errors import NotFittedError, RequestError
-from blemish.images import ANOMALOUS, ImageSet
+from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.runtime import intra_op_threads, side_by_side
 from blemish.scores import Scores
 
@@ -127,7 +127,7 @@ class OneClass(FeatureDetector):
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images = features[0].images
-        trusted = [name for name in images.ids if images.labels.get(name) != ANOMALOUS]
+        trusted = [name for name in images.ids if images.labels.get(name) not in (ANOMALOUS, SUSPECTED)]
         self._check_enough(images.subset(trusted))
         with intra_op_threads(1):  # what is large is done side by side; the many small steps only wait for each other
             return [self._fit_view(view, trusted) for view in features]

@@ -66,6 +66,7 @@ def fit(
     roi: str | Path | None = None,
     rule: str | None = None,
     false_alarms: float | None = None,
+    group_regex: str = "",
     threshold: float | None = None,
     contamination: float | None = None,
     masks: bool = False,
@@ -104,6 +105,8 @@ def fit(
     roi : a mask for all images, white where to look, or a folder of masks `<path of the image>.png`. What lies outside
         is neither learned from nor scored, in new images as well.
     rule, false_alarms : how the threshold is found; see `calibration.decide`.
+    group_regex : images whose paths hold the same text where this matches count as one: shots of a part, a burst. None
+        of them is scored by what learned from another. See `ImageSet.grouped`.
     threshold, contamination : overrule the label-free decision.
     masks : whether the flagged images' masks are left, too.
     levels : of images deeper than 8 bits, which become black and white; found by default.
@@ -133,8 +136,8 @@ def fit(
     with where, place as staging:
         chosen = ready(chosen, images)
         with watch.stage("finding images"):
-            pile = with_labels(ImageSet.of(images, decoding=decoding, leave_out=out), labels)
-            pile = within_roi(pile, roi, chosen)
+            found = ImageSet.of(images, decoding=decoding, leave_out=out).grouped(group_regex)
+            pile = within_roi(with_labels(found, labels), roi, chosen)
             everything = with_normals(pile, normals)
             if strict:
                 refuse_skipped(everything.skipped)
@@ -255,6 +258,7 @@ def _write_run(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "image_root": str(images.root.resolve()) if images.root else None,
             "images": len(scores),
+            "group_regex": images.grouping,
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
             **_about_roi(images),
             "reviewed": int((reviewed != UNKNOWN).sum()),

@@ -14,7 +14,7 @@ from blemish.detectors import Detector, FeatureDetector
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 from blemish.images import SUSPECTED, ImageSet
-from blemish.jobs.request import NORMALS_PREFIX, decoding_of, detector_of, with_normals
+from blemish.jobs.request import NORMALS_PREFIX, decoding_of, detector_of, ready, with_normals
 from blemish.jobs.results import (
     REPORT,
     Stopwatch,
@@ -42,6 +42,7 @@ def purify(
     how: PurifySettings | None = None,
     fast: bool = False,
     normals: Any = None,
+    group_regex: str = "",
     levels: tuple[float, float] | None = None,
     max_pixels: int | None = None,
     strict: bool = False,
@@ -79,8 +80,11 @@ def purify(
         device=device, threads=threads, cache=Path(cache) if cache else None, ray=ray, progress=progress
     )
     with where, place as staging:
+        if isinstance(detector, Detector):
+            detector = ready(detector, images)
         with watch.stage("finding images"):
-            everything = with_normals(ImageSet.of(images, decoding=decoding, leave_out=out), normals)
+            pile = ImageSet.of(images, decoding=decoding, leave_out=out)
+            everything = with_normals(pile.grouped(group_regex), normals)
             if strict:
                 refuse_skipped(everything.skipped)
         if isinstance(detector, FeatureDetector):
@@ -186,6 +190,7 @@ def _write(
         about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "image_root": str(images.root.resolve()) if images.root else None,
+            "group_regex": images.grouping,
             "purification": listed.to_json(),
             "detector": {"settings": asdict(detector)} if isinstance(detector, Detector) else {},
             "decoding": asdict(images.decoding),

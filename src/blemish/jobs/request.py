@@ -11,6 +11,7 @@ from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
+from blemish.grouping import groups_by
 from blemish.images import NORMAL, ImageSet
 from blemish.labels import labelled
 from blemish.roi import Roi
@@ -79,6 +80,8 @@ def with_normals(pile: ImageSet, normals: Any) -> ImageSet:
     if normals is None:
         return pile
     good = ImageSet.of(normals, decoding=pile.decoding)
+    if pile.grouping:
+        good = replace(good, groups=groups_by(pile.grouping, good.ids, good.content))
     if good.features_alone != pile.features_alone:
         raise RequestError("The normals must be what the pile is, either images or features; got one of each.")
     known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the pile

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors.sampling import group_numbers
 from blemish.detectors.settings import check_names
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
@@ -98,7 +99,8 @@ class SubModelScores:
         scores, spread = aggregated(self.matrix[:rows], self.own[:rows], settings)
         labels = np.array([self.images.labels.get(name, UNKNOWN) for name in self.images.ids])
         least = int(getattr(self.detector, "min_images", 1))
-        choice = chosen(scores, labels == NORMAL, labels == ANOMALOUS, settings, least)
+        groups = group_numbers(self.images).numpy()
+        choice = chosen(scores, labels == NORMAL, labels == ANOMALOUS, settings, least, groups)
         return Purification(
             self.images.ids,
             scores,

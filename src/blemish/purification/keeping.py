@@ -25,11 +25,12 @@ def chosen(
     bad: NDArray[np.bool_],
     settings: PurifySettings,
     least: int,
+    groups: NDArray[np.int64],
 ) -> Choice:
     """Keep what scores low, (N,).
 
-    Images in `good` (N,) are kept and those in `bad` (N,) are not, whatever they score. At least `least` images are
-    kept: fewer could not be learned from.
+    Images in `good` (N,) are kept and those in `bad` (N,) are not, whatever they score. Images of at least `least`
+    different `groups` (N,) are kept: fewer could not be learned from.
     """
     unknown = ~(good | bad)
     asked = scores[unknown]
@@ -44,7 +45,8 @@ def chosen(
     else:
         limit, rule = cut(asked, settings)
         count = int((asked <= limit).sum())
-    missing = min(least - int(good.sum()), len(asked))
+    order = np.flatnonzero(unknown)[np.argsort(asked, kind="stable")]
+    missing = _enough(groups[order], set(groups[good].tolist()), least)
     if count < missing:
         notes.append(
             f"The cut would have kept {count} of {len(asked)} images; the {missing} that score lowest were kept, as "
@@ -52,10 +54,19 @@ def chosen(
         )
         count, limit = missing, float(ordered[missing - 1])
     lowest = np.zeros(len(scores), dtype=bool)
-    lowest[np.flatnonzero(unknown)[np.argsort(asked, kind="stable")[:count]]] = True
+    lowest[order[:count]] = True
     if count == len(asked):
         notes.append(f"No image scored above the cut: all {count} were kept, nothing was set aside.")
     return Choice(good | lowest, limit, rule, tuple(notes))
+
+
+def _enough(groups: NDArray[np.int64], held: set[int], least: int) -> int:
+    """How many images, in the order of their `groups` (n,), bring the groups `held` up to `least`; all if none do."""
+    for count, group in enumerate(groups.tolist()):
+        if len(held) >= least:
+            return count
+        held = held | {group}
+    return len(groups)
 
 
 def cut(scores: NDArray[np.float64], settings: PurifySettings) -> tuple[float, str]:

@@ -93,6 +93,6 @@ def _described(detector: Any, images: ImageSet) -> list[Any]:
     described: list[Any] = [f"{kind.__module__}.{kind.__qualname__}"]
     if isinstance(detector, Detector):
         described.append(detector.settings())
-    if isinstance(detector, FeatureDetector):
+    if isinstance(detector, FeatureDetector) and not images.features_alone:  # which their content tells of
         described.append([spec.resolved(images).key() for spec in detector.feature_specs()])
     return described

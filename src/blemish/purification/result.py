@@ -83,4 +83,4 @@ class Purification:
 
     def to_csv(self, path: Path) -> None:
         """Write `to_frame` as UTF-8 CSV."""
-        self.to_frame().to_csv(path, index=False, encoding="utf-8", float_format="%.9g")
+        self.to_frame().to_csv(path, index=False, encoding="utf-8")

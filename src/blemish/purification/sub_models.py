@@ -60,6 +60,7 @@ def planned(images: ImageSet, sub_model: Any, settings: PurifySettings, seed: in
             of = settings.repeats * settings.subsets
             plan.append(SubModel(number + 1, of, subset, learns, _fresh(sub_model, seed + number)))
     _check_enough(images, plan, settings)
+    _check_spread(sub_model, settings)
     return plan
 
 
@@ -223,6 +224,19 @@ def _check_enough(images: ImageSet, plan: Sequence[SubModel], settings: PurifySe
             f"{settings.subsets} subsets of {total} different images are too small: one holds {fewest}, and "
             f"{name_of(detector)} needs {least}; {fix} in at least {least * settings.subsets} images."
         )
+
+
+def _check_spread(sub_model: Any, settings: PurifySettings) -> None:
+    if settings.aggregate != "max_variance" or settings.own_subset == "include":
+        return
+    cross_fits = isinstance(sub_model, Detector) and sub_model.cross_fits
+    if settings.own_subset == "exclude" or not cross_fits:
+        count = settings.repeats * (settings.subsets - 1)
+        if count < 2:
+            raise RequestError(
+                f"'aggregate' = max_variance needs two scores of an image; {settings.subsets} subsets give {count}, "
+                "as its own is left out; take 3 subsets or more."
+            )
 
 
 def _failure(

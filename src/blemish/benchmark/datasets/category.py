@@ -1,5 +1,7 @@
 """What every dataset becomes: categories of samples, each with its truth beside it, never inside an ImageSet."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -72,6 +74,16 @@ class Category:
         """Every image by its path."""
         return {each.path: each for each in (*self.train, *self.normals, *self.anomalies)}
 
+    @cached_property
+    def signature(self) -> str:
+        """16 hex digits that differ if an image or mask comes, goes, changes its kind or its size in bytes."""
+        about = [
+            [each.path, each.defect, each.group, _bytes_of(each.source), _bytes_of(each.mask)]
+            for part in (self.train, self.normals, self.anomalies)
+            for each in part
+        ]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
     def truth(self, paths: Iterable[str]) -> NDArray[np.bool_]:
         """(N,) whether each of the images is anomalous."""
         return np.array([self.sample(path).label == ANOMALOUS for path in paths], dtype=bool)
@@ -122,6 +134,11 @@ def _drawn(samples: Sequence[Sample], most: int | None, seed: int) -> tuple[Samp
     by_kind = sorted(order, key=lambda at: samples[at].defect)  # stable: random within a kind
     chosen = {by_kind[at] for at in np.linspace(0, len(by_kind) - 1, most).round().astype(int)}
     return tuple(sample for at, sample in enumerate(samples) if at in chosen)
+
+
+def _bytes_of(source: object) -> int | None:
+    """The size of a file; None for what is none."""
+    return source.stat().st_size if isinstance(source, Path) else None
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:

@@ -23,7 +23,8 @@ class Size:
     limit, sweep_limit : of images in each category, and where settings or ratios are swept.
     categories, ablated : at most so many categories, and so many where settings or ratios are swept; None takes all.
     preset : of every detector, see `Cell`.
-    values : at most so many values of a swept setting, the ends among them; None takes all.
+    values : at most so many values of a swept setting, the ends and the usual one among them; None takes all.
+    variants : at most so many alternatives that lie on no scale, the first and the last among them; None takes all.
     """
 
     name: str
@@ -35,18 +36,32 @@ class Size:
     ablated: int | None = None
     preset: str = ""
     values: int | None = None
+    variants: int | None = None
 
     @property
     def about_it(self) -> str:
         """A sentence for the head of a table."""
         return f"Form: {self.name} ({self.about})."
 
-    def swept(self, values: Sequence[Any]) -> list[Any]:
-        """The values of a setting that are run: both ends and what lies evenly between."""
-        if self.values is None or len(values) <= self.values:
-            return list(values)
-        steps = [round(i * (len(values) - 1) / (self.values - 1)) for i in range(self.values)]
-        return [values[at] for at in steps]
+    def swept(self, values: Sequence[Any], usual: Any = None) -> list[Any]:
+        """The values of a setting that are run: both ends and what lies evenly between, `usual` if there is room."""
+        chosen = _spread(len(values), self.values)
+        if usual in values and values.index(usual) not in chosen and len(chosen) > 2:
+            at = values.index(usual)
+            chosen.remove(min(chosen[1:-1], key=lambda other: abs(other - at)))
+            chosen = sorted([*chosen, at])
+        return [values[at] for at in chosen]
+
+    def some(self, alternatives: Sequence[Any]) -> list[Any]:
+        """The alternatives that are run."""
+        return [alternatives[at] for at in _spread(len(alternatives), self.variants)]
+
+
+def _spread(count: int, most: int | None) -> list[int]:
+    """Up to `most` of 0 .. count - 1, evenly spread, both ends among them."""
+    if most is None or count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 FEW = Limit(32, 12, 24)
@@ -55,16 +70,20 @@ QUICK = Size(
     "a check that everything runs, in minutes; its figures mean little",
     limit=FEW,
     sweep_limit=FEW,
-    categories=2,
+    categories=1,
     ablated=1,
     preset="fast",
     values=2,
+    variants=2,
 )
 STANDARD = Size(
     "standard",
-    "two cores and about an hour; sweeps on the first two categories, with fewer images",
-    sweep_limit=Limit(150, 60, 90),
-    ablated=2,
+    "two cores and about an hour a paper; of each category at most 150 training images; sweeps on the first category "
+    "alone, at four values and with at most 60 training images",
+    limit=Limit(150, 60, 90),
+    sweep_limit=Limit(60, 20, 40),
+    ablated=1,
+    values=4,
 )
 FULL = Size("full", "all categories, images and values, three seeds", seeds=3)
 

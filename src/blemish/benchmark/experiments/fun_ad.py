@@ -1,7 +1,7 @@
 """FUN-AD's tables: T1 to T7, and L1, its stated limit (spec/fun-ad.md, section 10)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from blemish.benchmark.catalogue import ABOUT
@@ -15,7 +15,7 @@ from blemish.detectors import detector_class
 BASELINES = ("memory_bank", "patchcore", "softpatch", "simplenet", "inreach")
 SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a drawn defect, as a share of the pile
 ALONE = {"bank_weight": 0.0}  # the network by itself, as published
-RATIOS, SOME_RATIOS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2), (0.0, 0.01, 0.05, 0.1, 0.2)
+RATIOS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 SNAPSHOTS = {"snapshots": 5}  # that the oracle may choose from, but for the full form
 LIMIT_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.8)
 TAU_NORMAL, TAU_CONFIDENT = (0.3, 0.4, 0.5, 0.6, 0.7), (0.7, 0.8, 0.9, 1.0)
@@ -65,16 +65,28 @@ def _ratios(categories: Sequence[Category], size: Size) -> list[Planned]:
             kind="textures" if plain_name(category.name) in TEXTURES else "objects",
         )
         for category in defective(categories, size.ablated)
-        for ratio in size.swept(RATIOS if size.name == "full" else SOME_RATIOS)
+        for ratio in size.swept(RATIOS, 0.1)
         for variant, (name, settings) in detectors.items()
         for seed in seeds_of(size)
     ]  # fmt: skip
 
 
-def _ablation(variants: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A plan that runs FUN-AD* alone at 10 % with each of the settings; the ends of a sweep when time is short."""
+Variants = Mapping[str, Mapping[str, Any]]
+
+
+def _sweep(size: Size, name: str, setting: str, values: Sequence[float]) -> Variants:
+    """The values of a setting that are run, as variants with the given name."""
+    return {
+        f"{name} {value:g}": {setting: value}
+        for value in size.swept(values, detector_class("funad")().settings()[setting])
+    }
+
+
+def _ablation(variants_of: Callable[[Size], Variants]) -> Any:
+    """A plan that runs FUN-AD* alone at 10 % with each of the settings."""
 
     def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
+        variants = variants_of(size)
         usual = detector_class("funad")().settings()
         asked = {name: {**ALONE, **SYNTHETIC, **settings} for name, settings in variants.items()}
         # Without those that change nothing: so the usual settings are one run in all tables.
@@ -88,7 +100,7 @@ def _ablation(variants: Mapping[str, Mapping[str, Any]]) -> Any:
                 variant,
             )
             for category in defective(categories, size.ablated)
-            for variant in size.swept(list(variants))
+            for variant in variants
             for seed in seeds_of(size)
         ]  # fmt: skip
 
@@ -100,7 +112,7 @@ def _one_kind(categories: Sequence[Category], size: Size) -> list[Planned]:
     entries = []
     for category in defective(categories, size.ablated):
         kind = Counter(sample.defect for sample in category.anomalies).most_common(1)[0][0]
-        for ratio in size.swept(LIMIT_RATIOS):
+        for ratio in size.swept(LIMIT_RATIOS, 0.1):
             for seed in seeds_of(size):
                 for name in ("funad", "memory_bank"):
                     for defects, said in (((kind,), "one kind"), (None, "all kinds")):
@@ -114,9 +126,22 @@ def _one_kind(categories: Sequence[Category], size: Size) -> list[Planned]:
 
 
 NO_SMOOTHNESS, NO_NOISE = {"smoothness": 0.0}, {"noise": "none"}
-T4_VARIANTS = {f"tau_n {tau}": {"tau_normal": tau} for tau in TAU_NORMAL} | {
-    f"tau_c {tau}": {"tau_confident": tau} for tau in TAU_CONFIDENT
+PARTS: Variants = {
+    "whole": {},
+    "no smoothness": NO_SMOOTHNESS,
+    "no augmentation": NO_NOISE,
+    "neither": {**NO_SMOOTHNESS, **NO_NOISE},
 }
+
+
+def _parts(size: Size) -> Variants:
+    return {name: PARTS[name] for name in size.some(list(PARTS))}
+
+
+def _taus(size: Size) -> Variants:
+    of_normal = _sweep(size, "tau_n", "tau_normal", TAU_NORMAL)
+    return {**of_normal, **_sweep(size, "tau_c", "tau_confident", TAU_CONFIDENT)}
+
 
 EXPERIMENTS = (
     Experiment(
@@ -135,33 +160,28 @@ EXPERIMENTS = (
     Experiment(
         "T3",
         ABOUT["T3"],
-        _ablation(
-            {
-                "whole": {},
-                "no smoothness": NO_SMOOTHNESS,
-                "no augmentation": NO_NOISE,
-                "neither": {**NO_SMOOTHNESS, **NO_NOISE},
-            }
-        ),
+        _ablation(_parts),
         published=ablation({"whole": FUNAD_STAR}),
     ),
-    Experiment("T4", ABOUT["T4"], _ablation(T4_VARIANTS)),
+    Experiment("T4", ABOUT["T4"], _ablation(_taus)),
     Experiment(
         "T5",
         ABOUT["T5"],
-        _ablation({f"lambda {weight:g}": {"smoothness": weight} for weight in LAMBDAS}),
+        _ablation(lambda size: _sweep(size, "lambda", "smoothness", LAMBDAS)),
         published=ablation({"lambda 2.5": FUNAD_STAR}),
     ),
     Experiment(
         "T6",
         ABOUT["T6"],
-        _ablation({f"share {share}": {"bank_share": share} for share in SHARES}),
+        _ablation(lambda size: _sweep(size, "share", "bank_share", SHARES)),
         published=ablation({f"share {share}": pair for share, pair in BANK_SHARES.items()}),
     ),
     Experiment(
         "T7",
         ABOUT["T7"],
-        _ablation({"pseudo-labels": {"synthetic_labels": "pseudo"}, "mask labels": {"synthetic_labels": "mask"}}),
+        _ablation(
+            lambda _: {"pseudo-labels": {"synthetic_labels": "pseudo"}, "mask labels": {"synthetic_labels": "mask"}}
+        ),
         published=ablation({"pseudo-labels": FUNAD_STAR, "mask labels": MASK_LABELS}),
     ),
     Experiment("L1", ABOUT["L1"], _one_kind, group="ratio"),

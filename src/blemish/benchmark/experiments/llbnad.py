@@ -53,9 +53,9 @@ def _plain_and_purified(categories: Sequence[Category], size: Size) -> list[Plan
     entries = []
     for category in defective(categories, size.ablated):
         shipped = category.dataset.startswith(SHIPPED)
-        for ratio in [0.0] if shipped else size.swept(RATIOS):
+        for ratio in [0.0] if shipped else size.swept(RATIOS, 0.1):
             level = per_cent(float(category.dataset.removeprefix(SHIPPED)) if shipped else ratio)
-            for name in DETECTORS:
+            for name in DETECTORS[: size.variants]:
                 for purify, variant in ((None, name), ({}, f"{name}, purified")):
                     for seed in seeds_of(size):
                         cell = Cell(
@@ -78,7 +78,7 @@ def _swept(categories: Sequence[Category], size: Size) -> list[Planned]:
         )
         for category in defective(categories, size.ablated)
         for name, sweep in SWEEPS.items()
-        for variant in size.swept(list(sweep))
+        for variant in size.some(list(sweep))
         for seed in seeds_of(size)
     ]  # fmt: skip
 

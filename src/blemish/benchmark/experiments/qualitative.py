@@ -23,7 +23,7 @@ def _sized(categories: Sequence[Category], size: Size) -> list[Planned]:
             ),
             name,
         )
-        for category in masked[: size.categories]
+        for category in masked[: size.ablated]
         for name in ("funad", *BASELINES)
     ]  # fmt: skip
 

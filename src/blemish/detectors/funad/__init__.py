@@ -227,7 +227,7 @@ class FunAD(Schedule, MemoryBank):
         """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
         place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
         images = features.images
-        known = [f"{images.content[name]}{images.labels.get(name, '')}" for name in images.ids]
+        known = [f"{images.content[name]}{images.labels.get(name, '')} {images.groups[name]}" for name in images.ids]
         settings = {**asdict(self), "images": hash_of(sorted([*known, *([images.roi.key] if images.roi else [])]))}
         twin = "-twin" if shift else ""
         names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]

@@ -1,0 +1,76 @@
+"""How long what is planned will take: from earlier runs, else from seconds an image that were measured."""
+
+import json
+from collections.abc import Mapping
+from statistics import median
+
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.results import COSTS, DONE, Results
+from blemish.benchmark.run import Plan, todo
+
+# Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Those of
+# the one-class detectors are the processor seconds of benchmarks/detectors.md (230 images; simplenet and ensemble train
+# for a number of steps, so for 126 images), funad's and memory_bank's those of fits of 150 to 840 images; the fast ones
+# follow from steps and views. benchmarks/bench_seconds.py measures all alike: it needs an hour of an idle core.
+SECONDS: Mapping[str, tuple[float, float]] = {
+    "memory_bank": (0.12, 0.06),
+    "patchcore": (0.06, 0.05),
+    "softpatch": (0.07, 0.06),
+    "padim": (0.04, 0.04),
+    "inreach": (0.2, 0.15),
+    "simplenet": (0.24, 0.15),
+    "ensemble": (0.42, 0.22),
+    "funad": (0.25, 0.12),
+}
+PURIFIED = 2.0  # times as long as without a purification
+FEATURES = 0.2  # seconds of one core an image, all working sizes
+SEMANTIC = 0.02  # seconds an image that is one patch
+CHOICES = 2.0  # times as long where every snapshot is measured
+GUESS = 0.4  # seconds an image where nothing was measured
+WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
+
+
+def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
+    """Seconds that what is still to do will take on one core, and for how many of those runs that is a guess.
+
+    Earlier runs of `results` tell best: they are of this machine.
+    """
+    earlier = _rates(results)
+    seconds, guesses = 0.0, 0
+    waiting = todo(plan, results)
+    for step in waiting:
+        cell = step.cell
+        known = earlier.get((cell.job, cell.detector, cell.preset, _purify_text(cell)))
+        rate = median(known) if known else _measured(cell)
+        guesses += rate is None
+        seconds += (GUESS if rate is None else rate) * step.images() or WITHOUT_IMAGES
+    looked_at = {str(step.category): step.images() for step in waiting if step.category is not None}
+    return seconds + FEATURES * sum(looked_at.values()), guesses
+
+
+def _measured(cell: Cell) -> float | None:
+    """Seconds an image of a run such as this; None if nobody measured one."""
+    if not cell.detector:
+        return 0.0  # statistics of features
+    if cell.preset == "semantic":
+        return SEMANTIC
+    if cell.detector not in SECONDS or cell.preset not in ("", "fast"):
+        return None
+    rate = SECONDS[cell.detector][cell.preset == "fast"]
+    return rate * (PURIFIED if cell.purify is not None else 1) * (CHOICES if cell.extra.get("choices") else 1)
+
+
+def _rates(results: Results) -> dict[tuple[str, str, str, str], list[float]]:
+    """Seconds an image of earlier runs by job, detector, preset and purification."""
+    rates: dict[tuple[str, str, str, str], list[float]] = {}
+    for row in results.rows:
+        spent = [float(row[name]) for name in COSTS[1:4] if row.get(name)]  # features are made once
+        images = [float(row[name]) for name in ("train_images", "test_images") if row.get(name)]
+        if row["status"] == DONE and spent and images:
+            kind = (row["job"], row["detector"], row["preset"], row["purify"])
+            rates.setdefault(kind, []).append(sum(spent) / sum(images))
+    return rates
+
+
+def _purify_text(cell: Cell) -> str:
+    return "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)

@@ -1,0 +1,51 @@
+"""How long a bench will take is told from earlier runs, else from what was measured."""
+
+from pathlib import Path
+
+import pytest
+
+from blemish.benchmark.cells import Cell
+from blemish.benchmark.durations import FEATURES, GUESS, PURIFIED, SECONDS, expected_seconds
+from blemish.benchmark.experiments import QUICK, Experiment, Planned
+from blemish.benchmark.results import COLUMNS, Results
+from blemish.benchmark.run import plan
+from blemish.detectors import REGISTRY
+from layouts import mvtec
+
+IMAGES = 22 + 14  # that a run on the category looks at
+
+
+def expected(data: Path, *earlier: dict[str, str], **about: object) -> tuple[float, int]:
+    def cells(categories, size):
+        return [Planned(Cell(category=str(each), ratio=0.1, **about), "one") for each in categories]  # type: ignore[arg-type]
+
+    results = Results.read(data / "nothing")
+    results.rows += [{**dict.fromkeys(COLUMNS, ""), "status": "done", "job": "fit", **row} for row in earlier]
+    seconds, guesses = expected_seconds(plan([Experiment("X", "a test", cells)], data, QUICK), results)
+    return (seconds / IMAGES - FEATURES, guesses)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return mvtec(tmp_path / "data", train=20, bad=5)
+
+
+def test_earlier_runs_tell_best(data: Path) -> None:
+    row = {"detector": "patchcore", "fit_seconds": "60", "train_images": "20", "test_images": "10"}
+    assert expected(data, row, detector="patchcore") == (pytest.approx(2), 0)
+
+
+def test_else_it_is_what_was_measured_for_the_detector_and_preset(data: Path) -> None:
+    usual, fast = SECONDS["funad"]
+    assert expected(data, detector="funad") == (pytest.approx(usual), 0)
+    assert expected(data, detector="funad", preset="fast") == (pytest.approx(fast), 0)
+    assert expected(data, detector="funad", purify={}) == (pytest.approx(usual * PURIFIED), 0)
+
+
+def test_the_rest_is_a_guess_and_said_to_be_one(data: Path) -> None:
+    assert expected(data, detector="anomalib:Padim") == (pytest.approx(GUESS), 1)
+
+
+def test_every_detector_that_needs_no_file_was_measured() -> None:
+    assert set(SECONDS) == set(REGISTRY) - {"dinomaly"}
+    assert all(usual > 0 and fast > 0 for usual, fast in SECONDS.values())
