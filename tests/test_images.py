@@ -132,7 +132,9 @@ def test_permissions_are_a_reason(pile, monkeypatch):
                 yield folder, folders, names
 
     monkeypatch.setattr(os, "walk", closed_walk)
-    monkeypatch.setattr(Image, "open", lambda path: refuse(path) if path.name == "part-00.png" else opened(path))
+    monkeypatch.setattr(
+        Image, "open", lambda path, **how: refuse(path) if path.name == "part-00.png" else opened(path, **how)
+    )
     images = ImageSet.of(pile)
     assert len(images) == 9
     assert images.skipped == {
