@@ -105,7 +105,7 @@ def test_fit_purifies_within_the_main_job(tmp_path, pile, quick):
         (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "by=patchcore"], ["needs two scores"]),
         (["--group-regex", "part-(\\d"], ["'part-(\\d' is no regular expression"]),
         (["--group-regex", "shot"], ["'shot' matches none of the 26 paths, such as 'part-00.png'"]),
-        (["--group-regex", "^(.*)-"], ["3 subsets cannot be made of 1 different images"]),
+        (["--group-regex", "^(.*)-"], ["too few images: 1 of different content, 26 files of which some count as one"]),
         (["--keep", "2"], ["above 0 up to 1; got 2"]),
     ],
     ids=lambda value: " ".join(value),
