@@ -1,4 +1,4 @@
-"""How long what is planned will take: from earlier runs, else from seconds an image that were measured."""
+"""How long what is planned will take: from earlier runs, else from rough seconds an image."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,9 @@ from blemish.benchmark.cells import Cell
 from blemish.benchmark.results import COSTS, DONE, Results
 from blemish.benchmark.run import Plan, todo
 
-# Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Those of
-# the one-class detectors are the processor seconds of benchmarks/detectors.md (230 images; simplenet and ensemble train
-# for a number of steps, so for 126 images), funad's and memory_bank's those of fits of 150 to 840 images; the fast ones
-# follow from steps and views. benchmarks/bench_seconds.py measures all alike: it needs an hour of an idle core.
+# Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Rough:
+# those of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840 images
+# on a shared machine. benchmarks/bench_seconds.py measures all alike in an hour of an idle core, and has not been run yet.
 SECONDS: Mapping[str, tuple[float, float]] = {
     "memory_bank": (0.12, 0.06),
     "patchcore": (0.06, 0.05),
