@@ -9,8 +9,8 @@ from blemish.benchmark.results import COSTS, DONE, Results
 from blemish.benchmark.run import Plan, todo
 
 # Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Rough:
-# those of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840 images
-# on a shared machine. benchmarks/bench_seconds.py measures all alike in an hour of an idle core, and has not been run yet.
+# those of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840
+# images on a shared machine. benchmarks/bench_seconds.py measures all alike, and has not been run to the end yet.
 SECONDS: Mapping[str, tuple[float, float]] = {
     "memory_bank": (0.12, 0.06),
     "patchcore": (0.06, 0.05),
