@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import weight_layouts as layouts
 from blemish.cli import app
-from blemish.detectors.funad.schedule import Schedule
+from blemish.detectors.funad import FunAD
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.features.backbones import BACKBONES
 from command_line import QUICK
@@ -49,7 +49,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What the page calls DINO is a network of a few thousand weights here.
     monkeypatch.setitem(BACKBONES, "dino_vits8", layouts.TINY["tiny_dino8"])
     torch.save(layouts.dino(), tmp_path / "path/to/dino_deitsmall8_pretrain.pth")
-    monkeypatch.setattr(Schedule, "steps_for", lambda *_: 10)  # that the commands run is what is tested
+    for kind in (FunAD, MemoryBank):  # that the commands run is what is tested
+        for name, value in {"entries": 200, "repeats": 1, "steps": 10}.items():
+            if name in kind.__init__.__kwdefaults__:
+                monkeypatch.setitem(kind.__init__.__kwdefaults__, name, value)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
