@@ -69,7 +69,8 @@ def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, m
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    process = start("fit", many, "--out", run, "--force", *QUICK, "--set", "entries=20000")
+    slow = [word.replace("entries=100", "entries=20000") for word in QUICK]
+    process = start("fit", many, "--out", run, "--force", *slow)
     wait_for(lambda: kept(tmp_path) >= 3, process)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
