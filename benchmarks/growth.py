@@ -2,7 +2,7 @@
 
 Asked for: time at most linear from 1,000 to 20,000 images, peak memory flat within 10 %.
 
-    python benchmarks/growth.py ../shared/data/magnetic_tile --counts 1000 2000 5000 10000 20000 --place /tmp/growth
+    python benchmarks/growth.py ../shared/data/magnetic_tile --counts 1000 2000 5000 10000 20000 --place growth
 """
 
 import argparse

@@ -144,14 +144,13 @@ async def _parts(request: Request, kind: str, limits: Limits) -> list[Part]:
         raise RefusedError(400, f"The multipart body cannot be read ({str(error)[:200]}).") from None
     try:
         shapes = [each for each in form.getlist(SHAPE) if isinstance(each, str)]
-        files = form.getlist(FIELD)
-        if any(name not in (FIELD, SHAPE) for name in form) or not all(isinstance(each, UploadFile) for each in files):
+        files = [each for each in form.getlist(FIELD) if isinstance(each, UploadFile)]
+        if any(name not in (FIELD, SHAPE) for name in form) or len(files) < len(form.getlist(FIELD)):
             raise RefusedError(
                 422, f"Parts are files named '{FIELD}' and texts named '{SHAPE}'; got {sorted(form)[:4]}."
             )
         found = []
         for number, file in enumerate(files):
-            assert isinstance(file, UploadFile)  # noqa: S101 - checked above, for the type checker
             raw = (file.content_type or "").partition(";")[0].strip().lower() == RAW and bool(shapes)
             shape = shapes.pop(0) if raw else None
             found.append(Part(file.filename or f"image {number + 1}", await file.read(), shape))
