@@ -250,7 +250,8 @@ def _write_run(
         if not images.features_alone:
             write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=masks)
         write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
-        notes, aside = images.notes, frozenset[str]()
+        notes = images.notes
+        aside: frozenset[str] | None = None
         if purification is not None:
             notes += (*write_purification(purification, images, folder), *told(purification, run.detector))
             aside = frozenset(purification.set_aside_ids)
