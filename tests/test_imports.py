@@ -12,24 +12,11 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *(
-        "errors",
-        "disk",
-        "decoding",
-        "folders",
-        "runtime",
-        "remote",
-        "given",
-        "grouping",
-        "roi",
-        "images",
-        "labels",
-        "scores",
-    ),
-    *("drift", "synthesis", "features", "cuts", "detectors", "purification", "calibration", "heatmaps", "regions"),
-    *("histogram", "artifact", "exported", "stored_scores", "run", "report", "purification_report", "transaction"),
-    *("jobs", "evaluation", "review", "deploy", "demo", "demo_job", "doctor", "benchmark"),
-    *("progress", "__init__", "cli"),
+    *("errors", "disk", "decoding", "folders", "runtime", "remote", "given", "grouping", "roi", "sources"),
+    *("images", "labels", "scores", "drift", "synthesis", "features", "cuts", "detectors", "purification"),
+    *("calibration", "heatmaps", "regions", "histogram", "artifact", "exported", "stored_scores", "run"),
+    *("report", "purification_report", "transaction", "jobs", "evaluation", "review", "deploy", "demo"),
+    *("demo_job", "doctor", "benchmark", "progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (
     *("backbones", "hub", "weights", "networks", "tiles", "extract", "shards", "cache", "batches", "given", "store"),

@@ -2,9 +2,8 @@
 
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -12,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from blemish.decoding import MIN_SIDE, Decoding, Header, decode, read_header, read_levels, reduced, to_rgb
+from blemish.decoding import Decoding, Header, decode, reduced
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.folders import find, printable
 from blemish.given import Array, GivenFeatures, read_features
 from blemish.grouping import BY_PATH, groups_by
 from blemish.roi import Roi
 from blemish.runtime import in_threads, runtime
+from blemish.sources import as_pixels, common_range, examined_file, levels_of, none_readable
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
     from blemish.features.store import PatchFeatures
@@ -168,7 +168,7 @@ class ImageSet:
         names = sorted(files)
 
         def examined(name: str) -> tuple[Header, str] | str:
-            return _examined(files[name], decoding.max_pixels)
+            return examined_file(files[name], decoding.max_pixels)
 
         with closing(in_threads(examined, names, runtime().threads + WAITING)) as results:
             for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
@@ -182,11 +182,11 @@ class ImageSet:
                 if done % 16 == 0 or done == len(names):
                     runtime().progress("reading files", done, len(names))
         if not content:
-            raise RequestError(_none_readable(source, left_out))
+            raise RequestError(none_readable(source, left_out))
         levels: Mapping[str, tuple[float, float]] = {}
         if deep and decoding.range is None and find_range:
-            levels = _levels({name: files[name] for name in deep})
-            decoding = replace(decoding, range=_common_range(levels.values()))
+            levels = levels_of({name: files[name] for name in deep})
+            decoding = replace(decoding, range=common_range(levels.values()))
         notes = [f"{paged} files have several pages or frames; the first of each is used"] if paged else []
         found = cls._sorted(files, content, sizes, left_out, root, decoding, tuple(notes))
         return replace(found, levels=levels)
@@ -195,7 +195,7 @@ class ImageSet:
     def _of_pixels(cls, items: Mapping[str, object], decoding: Decoding) -> "ImageSet":
         sources, sizes, content = {}, {}, {}
         for index, (name, item) in enumerate(items.items()):
-            rgb = _as_pixels(item, index, decoding)
+            rgb = as_pixels(item, index, decoding)
             sources[name], sizes[name] = rgb, (rgb.shape[1], rgb.shape[0])
             content[name] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
         return cls._sorted(sources, content, sizes, {}, None, decoding, ())
@@ -248,7 +248,7 @@ class ImageSet:
         levels = {name: self.levels[name] for name in self.ids if name in self.levels}
         decoding = self.decoding
         if self.levels:
-            decoding = replace(decoding, range=_common_range(levels.values()) if levels else None)
+            decoding = replace(decoding, range=common_range(levels.values()) if levels else None)
         return replace(self, decoding=decoding, levels=levels, aspect=None, extent=None)
 
     def median_aspect(self) -> float:
@@ -269,7 +269,7 @@ class ImageSet:
         rest = self.subset(name for name in self.ids if name not in unreadable)
         skipped = {**self.skipped, **unreadable}
         if not len(rest):
-            raise RequestError(_none_readable(str(self.root or "the list"), skipped))
+            raise RequestError(none_readable(str(self.root or "the list"), skipped))
         return replace(rest, skipped=skipped)
 
     def with_more(self, others: "ImageSet", note: str) -> "ImageSet":
@@ -364,74 +364,3 @@ class ImageSet:
     def features(self, source: FeatureSource) -> "PatchFeatures":
         """Patch features of the readable images, through the cache: no image passes a backbone twice."""
         return source.extract(self)
-
-
-def _examined(path: Path, max_pixels: int) -> tuple[Header, str] | str:
-    """Header and SHA-256 of a file, or why it cannot be used."""
-    try:
-        header = read_header(path, max_pixels)
-        with path.open("rb") as file:
-            return header, hashlib.file_digest(file, "sha256").hexdigest()
-    except UnreadableImageError as error:
-        return str(error)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
-def _none_readable(source: str, skipped: Mapping[str, str]) -> str:
-    reasons = "; ".join(f"{count} {reason}" for reason, count in Counter(skipped.values()).most_common(3))
-    return (
-        f"None of the {len(skipped)} files of '{source}' can be used as an image, such as '{min(skipped)}' "
-        f"(reasons: {reasons}); hand in a folder with sound images."
-    )
-
-
-def _levels(deep: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
-    """The lowest and highest level of each deep image that can be read."""
-
-    def levels(path: Path) -> tuple[float, float] | None:
-        with suppress(UnreadableImageError):  # it is reported when its features are asked for
-            return read_levels(path)
-        return None
-
-    found: dict[str, tuple[float, float]] = {}
-    with closing(in_threads(levels, list(deep.values()), runtime().threads)) as results:
-        for done, (name, result) in enumerate(zip(deep, results, strict=True), start=1):
-            found |= {name: result} if result else {}
-            runtime().progress("finding the range", done, len(deep))
-    return found
-
-
-def _common_range(levels: Collection[tuple[float, float]]) -> tuple[float, float]:
-    if not levels:
-        return 0.0, 65535.0
-    return min(low for low, _ in levels), max(high for _, high in levels)
-
-
-def _as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:
-    if isinstance(item, Image.Image):
-        try:
-            item = to_rgb(ImageOps.exif_transpose(item) or item, decoding.range)
-        except UnreadableImageError as error:
-            raise RequestError(f"Image {index} cannot be used: {error}.") from None
-    if not isinstance(item, np.ndarray):
-        raise RequestError(
-            f"Image {index} is a {type(item).__name__}; hand in paths, PIL images or uint8 RGB arrays, not a mix "
-            "of paths and others."
-        )
-    if item.dtype != np.uint8:
-        raise RequestError(
-            f"Image {index} is an array of {item.dtype}; it must be uint8 with levels 0..255 "
-            "(for 0..1 floats: (array * 255).round().astype('uint8'))."
-        )
-    if item.ndim == 2:
-        item = np.repeat(item[:, :, None], 3, axis=2)
-    if item.ndim != 3 or item.shape[2] != 3:
-        raise RequestError(
-            f"Image {index} has shape {item.shape}; it must be (height, width, 3) in RGB order, or (height, width)."
-        )
-    if min(item.shape[:2]) < MIN_SIDE:
-        raise RequestError(
-            f"Image {index} is {item.shape[1]} x {item.shape[0]} pixels; each side needs at least {MIN_SIDE}."
-        )
-    return np.require(item, requirements=["C", "W"])

@@ -94,6 +94,8 @@ class Detector(ABC):
     @property
     def training_scores_(self) -> Scores:
         """See the class. Raises `NotFittedError` before `fit`."""
+        if not self.cross_fits:
+            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
         scores: Scores | None = self.__dict__.get("_training_scores")
         if scores is None:
             raise NotFittedError(f"{self.name} has no training scores; call fit(images) first.")

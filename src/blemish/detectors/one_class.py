@@ -14,10 +14,9 @@ from blemish.detectors.fusion import robust_scale
 from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
-from blemish.errors import NotFittedError, RequestError
+from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.runtime import intra_op_threads, side_by_side
-from blemish.scores import Scores
 
 WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
@@ -105,13 +104,6 @@ class OneClass(FeatureDetector):
     def cross_fits(self) -> bool:
         """See `Detector`."""
         return self.folds > 0
-
-    @property
-    def training_scores_(self) -> Scores:
-        """See `Detector`. Raises `NotFittedError` before `fit`, and where `folds` is 0."""
-        if not self.folds and "head_" in self.__dict__:
-            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
-        return super().training_scores_
 
     @abstractmethod
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:

@@ -93,13 +93,6 @@ class AnomalibDetector(Detector):
         """See `Detector`."""
         return self.folds > 0
 
-    @property
-    def training_scores_(self) -> Scores:
-        """See `Detector`. Raises `NotFittedError` before `fit`, and where `folds` is 0."""
-        if not self.folds and "scorer_" in self.__dict__:
-            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
-        return super().training_scores_
-
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
         scorer = self._fitted().scorer_
