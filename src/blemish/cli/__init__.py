@@ -1,7 +1,9 @@
 """The command line: one file a command; the work is in `jobs`."""
 
+import ctypes
 import io
 import logging
+import platform
 import signal
 import sys
 import warnings
@@ -23,6 +25,8 @@ from blemish.cli.score import score
 from blemish.cli.serve import serve
 from blemish.cli.watch import watch
 
+M_ARENA_MAX, HEAPS = -8, 2  # the number of the setting in malloc.h, and its value
+
 app = typer.Typer(
     name="blemish",
     help="Finds defects in a folder of unlabelled images: ranks them, draws where, says how many are bad.",
@@ -42,6 +46,7 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Entry point of the `blemish` program."""
+    _share_heaps()
     for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does: nothing half done is left
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) is signal.SIG_DFL:
@@ -52,6 +57,16 @@ def main() -> None:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file stands in skipped.csv
     app()
+
+
+def _share_heaps() -> None:
+    """Let glibc have two heaps. It gives each thread one of its own, and keeps in each what was freed there.
+
+    That held 1 GB for nothing at the peak of a fit of 230 images (benchmarks/RESULTS.md). Other C libraries have no
+    such setting, or another way.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
 
 
 def _as_interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signature is signal's
