@@ -5,7 +5,7 @@ detectors, since `memory_bank` is the first half of `funad` (`FunAD.memory_bank`
 there is "overlap, known": images that were learned from keep their cross-fitted scores, as `blemish score` has it.
 Rows are appended to RESULTS as they come; those that stand there are not computed again.
 
-    python benchmarks/funad.py ../shared/data --results benchmarks/funad.csv
+    python benchmarks/funad.py ../shared/data --results benchmarks/funad.csv --cells results/cells
     python benchmarks/funad.py ../shared/data --results benchmarks/funad_oracle.csv --oracle --ratios 0.1 --seeds 0
     python benchmarks/funad.py --table benchmarks/funad.csv
 """
@@ -31,6 +31,7 @@ from blemish.runtime import use_runtime
 from blemish.scores import Scores
 from markdown_table import markdown
 from ranking import SETS
+from training_cells import cell_file, keep_cell
 
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.4)
 RULES = ("average", "last", "entropy", "agreement", "synthetic")
@@ -60,7 +61,7 @@ def ranking_of(detector: FunAD, manifest: Manifest) -> float | None:
 
 
 def rows_of(
-    category: Category, ratio: float, seed: int, clean: Scores | None
+    category: Category, ratio: float, seed: int, clean: Scores | None, cells: Path | None
 ) -> tuple[list[dict[str, object]], Scores]:
     """One fit and all that is measured with it, and the bank's scores. `clean` is None at a ratio of 0."""
     manifest = contaminate(category, ratio, seed=seed)
@@ -68,6 +69,8 @@ def rows_of(
     start = time.perf_counter()
     detector = FunAD(random_state=seed).fit(training)
     seconds = time.perf_counter() - start
+    if cells:
+        keep_cell(cell_file(cells, category.name, detector.name, ratio, seed), detector.training_scores_, manifest)
     bank = detector.memory_bank()
     test = manifest.test_set(category, "overlap")  # holds every image of the other protocol, too
     of_bank, of_funad = bank.score(test), detector.score(test)
@@ -150,6 +153,7 @@ def main() -> None:
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--cells", type=Path, help="keep the training scores here; see training_cells.py")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     if given.table:
@@ -170,7 +174,7 @@ def main() -> None:
                         rows = list(oracle_rows(categories[name], ratio, seed))
                     else:
                         clean = clean or (clean_bank(categories[name], seed) if ratio else None)
-                        rows, of_bank = rows_of(categories[name], ratio, seed, clean)
+                        rows, of_bank = rows_of(categories[name], ratio, seed, clean, given.cells)
                         clean = clean or of_bank
                     append(rows, given.results)
                     print(name, ratio, seed, flush=True)

@@ -13,14 +13,16 @@ would give, `factor` the estimated contamination over the true one, `flagged_sha
 
 import argparse
 import csv
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
-from ranking import SETS, contaminated
+from blemish.benchmark.contamination import contaminate
+from blemish.benchmark.datasets import Category, open_datasets
+from ranking import SETS
+from training_cells import cell_file, keep_cell, read_cell
 
 RATIOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 PYTHRESH = ("FILTER", "IQR", "MTT", "KARCH", "GESD", "CLF")
@@ -37,26 +39,21 @@ def best_f1(bad: np.ndarray, score: np.ndarray) -> float:
     return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
-def fitted(source: Path, ratio: float, seed: int, given: argparse.Namespace) -> pd.DataFrame:
-    """Scores and truth of a cell, from an earlier run of this script or from a fit now."""
-    file = given.out / "cells" / f"{source.name}-{given.detector}-{ratio:g}-{seed}.csv"
+def fitted(category: Category, ratio: float, seed: int, given: argparse.Namespace) -> pd.DataFrame:
+    """Scores and truth of a cell, from an earlier run of this script or of `funad.py --cells`, or from a fit now."""
+    file = cell_file(given.out / "cells", category.name, given.detector, ratio, seed)
     if not file.is_file():
         from blemish import jobs
 
-        with tempfile.TemporaryDirectory() as place:
-            truth = contaminated(source, Path(place), ratio, seed)
-            settings = dict(text.split("=", 1) for text in given.set)
-            run = jobs.fit(
-                place, detector=given.detector, fast=given.fast, seed=seed, cache=given.cache, threads=given.threads,
-                settings={name: float(value) if "." in value else int(value) for name, value in settings.items()},
-            )  # fmt: skip
-            table = run.scores.to_frame()
-            table["bad"] = [int(truth[name]) for name in table["path"]]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        table.to_csv(partial, index=False, float_format="%.9g")
-        partial.replace(file)
-    return pd.read_csv(file)
+        manifest = contaminate(category, ratio, seed=seed)
+        settings = dict(text.split("=", 1) for text in given.set)
+        run = jobs.fit(
+            manifest.training_set(category), detector=given.detector, fast=given.fast, seed=seed, cache=given.cache,
+            threads=given.threads,
+            settings={name: float(value) if "." in value else int(value) for name, value in settings.items()},
+        )  # fmt: skip
+        keep_cell(file, run.scores, manifest)
+    return read_cell(file)
 
 
 def judged(table: pd.DataFrame, rule: str, false_alarms: float | None) -> dict[str, object]:
@@ -120,15 +117,15 @@ def main() -> None:
         with table.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            for name in given.sets:
+            for category in open_datasets(given.data, list(given.sets)):
                 for ratio in given.ratios:
                     for seed in given.seeds:
-                        cell = fitted(given.data / name, ratio, seed, given)
-                        about = {"set": name, "detector": given.detector, "ratio": ratio, "seed": seed}
+                        cell = fitted(category, ratio, seed, given)
+                        about = {"set": category.name, "detector": given.detector, "ratio": ratio, "seed": seed}
                         for label, rule, share in rules:
                             writer.writerow({**about, "rule": label, **judged(cell, rule, share)})
                         file.flush()
-                        print(f"{name} {ratio:g} {seed} done", flush=True)
+                        print(f"{category.name} {ratio:g} {seed} done", flush=True)
     print(summary(pd.read_csv(table)))
 
 
