@@ -28,6 +28,7 @@ from blemish.images import ImageSet
 from blemish.run import KNOWN_FILE, Run, known_state, load, versions
 from blemish.runtime import intra_op_threads, runtime, use_runtime
 from blemish.transaction import whole_or_absent
+from blemish.urls import is_url, joined
 
 Precision = Literal["float32", "int8"]
 LARGEST_GAP = 1e-3  # of the interquartile range of the training scores, DESIGN.md
@@ -193,7 +194,7 @@ def _images_of(run: Run, images: Any, size: tuple[int, int] | None) -> ImageSet:
     return found.subset(alike)
 
 
-def _paths_of(run: Run) -> list[Path]:
+def _paths_of(run: Run) -> list[Path | str]:
     import pandas as pd
 
     root = run.about.get("image_root")
@@ -201,8 +202,10 @@ def _paths_of(run: Run) -> list[Path]:
         [] if run.folder is None else pd.read_csv(run.folder / SCORES, usecols=["path"])["path"].astype(str).tolist()
     )
     step = max(1, len(names) // (4 * COMPARED))
+    if root and is_url(root):
+        return [joined(root, name) for name in names[::step]]
     paths = [Path(root or "", name) for name in names[::step]]
-    there = [path for path in paths if path.is_file()]
+    there: list[Path | str] = [path for path in paths if path.is_file()]
     if not there:
         raise RequestError(
             f"The images of the Run are not where they were ({root or 'they were no files'}); name a folder of such "

@@ -257,7 +257,7 @@ def _write_run(
             aside = frozenset(purification.set_aside_ids)
         run.about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image_root": str(images.root.resolve()) if images.root else None,
+            "image_root": images.place,
             "images": len(scores),
             "group_regex": images.grouping,
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
