@@ -78,9 +78,9 @@ def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, formats: tup
         return Header(size, image.mode in DEEP_MODES, pages)
 
 
-def read_levels(path: Path) -> tuple[float, float]:
+def read_levels(source: Path | bytes) -> tuple[float, float]:
     """The 0.1 % and 99.9 % levels of a deep image: outliers of single pixels do not set the range."""
-    with _opened(path) as image, _one_large_at_a_time(image):
+    with _opened(source) as image, _one_large_at_a_time(image):
         values = np.asarray(image).ravel()
         values = values[:: max(1, len(values) // SAMPLED_LEVELS)].astype(np.float64)
         values = values[np.isfinite(values)]

@@ -7,10 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from blemish.decoding import SUFFIXES
 from blemish.errors import RequestError
+from blemish.urls import RemoteFile, files_below, is_url, located, remote_file
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 RUN_MARKER = "config.json"  # a folder that holds this and one of the next is a result of ours, not images
@@ -19,25 +20,29 @@ RESULTS = ("scores.csv", "purification.csv")
 
 @dataclass
 class Found:
-    """Files that may be images, by id (POSIX path below `root`), and what else was met on the way.
+    """Files that may be images, by id (POSIX path below `root`, a folder or a URL), and what else was met on the way.
 
     `skipped` holds the reason by id; `others` counts the files of other kinds by suffix.
     """
 
-    root: Path
-    files: dict[str, Path] = field(default_factory=dict)
+    root: Path | str
+    files: dict[str, Path | RemoteFile] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
 
-def find(source: Path, *, leave_out: Path | None = None) -> Found:
-    """Image files below a folder, or those named by a `.txt` or `.csv` list.
+def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
+    """Image files below a folder or a URL, or those named by a `.txt` or `.csv` list.
 
-    A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder.
+    A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
+    URLs.
     Links are followed, each real folder once. Hidden files and folders, earlier Runs and `leave_out` are not
     entered. Raises `RequestError` if there is nothing to take.
     """
-    if source.is_dir():
+    source = located(source)
+    if isinstance(source, str):
+        found = _sorted_out(source, files_below(source))
+    elif source.is_dir():
         if _is_result(source):
             raise RequestError(f"'{source}' is a result of blemish, not a folder of images; name the images' folder.")
         found = _walk(source, leave_out)
@@ -84,6 +89,28 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
     return found
 
 
+def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
+    """The images among the files below a URL, as `_walk` finds them in a folder."""
+    found = Found(url)
+    marked = {PurePosixPath(name).parent for name in files if PurePosixPath(name).name == RUN_MARKER}
+    results = {folder for folder in marked if any(str(folder / name) in files for name in RESULTS)}
+    if PurePosixPath() in results:
+        raise RequestError(f"'{url}' is a result of blemish, not a folder of images; name the images' folder.")
+    for name, file in sorted(files.items()):
+        path = PurePosixPath(name)
+        if results.intersection(path.parents):
+            continue
+        if ".." in path.parts:
+            found.skipped[name] = "its name leads out of the folder"
+        elif any(part.startswith(".") for part in path.parts):
+            found.others["hidden"] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            found.files[name] = file
+        else:
+            found.others[path.suffix.lower() or path.name] += 1
+    return found
+
+
 def _closed(folder: Path, leave_out: Path | None) -> bool:
     if folder.name.startswith(".") or _is_result(folder):
         return True
@@ -99,8 +126,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _listed(source: Path) -> Found:
-    base = source.parent.absolute()
-    paths = [base / Path(name).expanduser() for name in names_in(source)]
+    base, names = source.parent.absolute(), names_in(source)
+    if any(map(is_url, names)):
+        return _listed_urls(source, names)
+    paths = [base / Path(name).expanduser() for name in names]
     inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
     root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
     found = Found(root)
@@ -114,6 +143,14 @@ def _listed(source: Path) -> Found:
         else:
             found.skipped[name] = f"named in the list but not there (looked for {printable(path)})"
     return found
+
+
+def _listed_urls(source: Path, names: Sequence[str]) -> Found:
+    if other := next((name for name in names if not is_url(name)), None):
+        raise RequestError(f"'{source}' names URLs and paths, such as '{other}'; a list holds one or the other.")
+    folders = [f"{name.rpartition('/')[0]}/" for name in names]
+    root = os.path.commonprefix(folders).rpartition("/")[0]  # noqa: RUF071 - commonpath would take the second slash
+    return Found(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names})
 
 
 def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
@@ -152,7 +189,7 @@ def _nearest_existing(path: Path) -> Path:
     return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
 
 
-def _nothing_found(source: Path, found: Found) -> str:
+def _nothing_found(source: str | Path, found: Found) -> str:
     wanted = ", ".join(sorted(SUFFIXES))
     if found.skipped:
         name, reason = next(iter(found.skipped.items()))

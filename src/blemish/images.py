@@ -21,6 +21,7 @@ from blemish.grouping import BY_PATH, groups_by
 from blemish.roi import Roi
 from blemish.runtime import in_threads, runtime
 from blemish.sources import as_pixels, common_range, examined_file, levels_of, none_readable
+from blemish.urls import RemoteFile, is_url, openable, remote_file
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
     from blemish.features.store import PatchFeatures
@@ -45,8 +46,8 @@ class ImageSet:
 
     Attributes
     ----------
-    ids : POSIX paths relative to `root`, or `image-000000`, ... for arrays.
-    sources : by id, a file, its bytes, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
+    ids : POSIX paths relative to `root`, a folder or a URL, or `image-000000`, ... for arrays.
+    sources : by id, a file here or behind a URL, its bytes, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
     content : by id, the SHA-256 of the file's bytes or of the pixels.
     sizes : by id, (width, height) in pixels with the orientation applied.
     groups : by id, images that count as one when folds and subsets are made and that never vouch for each
@@ -63,13 +64,13 @@ class ImageSet:
     """
 
     ids: tuple[str, ...]
-    sources: Mapping[str, Path | bytes | Pixels | GivenFeatures]
+    sources: Mapping[str, Path | RemoteFile | bytes | Pixels | GivenFeatures]
     content: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     groups: Mapping[str, str]
     labels: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
-    root: Path | None = None
+    root: Path | str | None = None
     decoding: Decoding = field(default_factory=Decoding)
     notes: tuple[str, ...] = ()
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class ImageSet:
         leave_out: Path | None = None,
         find_range: bool = True,
     ) -> "ImageSet":
-        """An ImageSet from whatever a person has: a folder, a list file, paths, PIL images, uint8 RGB arrays.
+        """An ImageSet from whatever a person has: a folder, its URL, a list file, paths, PIL images, uint8 RGB arrays.
 
         Without a range in `decoding`, that of the images deeper than 8 bits is found, unless `find_range` is
         false: new images are read as those of the fit were. Raises `RequestError` where `images` is none of
@@ -100,7 +101,7 @@ class ImageSet:
         if isinstance(images, ImageSet):
             return images
         if isinstance(images, (str, Path)):
-            found = find(Path(images).expanduser(), leave_out=leave_out)
+            found = find(images, leave_out=leave_out)
             return cls._of_files(found.files, found.root, decoding, found.skipped, str(images), find_range)
         if isinstance(images, (Image.Image, np.ndarray)):
             raise RequestError("Got one image; hand in a list of images, such as [image].")
@@ -113,7 +114,7 @@ class ImageSet:
         if not items:
             raise RequestError("The list of images is empty; hand in at least one.")
         if all(isinstance(item, (str, Path)) for item in items):
-            files = {printable(Path(item)): Path(item).expanduser() for item in items}
+            files = dict(_named(item) for item in items)
             return cls._of_files(files, None, decoding, {}, "the list", find_range)
         return cls._of_pixels({f"image-{index:06d}": item for index, item in enumerate(items)}, decoding)
 
@@ -154,8 +155,8 @@ class ImageSet:
     @classmethod
     def _of_files(
         cls,
-        files: Mapping[str, Path],
-        root: Path | None,
+        files: Mapping[str, Path | RemoteFile],
+        root: Path | str | None,
         decoding: Decoding,
         skipped: Mapping[str, str],
         source: str,
@@ -207,7 +208,7 @@ class ImageSet:
         content: Mapping[str, str],
         sizes: Mapping[str, tuple[int, int]],
         skipped: Mapping[str, str],
-        root: Path | None,
+        root: Path | str | None,
         decoding: Decoding,
         notes: tuple[str, ...],
     ) -> "ImageSet":
@@ -309,6 +310,8 @@ class ImageSet:
         source = self.sources[name]
         if isinstance(source, GivenFeatures):
             raise UnreadableImageError("only its features are at hand")
+        if isinstance(source, (Path, RemoteFile)):
+            source = openable(source)
         if isinstance(source, (Path, bytes)):
             return decode(source, self.decoding, full=full)
         return source if full else reduced(source)
@@ -323,14 +326,15 @@ class ImageSet:
         def packed(name: str) -> Any:
             source = self.sources[name]
             try:
-                return source.read_bytes() if isinstance(source, Path) else source
-            except OSError:
+                return source.read_bytes() if isinstance(source, (Path, RemoteFile)) else source
+            except (OSError, UnreadableImageError):
                 return b""
 
         def of(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: values[name] for name in part.ids if name in values}
 
-        sources = {name: packed(name) for name in part.ids}
+        with closing(in_threads(packed, part.ids, runtime().threads + WAITING)) as results:
+            sources = dict(zip(part.ids, results, strict=True))
         maps: dict[str, Any] = {
             name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")
         }
@@ -345,6 +349,11 @@ class ImageSet:
             )
         for name in self.ids:
             yield name, self.read(name)
+
+    @property
+    def place(self) -> str | None:
+        """Where the images lie, to be noted with a result: an absolute path or a URL; None if they have no root."""
+        return str(self.root.resolve()) if isinstance(self.root, Path) else self.root
 
     @property
     def features_alone(self) -> bool:
@@ -364,3 +373,8 @@ class ImageSet:
     def features(self, source: FeatureSource) -> "PatchFeatures":
         """Patch features of the readable images, through the cache: no image passes a backbone twice."""
         return source.extract(self)
+
+
+def _named(item: str | Path) -> tuple[str, Path | RemoteFile]:
+    """Id and file of one of a list of paths and URLs."""
+    return (str(item), remote_file(str(item))) if is_url(item) else (printable(Path(item)), Path(item).expanduser())

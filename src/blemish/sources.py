@@ -1,4 +1,4 @@
-"""What images are made from: files, examined before anything is decoded, and arrays and PIL images, checked."""
+"""What images are made from: files, examined before anything is decoded, here or remote; arrays and PIL images."""
 
 import hashlib
 from collections import Counter
@@ -13,13 +13,17 @@ from PIL import Image, ImageOps
 from blemish.decoding import MIN_SIDE, Decoding, Header, read_header, read_levels, to_rgb
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.runtime import in_threads, runtime
+from blemish.urls import RemoteFile, openable
 
 
-def examined_file(path: Path, max_pixels: int) -> tuple[Header, str] | str:
+def examined_file(source: Path | RemoteFile, max_pixels: int) -> tuple[Header, str] | str:
     """Header and SHA-256 of a file, or why it cannot be used."""
     try:
-        header = read_header(path, max_pixels)
-        with path.open("rb") as file:
+        if isinstance(source, RemoteFile):
+            data = source.read_bytes()
+            return read_header(data, max_pixels), hashlib.sha256(data).hexdigest()
+        header = read_header(source, max_pixels)
+        with source.open("rb") as file:
             return header, hashlib.file_digest(file, "sha256").hexdigest()
     except UnreadableImageError as error:
         return str(error)
@@ -36,12 +40,12 @@ def none_readable(source: str, skipped: Mapping[str, str]) -> str:
     )
 
 
-def levels_of(deep: Mapping[str, Path]) -> dict[str, tuple[float, float]]:
+def levels_of(deep: Mapping[str, Path | RemoteFile]) -> dict[str, tuple[float, float]]:
     """The lowest and highest level of each deep image that can be read."""
 
-    def levels(path: Path) -> tuple[float, float] | None:
+    def levels(source: Path | RemoteFile) -> tuple[float, float] | None:
         with suppress(UnreadableImageError):  # it is reported when its features are asked for
-            return read_levels(path)
+            return read_levels(openable(source))
         return None
 
     found: dict[str, tuple[float, float]] = {}

@@ -175,3 +175,11 @@ def test_a_run_on_tiles_is_exported_with_its_tiles(tmp_path):
     found = blemish.load(tmp_path / "line").score(new, threads=1)
     np.testing.assert_allclose(found.image, expected.image, rtol=1e-3)
     assert found.maps.shape == expected.maps.shape
+
+
+def test_openvino_rounds_features_as_torch_does_so_a_learned_patch_has_no_distance(fitted):
+    gaps = {}
+    for kind in ("onnx", "openvino"):
+        config = json.loads((fitted / kind / "config.json").read_text(encoding="utf-8"))
+        gaps[kind] = config["parity"]["map"]
+    assert gaps["openvino"] < 1e-4 + 2 * gaps["onnx"]

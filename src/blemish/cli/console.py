@@ -71,12 +71,14 @@ def skipped_line(count: int, out: Path) -> list[str]:
     return [f"{files} skipped; see {out / 'skipped.csv'}."] if count else []
 
 
-def check_exists(images: Path) -> None:
+def check_exists(images: str) -> None:
     """Tell of a wrong path before the seconds that importing torch takes."""
-    if not images.expanduser().exists():
+    from blemish.urls import located
+
+    if isinstance(path := located(images), Path) and not path.exists():
         from blemish.folders import find
 
-        find(images.expanduser())
+        find(path)
 
 
 def share(text: str | None, option: str) -> float | None:

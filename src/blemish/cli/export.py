@@ -23,7 +23,7 @@ def export(
         typer.Option("--size", metavar="WIDTHxHEIGHT", help="Of the images it will take; that of most by default."),
     ] = None,
     images: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Option("--images", help="What to compare with torch on; the images of the Run by default."),
     ] = None,
     weights: Weights = None,

@@ -165,6 +165,7 @@ def fit(
             ray=ray,
             checkpoints=checkpoints,
             progress=progress,
+            tell=None if quiet or as_json else lambda line: typer.echo(line, err=True),
         )
     if kind.patent and not quiet:
         typer.echo(kind.patent, err=True)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def images_or_features(
-    images: Path | None, features: Path | None, ids: Path | None, grid: str | None
-) -> "Path | ImageSet":
-    """The folder or list of images, or the ImageSet of the features. Raises `RequestError` unless there is one."""
+    images: str | None, features: Path | None, ids: Path | None, grid: str | None
+) -> "str | ImageSet":
+    """The folder, URL or list of images, or the ImageSet of the features. Raises `RequestError` unless there is one."""
     if images is not None and features is None:
         if ids or grid:
             raise RequestError("--ids and --grid go with --features; images have their paths for ids.")

@@ -8,7 +8,7 @@ import typer
 Out = Annotated[Path, typer.Option("--out", help="Folder to leave the results in.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace earlier results in that folder.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable file instead of skipping it.")]
-Normals = Annotated[Optional[Path], typer.Option(help="A folder of images known to be good.")]  # noqa: UP045
+Normals = Annotated[Optional[str], typer.Option(help="A folder of images known to be good.")]  # noqa: UP045
 GroupRegex = Annotated[
     str,
     typer.Option(
@@ -33,8 +33,11 @@ Levels = Annotated[
     typer.Option("--range", metavar="LOW HIGH", help="Levels of 16-bit images that become black and white."),
 ]
 Images = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).", show_default=False),
+    Optional[str],  # noqa: UP045
+    typer.Argument(
+        help="A folder of images, its URL such as s3://bucket/folder, or a list of paths (.txt, .csv).",
+        show_default=False,
+    ),
 ]
 Features = Annotated[
     Optional[Path],  # noqa: UP045

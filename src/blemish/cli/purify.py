@@ -1,6 +1,5 @@
 """`blemish purify`."""
 
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -35,7 +34,7 @@ from blemish.cli.options import (
 
 
 def purify(
-    images: Annotated[Path, typer.Argument(help="A folder of images, or a list of paths (.txt, .csv).")],
+    images: Annotated[str, typer.Argument(help="A folder of images, its URL, or a list of paths (.txt, .csv).")],
     out: Out,
     detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
     keep: Annotated[

@@ -28,8 +28,10 @@ from blemish.images import ImageSet
 from blemish.run import KNOWN_FILE, Run, known_state, load, versions
 from blemish.runtime import intra_op_threads, runtime, use_runtime
 from blemish.transaction import whole_or_absent
+from blemish.urls import is_url, joined
 
 Precision = Literal["float32", "int8"]
+SPLIT = np.float32(2**13 + 1)  # float32 has 13 bits more than float16
 LARGEST_GAP = 1e-3  # of the interquartile range of the training scores, DESIGN.md
 FEWEST_EQUAL, LEAST_CORRELATION = 0.95, 0.95  # of an int8 model: share of equal decisions, rank correlation
 COMPARED = 64  # images that torch and the exported model are compared on
@@ -193,7 +195,7 @@ def _images_of(run: Run, images: Any, size: tuple[int, int] | None) -> ImageSet:
     return found.subset(alike)
 
 
-def _paths_of(run: Run) -> list[Path]:
+def _paths_of(run: Run) -> list[Path | str]:
     import pandas as pd
 
     root = run.about.get("image_root")
@@ -201,8 +203,10 @@ def _paths_of(run: Run) -> list[Path]:
         [] if run.folder is None else pd.read_csv(run.folder / SCORES, usecols=["path"])["path"].astype(str).tolist()
     )
     step = max(1, len(names) // (4 * COMPARED))
+    if root and is_url(root):
+        return [joined(root, name) for name in names[::step]]
     paths = [Path(root or "", name) for name in names[::step]]
-    there = [path for path in paths if path.is_file()]
+    there: list[Path | str] = [path for path in paths if path.is_file()]
     if not there:
         raise RequestError(
             f"The images of the Run are not where they were ({root or 'they were no files'}); name a folder of such "
@@ -286,6 +290,14 @@ def _as_openvino(folder: Path) -> None:
                 each.input_value(0), size, mode="bilinear_pillow", shape_calculation_mode="sizes", axes=axes
             )
             each.output(0).replace(resized.output(0))
+        # It drops the rounding to float16 and back, too, by which a patch that was learned has a distance of 0.
+        # Veltkamp's split rounds to the same 11 bits in float32.
+        if each.get_type_name() == "Convert" and each.get_output_element_type(0) == openvino.Type.f16:
+            value = each.input_value(0)
+            scaled = opset11.multiply(value, SPLIT)
+            rounded = opset11.subtract(scaled, opset11.subtract(scaled, value))
+            for after in each.output(0).get_target_inputs():
+                after.get_node().output(0).replace(rounded.output(0))
     openvino.save_model(model, folder / MODEL_FILES["openvino"][0], compress_to_fp16=False)
     source.unlink()
 

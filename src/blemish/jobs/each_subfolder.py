@@ -12,6 +12,7 @@ from blemish.folders import find
 from blemish.jobs.fitting import fit
 from blemish.run import Run, load
 from blemish.runtime import runtime
+from blemish.urls import folders_in, located
 
 TABLE = "subfolders.csv"
 
@@ -34,31 +35,38 @@ def fit_each(images: str | Path, out: str | Path, *, force: bool = False, **word
     A folder that fails does not stop the others; one that is done already is kept unless `force`. Leaves
     `subfolders.csv`. Raises `RequestError` if there is no folder with images in `images`.
     """
-    root, out = Path(images).expanduser(), Path(out).expanduser()
-    if not root.is_dir():
-        raise RequestError(f"'{root}' is not a folder; --each-subfolder takes a folder of folders.")
-    inside = [each for each in sorted(root.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-    folders = [each for each in inside if each.resolve() != out.resolve() and _holds_images(each)]
+    root, out = located(images), Path(out).expanduser()
+    folders = {name: each for name, each in _inside(root, out).items() if _holds_images(each)}
     if not folders:
         raise RequestError(f"'{root}' holds no folder with images; leave out --each-subfolder for the images in it.")
     done: list[Fitted] = []
-    for number, folder in enumerate(folders):
+    for number, (name, folder) in enumerate(folders.items()):
         runtime().progress("folders", number, len(folders))
-        done.append(_fitted(folder, out / folder.name, force=force, words=words))
+        done.append(_fitted(name, folder, out / name, force=force, words=words))
         _write(out, done)
     return done
 
 
-def _fitted(folder: Path, out: Path, *, force: bool, words: dict[str, Any]) -> Fitted:
+def _inside(root: str | Path, out: Path) -> dict[str, str | Path]:
+    """The folders in a folder or a URL by name, without hidden ones and `out`."""
+    if isinstance(root, str):
+        return {name: url for name, url in folders_in(root).items() if not name.startswith(".")}
+    if not root.is_dir():
+        raise RequestError(f"'{root}' is not a folder; --each-subfolder takes a folder of folders.")
+    inside = [each for each in sorted(root.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    return {each.name: each for each in inside if each.resolve() != out.resolve()}
+
+
+def _fitted(name: str, folder: str | Path, out: Path, *, force: bool, words: dict[str, Any]) -> Fitted:
     if not force and os.path.lexists(out):
         try:
-            return _told(folder.name, load(out), kept=True)
+            return _told(name, load(out), kept=True)
         except RequestError as error:
-            return Fitted(folder.name, error=f"{error} (give --force to replace it)")
+            return Fitted(name, error=f"{error} (give --force to replace it)")
     try:
-        return _told(folder.name, fit(folder, out, force=force, **words))
+        return _told(name, fit(folder, out, force=force, **words))
     except BlemishError as error:
-        return Fitted(folder.name, error=str(error))
+        return Fitted(name, error=str(error))
 
 
 def _told(name: str, run: Run, *, kept: bool = False) -> Fitted:
@@ -66,7 +74,7 @@ def _told(name: str, run: Run, *, kept: bool = False) -> Fitted:
     return Fitted(name, len(run.training_scores), flagged, run.threshold_, kept)
 
 
-def _holds_images(folder: Path) -> bool:
+def _holds_images(folder: str | Path) -> bool:
     try:
         return bool(find(folder).files)
     except RequestError:

@@ -1,6 +1,6 @@
 """`fit`: from a pile of unlabelled images to a Run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from blemish.drift import Usual
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import NORMAL, UNKNOWN, ImageSet
+from blemish.jobs.estimating import tell_cost
 from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
 from blemish.jobs.request import (
     NORMALS_PREFIX,
@@ -82,6 +83,7 @@ def fit(
     ray: str | None = None,
     checkpoints: str | Path | None = None,
     progress: Any = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Run:
     """Learn from a pile of unlabelled images which of them are anomalous, and leave a detector.
 
@@ -114,6 +116,7 @@ def fit(
     strict : an unreadable file is an error instead of being skipped.
     settings : settings of the detector by name.
     seed, device, threads, cache, ray, checkpoints : see `Detector` and `Runtime`.
+    tell : told before it starts what a job of more than a minute will cost.
 
     Raises
     ------
@@ -146,6 +149,8 @@ def fit(
         pile = pile if rest is None else pile.subset(set(pile.ids).intersection(everything.ids))
         if isinstance(chosen, FeatureDetector):
             with watch.stage("features"):
+                if tell:
+                    tell_cost(chosen, everything, len(rest or ()), tell)
                 everything, _ = chosen.prepared(everything)
         if strict:
             refuse_skipped(everything.skipped)
@@ -257,7 +262,7 @@ def _write_run(
             aside = frozenset(purification.set_aside_ids)
         run.about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image_root": str(images.root.resolve()) if images.root else None,
+            "image_root": images.place,
             "images": len(scores),
             "group_regex": images.grouping,
             "known_normals": sum(label == NORMAL for label in images.labels.values()),

@@ -30,6 +30,7 @@ from blemish.run import versions
 from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores
 from blemish.transaction import whole_or_absent
+from blemish.urls import RemoteFile
 
 TABLE, KEPT_LIST, THUMBNAILS = "purification.csv", "kept.txt", "set-aside"
 
@@ -168,7 +169,9 @@ def _kept_lines(images: ImageSet, ids: Iterable[str]) -> tuple[list[str], list[s
     left_out: list[str] = []
     for name in ids:
         source = images.sources[name]
-        line = os.fspath(source.absolute()) if isinstance(source, Path) else name
+        line = name
+        if isinstance(source, (Path, RemoteFile)):
+            line = os.fspath(source.absolute()) if isinstance(source, Path) else source.url
         broken = "\n" in line or "\r" in line or any("\ud800" <= letter <= "\udfff" for letter in line)
         (left_out if broken else lines).append(name if broken else line)
     return lines, left_out
@@ -189,7 +192,7 @@ def _write(
         write_skipped(images.skipped, folder)
         about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image_root": str(images.root.resolve()) if images.root else None,
+            "image_root": images.place,
             "group_regex": images.grouping,
             "purification": listed.to_json(),
             "detector": {"settings": asdict(detector)} if isinstance(detector, Detector) else {},

@@ -79,7 +79,7 @@ def score(
             write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, staging)
             about = {
                 "model": str(run.folder.resolve()) if run.folder else None,
-                "image_root": str(found.root.resolve()) if found.root else None,
+                "image_root": found.place,
                 "images": len(scores),
                 "decision": decision.to_json(),
                 "decoding": asdict(decoding),

@@ -16,6 +16,7 @@ from blemish.errors import RequestError, UnreadableImageError
 from blemish.heatmaps import MapScale
 from blemish.scores import Scores
 from blemish.stored_scores import read_scores
+from blemish.urls import is_url
 
 Pixels = NDArray[np.uint8]
 MOST_FOLDERS = 300  # to choose from; deeper trees are shown by their upper folders
@@ -52,6 +53,11 @@ class Gallery:
         if images is None and not config.get("image_root"):
             raise RequestError(
                 f"The images of '{folder}' were not read from a folder, so they cannot be shown; fit a folder."
+            )
+        if images is None and is_url(config["image_root"]):
+            raise RequestError(
+                f"The images of '{folder}' lie at {config['image_root']}, and the page shows files; copy them, and "
+                "name their folder with --images FOLDER."
             )
         root = Path(images or config["image_root"]).expanduser()
         if not root.is_dir():

@@ -35,7 +35,7 @@ def unlabelled(root: Path) -> list[Category]:
         files = find(root).files
     except RequestError:
         return []
-    train = tuple(Sample(name, path) for name, path in files.items())
+    train = tuple(Sample(name, path) for name, path in files.items() if isinstance(path, Path))
     return [Category(NAME, root.name, root, train, (), (), (UNLABELLED,))]
 
 

@@ -1,0 +1,108 @@
+"""What a job will cost, before it starts: a few of its own images are timed, and the rest is proportion."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from blemish.detectors import FeatureDetector
+from blemish.features.backbones import GIVEN
+from blemish.features.store import FeatureStore
+from blemish.images import ImageSet
+from blemish.runtime import intra_op_threads, runtime
+
+PROBES = 8  # images timed, after one that loads the network
+WORTH_TELLING = 60.0  # seconds
+FEWEST = 50  # images whose features are missing: with fewer, timing some would be a large part of the job
+BASE_GIB = 1.5  # torch, networks and banks, measured (benchmarks/RESULTS.md)
+MAP_BYTES = 40_000  # an image: its maps in each view (7 KB), their smoothed copies and the drawn one
+PRODUCT = (4_000, 328)  # entries and width of the matrix product by which the machine's speed at learning is known
+# Learning in such products for each view that ranks: once, and for each image (benchmarks/line.md).
+LEARNING = {"funad": (192.0, 1.3), "memory_bank": (65.0, 1.0)}
+DRAWING = 0.4  # of that for a view that only draws: it has no nets
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a job that learns from `sample` of `images` images: seconds, and GiB of disk and memory."""
+
+    images: int
+    sample: int
+    features: float
+    learning: float
+    disk: float
+    memory: float
+
+    @property
+    def seconds(self) -> float:
+        """From start to report."""
+        return self.features + self.learning
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return (
+            f"{self.images:,} images will take about {duration(self.seconds)}, {duration(self.features)} of it for "
+            "features, "
+            f"{self.disk:.2g} GiB in the cache, and {self.memory:.1f} GiB of memory."
+        )
+
+
+def tell_cost(detector: FeatureDetector, images: ImageSet, rest: int, tell: Callable[[str], None]) -> None:
+    """Say what learning from `images` and scoring `rest` others will cost, if that is more than a minute.
+
+    Of a job on a cluster, on given features, or on features that are here already, nothing is said.
+    """
+    if detector.backbone == GIVEN or runtime().ray:
+        return
+    images = images.settled()
+    store = FeatureStore.at(runtime().cache, detector.feature_specs()[0].resolved(images), images)
+    missing = store.missing(images.content[name] for name in images.ids)
+    if len(missing) < FEWEST:
+        return
+    probe = images.subset(name for name in images.ids if images.content[name] in missing)
+    cost = estimated(detector, probe, len(images) + rest, len(images), made=len(missing) + rest)
+    if cost.seconds > WORTH_TELLING:
+        tell(str(cost))
+
+
+def estimated(detector: FeatureDetector, images: ImageSet, count: int, sample: int, *, made: int) -> Estimate:
+    """The cost of learning from `sample` of `count` images such as `images`, features of `made` being made.
+
+    Of the learning of detectors that were not measured nothing is known: it counts as 0.
+
+    A few of `images` are timed.
+
+    Their features are kept if those of the job are, so nothing is done twice.
+    """
+    probe, each, size = images.settled(), 0.0, 0
+    names = probe.ids[: PROBES + 1]
+    for spec in detector.feature_specs():
+        next(probe.subset(names[:1]).features(spec).batches(), None)  # loads the network
+        timed, start = probe.subset(names[1:]).features(spec), time.perf_counter()
+        next(timed.batches(), None)
+        each += (time.perf_counter() - start) / (len(names) - 1)
+        size += spec.resolved(probe).bytes_each()
+    once, by_image = LEARNING.get(detector.name, (0.0, 0.0))
+    views = sum(1.0 if view.ranks else DRAWING for view in detector.views)
+    learning = views * (once + by_image * sample) * _product_seconds() / runtime().threads
+    memory = BASE_GIB + sample * MAP_BYTES / 2**30
+    return Estimate(count, sample, made * each, learning, sample * size / 2**30, memory)
+
+
+def _product_seconds() -> float:
+    """Seconds that one core takes for the product of `PRODUCT`, the best of a few."""
+    queries, seconds = torch.ones(PRODUCT), []
+    with intra_op_threads(1):
+        for _ in range(3):
+            start = time.perf_counter()
+            queries @ queries.T
+            seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
