@@ -129,10 +129,21 @@ def test_a_review_from_the_first_view_to_the_lists(tab, reviewed, tmp_path):
     assert Path(rows[0]["path"]).is_file()
 
 
+def test_keys_faster_than_the_answers_speak_of_one_image_each(tab, reviewed):
+    names = [tab.locator(f"#card-{row} bdi").inner_text() for row in range(4)]
+    tab.route("**/label", lambda route: (tab.wait_for_timeout(300), route.continue_()))
+    tab.locator("#card-0 .picture").focus()
+    for key in "rara":
+        tab.keyboard.press(key)
+    reads(tab, "2 good, 2 bad")
+    assert said(reviewed) == list(zip(names, ["bad", "good", "bad", "good"], strict=True))
+
+
 def test_two_tabs_lose_nothing(tab, reviewed):
     other = tab.context.new_page()
     other.goto(tab.url)
     tab.locator("#card-1 .say .good").click()
+    reads(tab, "1 good")  # said, not only clicked: the other tab is told what was said before
     other.locator("#card-2 .say .bad").click()
     reads(other, "1 good, 1 bad")
     tab.reload()

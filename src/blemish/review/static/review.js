@@ -62,7 +62,10 @@ function moved(value, from) {
   show();
 }
 
-const keep = () => htmx.ajax("POST", "/threshold", { values: { value: threshold }, swap: "none" });
+// One after the other: of requests made while one is under way, HTMX would send the last alone.
+let sent = Promise.resolve();
+const send = (address, values) => (sent = sent.then(() => htmx.ajax("POST", address, { values, swap: "none" })).catch(() => {}));
+const keep = () => send("/threshold", { value: threshold });
 slider.addEventListener("input", () => moved(score(slider.value / STEPS), slider));
 slider.addEventListener("change", keep);
 number.addEventListener("change", () => { moved(number.valueAsNumber, number); keep(); });
@@ -88,14 +91,15 @@ function step(by) {
   const next = all[now < 0 ? 0 : Math.min(all.length - 1, Math.max(0, now + by))];
   if (!next) return;
   select(next, !zoom.open);
-  if (zoom.open) htmx.ajax("GET", `/zoom/${current}`, { target: "#zoom-body" });
+  if (zoom.open) sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { target: "#zoom-body" }));
 }
 
 const zoomed = () => (zoom.open ? { zoomed: document.querySelector("#zoom .zoomed")?.dataset.row } : {});
 const WORDS = { a: "good", r: "bad", s: "skipped" };
 function say(word) {
   if (current === null) return step(1);
-  htmx.ajax("POST", "/label", { values: { row: current, word, ...zoomed() }, swap: "none" }).then(() => step(1));
+  send("/label", { row: current, word });
+  step(1); // at once: the next key means the next image, however slow the answer
 }
 
 document.addEventListener("keydown", (event) => {
@@ -104,7 +108,7 @@ document.addEventListener("keydown", (event) => {
   if (field) return;
   const key = event.key.toLowerCase();
   if (WORDS[key]) say(WORDS[key]);
-  else if (key === "u") htmx.ajax("POST", "/undo", { values: zoomed(), swap: "none" });
+  else if (key === "u") send("/undo", zoomed());
   else if (key === "h") at("heat").click();
   else if (key === "arrowright" || key === "j") step(1);
   else if (key === "arrowleft" || key === "k") step(-1);
