@@ -31,14 +31,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_earlier_runs_tell_best(data: Path) -> None:
-    row = {"detector": "patchcore", "fit_seconds": "60", "train_images": "20", "test_images": "10"}
+    row = {"detector": "patchcore", "cpu_seconds": "60", "train_images": "20", "test_images": "10"}
     assert expected(data, row, detector="patchcore") == (pytest.approx(2), 0)
 
 
 def test_else_it_is_what_was_measured_for_the_detector_and_preset(data: Path) -> None:
     usual, fast = SECONDS["funad"]
     assert expected(data, detector="funad") == (pytest.approx(usual), 0)
-    assert expected(data, detector="funad", preset="fast") == (pytest.approx(fast), 0)
+    assert expected(data, detector="funad", preset="quick") == (pytest.approx(fast), 0)
     assert expected(data, detector="funad", purify={}) == (pytest.approx(usual * PURIFIED), 0)
 
 

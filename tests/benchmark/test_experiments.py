@@ -155,7 +155,7 @@ def test_patches_without_masks_have_no_level_to_look_at(bolt: Category, tmp_path
 
 
 def test_quarters_go_from_the_smallest_defects_to_the_largest(bolt: Category, tmp_path: Path, cached: object) -> None:
-    cell = Cell(job="quarters", category=str(bolt), detector="memory_bank", preset="fast", settings=SMALL, ratio=0.1)
+    cell = Cell(job="quarters", category=str(bolt), detector="memory_bank", preset="quick", settings=SMALL, ratio=0.1)
     rows = quarters(task(cell, bolt, tmp_path / "run"))
     assert [row["part"] for row in rows] == list(QUARTERS)
     for row in rows:
@@ -187,7 +187,7 @@ def test_defects_are_split_by_the_share_of_the_image_they_cover(bolt: Category) 
 def test_speed_is_measured_without_kept_features(
     bolt: Category, tmp_path: Path, own_cache: Path, backbone_passes: list[int]
 ) -> None:
-    cell = Cell(job="speed", category=str(bolt), detector="memory_bank", preset="fast", settings=SMALL, ratio=0.0)
+    cell = Cell(job="speed", category=str(bolt), detector="memory_bank", preset="quick", settings=SMALL, ratio=0.0)
     with use_runtime(cache=own_cache, threads=1):
         (row,) = speed(task(cell, bolt, tmp_path))
     assert row["test_images"] == 20

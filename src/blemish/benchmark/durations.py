@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from statistics import median
 
 from blemish.benchmark.cells import Cell
-from blemish.benchmark.results import COSTS, DONE, Results
+from blemish.benchmark.results import DONE, Results
 from blemish.benchmark.run import Plan, todo
 
 # Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Rough:
@@ -53,9 +53,9 @@ def _measured(cell: Cell) -> float | None:
         return 0.0  # statistics of features
     if cell.preset == "semantic":
         return SEMANTIC
-    if cell.detector not in SECONDS or cell.preset not in ("", "fast"):
+    if cell.detector not in SECONDS or cell.preset not in ("", "quick"):
         return None
-    rate = SECONDS[cell.detector][cell.preset == "fast"]
+    rate = SECONDS[cell.detector][cell.preset == "quick"]
     return rate * (PURIFIED if cell.purify is not None else 1) * (CHOICES if cell.extra.get("choices") else 1)
 
 
@@ -63,11 +63,10 @@ def _rates(results: Results) -> dict[tuple[str, str, str, str], list[float]]:
     """Seconds an image of earlier runs by job, detector, preset and purification."""
     rates: dict[tuple[str, str, str, str], list[float]] = {}
     for row in results.rows:
-        spent = [float(row[name]) for name in COSTS[1:4] if row.get(name)]  # features are made once
         images = [float(row[name]) for name in ("train_images", "test_images") if row.get(name)]
-        if row["status"] == DONE and spent and images:
+        if row["status"] == DONE and row.get("cpu_seconds") and images:
             kind = (row["job"], row["detector"], row["preset"], row["purify"])
-            rates.setdefault(kind, []).append(sum(spent) / sum(images))
+            rates.setdefault(kind, []).append(float(row["cpu_seconds"]) / sum(images))
     return rates
 
 

@@ -11,8 +11,8 @@ from statistics import mean, stdev
 
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments.experiment import Experiment, Planned
-from blemish.benchmark.published import Published
-from blemish.benchmark.results import COSTS, DONE, FAILED, MEASURES, RUN_COLUMNS, Results
+from blemish.benchmark.published import MVTEC, Published, plain_name
+from blemish.benchmark.results import COLUMNS, DONE, FAILED, Results
 from blemish.disk import writing_to
 
 TABLE, VIEW = "table.md", "results.csv"
@@ -75,13 +75,15 @@ def render(
 ) -> str:
     """The page as Markdown."""
     parts = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
-    if published := _published(experiment, entries):
-        parts.append(f"Published figures: {published.source}.")
     done = [entry for entry in entries if entry.row["status"] == DONE]
     if experiment.paired and done:
-        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent, with the spread over seeds.")
+        spread = ", with the spread over seeds" if len({entry.row["seed"] for entry in done}) > 1 else ""
+        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent{spread}.")
         for mode in [mode for mode in (*MODES, "") if any(entry.row["mode"] == mode for entry in done)]:
             parts += _pairs(experiment, [entry for entry in done if entry.row["mode"] == mode], mode)
+        published = _published(experiment, entries)
+        if published and any(f"*{PUBLISHED}*" in part for part in parts):
+            parts.insert(2, f"Published figures: {published.source}.")
     elif done:
         parts.append(f"Of the protocol {TITLES[experiment.protocol]}." if experiment.protocol else "")
         shown = [e for e in done if not experiment.protocol or e.row["mode"] == experiment.protocol]
@@ -96,10 +98,11 @@ def render(
 def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
     rows = [entry.row for entry in entries]
     seeds = sorted({row["seed"] for row in rows}, key=int)
-    limits = sorted({str(entry.planned.cell.limit) for entry in entries})
+    limits = sorted({str(entry.planned.cell.limit) for entry in entries if entry.planned.cell.category})
     said = [
         *notes,
-        f"Seeds: {', '.join(seeds) or '-'}. Of a category: {'; '.join(limits) or '-'}.",
+        f"Seeds: {', '.join(seeds) or '-'}.",
+        f"Of a category: {'; '.join(limits)}." if limits else "",
         f"blemish {version('blemish')}, {platform.machine()}, {os.cpu_count()} cores.",
     ]
     if missing:
@@ -172,9 +175,14 @@ def _published_line(
 
 
 def _published(experiment: Experiment, entries: Sequence[Entry]) -> Published | None:
-    """The figures for the dataset of the entries; FUIAD's levels are one dataset each, and one table."""
-    datasets = {entry.planned.cell.category.partition("/")[0] for entry in entries}
-    families = {FUIAD_NAME if name.startswith(FUIAD_NAME) else name for name in datasets}
+    """The figures for the dataset of the entries; FUIAD's levels are one dataset each, and one table.
+
+    What is only laid out like MVTec AD has none.
+    """
+    cells = [entry.planned.cell.category.partition("/") for entry in entries]
+    families = {FUIAD_NAME if dataset.startswith(FUIAD_NAME) else dataset for dataset, _, _ in cells}
+    if families == {"mvtec"} and not any(plain_name(name) in MVTEC for _, _, name in cells):
+        return None
     return experiment.published.get(families.pop()) if len(families) == 1 else None
 
 
@@ -281,7 +289,7 @@ def _failed(entries: Sequence[Entry]) -> list[str]:
         f"- {reason} ({len(places)}: {'; '.join(places[:3])}{'; ...' if len(places) > 3 else ''})"
         for reason, places in said.items()
     ]
-    return ["## Failed", "\n".join(lines)]
+    return ["## Failed", "\n".join(lines), _reached(failed)]
 
 
 def _by_variant(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -308,7 +316,7 @@ def _write_view(entries: Sequence[Entry], path: Path) -> None:
     """The rows of this experiment, with its names for them; columns that are empty throughout are left out."""
     import csv
 
-    used = [n for n in (*RUN_COLUMNS, *COSTS, *MEASURES) if any(entry.row.get(n) for entry in entries)]
+    used = [n for n in COLUMNS if any(entry.row.get(n) for entry in entries)]
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("variant", "group", "row", *used))

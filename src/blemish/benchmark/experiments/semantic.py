@@ -56,11 +56,13 @@ def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
     as_published = {**ALONE, "cut": "minmax"}
     return [
         Planned(replace(cell, settings=settings, ratio=ratio), name)
-        for name, ratio, settings in (
-            ("1:10", 0.1, ALONE),
-            ("1:10, cut as published", 0.1, as_published),
-            ("50:50", 1.0, ALONE),
-            ("50:50, cut as published", 1.0, as_published),
+        for name, ratio, settings in size.some(
+            [
+                ("1:10", 0.1, ALONE),
+                ("1:10, cut as published", 0.1, as_published),
+                ("50:50", 1.0, ALONE),
+                ("50:50, cut as published", 1.0, as_published),
+            ]
         )
     ]
 
