@@ -94,6 +94,13 @@ def test_the_standard_form_sweeps_one_category_and_says_so(everything: list[Cate
     assert "sweeps on the first category" in STANDARD.about_it
 
 
+def test_semantic_experiments_train_on_whole_classes_but_in_the_quick_form(everything: list[Category]) -> None:
+    for size, images, classes in ((QUICK, 100, 1), (STANDARD, None, 10), (FULL, None, 10)):
+        planned = EXPERIMENTS["T8"].plan(everything, size)
+        assert {each.cell.limit.train for each in planned} == {images}
+        assert len({each.label for each in planned}) == classes
+
+
 def test_objects_and_textures_are_told_apart(everything: list[Category]) -> None:
     kinds = {each.label: each.kind for each in EXPERIMENTS["T2"].plan(everything, replace(STANDARD, ablated=None))}
     assert kinds == {"bolt": "objects", "carpet": "textures", "nut": "objects"}
