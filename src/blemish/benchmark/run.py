@@ -223,8 +223,11 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> 
             results,
             out / each.name,
             notes=(
-                plan.size.about_it,
-                plan.data[each.name] if each.name != COMPARE else "",
+                *(
+                    (plan.size.about_it, plan.data[each.name])
+                    if each.name != COMPARE
+                    else (f"Form: {plan.size.name}.",)
+                ),
                 plan.left_out if each.needs_data else "",
             ),
             plots=just is None,

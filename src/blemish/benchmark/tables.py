@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
@@ -17,6 +17,10 @@ from blemish.disk import writing_to
 
 TABLE, VIEW = "table.md", "results.csv"
 TITLES = {"overlap": "Overlap", "no_overlap": "No overlap", "": ""}
+MEANING = {
+    "overlap": "Injected anomalies stay in the test set.",
+    "no_overlap": "Injected anomalies leave the test set; the fit is the same.",
+}
 LACKING, LACKS = "\\*", "not of all runs that others have: some failed or are still to do."
 MEAN, PUBLISHED, FUIAD_NAME = "mean", "published", "realiad_fuiad"
 DECISIONS = {"F1": "f1", "F1 / best F1": "f1_share", "precision": "precision", "recall": "recall"}
@@ -76,6 +80,7 @@ def render(
     """The page as Markdown."""
     parts = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
     done = [entry for entry in entries if entry.row["status"] == DONE]
+    experiment = measured(experiment, done)
     if experiment.paired and done:
         spread = ", with the spread over seeds" if len({entry.row["seed"] for entry in done}) > 1 else ""
         parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent{spread}.")
@@ -89,10 +94,16 @@ def render(
         shown = [e for e in done if not experiment.protocol or e.row["mode"] == experiment.protocol]
         parts.append(_measures(experiment, shown))
     parts += [f"![{name}]({name})" for name in plots]
-    parts += _decisions(done)
-    parts += _costs(done)
+    parts += _decisions(experiment, done)
+    parts += _costs(done) if "fit_seconds" not in experiment.measures.values() else []
     parts += _failed(entries)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def measured(experiment: Experiment, entries: Sequence[Entry]) -> Experiment:
+    """The experiment without the measures that no row has, such as those of pixels where there are no masks."""
+    found = {name: m for name, m in experiment.measures.items() if any(e.value(m) is not None for e in entries)}
+    return replace(experiment, measures=found) if found else experiment
 
 
 def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
@@ -103,6 +114,7 @@ def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
         *notes,
         f"Seeds: {', '.join(seeds) or '-'}.",
         f"Of a category: {'; '.join(limits)}." if limits else "",
+        _images(entries),
         f"blemish {version('blemish')}, {platform.machine()}, {os.cpu_count()} cores.",
     ]
     if missing:
@@ -110,18 +122,27 @@ def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
     return " ".join(filter(None, said))
 
 
+def _images(entries: Sequence[Entry]) -> str:
+    """How many images the figures rest on."""
+    ranges = []
+    for name in ("train_images", "test_images"):
+        counts = [int(entry.row[name]) for entry in entries if entry.row.get(name)]
+        ranges.append(f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else str(counts[0]) if counts else "")
+    return f"Trained on {ranges[0]} images, tested on {ranges[1]}." if all(ranges) else ""
+
+
 def _pairs(experiment: Experiment, entries: Sequence[Entry], mode: str) -> list[str]:
     """The tables of one protocol: categories by variants; with groups, their mean and then each category."""
     groups = list(dict.fromkeys(entry.group for entry in entries))
     labels = list(dict.fromkeys(entry.planned.label for entry in entries))
-    parts = [f"## {TITLES[mode]}" if mode else ""]
+    parts = [f"## {TITLES[mode]}\n\n{MEANING[mode]}" if mode else ""]
     if len(groups) <= 1:
         rows = {label: [e for e in entries if e.planned.label == label] for label in labels}
         parts.append(_table(experiment, "category", rows, entries, mode))
         return [*parts, _reached(entries)]
     by_group = {group: [e for e in entries if e.group == group] for group in groups}
     parts += [
-        "Mean over the categories." if len(labels) > 1 else "",
+        "Mean over the categories." if len(labels) > 1 else f"Category {labels[0]}.",
         _table(experiment, experiment.group, by_group, (), mode),
     ]
     kinds = sorted({entry.planned.kind for entry in entries} - {""})
@@ -170,7 +191,8 @@ def _published_line(
         where = (entries[0].planned.variant, entries[0].planned.group, mode) if entries and mode else None
         known = _published(experiment, entries)
         figures = known.figures.get(where) if known and where and (where[1] or single) else None
-        found.append("*" + " / ".join("-" if f is None else f"{f:.1f}" for f in figures) + "*" if figures else "")
+        shown = ["-" if f is None else f"{f:.1f}" for f in (figures or ())[: len(experiment.measures)]]
+        found.append(f"*{' / '.join(shown)}*" if shown else "")
     return [_line([f"*{PUBLISHED}*", *found])] if any(found) else []
 
 
@@ -252,18 +274,22 @@ def _reached(entries: Sequence[Entry]) -> str:
     return f"Reached ratios (policy {policies}): {'; '.join(said)}." if said else ""
 
 
-def _decisions(entries: Sequence[Entry]) -> list[str]:
-    """What the label-free threshold is worth, and the contamination it estimates."""
+def _decisions(experiment: Experiment, entries: Sequence[Entry]) -> list[str]:
+    """What the label-free threshold is worth, and the contamination it estimates, for each value of what is swept."""
     kept = [entry for entry in entries if entry.value("f1") is not None]
     if not kept:
         return []
-    heads = ["variant", *DECISIONS, "estimate", "truth"]
+    swept = experiment.paired and len({entry.group for entry in kept}) > 1
+    heads = [*([experiment.group] if swept else []), "variant", *DECISIONS, "estimate", "truth"]
     lines = [_line(heads), "|" + " --- |" * len(heads)]
-    for variant, each in _by_variant(kept).items():
+    named: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in kept:
+        named.setdefault((entry.group, entry.variant) if swept else (entry.variant,), []).append(entry)
+    for names, each in named.items():
         shares = [_mean(each, measure) for measure in DECISIONS.values()]
         rest = [_mean(each, "estimate"), _mean(each, "contamination")]
-        lines.append(_line([variant, *(f"{value:.3f}" for value in shares), *(f"{value:.3f}" for value in rest)]))
-    about = "At the threshold that was read from unlabelled training scores, mean over all rows:"
+        lines.append(_line([*names, *(f"{value:.3f}" for value in (*shares, *rest))]))
+    about = "At the threshold that was read from unlabelled training scores; mean over categories, seeds and protocols."
     return ["## Decisions", about, "\n".join(lines)]
 
 
@@ -272,7 +298,10 @@ def _costs(entries: Sequence[Entry]) -> list[str]:
     if not kept:
         return []
     lines = [_line(["variant", *COST_NAMES]), "|" + " --- |" * (len(COST_NAMES) + 1)]
-    for variant, each in _by_variant(kept).items():
+    by_variant: dict[str, list[Entry]] = {}
+    for entry in kept:
+        by_variant.setdefault(entry.variant, []).append(entry)
+    for variant, each in by_variant.items():
         lines.append(_line([variant, *(_short(_mean(each, measure)) for measure in COST_NAMES.values())]))
     return ["## Cost", "Mean over all rows; features apart.", "\n".join(lines)]
 
@@ -290,13 +319,6 @@ def _failed(entries: Sequence[Entry]) -> list[str]:
         for reason, places in said.items()
     ]
     return ["## Failed", "\n".join(lines), _reached(failed)]
-
-
-def _by_variant(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(entry.variant, []).append(entry)
-    return found
 
 
 def _mean(entries: Sequence[Entry], measure: str) -> float:
@@ -331,4 +353,4 @@ def _draw(experiment: Experiment, entries: Sequence[Entry], folder: Path) -> lis
     done = [entry for entry in entries if entry.row["status"] == DONE]
     if not done:
         return []
-    return plots.draw(experiment, done, folder)
+    return plots.draw(measured(experiment, done), done, folder)
