@@ -8,22 +8,22 @@ from blemish.benchmark.cells import Cell
 from blemish.benchmark.results import DONE, Results
 from blemish.benchmark.run import Plan, todo
 
-# Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Rough:
-# those of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840
-# images on a shared machine. benchmarks/bench_seconds.py measures all alike, and has not been run to the end yet.
+# CPU seconds of a run by image of training and test, features ready; the second is of the quick form. Rough: the first
+# of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840 images on
+# a shared machine; the second were measured on 71 images by the quick form (benchmarks/papers.md).
 SECONDS: Mapping[str, tuple[float, float]] = {
-    "memory_bank": (0.12, 0.06),
-    "patchcore": (0.06, 0.05),
-    "softpatch": (0.07, 0.06),
-    "padim": (0.04, 0.04),
-    "inreach": (0.2, 0.15),
-    "simplenet": (0.24, 0.15),
-    "ensemble": (0.42, 0.22),
-    "funad": (0.25, 0.12),
+    "memory_bank": (0.12, 0.023),
+    "patchcore": (0.06, 0.018),
+    "softpatch": (0.07, 0.04),
+    "padim": (0.04, 0.05),
+    "inreach": (0.2, 0.043),
+    "simplenet": (0.24, 0.052),
+    "ensemble": (0.42, 0.13),
+    "funad": (0.25, 0.077),
 }
 PURIFIED = 2.0  # times as long as without a purification
 FEATURES = 0.2  # seconds of one core an image, all working sizes
-SEMANTIC = 0.02  # seconds an image that is one patch
+SEMANTIC, SEMANTIC_FEATURES = 0.01, 0.02  # the same where an image is one patch
 CHOICES = 2.0  # times as long where every snapshot is measured
 GUESS = 0.4  # seconds an image where nothing was measured
 WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
@@ -43,8 +43,12 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
         rate = median(known) if known else _measured(cell)
         guesses += rate is None
         seconds += (GUESS if rate is None else rate) * step.images() or WITHOUT_IMAGES
-    looked_at = {str(step.category): step.images() for step in waiting if step.category is not None}
-    return seconds + FEATURES * sum(looked_at.values()), guesses
+    looked_at = {
+        str(step.category): step.images() * (SEMANTIC_FEATURES if step.category.semantic else FEATURES)
+        for step in waiting
+        if step.category is not None
+    }
+    return seconds + sum(looked_at.values()), guesses
 
 
 def _measured(cell: Cell) -> float | None:
