@@ -105,11 +105,11 @@ def _of_mvtec(ours: Sequence[Category]) -> list[str]:
     known = [each for each in ours if plain_name(each.name) in MVTEC]
     other = [each.name for each in ours if each not in known]
     said = []
-    if len(known) < len(MVTEC):
-        names = ", ".join(plain_name(each.name) for each in known) or "none"
+    if 0 < len(known) < len(MVTEC):
+        names = ", ".join(plain_name(each.name) for each in known)
         said.append(f"they hold {len(known)} of the {len(MVTEC)} categories of MVTec AD ({names})")
     if other:
-        said.append(f"{', '.join(other)} is not part of it" if len(other) == 1 else f"{', '.join(other)} are not")
+        said.append(f"{', '.join(other)} {'is' if len(other) == 1 else 'are'} not part of MVTec AD")
     counts = [each for each in known if _counts(each) != MVTEC[plain_name(each.name)]]
     if counts:
         said.append(f"{len(counts)} categories have other numbers of images")
