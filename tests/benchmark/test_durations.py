@@ -31,14 +31,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_earlier_runs_tell_best(data: Path) -> None:
-    row = {"detector": "patchcore", "fit_seconds": "60", "train_images": "20", "test_images": "10"}
+    row = {"detector": "patchcore", "cpu_seconds": "60", "train_images": "20", "test_images": "10"}
     assert expected(data, row, detector="patchcore") == (pytest.approx(2), 0)
 
 
 def test_else_it_is_what_was_measured_for_the_detector_and_preset(data: Path) -> None:
-    usual, fast = SECONDS["funad"]
+    usual, quick = SECONDS["funad"]
     assert expected(data, detector="funad") == (pytest.approx(usual), 0)
-    assert expected(data, detector="funad", preset="fast") == (pytest.approx(fast), 0)
+    assert expected(data, detector="funad", preset="quick") == (pytest.approx(quick), 0)
     assert expected(data, detector="funad", purify={}) == (pytest.approx(usual * PURIFIED), 0)
 
 
@@ -48,4 +48,4 @@ def test_the_rest_is_a_guess_and_said_to_be_one(data: Path) -> None:
 
 def test_every_detector_that_needs_no_file_was_measured() -> None:
     assert set(SECONDS) == set(REGISTRY) - {"dinomaly"}
-    assert all(usual > 0 and fast > 0 for usual, fast in SECONDS.values())
+    assert all(usual > 0 and quick > 0 for usual, quick in SECONDS.values())

@@ -94,6 +94,13 @@ def test_the_standard_form_sweeps_one_category_and_says_so(everything: list[Cate
     assert "sweeps on the first category" in STANDARD.about_it
 
 
+def test_semantic_experiments_train_on_whole_classes_but_in_the_quick_form(everything: list[Category]) -> None:
+    for size, images, classes in ((QUICK, 100, 1), (STANDARD, None, 10), (FULL, None, 10)):
+        planned = EXPERIMENTS["T8"].plan(everything, size)
+        assert {each.cell.limit.train for each in planned} == {images}
+        assert len({each.label for each in planned}) == classes
+
+
 def test_objects_and_textures_are_told_apart(everything: list[Category]) -> None:
     kinds = {each.label: each.kind for each in EXPERIMENTS["T2"].plan(everything, replace(STANDARD, ablated=None))}
     assert kinds == {"bolt": "objects", "carpet": "textures", "nut": "objects"}
@@ -155,7 +162,7 @@ def test_patches_without_masks_have_no_level_to_look_at(bolt: Category, tmp_path
 
 
 def test_quarters_go_from_the_smallest_defects_to_the_largest(bolt: Category, tmp_path: Path, cached: object) -> None:
-    cell = Cell(job="quarters", category=str(bolt), detector="memory_bank", preset="fast", settings=SMALL, ratio=0.1)
+    cell = Cell(job="quarters", category=str(bolt), detector="memory_bank", preset="quick", settings=SMALL, ratio=0.1)
     rows = quarters(task(cell, bolt, tmp_path / "run"))
     assert [row["part"] for row in rows] == list(QUARTERS)
     for row in rows:
@@ -187,7 +194,7 @@ def test_defects_are_split_by_the_share_of_the_image_they_cover(bolt: Category) 
 def test_speed_is_measured_without_kept_features(
     bolt: Category, tmp_path: Path, own_cache: Path, backbone_passes: list[int]
 ) -> None:
-    cell = Cell(job="speed", category=str(bolt), detector="memory_bank", preset="fast", settings=SMALL, ratio=0.0)
+    cell = Cell(job="speed", category=str(bolt), detector="memory_bank", preset="quick", settings=SMALL, ratio=0.0)
     with use_runtime(cache=own_cache, threads=1):
         (row,) = speed(task(cell, bolt, tmp_path))
     assert row["test_images"] == 20

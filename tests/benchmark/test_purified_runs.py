@@ -17,7 +17,7 @@ from layouts import mvtec
 CELL = Cell(
     category="mvtec/bolt",
     detector="memory_bank",
-    preset="fast",
+    preset="quick",
     settings={"entries": 100},
     ratio=0.1,
     purify={"subsets": 2},

@@ -13,7 +13,7 @@ from blemish.benchmark import jobs
 from blemish.benchmark.bench import bench
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.datasets import open_datasets
-from blemish.benchmark.experiments import QUICK, Experiment, Planned
+from blemish.benchmark.experiments import QUICK, Experiment, Planned, compare
 from blemish.benchmark.results import COLUMNS, LOCK, RESULTS, Results, only_writer
 from blemish.benchmark.run import Step, plan, rows_of, run
 from blemish.cli import app
@@ -168,6 +168,17 @@ def test_what_cannot_be_injected_is_a_failed_row_that_says_so(tmp_path: Path, as
     run(plan([experiment("a")], tmp_path / "data", QUICK), tmp_path / "out")
     assert "no anomaly to inject" in rows(tmp_path / "out")[0]["reason"]
     assert asked == []
+
+
+def test_a_category_that_cannot_be_measured_is_left_out_and_the_table_says_why(
+    data: Path, tmp_path: Path, asked: list[Cell]
+) -> None:
+    mvtec(data, "nail", good=0)
+    run(plan([compare()], data, QUICK, ["bolt", "nail"]), tmp_path / "out")
+    table = (tmp_path / "out" / "compare" / "table.md").read_text(encoding="utf-8")
+    assert "Left out: mvtec/nail has no normal test images." in table
+    with pytest.raises(RequestError, match="mvtec/nail has no normal test images"):
+        plan([compare()], data, QUICK, ["nail"])
 
 
 def test_manifests_are_written_before_anything_runs_and_are_the_same_for_all_detectors(
@@ -325,7 +336,7 @@ def test_a_failed_run_makes_the_command_end_with_exit_code_1(data: Path, tmp_pat
 
 def test_a_detector_is_really_fitted_and_measured(data: Path, tmp_path: Path, own_cache: Path) -> None:
     category = open_datasets(data, ["bolt"])[0]
-    cell = Cell(category=str(category), detector="memory_bank", preset="fast", settings={"entries": 100}, ratio=0.0)
+    cell = Cell(category=str(category), detector="memory_bank", preset="quick", settings={"entries": 100}, ratio=0.0)
     with use_runtime(cache=own_cache, threads=1):
         found = rows_of(Step(cell.run(None), cell, category, cell.manifest(category)), tmp_path / "run")
     assert [row["mode"] for row in found] == ["overlap", "no_overlap"]
@@ -335,7 +346,7 @@ def test_a_detector_is_really_fitted_and_measured(data: Path, tmp_path: Path, ow
         assert row["pixel_auroc"] > 0.8
         assert 0 < row["aupro"] <= 1
         assert 0 <= row["f1"] <= row["image_f1_max"]
-        assert min(row[name] for name in ("fit_seconds", "score_seconds", "peak_mib")) > 0
+        assert min(row[name] for name in ("fit_seconds", "score_seconds", "cpu_seconds", "peak_mib")) > 0
         assert (row["train_images"], row["test_images"], row["pixel_images"]) == (20, 14, 14)
 
 
@@ -345,7 +356,7 @@ def test_an_iterative_detector_is_measured_at_every_choice_with_a_decision_of_it
     category = open_datasets(data, ["bolt"])[0]
     settings = {"entries": 60, "repeats": 1, "steps": 20, "snapshots": 2, "pool_patches": 2000}
     cell = Cell(
-        category=str(category), detector="funad", preset="fast", settings=settings, ratio=0.1, extra={"choices": True}
+        category=str(category), detector="funad", preset="quick", settings=settings, ratio=0.1, extra={"choices": True}
     )
     with use_runtime(cache=own_cache, threads=1):
         found = rows_of(Step(cell.run(None), cell, category, cell.manifest(category)), tmp_path / "run")

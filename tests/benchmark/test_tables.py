@@ -1,5 +1,6 @@
 """A table shows image / pixel pairs, the best in bold, the runner-up underlined, and whose figures stand beside."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.benchmark.cells import Cell
@@ -59,13 +60,14 @@ def test_a_sweep_has_a_table_of_means_and_one_a_category() -> None:
 
 
 def test_the_published_figure_stands_under_the_mean_it_belongs_to() -> None:
-    entries = [entry("a", 0.9), entry("b", 0.8), entry("a", 0.9, category="nut")]
+    entries = [entry("a", 0.9), entry("b", 0.8), entry("a", 0.9, category="screw")]
     published = {"mvtec": Published("A paper", {("a", "", "overlap"): (98.9, None)})}
     text = table(entries, published=published)
     assert "| *published* | *98.9 / -* |  |" in text
     assert text.count("published*") == 1
     assert "Published figures: A paper." in text
-    assert "published" not in table(entries, published={"visa": published["mvtec"]})
+    assert "published" not in table(entries, published={"visa": published["mvtec"]}).lower()
+    assert "published" not in table(entries[:2], published=published).lower()  # only laid out like MVTec AD
 
 
 def test_a_mean_of_fewer_categories_is_marked_and_never_the_best() -> None:
@@ -101,5 +103,13 @@ def test_how_the_data_differ_from_the_papers_is_a_plain_sentence() -> None:
     assert differences([category(name, counts) for name, counts in MVTEC.items()]) == ""
     said = differences([category("mvtec_bottle", MVTEC["bottle"]), category("magnetic_tile", (3, 2, 1))])
     assert "1 of the 15 categories of MVTec AD (bottle)" in said
-    assert "magnetic_tile is not part of it" in said
+    assert "magnetic_tile is not part of MVTec AD" in said
     assert "other numbers of images" in differences([category("screw", (5, 5, 5))])
+
+
+def test_a_miniature_of_cifar_is_said_to_be_one_and_nothing_is_said_of_other_datasets() -> None:
+    small = replace(category("cat", (3, 2, 1)), dataset="cifar10")
+    assert "cifar10 has 3 / 2 / 1 training, normal and anomalous test images a class, not 5000 / 1000 / 9000" in (
+        differences([small])
+    )
+    assert "MVTec" not in differences([small])

@@ -34,7 +34,7 @@ class Cell:
     job : what is done, a name of `jobs.JOBS`; most fit a detector and measure it.
     category : DATASET/CATEGORY, or "" for a job that needs no images.
     detector, settings : the detector, and its settings by name.
-    preset : set of settings that those stand on: a preset of the detector, or "fast" for its settings for speed.
+    preset : set of settings that those stand on: a preset of the detector, "semantic", or "quick" (`jobs.LEAST_WORK`).
     purify : settings of a purification before the fit; None for none.
     ratio, policy, test_share, defects, seed : see `contaminate`; the detector's seed is the same.
     limit : of images.

@@ -61,7 +61,7 @@ def contaminate(
     if wanted and not pool:
         raise RequestError(
             f"{category} has no anomaly to inject: {len(category.anomalies)} test anomalies, of which a share of "
-            f"{test_share:g} is kept for the test; lower --test-share, or use a ratio of 0."
+            f"{test_share:g} is kept for the test; bring more of them, or use a ratio of 0."
         )
     copies: list[Entry] = []
     if wanted > len(pool) and policy == "shrink":

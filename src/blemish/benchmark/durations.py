@@ -5,25 +5,25 @@ from collections.abc import Mapping
 from statistics import median
 
 from blemish.benchmark.cells import Cell
-from blemish.benchmark.results import COSTS, DONE, Results
+from blemish.benchmark.results import DONE, Results
 from blemish.benchmark.run import Plan, todo
 
-# Seconds of one core of a run by image of training and test, features ready; the second is of the fast preset. Rough:
-# those of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840
-# images on a shared machine. benchmarks/bench_seconds.py measures all alike, and has not been run to the end yet.
+# CPU seconds of a run by image of training and test, features ready; the second is of the quick form. Rough: the first
+# of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840 images on
+# a shared machine; the second were measured on 71 images by the quick form (benchmarks/papers.md).
 SECONDS: Mapping[str, tuple[float, float]] = {
-    "memory_bank": (0.12, 0.06),
-    "patchcore": (0.06, 0.05),
-    "softpatch": (0.07, 0.06),
-    "padim": (0.04, 0.04),
-    "inreach": (0.2, 0.15),
-    "simplenet": (0.24, 0.15),
-    "ensemble": (0.42, 0.22),
-    "funad": (0.25, 0.12),
+    "memory_bank": (0.12, 0.023),
+    "patchcore": (0.06, 0.018),
+    "softpatch": (0.07, 0.04),
+    "padim": (0.04, 0.05),
+    "inreach": (0.2, 0.043),
+    "simplenet": (0.24, 0.052),
+    "ensemble": (0.42, 0.13),
+    "funad": (0.25, 0.077),
 }
 PURIFIED = 2.0  # times as long as without a purification
 FEATURES = 0.2  # seconds of one core an image, all working sizes
-SEMANTIC = 0.02  # seconds an image that is one patch
+SEMANTIC, SEMANTIC_FEATURES = 0.01, 0.02  # the same where an image is one patch
 CHOICES = 2.0  # times as long where every snapshot is measured
 GUESS = 0.4  # seconds an image where nothing was measured
 WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
@@ -43,8 +43,12 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
         rate = median(known) if known else _measured(cell)
         guesses += rate is None
         seconds += (GUESS if rate is None else rate) * step.images() or WITHOUT_IMAGES
-    looked_at = {str(step.category): step.images() for step in waiting if step.category is not None}
-    return seconds + FEATURES * sum(looked_at.values()), guesses
+    looked_at = {
+        str(step.category): step.images() * (SEMANTIC_FEATURES if step.category.semantic else FEATURES)
+        for step in waiting
+        if step.category is not None
+    }
+    return seconds + sum(looked_at.values()), guesses
 
 
 def _measured(cell: Cell) -> float | None:
@@ -53,9 +57,9 @@ def _measured(cell: Cell) -> float | None:
         return 0.0  # statistics of features
     if cell.preset == "semantic":
         return SEMANTIC
-    if cell.detector not in SECONDS or cell.preset not in ("", "fast"):
+    if cell.detector not in SECONDS or cell.preset not in ("", "quick"):
         return None
-    rate = SECONDS[cell.detector][cell.preset == "fast"]
+    rate = SECONDS[cell.detector][cell.preset == "quick"]
     return rate * (PURIFIED if cell.purify is not None else 1) * (CHOICES if cell.extra.get("choices") else 1)
 
 
@@ -63,11 +67,10 @@ def _rates(results: Results) -> dict[tuple[str, str, str, str], list[float]]:
     """Seconds an image of earlier runs by job, detector, preset and purification."""
     rates: dict[tuple[str, str, str, str], list[float]] = {}
     for row in results.rows:
-        spent = [float(row[name]) for name in COSTS[1:4] if row.get(name)]  # features are made once
         images = [float(row[name]) for name in ("train_images", "test_images") if row.get(name)]
-        if row["status"] == DONE and spent and images:
+        if row["status"] == DONE and row.get("cpu_seconds") and images:
             kind = (row["job"], row["detector"], row["preset"], row["purify"])
-            rates.setdefault(kind, []).append(sum(spent) / sum(images))
+            rates.setdefault(kind, []).append(float(row["cpu_seconds"]) / sum(images))
     return rates
 
 

@@ -27,6 +27,10 @@ JOBS = {
 }
 
 
+QUICK = "quick"  # the preset that shows that a detector runs: its settings for speed, and where it has them these
+LEAST_WORK = {"steps": 60, "entries": 1000, "repeats": 1}
+
+
 @dataclass(frozen=True)
 class Task:
     """What a job works on.
@@ -80,7 +84,8 @@ def timed(row: dict[str, Any], name: str) -> Iterator[None]:
 def settings_of(cell: Cell, kind: Any) -> Mapping[str, Any]:
     """The settings of the cell's detector: those of its preset under those by name. Raises `RequestError`."""
     semantic = {"semantic": {"views": SEMANTIC_VIEWS}} if issubclass(kind, FeatureDetector) else {}
-    presets = {"": {}, **semantic, **getattr(kind, "presets", {}), "fast": kind.fast_settings}
+    quick = {name: value for name, value in LEAST_WORK.items() if name in kind().settings()}
+    presets = {"": {}, **semantic, **getattr(kind, "presets", {}), QUICK: {**kind.fast_settings, **quick}}
     if cell.preset not in presets:
         raise RequestError(f"{cell.detector} has no preset '{cell.preset}'; it has {', '.join(filter(None, presets))}.")
     return {**presets[cell.preset], **cell.settings}

@@ -45,8 +45,9 @@ def _of_mode(experiment: Experiment, entries: Sequence["Entry"], mode: str, fold
                 if len(groups) > 1:
                     axis.plot(range(len(groups)), points, marker="o", label=variant)
                 else:
-                    axis.barh(variant, points[0] or 0.0)
-            axis.set_title(f"{label}{', ' + mode.replace('_', ' ') if mode else ''}")
+                    axis.bar_label(axis.barh(variant, points[0] or 0.0), fmt="%.1f", padding=2, fontsize="small")
+                    axis.margins(x=0.15)
+            axis.set_title(f"{label} in per cent{', ' + mode.replace('_', ' ') if mode else ''}")
             if len(groups) > 1:
                 axis.set_xticks(range(len(groups)), groups)
                 axis.set_xlabel(experiment.group)

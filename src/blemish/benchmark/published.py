@@ -79,29 +79,43 @@ def plain_name(category: str) -> str:
     return category.removeprefix("mvtec_")
 
 
+# One class against the nine others: images (train, test normal, test anomalous) of each class.
+CLASSES = {"cifar10": (5000, 1000, 9000), "stl10": (500, 800, 7200)}
+
+
 def differences(categories: Sequence[Category]) -> str:
-    """How the data differ from MVTec AD as published, a plain sentence; "" if they do not, or are another dataset."""
-    ours = [each for each in categories if each.dataset == "mvtec"]
-    if not ours:
-        return ""
-    known = [each for each in ours if plain_name(each.name) in MVTEC]
-    other = [each.name for each in ours if each not in known]
-    said = []
-    if len(known) < len(MVTEC):
-        names = ", ".join(plain_name(each.name) for each in known) or "none"
-        said.append(f"they hold {len(known)} of the {len(MVTEC)} categories of MVTec AD ({names})")
-    if other:
-        said.append(f"{', '.join(other)} is not part of it" if len(other) == 1 else f"{', '.join(other)} are not")
-    counts = [each for each in known if _counts(each) != MVTEC[plain_name(each.name)]]
-    if counts:
-        said.append(f"{len(counts)} categories have other numbers of images")
-    if any(_is_jpeg(each) for each in known):
-        said.append("the images are JPEG copies, not the published PNGs")
+    """How the data differ from those of the papers, a plain sentence; "" if they do not, or are of no paper here."""
+    said = _of_mvtec([each for each in categories if each.dataset == "mvtec"])
+    for name, counts in CLASSES.items():
+        other = {_counts(each) for each in categories if each.dataset == name} - {counts}
+        if other:
+            ours, theirs = (" / ".join(map(str, each)) for each in (min(other), counts))
+            said.append(f"{name} has {ours} training, normal and anomalous test images a class, not {theirs}")
     return (
         f"The data differ from the paper's: {'; '.join(said)}. Figures are not comparable to the last digit."
         if said
         else ""
     )
+
+
+def _of_mvtec(ours: Sequence[Category]) -> list[str]:
+    """How these categories differ from MVTec AD as published."""
+    if not ours:
+        return []
+    known = [each for each in ours if plain_name(each.name) in MVTEC]
+    other = [each.name for each in ours if each not in known]
+    said = []
+    if 0 < len(known) < len(MVTEC):
+        names = ", ".join(plain_name(each.name) for each in known)
+        said.append(f"they hold {len(known)} of the {len(MVTEC)} categories of MVTec AD ({names})")
+    if other:
+        said.append(f"{', '.join(other)} {'is' if len(other) == 1 else 'are'} not part of MVTec AD")
+    counts = [each for each in known if _counts(each) != MVTEC[plain_name(each.name)]]
+    if counts:
+        said.append(f"{len(counts)} categories have other numbers of images")
+    if any(_is_jpeg(each) for each in known):
+        said.append("the images are JPEG copies, not the published PNGs")
+    return said
 
 
 def _counts(category: Category) -> tuple[int, int, int]:

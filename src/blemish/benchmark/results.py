@@ -30,7 +30,7 @@ MEASURES = (
     "spread_normal", "spread_anomaly", "spread_auroc", "normal", "anomaly", "mixed", "homogeneous", "chance",
     "limit_anomaly", "limit_mixed", "simulated_anomaly", "simulated_mixed", "bank_purity", "normals_in_bank",
 )  # fmt: skip
-COLUMNS = (*RUN_COLUMNS, *COSTS, *MEASURES)  # only ever appended to
+COLUMNS = (*RUN_COLUMNS, *COSTS, *MEASURES, "cpu_seconds")  # only ever appended to; CPU: of the whole run, once
 Row = dict[str, Any]
 
 

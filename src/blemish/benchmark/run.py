@@ -4,11 +4,12 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, open_datasets
-from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size
+from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size, lacking
 from blemish.benchmark.jobs import Task, job
 from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.memory import forget_peak, peak_mib
@@ -42,14 +43,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run for each experiment, each run once, and how the data differ from the papers'."""
+    """What is to be run for each experiment, each run once; how data differ from the papers', what is left out."""
 
     experiments: Sequence[Experiment]
     planned: Mapping[str, Sequence[Planned]]
     steps: Mapping[str, Step]
     runs: Mapping[str, Sequence[str]]
     size: Size
-    data: str = ""
+    data: Mapping[str, str]
+    left_out: str = ""
 
 
 def plan(
@@ -67,10 +69,12 @@ def plan(
         other = by_name[str(category)]
         if other is not category:
             raise RequestError(f"'{category.root}' and '{other.root}' both hold {category}; name one with --data.")
+    left_out = "; ".join(f"{category} has no {lacking(category)}" for category in found if lacking(category))
     planned = {each.name: each.plan(found, size) for each in experiments}
     for each in experiments:
         if not planned[each.name]:
-            raise RequestError(f"{each.name} has nothing to run on at '{data}': it needs {each.needs}.")
+            said = f"it needs {each.needs}{f'; {left_out}' if left_out else ''}."
+            raise RequestError(f"{each.name} has nothing to run on at '{data}': {said}")
     steps: dict[str, Step] = {}
     runs: dict[str, list[str]] = {}
     for name, entries in planned.items():
@@ -79,7 +83,9 @@ def plan(
             step = _step(entry.cell, by_name.get(entry.cell.category))
             steps.setdefault(step.run, step)
             runs[name].append(step.run)
-    return Plan(experiments, planned, steps, runs, size, differences(found))
+    taken = {name: dict.fromkeys(entry.cell.category for entry in entries) for name, entries in planned.items()}
+    data_of = {name: differences([by_name[each] for each in names if each]) for name, names in taken.items()}
+    return Plan(experiments, planned, steps, runs, size, data_of, f"Left out: {left_out}." if left_out else "")
 
 
 def _step(cell: Cell, category: Category | None) -> Step:
@@ -163,6 +169,7 @@ def rows_of(step: Step, place: Path) -> list[dict[str, Any]]:
     """The rows of one run; a failure is a row, too."""
     base = _base(step)
     forget_peak()
+    start = process_time()
     try:
         if step.problem:
             raise RequestError(step.problem)
@@ -174,8 +181,8 @@ def rows_of(step: Step, place: Path) -> list[dict[str, Any]]:
         rows = [{"status": FAILED, "reason": f"{type(error).__name__}: {error}"}]
         place.mkdir(parents=True, exist_ok=True)
         (place / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-    peak = peak_mib()
-    return [{**base, "status": DONE, "peak_mib": peak, **row, "time": now()} for row in rows]
+    costs = {"peak_mib": peak_mib(), "cpu_seconds": process_time() - start}
+    return [{**base, "status": DONE, **costs, **row, "time": now()} for row in rows]
 
 
 def _base(step: Step) -> dict[str, Any]:
@@ -215,7 +222,14 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> 
             plan.runs[each.name],
             results,
             out / each.name,
-            notes=(plan.size.about_it, plan.data if each.needs_data and each.name != COMPARE else ""),
+            notes=(
+                *(
+                    (plan.size.about_it, plan.data[each.name])
+                    if each.name != COMPARE
+                    else (f"Form: {plan.size.name}.",)
+                ),
+                plan.left_out if each.needs_data else "",
+            ),
             plots=just is None,
         )
         for each in plan.experiments

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
@@ -11,12 +11,16 @@ from statistics import mean, stdev
 
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments.experiment import Experiment, Planned
-from blemish.benchmark.published import Published
-from blemish.benchmark.results import COSTS, DONE, FAILED, MEASURES, RUN_COLUMNS, Results
+from blemish.benchmark.published import MVTEC, Published, plain_name
+from blemish.benchmark.results import COLUMNS, DONE, FAILED, Results
 from blemish.disk import writing_to
 
 TABLE, VIEW = "table.md", "results.csv"
 TITLES = {"overlap": "Overlap", "no_overlap": "No overlap", "": ""}
+MEANING = {
+    "overlap": "Injected anomalies stay in the test set.",
+    "no_overlap": "Injected anomalies leave the test set; the fit is the same.",
+}
 LACKING, LACKS = "\\*", "not of all runs that others have: some failed or are still to do."
 MEAN, PUBLISHED, FUIAD_NAME = "mean", "published", "realiad_fuiad"
 DECISIONS = {"F1": "f1", "F1 / best F1": "f1_share", "precision": "precision", "recall": "recall"}
@@ -75,31 +79,42 @@ def render(
 ) -> str:
     """The page as Markdown."""
     parts = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
-    if published := _published(experiment, entries):
-        parts.append(f"Published figures: {published.source}.")
     done = [entry for entry in entries if entry.row["status"] == DONE]
+    experiment = measured(experiment, done)
     if experiment.paired and done:
-        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent, with the spread over seeds.")
+        spread = ", with the spread over seeds" if len({entry.row["seed"] for entry in done}) > 1 else ""
+        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent{spread}.")
         for mode in [mode for mode in (*MODES, "") if any(entry.row["mode"] == mode for entry in done)]:
             parts += _pairs(experiment, [entry for entry in done if entry.row["mode"] == mode], mode)
+        published = _published(experiment, entries)
+        if published and any(f"*{PUBLISHED}*" in part for part in parts):
+            parts.insert(2, f"Published figures: {published.source}.")
     elif done:
         parts.append(f"Of the protocol {TITLES[experiment.protocol]}." if experiment.protocol else "")
         shown = [e for e in done if not experiment.protocol or e.row["mode"] == experiment.protocol]
         parts.append(_measures(experiment, shown))
     parts += [f"![{name}]({name})" for name in plots]
-    parts += _decisions(done)
-    parts += _costs(done)
+    parts += _decisions(experiment, done)
+    parts += _costs(done) if "fit_seconds" not in experiment.measures.values() else []
     parts += _failed(entries)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def measured(experiment: Experiment, entries: Sequence[Entry]) -> Experiment:
+    """The experiment without the measures that no row has, such as those of pixels where there are no masks."""
+    found = {name: m for name, m in experiment.measures.items() if any(e.value(m) is not None for e in entries)}
+    return replace(experiment, measures=found) if found else experiment
 
 
 def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
     rows = [entry.row for entry in entries]
     seeds = sorted({row["seed"] for row in rows}, key=int)
-    limits = sorted({str(entry.planned.cell.limit) for entry in entries})
+    limits = sorted({str(entry.planned.cell.limit) for entry in entries if entry.planned.cell.category})
     said = [
         *notes,
-        f"Seeds: {', '.join(seeds) or '-'}. Of a category: {'; '.join(limits) or '-'}.",
+        f"Seeds: {', '.join(seeds) or '-'}.",
+        f"Of a category: {'; '.join(limits)}." if limits else "",
+        _images(entries),
         f"blemish {version('blemish')}, {platform.machine()}, {os.cpu_count()} cores.",
     ]
     if missing:
@@ -107,18 +122,27 @@ def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
     return " ".join(filter(None, said))
 
 
+def _images(entries: Sequence[Entry]) -> str:
+    """How many images the figures rest on."""
+    ranges = []
+    for name in ("train_images", "test_images"):
+        counts = [int(entry.row[name]) for entry in entries if entry.row.get(name)]
+        ranges.append(f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else str(counts[0]) if counts else "")
+    return f"Trained on {ranges[0]} images, tested on {ranges[1]}." if all(ranges) else ""
+
+
 def _pairs(experiment: Experiment, entries: Sequence[Entry], mode: str) -> list[str]:
     """The tables of one protocol: categories by variants; with groups, their mean and then each category."""
     groups = list(dict.fromkeys(entry.group for entry in entries))
     labels = list(dict.fromkeys(entry.planned.label for entry in entries))
-    parts = [f"## {TITLES[mode]}" if mode else ""]
+    parts = [f"## {TITLES[mode]}\n\n{MEANING[mode]}" if mode else ""]
     if len(groups) <= 1:
         rows = {label: [e for e in entries if e.planned.label == label] for label in labels}
         parts.append(_table(experiment, "category", rows, entries, mode))
         return [*parts, _reached(entries)]
     by_group = {group: [e for e in entries if e.group == group] for group in groups}
     parts += [
-        "Mean over the categories." if len(labels) > 1 else "",
+        "Mean over the categories." if len(labels) > 1 else f"Category {labels[0]}.",
         _table(experiment, experiment.group, by_group, (), mode),
     ]
     kinds = sorted({entry.planned.kind for entry in entries} - {""})
@@ -167,14 +191,20 @@ def _published_line(
         where = (entries[0].planned.variant, entries[0].planned.group, mode) if entries and mode else None
         known = _published(experiment, entries)
         figures = known.figures.get(where) if known and where and (where[1] or single) else None
-        found.append("*" + " / ".join("-" if f is None else f"{f:.1f}" for f in figures) + "*" if figures else "")
+        shown = ["-" if f is None else f"{f:.1f}" for f in (figures or ())[: len(experiment.measures)]]
+        found.append(f"*{' / '.join(shown)}*" if shown else "")
     return [_line([f"*{PUBLISHED}*", *found])] if any(found) else []
 
 
 def _published(experiment: Experiment, entries: Sequence[Entry]) -> Published | None:
-    """The figures for the dataset of the entries; FUIAD's levels are one dataset each, and one table."""
-    datasets = {entry.planned.cell.category.partition("/")[0] for entry in entries}
-    families = {FUIAD_NAME if name.startswith(FUIAD_NAME) else name for name in datasets}
+    """The figures for the dataset of the entries; FUIAD's levels are one dataset each, and one table.
+
+    What is only laid out like MVTec AD has none.
+    """
+    cells = [entry.planned.cell.category.partition("/") for entry in entries]
+    families = {FUIAD_NAME if dataset.startswith(FUIAD_NAME) else dataset for dataset, _, _ in cells}
+    if families == {"mvtec"} and not any(plain_name(name) in MVTEC for _, _, name in cells):
+        return None
     return experiment.published.get(families.pop()) if len(families) == 1 else None
 
 
@@ -244,18 +274,22 @@ def _reached(entries: Sequence[Entry]) -> str:
     return f"Reached ratios (policy {policies}): {'; '.join(said)}." if said else ""
 
 
-def _decisions(entries: Sequence[Entry]) -> list[str]:
-    """What the label-free threshold is worth, and the contamination it estimates."""
+def _decisions(experiment: Experiment, entries: Sequence[Entry]) -> list[str]:
+    """What the label-free threshold is worth, and the contamination it estimates, for each value of what is swept."""
     kept = [entry for entry in entries if entry.value("f1") is not None]
     if not kept:
         return []
-    heads = ["variant", *DECISIONS, "estimate", "truth"]
+    swept = experiment.paired and len({entry.group for entry in kept}) > 1
+    heads = [*([experiment.group] if swept else []), "variant", *DECISIONS, "estimate", "truth"]
     lines = [_line(heads), "|" + " --- |" * len(heads)]
-    for variant, each in _by_variant(kept).items():
+    named: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in kept:
+        named.setdefault((entry.group, entry.variant) if swept else (entry.variant,), []).append(entry)
+    for names, each in named.items():
         shares = [_mean(each, measure) for measure in DECISIONS.values()]
         rest = [_mean(each, "estimate"), _mean(each, "contamination")]
-        lines.append(_line([variant, *(f"{value:.3f}" for value in shares), *(f"{value:.3f}" for value in rest)]))
-    about = "At the threshold that was read from unlabelled training scores, mean over all rows:"
+        lines.append(_line([*names, *(f"{value:.3f}" for value in (*shares, *rest))]))
+    about = "At the threshold that was read from unlabelled training scores; mean over categories, seeds and protocols."
     return ["## Decisions", about, "\n".join(lines)]
 
 
@@ -264,7 +298,10 @@ def _costs(entries: Sequence[Entry]) -> list[str]:
     if not kept:
         return []
     lines = [_line(["variant", *COST_NAMES]), "|" + " --- |" * (len(COST_NAMES) + 1)]
-    for variant, each in _by_variant(kept).items():
+    by_variant: dict[str, list[Entry]] = {}
+    for entry in kept:
+        by_variant.setdefault(entry.variant, []).append(entry)
+    for variant, each in by_variant.items():
         lines.append(_line([variant, *(_short(_mean(each, measure)) for measure in COST_NAMES.values())]))
     return ["## Cost", "Mean over all rows; features apart.", "\n".join(lines)]
 
@@ -281,14 +318,7 @@ def _failed(entries: Sequence[Entry]) -> list[str]:
         f"- {reason} ({len(places)}: {'; '.join(places[:3])}{'; ...' if len(places) > 3 else ''})"
         for reason, places in said.items()
     ]
-    return ["## Failed", "\n".join(lines)]
-
-
-def _by_variant(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(entry.variant, []).append(entry)
-    return found
+    return ["## Failed", "\n".join(lines), _reached(failed)]
 
 
 def _mean(entries: Sequence[Entry], measure: str) -> float:
@@ -308,7 +338,7 @@ def _write_view(entries: Sequence[Entry], path: Path) -> None:
     """The rows of this experiment, with its names for them; columns that are empty throughout are left out."""
     import csv
 
-    used = [n for n in (*RUN_COLUMNS, *COSTS, *MEASURES) if any(entry.row.get(n) for entry in entries)]
+    used = [n for n in COLUMNS if any(entry.row.get(n) for entry in entries)]
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("variant", "group", "row", *used))
@@ -323,4 +353,4 @@ def _draw(experiment: Experiment, entries: Sequence[Entry], folder: Path) -> lis
     done = [entry for entry in entries if entry.row["status"] == DONE]
     if not done:
         return []
-    return plots.draw(experiment, done, folder)
+    return plots.draw(measured(experiment, done), done, folder)

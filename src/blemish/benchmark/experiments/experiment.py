@@ -72,7 +72,7 @@ QUICK = Size(
     sweep_limit=FEW,
     categories=1,
     ablated=1,
-    preset="fast",
+    preset="quick",
     values=2,
     variants=2,
 )
@@ -135,7 +135,7 @@ class Experiment:
     name: str
     about: str
     plan: Callable[[Sequence[Category], Size], list[Planned]]
-    needs: str = "categories with test anomalies"
+    needs: str = "categories with test images, normal and anomalous"
     measures: Mapping[str, str] = field(default_factory=lambda: {"image AUROC": PAIR[0], "pixel AUROC": PAIR[1]})
     paired: bool = True
     group: str = ""
@@ -151,8 +151,18 @@ class Experiment:
 
 def defective(categories: Sequence[Category], most: int | None = None) -> list[Category]:
     """Up to `most` categories whose defects can be tested for, semantic ones apart."""
-    found = [each for each in categories if each.anomalies and each.normals and each.train and not each.semantic]
+    found = [each for each in categories if not lacking(each) and not each.semantic]
     return found[:most]
+
+
+def lacking(category: Category) -> str:
+    """The images without which nothing can be measured on the category, in words; "" if it has them all."""
+    parts = {
+        "training images": category.train,
+        "normal test images": category.normals,
+        "test anomalies": category.anomalies,
+    }
+    return " and no ".join(name for name, samples in parts.items() if not samples)
 
 
 def seeds_of(size: Size) -> range:

@@ -8,7 +8,7 @@ from typing import Any
 from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.datasets import Category
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, seeds_of
+from blemish.benchmark.experiments.experiment import FEW, FULL, QUICK, Experiment, Planned, Size, seeds_of
 from blemish.benchmark.statistics import score_histograms
 from blemish.benchmark.toy import SCORES
 
@@ -23,7 +23,7 @@ NEEDS = "CIFAR-10 or STL-10"
 
 
 def _limit(size: Size) -> Limit:
-    return QUICK_TEST if size.limit.train else Limit() if size.name == "full" else TEST
+    return {QUICK.name: QUICK_TEST, FULL.name: Limit()}.get(size.name, TEST)
 
 
 def _one_class(categories: Sequence[Category], size: Size) -> list[Planned]:
@@ -32,7 +32,7 @@ def _one_class(categories: Sequence[Category], size: Size) -> list[Planned]:
         Planned(
             Cell(category=str(category), detector=name, preset=SEMANTIC, seed=seed, limit=_limit(size), ratio=0.1), name
         )
-        for category in (chosen[: size.categories] if size.limit.train else chosen)
+        for category in chosen[: size.categories]
         for name in DETECTORS
         for seed in seeds_of(size)
     ]
@@ -50,17 +50,19 @@ def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
         detector="funad",
         preset=SEMANTIC,
         settings=ALONE,
-        limit=replace(_limit(size), train=size.limit.train or 500),
+        limit=replace(_limit(size), train=FEW.train if size.name == QUICK.name else 500),
         extra={},
     )
     as_published = {**ALONE, "cut": "minmax"}
     return [
         Planned(replace(cell, settings=settings, ratio=ratio), name)
-        for name, ratio, settings in (
-            ("1:10", 0.1, ALONE),
-            ("1:10, cut as published", 0.1, as_published),
-            ("50:50", 1.0, ALONE),
-            ("50:50, cut as published", 1.0, as_published),
+        for name, ratio, settings in size.some(
+            [
+                ("1:10", 0.1, ALONE),
+                ("1:10, cut as published", 0.1, as_published),
+                ("50:50", 1.0, ALONE),
+                ("50:50, cut as published", 1.0, as_published),
+            ]
         )
     ]
 
