@@ -15,6 +15,7 @@ from blemish.cuts import unexplained
 from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
+from blemish.detectors.funad.lesson import Lesson
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.pool import Pool, joined, pool_of
 from blemish.detectors.funad.presets import PAPER
@@ -35,6 +36,9 @@ from blemish.runtime import runtime, side_by_side
 VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the pile
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
 TWIN = 1000  # added to the seed for the second net of the stopping rule "agreement"
+
+Learned = tuple[Trained, int | None]
+"""A net's training, and the snapshot that the stopping rule chose."""
 
 
 @dataclass(kw_only=True)
@@ -112,9 +116,14 @@ class FunAD(Schedule, MemoryBank):
             maps, valid = [each.maps for each in fitted], [view.valid() for view in features]
             looks, _ = self._fusion().learn(maps, valid).of_many(maps, valid)
             banks = fitted
-        self.taught_ = [
-            self._teach(number, view, bank, looks, drawn, unseen) if self._has_net(view.view) else _untaught(view, bank)
+        lessons = [
+            self._lesson(number, view, bank, looks, drawn, unseen) if self._has_net(view.view) else None
             for number, (view, bank) in enumerate(zip(features, banks, strict=True))
+        ]
+        learned = iter(self._learned([lesson for lesson in lessons if lesson]))
+        self.taught_ = [
+            self._taught(lesson, next(learned), bank, looks) if lesson else _untaught(view, bank)
+            for lesson, view, bank in zip(lessons, features, banks, strict=True)
         ]
         return [taught.assembled(self.stop) for taught in self.taught_]
 
@@ -151,7 +160,7 @@ class FunAD(Schedule, MemoryBank):
     def _views_seen(self) -> list[ViewFeatures]:
         return [taught.features for taught in self.taught_]
 
-    def _teach(
+    def _lesson(
         self,
         number: int,
         features: ViewFeatures,
@@ -159,8 +168,8 @@ class FunAD(Schedule, MemoryBank):
         looks: Tensor | None,
         drawn: Drawn | None,
         unseen: Drawn | None,
-    ) -> Taught:
-        """Train the nets of one view."""
+    ) -> Lesson:
+        """What the nets of one view are to learn from."""
         pool, scale = self._pool(features, banks, looks, drawn)
         count = len(features.images)
         fold = torch.zeros(count, dtype=torch.long)
@@ -171,19 +180,20 @@ class FunAD(Schedule, MemoryBank):
         folds = range(self.folds) if self.cross_fit else range(1)
         inside = [fold[sources] != at if self.cross_fit else torch.ones(len(sources), dtype=torch.bool) for at in folds]
         embeddings = [self._embedding(features.view, pool, banks, at, inside[at]) for at in folds]
-        pools = [pool.of(mask, embedding) for mask, embedding in zip(inside, embeddings, strict=True)]
         validation = None
         if unseen is not None:
             spec, patches = features.features.spec, self._drawn_patches(features, len(unseen.sources))
             validation = _standardised(unseen.pool(features, spec, patches, self.random_state, "pseudo"), scale)
-        trained = self._trained(number, pools, features)
-        twins = self._trained(number, pools, features, TWIN) if self.stop == "agreement" else [None] * len(pools)
-        chosen = [
-            self._chosen(pools[at], trained[at], twins[at], embeddings[at], validation) for at in range(len(pools))
-        ]
+        return Lesson(number, features, pool, fold, inside, embeddings, scale, validation)
+
+    def _taught(
+        self, lesson: Lesson, learned: Sequence[Learned], banks: FittedBanks | None, looks: Tensor | None
+    ) -> Taught:
+        """What is kept of a view whose nets have learned."""
+        trained, chosen = [net for net, _ in learned], [snapshot for _, snapshot in learned]
         return Taught(
-            features, fold, embeddings, trained, chosen, scale, banks.ensemble() if banks else None,
-            banks.maps if banks else None, looks, self._weights(looks),
+            lesson.features, lesson.fold, lesson.embeddings, trained, chosen, lesson.wholes_scale,
+            banks.ensemble() if banks else None, banks.maps if banks else None, looks, self._weights(looks),
         )  # fmt: skip
 
     def _pool(
@@ -223,34 +233,48 @@ class FunAD(Schedule, MemoryBank):
             return banks.banks[0][number].embedding
         return empty_embedding(view, channels).learn(pool.patches[inside[pool.owners]])
 
-    def _trained(self, number: int, pools: Sequence[Pool], features: ViewFeatures, shift: int = 0) -> list[Trained]:
-        """A net for each pool, trained side by side, one a core: their matrices are too small to be shared out."""
-        place, progress, device = runtime().checkpoints, runtime().progress, runtime().device
-        images = features.images
+    def _learned(self, lessons: Sequence[Lesson]) -> list[list[Learned]]:
+        """The nets of all views, side by side, one a core: their matrices are too small to be shared out."""
+        nets = [(lesson, net) for lesson in lessons for net in range(len(lesson.inside))]
+        seeds = [self.random_state, self.random_state + TWIN][: 2 if self.stop == "agreement" else 1]
+        total = len(seeds) * sum(self.steps_for(lesson.images_of(net)) for lesson, net in nets)
+        done: dict[tuple[int, int, int], int] = {}
+        progress = runtime().progress
+
+        def one(which: tuple[Lesson, int]) -> Learned:
+            lesson, net = which
+            pool = lesson.pool_of(net)
+
+            def trained(seed: int) -> Trained:
+                def tell(steps: int) -> None:
+                    done[lesson.view, net, seed] = steps
+                    progress("nets", sum(done.values()), total)
+
+                training = Training(pool.to(runtime().device), self, seed)
+                checkpoint = self._checkpoint(lesson, net, seed)
+                checkpoint.take_up(training)
+                with torch.enable_grad():
+                    return training.run(tell, checkpoint.keep)
+
+            found = [trained(seed) for seed in seeds]
+            return found[0], self._chosen(pool, found, lesson.validation_of(net))
+
+        if runtime().device != "cpu" or len(nets) == 1:  # a net alone has all cores
+            learned = [one(which) for which in nets]
+        else:
+            learned = side_by_side(one, nets)
+        of_view = iter(learned)
+        return [[next(of_view) for _ in lesson.inside] for lesson in lessons]
+
+    def _checkpoint(self, lesson: Lesson, net: int, seed: int) -> Checkpoint:
+        """Where the state of a net is kept; nowhere without a folder for it."""
+        place, images = runtime().checkpoints, lesson.features.images
         known = [f"{images.content[name]}{images.labels.get(name, '')} {images.groups[name]}" for name in images.ids]
         settings = {**asdict(self), "images": hash_of(sorted([*known, *([images.roi.key] if images.roi else [])]))}
-        twin = "-twin" if shift else ""
-        names = [f"view{number}-net{at}{twin}.safetensors" for at in range(len(pools))]
-        checkpoints = [Checkpoint(place / name if place else None, settings) for name in names]
-        trainings = [Training(pool.to(device), self, self.random_state + shift) for pool in pools]
-        for training, checkpoint in zip(trainings, checkpoints, strict=True):
-            checkpoint.take_up(training)
+        twin = "" if seed == self.random_state else "-twin"
+        return Checkpoint(place / f"view{lesson.view}-net{net}{twin}.safetensors" if place else None, settings)
 
-        def one(at: int) -> Trained:
-            def tell(_: int) -> None:
-                done, steps = (sum(getattr(each, name) for each in trainings) for name in ("done", "steps"))
-                progress(f"nets {features.view.pixels}", done, steps)
-
-            with torch.enable_grad():
-                return trainings[at].run(tell, checkpoints[at].keep)
-
-        if device != "cpu" or len(pools) == 1:  # a net alone has all cores
-            return [one(at) for at in range(len(pools))]
-        return side_by_side(one, range(len(pools)))
-
-    def _chosen(
-        self, pool: Pool, trained: Trained, twin: Trained | None, embedding: Standardised, validation: Pool | None
-    ) -> int | None:
+    def _chosen(self, pool: Pool, trained: Sequence[Trained], validation: Pool | None) -> int | None:
         """The snapshot that the stopping rule chooses, None for a rule that chooses none."""
         if self.stop in ("average", "last"):
             return None
@@ -261,10 +285,10 @@ class FunAD(Schedule, MemoryBank):
         def of_drawn(net: LocalNet) -> NDArray[np.float64]:
             if validation is None:
                 raise RequestError("the rule needs drawn images")
-            everything = torch.ones(len(validation.groups), dtype=torch.bool)
-            return image_scores(net, validation.of(everything, embedding)).double().numpy()
+            return image_scores(net, validation).double().numpy()
 
-        return best_snapshot(self.stop, trained, looks, twin=twin, drawn=of_drawn if validation else None)
+        drawn = of_drawn if validation else None
+        return best_snapshot(self.stop, trained[0], looks, twin=trained[-1], drawn=drawn)
 
     def leave_training(self, folder: Path) -> None:
         """Write the nets' curves and score histograms, as CSV and plots, into `folder`."""

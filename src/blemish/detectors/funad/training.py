@@ -86,6 +86,7 @@ class Training:
     def run(self, tell: Callable[[int], None], keep: Callable[["Training"], None], every: float = 60.0) -> Trained:
         """Train to the end; `keep` is called about every so many seconds, and then."""
         last = time.monotonic()
+        tell(self.done)
         with _fast_products(self.device):
             while self.done < self.steps:
                 if self.done % self.schedule.rebuild_every == 0:
