@@ -9,7 +9,7 @@ demo: $(stamp)
 	$(RUN)/blemish demo --out demo --force
 
 test: lint
-	$(RUN)/python -m pytest tests
+	$(RUN)/python -m pytest tests --numprocesses auto --dist worksteal
 
 lint: $(stamp)
 	$(RUN)/ruff check .
