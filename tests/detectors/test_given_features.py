@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 
+from blemish import jobs
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
 from blemish.detectors.one_class import OneClass
 from blemish.errors import RequestError
@@ -66,3 +67,18 @@ def test_features_that_are_all_equal_give_scores_that_are_all_equal(name: str) -
     scores = make(name).fit(ImageSet.of_features(equal)).training_scores_
     assert np.isfinite(scores.image).all()
     assert np.isfinite(scores.maps).all()
+
+
+def test_the_published_preset_takes_features_from_a_file(tmp_path) -> None:
+    small = {"epochs": 1, "batch": 8, "width": 8, "hidden": 8, "narrow": 4}
+    images = ImageSet.of_features(array(12))
+    run = jobs.fit(images, tmp_path / "run", detector="funad", preset="paper", settings=small)
+    assert np.isfinite(run.scores.image).all()
+    with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):
+        jobs.fit(images, tmp_path / "other", detector="funad", settings={"backbone": "dino_vits8"})
+
+
+@pytest.mark.parametrize("setting", [{"synthetic": 0.1}, {"stop": "synthetic"}])
+def test_defects_cannot_be_drawn_on_features(setting) -> None:
+    with pytest.raises(RequestError, match="features alone; leave 'synthetic' out"):
+        detector_class("funad")(backbone=GIVEN, **setting).fit(ImageSet.of_features(array(12)))

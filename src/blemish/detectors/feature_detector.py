@@ -22,7 +22,7 @@ from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
 from blemish.features.weights import obtain
 from blemish.images import ImageSet
-from blemish.runtime import runtime, side_by_side
+from blemish.runtime import intra_op_threads, runtime, side_by_side
 from blemish.scores import Scores
 
 MOST_SMOOTHING = 10  # patches
@@ -109,7 +109,8 @@ class FeatureDetector(Detector):
         images, specs = self.prepared(images)
         by_size = {spec.pixels: images.features(spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
-        with torch.no_grad():
+        # what is large is done side by side; in the many small steps, threads would only wait for each other
+        with torch.no_grad(), intra_op_threads(1):
             self._take(images, specs, views, self._fit_views(views))
         return self
 

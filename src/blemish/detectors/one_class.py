@@ -16,7 +16,7 @@ from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
-from blemish.runtime import intra_op_threads, side_by_side
+from blemish.runtime import side_by_side
 
 WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
@@ -121,8 +121,7 @@ class OneClass(FeatureDetector):
         images = features[0].images
         trusted = [name for name in images.ids if images.labels.get(name) not in (ANOMALOUS, SUSPECTED)]
         self._check_enough(images.subset(trusted))
-        with intra_op_threads(1):  # what is large is done side by side; the many small steps only wait for each other
-            return [self._fit_view(view, trusted) for view in features]
+        return [self._fit_view(view, trusted) for view in features]
 
     def _fit_view(self, features: ViewFeatures, trusted: Sequence[str]) -> tuple[PatchScorer, Tensor]:
         """The scorer of a view, and the maps of all images by those that have not seen them."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blemish.features.extract import FeatureSpec
 from blemish.images import ImageSet
-from blemish.runtime import runtime
+from blemish.runtime import intra_op_threads, runtime
 
 SLICE = 32  # images read together
 
@@ -82,7 +82,8 @@ class PatchFeatures(ABC):
         names = self.images.ids if ids is None else tuple(ids)
         size = self.spec.at_once(size)
         for start in range(0, len(names), size):
-            batch = self._read(names[start : start + size])
+            with intra_op_threads(1):  # copies of some KB: threads would only wait for each other
+                batch = self._read(names[start : start + size])
             if batch is not None:
                 yield batch
             if stage:

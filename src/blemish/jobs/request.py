@@ -48,7 +48,8 @@ def ready(detector: Detector, images: Any) -> Detector:
     if isinstance(images, ImageSet) and images.features_alone:
         if not isinstance(detector, FeatureDetector):
             raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
-        if detector.backbone not in (DEFAULT_BACKBONE, GIVEN):
+        unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in detector.presets.values())}
+        if detector.backbone not in unasked:
             raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
         return detector.clone(backbone=GIVEN)
     if isinstance(detector, FeatureDetector):

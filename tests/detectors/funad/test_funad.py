@@ -138,6 +138,24 @@ def test_a_view_that_only_draws_has_banks_and_no_net(folder: Path) -> None:
     assert (again.score(images).image == ranking.score(images).image).all()
 
 
+def test_a_net_learns_the_same_whatever_learns_beside_it(folder: Path) -> None:
+    images, told = ImageSet.of(folder), []
+    with use_runtime(progress=lambda stage, done, total: told.append((done, total)) if stage == "nets" else None):
+        every = make(net_views="all").fit(images)
+    alone = make(net_views="ranking").fit(images)
+    with use_runtime(threads=1):
+        in_turn = make(net_views="all").fit(images)
+    for other in (alone, in_turn):
+        pairs = zip(every.taught_, other.taught_, strict=True)
+        nets = [both for taught in pairs for both in zip(*(each.trained for each in taught), strict=False)]
+        assert len(nets) == (3 if other is alone else 6)
+        for one, same in nets:
+            weights = zip(one.last.state_dict().values(), same.last.state_dict().values(), strict=True)
+            assert all(torch.equal(*pair) for pair in weights)
+    assert {total for _, total in told} == {6 * 20}
+    assert max(done for done, _ in told) == 6 * 20
+
+
 def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.detectors.funad.unexplained", lambda _: 0.03)
     images = ImageSet.of(folder)

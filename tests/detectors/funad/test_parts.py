@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from blemish.detectors.funad.local_net import LocalNet
+from blemish.detectors.funad.local_net import LocalNet, new_net
 from blemish.detectors.funad.losses import balanced_cross_entropy, mutual_pairs, mutual_smoothness
 from blemish.detectors.funad.memory_bank import normal_looking, sampled
 from blemish.detectors.funad.neighbours import nearest
 from blemish.detectors.funad.noise import largest_spread_over_positions, spread_over_batch
 from blemish.detectors.funad.pseudo_labels import labels_of, normalised
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.runtime import intra_op_threads
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -23,6 +24,18 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
+
+
+def test_the_gradient_of_the_global_half_is_the_same_every_time_on_several_threads() -> None:
+    patches, wholes, image = random(4000, 4), random(8, 4, seed=1), torch.arange(4000) % 8
+    net, seen = new_net(4, 4, 32, (4, 2), 0), set()
+    assert net.of_global is not None
+    with intra_op_threads(2):
+        for _ in range(100):
+            net.zero_grad()
+            net(net.adapted(patches, wholes, image)).square().sum().backward()
+            seen.add(net.of_global.weight.grad.numpy().tobytes())  # type: ignore[union-attr]
+    assert len(seen) == 1
 
 
 def test_the_split_first_layer_is_one_layer_on_both_halves() -> None:

@@ -31,7 +31,7 @@ from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ImageSet
-from blemish.runtime import runtime, side_by_side
+from blemish.runtime import intra_op_threads, runtime, side_by_side
 
 VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the pile
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
@@ -105,6 +105,8 @@ class FunAD(Schedule, MemoryBank):
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images = features[0].images
+        if images.features_alone and (self.synthetic or self.stop == "synthetic"):
+            raise RequestError("Defects are drawn on images, and these are features alone; leave 'synthetic' out.")
         drawn = drawn_on(images, _share(self.synthetic, images), self.random_state) if self.synthetic else None
         unseen = None
         if self.stop == "synthetic":
@@ -259,8 +261,9 @@ class FunAD(Schedule, MemoryBank):
             found = [trained(seed) for seed in seeds]
             return found[0], self._chosen(pool, found, lesson.validation_of(net))
 
-        if runtime().device != "cpu" or len(nets) == 1:  # a net alone has all cores
-            learned = [one(which) for which in nets]
+        if runtime().device != "cpu" or len(nets) == 1:
+            with intra_op_threads(runtime().threads):  # a net alone has all cores
+                learned = [one(which) for which in nets]
         else:
             learned = side_by_side(one, nets)
         of_view = iter(learned)

@@ -33,7 +33,8 @@ class LocalNet(nn.Module):
         first = self.of_patch(patches)
         if self.of_global is not None:
             used, place = torch.unique(image, return_inverse=True)
-            first = first + self.of_global(wholes[used])[place]
+            # not [place], whose gradient several threads add up in no fixed order
+            first = first + self.of_global(wholes[used]).index_select(0, place)
         adapted: Tensor = self.bend(first)
         return adapted
 

@@ -14,7 +14,8 @@ from blemish.detectors.funad.scorer import BankAndNet, scale_of
 from blemish.detectors.funad.training import Trained
 from blemish.detectors.memory_bank import BankEnsemble
 from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import ViewFeatures
+from blemish.detectors.views import PatchBatch, ViewFeatures
+from blemish.runtime import side_by_side
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,13 @@ class Taught:
         """Every image's logits by the net that did not learn from it, (N, h, w)."""
         maps: list[Tensor] = []
         for batch in self.features.batches(stage=f"logits {self.features.view.pixels}"):
-            for index in range(len(batch.ids)):
-                number = int(self.fold[len(maps)])
-                embedded = self.embeddings[number](batch.patches[index].flatten(0, 1))[None]
-                whole = scorer.standardised(batch.globals[index : index + 1])
-                maps.append(nets[number].of_images(embedded, whole).view(batch.patches[index].shape[:2]))
+            folds = self.fold[len(maps) : len(maps) + len(batch.ids)].tolist()
+
+            def one(row: int, batch: PatchBatch = batch, folds: list[int] = folds) -> Tensor:
+                patches, number = batch.patches[row], folds[row]
+                embedded = self.embeddings[number](patches.flatten(0, 1))[None]
+                whole = scorer.standardised(batch.globals[row : row + 1])
+                return nets[number].of_images(embedded, whole).view(patches.shape[:2])
+
+            maps += side_by_side(one, range(len(batch.ids)))
         return torch.stack(maps)
