@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.schedule import Stop
@@ -28,6 +26,8 @@ def entropy(logits: NDArray[np.float64]) -> float:
 
 def agreement(logits: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     """Rank correlation of the images' scores by two nets that started from different seeds, -1..1."""
+    from scipy.stats import spearmanr  # here: it takes a second to load
+
     if np.ptp(logits) == 0 or np.ptp(others) == 0:
         return 0.0
     return float(spearmanr(logits, others).statistic)
@@ -35,6 +35,8 @@ def agreement(logits: NDArray[np.float64], others: NDArray[np.float64]) -> float
 
 def told_apart(drawn: NDArray[np.float64], plain: NDArray[np.float64]) -> float:
     """AUROC of images with a drawn defect against images that look normal, 0..1."""
+    from sklearn.metrics import roc_auc_score  # here: it takes half a second to load
+
     truth = np.repeat([1, 0], [len(drawn), len(plain)])
     return float(roc_auc_score(truth, np.concatenate([drawn, plain])))
 
