@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blemish.evaluation import compare, evaluate
     from blemish.images import ImageSet
-    from blemish.jobs import fit, purify, score
+    from blemish.jobs import fit, purify, refit, score
     from blemish.purification import Purification, PurifySettings
     from blemish.run import Run, load
     from blemish.scores import Scores
@@ -29,6 +29,7 @@ __all__ = [
     "fit",
     "load",
     "purify",
+    "refit",
     "score",
 ]
 
@@ -41,6 +42,7 @@ _HOMES = {
     "load": "run",
     "fit": "jobs",
     "purify": "jobs",
+    "refit": "jobs",
     "score": "jobs",
     "Purification": "purification",
     "PurifySettings": "purification",

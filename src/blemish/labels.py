@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from blemish.disk import writing_to
 from blemish.errors import JobError, RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
 
+LABELS = "labels.csv"  # its name in a Run
 COLUMNS = ("time", "path", "sha256", "label")
 WORDS = {NORMAL: "good", ANOMALOUS: "bad", UNKNOWN: "cleared"}
 SKIPPED = "skipped"  # looked at and left open
@@ -59,6 +60,16 @@ def append(file: Path, rows: Sequence[Row]) -> None:
             os.fsync(stream.fileno())
     except Timeout:
         raise JobError(f"'{file}' is being written by another process for {PATIENCE:.0f} seconds; end that.") from None
+
+
+def carry(source: str | Path, target: Path) -> None:
+    """Add the rows of one file to another that has not got them yet; nothing is removed. Raises as they do."""
+    rows, _ = read(source)
+    known = read(target)[0] if target.exists() else []
+    seen = {*known, *(replace(row, time="") for row in known)}
+    missing = [row for row in rows if row not in seen]
+    if missing:
+        append(target, missing)
 
 
 def read(file: str | Path) -> tuple[list[Row], list[str]]:

@@ -1,11 +1,15 @@
-"""Progress bars with the time left, on the terminal's standard error."""
+"""How far a job is, on standard error: bars with the time left for a person, lines of JSON for a program."""
 
+import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from blemish.runtime import Progress, quiet
 
+PACE = 0.2  # seconds between two lines of a stage
 PATIENCE = 0.5  # seconds a stage lasts before its bar is drawn: shorter ones would only flicker
 
 
@@ -50,3 +54,15 @@ def progress_bars(shown: bool) -> Iterator[Progress]:
     finally:
         if tasks:
             bars.stop()
+
+
+def progress_lines(stage: str, done: int, total: int) -> None:
+    """Write `{"stage": ..., "done": ..., "total": ...}` as a line, some a second at most and the last of each stage."""
+    now = time.monotonic()
+    if done < total and stage == _last.get("stage") and now - _last["time"] < PACE:
+        return
+    _last.update(stage=stage, time=now)
+    print(json.dumps({"stage": stage, "done": done, "total": total}), file=sys.stderr, flush=True)  # noqa: T201
+
+
+_last: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from types import FrameType
 from blemish.artifact import is_ours, read_config, write_config
 from blemish.disk import writing_to
 from blemish.errors import RequestError
+from blemish.labels import LABELS
 
 GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last
 RESULTS = "results"  # the names of all files and folders of a result, in its `config.json`
@@ -53,7 +54,7 @@ def _check(target: Path, *, force: bool) -> None:
     held = {path.name for path in target.iterdir()}
     if held and not force:
         raise RequestError(f"'{target}' exists; name another folder, or replace its results with --force.")
-    if not held <= {"labels.csv"} and not is_ours(target):
+    if not held <= {LABELS} and not is_ours(target):
         raise RequestError(f"'{target}' is not a result of blemish, so --force leaves it alone; name another folder.")
 
 

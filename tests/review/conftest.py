@@ -18,7 +18,8 @@ def reviewed(tmp_path, run):
     """A Run with a copy of its images, both free to be changed."""
     config = read_config(run)
     images = shutil.copytree(config["image_root"], tmp_path / "images")
-    write_config(run, {**config, "image_root": str(images)})
+    asked = {**config["asked"], "images": str(images)}
+    write_config(run, {**config, "image_root": str(images), "asked": asked})
     return run
 
 
@@ -29,6 +30,7 @@ def gallery(reviewed):
 
 def client_of(gallery, **headers):
     app = application(gallery, Guard(TOKEN, frozenset({HOST}), "blemish-1"), fill=False)
+    headers = {"X-Version": app.state.page.version, **headers}  # as htmx sends it with every request
     return TestClient(app, base_url=f"http://{HOST}", headers=headers, cookies={"blemish-1": TOKEN})
 
 

@@ -20,6 +20,7 @@ from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.purify import purify
+from blemish.cli.refit import refit
 from blemish.cli.review import review
 from blemish.cli.score import score
 from blemish.cli.serve import serve
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(fit, score, purify, review, evaluate, compare, export, serve, watch),
+    *(fit, score, purify, review, refit, evaluate, compare, export, serve, watch),
     *(demo, detectors, datasets, doctor),
 ):
     app.command()(command)

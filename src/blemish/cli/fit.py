@@ -11,9 +11,9 @@ from blemish.cli.console import (
     progress_shown,
     purify_settings,
     share,
-    skipped_line,
     tell,
 )
+from blemish.cli.fitted import tell_fitted
 from blemish.cli.inputs import images_or_features
 from blemish.cli.options import (
     Cache,
@@ -172,39 +172,7 @@ def fit(
     if each_subfolder:
         _tell_each(run, out, quiet=quiet, as_json=as_json)
         return
-    count = len(run.training_scores)
-    flagged = int((run.training_scores > run.threshold_).sum())
-    summary = {
-        "out": str(out),
-        "images": count,
-        "flagged": flagged,
-        "skipped": len(run.skipped),
-        "set_aside": run.about["purification"]["images"] - run.about["purification"]["kept"] if purify else 0,
-        "threshold": run.threshold_,
-        "contamination": run.contamination_,
-        "supported": run.decision.supported,
-        "threshold_interval": run.decision.threshold_interval,
-        "contamination_interval": run.decision.contamination_interval,
-        "report": str(out / "report.html"),
-    }
-    bad = round(run.contamination_ * count)
-    lines = [
-        f"About {bad} of {count} images seem to show a defect{_between(run.decision.contamination_interval, count)} "
-        f"({flagged} flagged above {run.threshold_:.4g})."
-        if run.decision.supported
-        else f"{run.decision.rule} The ranking stands all the same: look at its top.",
-        *([f"{summary['set_aside']} images were set aside before the detector learned."] if purify else []),
-        *skipped_line(len(run.skipped), out),
-        f"Report: {out / 'report.html'}",
-    ]
-    tell(lines, summary, quiet=quiet, as_json=as_json)
-
-
-def _between(interval: tuple[float, float] | None, count: int) -> str:
-    """The interval as numbers of images, if there is one."""
-    if interval is None:
-        return ""
-    return f", {round(interval[0] * count)} to {round(interval[1] * count)} by resampling"
+    tell_fitted(run, out, quiet=quiet, as_json=as_json)
 
 
 def _tell_each(runs: "list[Fitted]", out: Path, *, quiet: bool, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from blemish.drift import Usual
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
 from blemish.images import NORMAL, UNKNOWN, ImageSet
+from blemish.jobs.asked import ASKED, recorded
 from blemish.jobs.estimating import tell_cost
 from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
 from blemish.jobs.request import (
@@ -42,6 +43,7 @@ from blemish.jobs.results import (
     write_skipped,
 )
 from blemish.jobs.streaming import split, with_rest
+from blemish.labels import LABELS, carry
 from blemish.purification import Purification, PurifySettings
 from blemish.regions import pixel_threshold
 from blemish.report import ReportContent, write_report
@@ -103,7 +105,7 @@ def fit(
         square root of their number. The others are scored as new images are.
     disk : GiB that the features may take; fewer images are learned from where they would take more.
     labels : a `labels.csv` of a review. Good images are learned from whatever they score, bad ones never count as
-        normal, and both move the threshold.
+        normal, and both move the threshold. The `labels.csv` of the new Run begins with them.
     roi : a mask for all images, white where to look, or a folder of masks `<path of the image>.png`. What lies outside
         is neither learned from nor scored, in new images as well.
     rule, false_alarms : how the threshold is found; see `calibration.decide`.
@@ -122,6 +124,12 @@ def fit(
     ------
     RequestError, JobError
     """
+    asked = recorded({
+        "images": images, "purify": purify, "normals": normals, "learn_from": learn_from, "disk": disk, "roi": roi,
+        "rule": rule, "false_alarms": false_alarms, "group_regex": group_regex, "threshold": threshold,
+        "contamination": contamination, "masks": masks, "levels": levels, "max_pixels": max_pixels, "strict": strict,
+        "seed": seed, "device": device, "threads": threads, "cache": cache, "ray": ray, "checkpoints": checkpoints,
+    })  # fmt: skip
     line = _Line(rule, false_alarms, threshold, contamination)
     chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
     if not chosen.cross_fits:
@@ -190,7 +198,7 @@ def fit(
             probability=chance,
             pixel_threshold=pixel_threshold(listed, decision.threshold),
             usual=Usual.of(listed),
-            about=_about_roi(everything),
+            about={ASKED: asked, **_about_roi(everything)},
             known={everything.content[name]: scores[name] for name in scores.ids},
             skipped=everything.skipped,
             folder=out,
@@ -198,6 +206,8 @@ def fit(
         if staging is not None:
             _write_run(run, everything, images, staging, watch, purification, masks)
             chosen.leave_training(staging / TRAINING)
+    if out and labels:
+        carry(labels, out.expanduser() / LABELS)  # the review goes on where it was
     if purification is not None:
         purification.forget()
     return run
@@ -260,13 +270,12 @@ def _write_run(
         if purification is not None:
             notes += (*write_purification(purification, images, folder), *told(purification, run.detector))
             aside = frozenset(purification.set_aside_ids)
-        run.about = {
+        run.about |= {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "image_root": images.place,
             "images": len(scores),
             "group_regex": images.grouping,
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
-            **_about_roi(images),
             "reviewed": int((reviewed != UNKNOWN).sum()),
             "skipped": len(run.skipped),
             "threads": runtime().threads,

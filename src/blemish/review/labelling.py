@@ -11,13 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.decision import LARGEST
-from blemish.errors import RequestError
+from blemish.errors import BlemishError, RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
-from blemish.labels import MEANINGS, SKIPPED, WORDS, Row, append, latest, read
+from blemish.labels import LABELS, MEANINGS, SKIPPED, WORDS, Row, append, carry, latest, read
 from blemish.review.gallery import Gallery
 
-LABELS = "labels.csv"
 SAID = (WORDS[NORMAL], WORDS[ANOMALOUS], SKIPPED)  # what the page offers
+
+
+class StaleError(BlemishError):
+    """A tab speaks of rows of a ranking that is no longer shown."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The ranking changed: the Run was fitted again, and this tab shows the one before. Reload it to go on; "
+            "what was said before is kept."
+        )
 
 
 class Labelling:
@@ -34,6 +43,7 @@ class Labelling:
         self._seen: tuple[int, int] | None = None
         self._undo: list[dict[int, str]] = []
         self._lock = threading.RLock()
+        self._handed_over = False
         self._rows = {name: row for row, name in enumerate(gallery.scores.ids)}
         self._threshold_file = gallery.place() / "threshold.json"
         self.threshold = self._stored_threshold()
@@ -95,7 +105,15 @@ class Labelling:
             )
             partial.replace(self._threshold_file)
 
+    def hand_over(self, other: "Labelling") -> None:
+        """Carry all that was said to the labels of another Run, and take no more: its rows are others."""
+        with self._lock:
+            carry(self.file, other.file)
+            self._handed_over = True
+
     def _write(self, words: dict[int, str]) -> None:
+        if self._handed_over:
+            raise StaleError
         gallery = self.gallery
         append(self.file, [Row(gallery.name(row), gallery.content[row], word) for row, word in words.items()])
 

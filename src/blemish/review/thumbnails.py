@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,12 @@ class Thumbnails:
             partial.write_bytes(data.getvalue())
             partial.replace(file)
         return data.getvalue()
+
+    def take_over(self, other: "Thumbnails") -> None:
+        """Copy what another Run of the same images has; what cannot be copied is made when it is asked for."""
+        if other.place.name == self.place.name:
+            with suppress(OSError):
+                shutil.copytree(other.place, self.place, dirs_exist_ok=True)
 
     def heat(self, row: int) -> bytes:
         """The coloured layer of an image as PNG, see-through where nothing is unusual."""

@@ -132,7 +132,7 @@ zoom.addEventListener("close", () => selected()?.querySelector(".picture").focus
 function told(text) { at("trouble").textContent = text; at("trouble").hidden = !text; }
 document.body.addEventListener("htmx:responseError", (event) => told(event.detail.xhr.responseText || "The page's program refused that."));
 document.body.addEventListener("htmx:sendError", () => told("The page's program does not answer; start it again. What was said before is kept."));
-document.body.addEventListener("htmx:afterOnLoad", () => told(""));
+document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.pathInfo.requestPath !== "/refit") told(""); });
 document.addEventListener("visibilitychange", () => { // another tab may have said something
   if (!document.hidden) htmx.ajax("GET", "/status", { target: "#status", swap: "outerHTML" });
 });
@@ -140,7 +140,7 @@ document.addEventListener("error", (event) => { // a picture that cannot be read
   if (event.target instanceof HTMLImageElement) { event.target.alt = event.target.classList.contains("heat") ? "" : "cannot be shown"; event.target.classList.add("missing"); }
 }, true);
 
-fetch("/scores").then((answer) => answer.json()).then((told) => {
+fetch(`/scores?v=${document.body.dataset.version}`).then((answer) => answer.json()).then((told) => {
   scores = told.scores; threshold = told.threshold; found = told.found;
   low = Math.asinh(scores[scores.length - 1]); high = Math.max(low + 1e-9, Math.asinh(Math.max(scores[0], threshold)));
   moved(threshold, null);

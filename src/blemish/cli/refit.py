@@ -1,0 +1,41 @@
+"""`blemish refit`."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from blemish.cli.console import errors_as_sentences, progress_shown
+from blemish.cli.fitted import tell_fitted
+from blemish.cli.options import Debug, Force, Json, Out, Quiet
+
+
+def refit(
+    run: Annotated[Path, typer.Argument(help="The folder that `fit` left; it stays as it is.", show_default=False)],
+    out: Out,
+    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    labels: Annotated[Optional[Path], typer.Option(help="Other labels than RUN/labels.csv.")] = None,  # noqa: UP045
+    force: Force = False,
+    progress_as_lines: Annotated[
+        bool, typer.Option("--progress-lines", help="Tell progress as lines of JSON on standard error.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit a Run again, with the options it had, and learn from what was said in its review."""
+    bars = not (quiet or as_json or progress_as_lines)
+    with errors_as_sentences(debug), progress_shown(bars) as progress:
+        from blemish import jobs
+        from blemish.progress import progress_lines
+
+        fitted = jobs.refit(
+            run,
+            out,
+            images=images,
+            labels=labels,
+            force=force,
+            progress=progress_lines if progress_as_lines else progress,
+            tell=None if quiet or as_json else lambda line: typer.echo(line, err=True),
+        )
+    tell_fitted(fitted, out, quiet=quiet, as_json=as_json)

@@ -1,0 +1,57 @@
+"""`refit`: the fit of a Run once more, with what was said in its review."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blemish.artifact import read_config
+from blemish.detectors import restored_detector
+from blemish.errors import RequestError
+from blemish.jobs.asked import asked_again
+from blemish.jobs.fitting import fit
+from blemish.labels import LABELS
+from blemish.run import Run
+from blemish.urls import is_url
+
+
+def refit(
+    run: str | Path,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    labels: str | Path | None = None,
+    force: bool = False,
+    progress: Any = None,
+    tell: Callable[[str], None] | None = None,
+) -> Run:
+    """Fit the images of a Run again with the same detector, settings and options, and its labels; see `fit`.
+
+    Parameters
+    ----------
+    run : the folder of the Run, which stays as it is.
+    out : folder to leave the new Run in; its `labels.csv` begins with these labels.
+    images : where the images are now, if they moved.
+    labels : those of the Run by default.
+
+    Raises
+    ------
+    RequestError, JobError
+        Also if the Run does not hold what its fit was asked for, as scores of new images do not.
+    """
+    folder = Path(run).expanduser()
+    config = read_config(folder)
+    words = asked_again(folder, config)
+    labels = Path(labels) if labels is not None else folder / LABELS
+    if not labels.expanduser().exists():
+        raise RequestError(
+            f"There is no '{labels}' to learn from; say what is good and bad with `blemish review` first."
+        )
+    asked = words.pop("images")
+    source = images or asked
+    if images is None and not is_url(asked) and not Path(asked).exists():
+        raise RequestError(f"The images are no longer in '{asked}'; say where they are now with --images.")
+    try:
+        detector = restored_detector(config["detector"]["name"], config["detector"]["settings"])
+        return fit(source, out, detector=detector, labels=labels, force=force, progress=progress, tell=tell, **words)
+    except (KeyError, TypeError) as error:
+        raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from error

@@ -1,0 +1,125 @@
+"""What the page knows of the Run it shows, and what all its addresses share."""
+
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, Request
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blemish.calibration import probability
+from blemish.images import UNKNOWN
+from blemish.review.gallery import Gallery
+from blemish.review.labelling import Labelling, StaleError
+from blemish.review.listing import rejected
+from blemish.review.proposals import describe, propose
+from blemish.review.reasons import Reasons
+from blemish.review.thumbnails import Thumbnails
+
+PROPOSED = 12
+VERSION = "x-version"  # the header, or `v` in an address, by which a tab says which ranking its rows are of
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page says of one image."""
+
+    row: int
+    name: str
+    score: float
+    chance: float | None
+    word: str
+    group: int
+    alike: int
+    flagged: bool
+
+
+class Page:
+    """All that the addresses share."""
+
+    def __init__(self, gallery: Gallery) -> None:
+        self.gallery, self.labelling = gallery, Labelling(gallery)
+        self.thumbnails, self.reasons = Thumbnails(gallery), Reasons(gallery)
+        self.described = describe(gallery.scores)
+        # Of the rows that addresses speak of: after another fit they are others.
+        self.version = sha256(
+            os.fsencode(gallery.folder) + gallery.scores.image.tobytes() + "".join(gallery.content).encode()
+        ).hexdigest()[:10]
+        self._chances: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None = None
+        self.environment = Environment(
+            loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish")]),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def render(self, template: str, **values: object) -> Markup:
+        """A template, which escapes what it is given, as text that may stand inside another."""
+        return Markup(self.environment.get_template(template).render(gallery=self.gallery, v=self.version, **values))  # noqa: S704
+
+    def chances(self) -> np.ndarray[Any, Any] | None:
+        """(N,) of being bad, with what was reviewed so far."""
+        labels = self.labelling.labels()
+        if self._chances is None or not np.array_equal(self._chances[0], labels):
+            found = probability(self.gallery.scores.image, self.gallery.decision, labels)
+            self._chances = labels, None if found is None else found.of(self.gallery.scores.image)
+        return self._chances[1]
+
+    def cards(self, rows: list[int]) -> list[Card]:
+        """Cards of some rows."""
+        gallery, words, chances, groups = self.gallery, self.labelling.words(), self.chances(), self.thumbnails.groups
+        sizes = np.bincount(groups, minlength=len(gallery))
+        line = np.float32(self.labelling.threshold)
+        return [
+            Card(
+                row, gallery.name(row), float(gallery.scores.image[row]),
+                None if chances is None else float(chances[row]), words.get(row, ""),
+                int(groups[row]), int(sizes[groups[row]]), bool(gallery.scores.image[row] > line),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def status(self) -> dict[str, object]:
+        """Counts for the head of the page."""
+        words, total = self.labelling.words(), len(self.gallery)
+        counts = {word: sum(each == word for each in words.values()) for word in ("good", "bad", "skipped")}
+        bad = sum(rejected(self.gallery, words, self.labelling.threshold))
+        return {"total": total, "counts": counts, "rejected": bad, "kept": total - bad, "notes": self.labelling.notes}
+
+    def proposed(self) -> list[int]:
+        """The rows whose label would teach most."""
+        return propose(
+            self.gallery.scores.image, self.chances(), self.gallery.decision.threshold, self._said(), self.described,
+            self.thumbnails.groups, PROPOSED,
+        )  # fmt: skip
+
+    def _said(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Labels, with what was skipped as said, too: it is not proposed again."""
+        labels = self.labelling.labels()
+        for row, word in self.labelling.words().items():
+            if word == "skipped" and labels[row] == UNKNOWN:
+                labels[row] = UNKNOWN - 1
+        return labels
+
+
+async def current(request: Request) -> Page:
+    """The page as it is now: after a fit it is another one."""
+    page: Page = request.app.state.page
+    return page
+
+
+async def same(request: Request) -> Page:
+    """The page whose rows the tab knows; changes have to say which. Raises `StaleError` if it is no longer shown."""
+    page: Page = request.app.state.page
+    given = request.headers.get(VERSION) or request.query_params.get("v")
+    if given != page.version and (given is not None or request.method == "POST"):
+        raise StaleError
+    return page
+
+
+Current = Annotated[Page, Depends(current)]
+Same = Annotated[Page, Depends(same)]
