@@ -177,6 +177,30 @@ def test_filters_and_proposals_change_what_is_shown(tab):
     until(tab, "document.querySelectorAll('.card').length === 9")
 
 
+def test_the_page_learns_from_its_labels_and_an_old_tab_is_told(tab, reviewed):
+    other = tab.context.new_page()
+    other.goto(tab.url)
+    tab.locator("#card-0 .say .bad").click()
+    reads(tab, "1 bad")
+    tab.locator("#refit-start").focus()
+    tab.keyboard.press("Enter")
+    tab.locator("#refit-progress").wait_for()
+    assert tab.locator("#refit-cancel").is_visible()
+    until(tab, "document.title.startsWith('run-2')")
+    reads(tab, "1 bad")  # it came along
+    until(tab, "document.getElementById('flagged-count').textContent !== ''")
+    assert str(reviewed) in tab.locator("#refit .notice").inner_text()
+
+    other.locator("#card-1 .say .good").click()
+    until(other, "document.getElementById('trouble').textContent.includes('Reload')")
+    other.reload()
+    reads(other, "0 good, 1 bad")
+    other.locator("#card-1 .say .good").click()
+    reads(other, "1 good, 1 bad")
+    assert len(said(reviewed.with_name("run-2"))) == 2
+    assert len(said(reviewed)) == 1
+
+
 def test_everything_is_reached_by_keyboard_and_can_be_read(tab):
     """Each control takes the focus and has a name; text has the contrast that WCAG AA asks for, light and dark."""
     for scheme in ("light", "dark"):

@@ -132,7 +132,7 @@ zoom.addEventListener("close", () => selected()?.querySelector(".picture").focus
 function told(text) { at("trouble").textContent = text; at("trouble").hidden = !text; }
 document.body.addEventListener("htmx:responseError", (event) => told(event.detail.xhr.responseText || "The page's program refused that."));
 document.body.addEventListener("htmx:sendError", () => told("The page's program does not answer; start it again. What was said before is kept."));
-document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.pathInfo.requestPath !== "/refit") told(""); });
+document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.successful && event.detail.pathInfo.requestPath !== "/refit") told(""); });
 document.addEventListener("visibilitychange", () => { // another tab may have said something
   if (!document.hidden) htmx.ajax("GET", "/status", { target: "#status", swap: "outerHTML" });
 });

@@ -1,0 +1,92 @@
+"""A Run is fitted again as it was asked for; what cannot be is refused with the way out."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blemish import jobs, labels
+from blemish.artifact import read_config
+from blemish.errors import RequestError
+from blemish.jobs.asked import recorded
+from command_line import QUICK, call, refused
+from conftest import fill, small_detector
+
+LABELS = "path,label\npart-00.png,bad\npart-05.png,good\n"
+
+
+def test_a_refit_has_the_options_of_the_fit_and_its_labels(pile, tmp_path, own_cache):
+    fill(tmp_path / "good", 3, start=50)
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "mask.png")
+    options = {"normals": tmp_path / "good", "roi": tmp_path / "mask.png", "false_alarms": 0.02, "masks": True,
+               "max_pixels": 10_000, "group_regex": "part-(.*)", "threads": 1, "cache": tmp_path / "cache"}  # fmt: skip
+    run = tmp_path / "run"
+    jobs.fit(pile, run, detector=small_detector(), **options)
+    (run / "labels.csv").write_text(LABELS)
+    jobs.refit(run, tmp_path / "again")
+    first, second = read_config(run), read_config(tmp_path / "again")
+    assert second["asked"] == first["asked"]
+    assert second["detector"] == first["detector"]
+    assert (first["reviewed"], second["reviewed"]) == (0, 2)
+    assert second["roi"] == "one mask"
+    assert second["known_normals"] == 4
+    assert not own_cache.exists()  # the cache of the fit was used
+
+    jobs.refit(tmp_path / "again", tmp_path / "third")  # its labels came along
+    assert read_config(tmp_path / "third")["reviewed"] == 2
+
+
+def test_a_fit_with_labels_starts_the_labels_of_its_run_and_never_doubles_them(pile, tmp_path, small):
+    (tmp_path / "mine.csv").write_text(LABELS)
+    for _ in range(2):
+        jobs.fit(pile, tmp_path / "run", detector=small, labels=tmp_path / "mine.csv", threads=1, force=True)
+    rows, notes = labels.read(tmp_path / "run" / "labels.csv")
+    assert [(row.path, row.label) for row in rows] == [("part-00.png", "bad"), ("part-05.png", "good")]
+    assert not notes
+    before = (tmp_path / "run" / "labels.csv").read_bytes()
+    jobs.fit(pile, tmp_path / "run", detector=small, labels=tmp_path / "run" / "labels.csv", threads=1, force=True)
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == before
+
+
+def test_carrying_adds_what_is_missing_and_removes_nothing(tmp_path):
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    labels.append(one, [labels.Row("a.png", "00", "good"), labels.Row("b.png", "01", "bad")])
+    labels.carry(one, other)
+    labels.append(other, [labels.Row("a.png", "00", "bad")])
+    labels.append(one, [labels.Row("c.png", "02", "good")])
+    labels.carry(one, other)
+    assert [row.path for row in labels.read(other)[0]] == ["a.png", "b.png", "a.png", "c.png"]
+
+
+def test_the_command_says_what_is_missing(pile, tmp_path):
+    run = tmp_path / "run"
+    assert call("fit", pile, "--out", run, *QUICK, "--quiet").exit_code == 0
+    refused(call("refit", run, "--out", tmp_path / "again"), "labels.csv", "blemish review")
+    (run / "labels.csv").write_text(LABELS)
+    result = call("refit", run, "--out", tmp_path / "again", "--json", "--progress-lines")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"] == 10
+    steps = [json.loads(line) for line in result.stderr.splitlines()]
+    assert {"stage": "reading files", "done": 10, "total": 10} in steps
+    refused(call("refit", run, "--out", tmp_path / "again"), "exists", "--force")
+    pile.rename(tmp_path / "moved")
+    refused(call("refit", run, "--out", tmp_path / "third"), "no longer in", "--images")
+    assert call("refit", run, "--out", tmp_path / "third", "--images", tmp_path / "moved", "--quiet").exit_code == 0
+    refused(call("refit", tmp_path / "moved", "--out", tmp_path / "fourth"), "not a Run of blemish")
+
+
+def test_images_from_python_are_not_fitted_again(pile, tmp_path, small):
+    jobs.fit(sorted(pile.iterdir()), tmp_path / "run", detector=small, threads=1)
+    (tmp_path / "run" / "labels.csv").write_text(LABELS)
+    with pytest.raises(RequestError, match="handed in from Python"):
+        jobs.refit(tmp_path / "run", tmp_path / "again")
+
+
+def test_what_is_recorded_is_json_whatever_numbers_were_handed_in():
+    words = {"images": "some/where", "threshold": np.float32(1.5), "levels": (np.int64(0), 10), "normals": None}
+    found = json.loads(json.dumps(recorded(words)))
+    assert found["threshold"] == 1.5
+    assert found["levels"] == [0.0, 10.0]
+    assert found["images"].endswith("/some/where")
+    assert recorded({"images": "s3://bucket/folder"}) == {"images": "s3://bucket/folder"}
