@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from blemish.deploy.current import CurrentRun, named_runs  # noqa: E402
-from blemish.deploy.serve import Batching, create_app  # noqa: E402
+from blemish.deploy.serve import Batching, _listening, create_app  # noqa: E402
 from blemish.deploy.uploads import BusyError, Limits, PixelRoom, RefusedError  # noqa: E402
 
 PATIENCE = 120  # seconds: the machine may be busy
@@ -307,3 +307,13 @@ def test_bad_requests_are_one_sentence(tmp_path, fitted):
     refused(call("serve", fitted / "run", "--key-file", tmp_path / "key"), "is empty")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused(call("serve", fitted / "run", "--port", taken.getsockname()[1]), "cannot be listened at", "--port")
+
+
+def test_answers_do_not_wait_for_the_network_to_confirm_them():
+    """Nagle's algorithm cost 40 ms an answer: asyncio leaves it on for a socket that names no protocol."""
+    with _listening("127.0.0.1", 0) as listening:
+        listening.settimeout(10)
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -298,7 +298,10 @@ def serve(
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # asyncio sets it only where the protocol is named; without it an answer may wait 40 ms for TCP's confirmation.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, OverflowError) as error:
         raise RequestError(
             f"Port {port} of '{host}' cannot be listened at ({error}); name another with --port or --host."

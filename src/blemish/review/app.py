@@ -1,5 +1,6 @@
 """The page as a web application: addresses to pictures and pieces of HTML. Images are named by row, never by path."""
 
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ from blemish.review.page import Page
 from blemish.review.refitting import Refits
 
 
-def application(gallery: Gallery, guard: Guard, *, fill: bool = True) -> FastAPI:
-    """The application of a gallery; with `fill` a thread makes the thumbnails that nobody has asked for yet."""
+def application(
+    gallery: Gallery, guard: Guard, *, fill: bool = True, ready: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """The application of a gallery; with `fill` a thread makes the thumbnails that nobody has asked for yet.
+
+    `ready` is called once the first view can be answered at once.
+    """
 
     def adopt(folder: Path) -> None:
         """Show the Run that learned from the labels of the one shown now."""
@@ -33,8 +39,11 @@ def application(gallery: Gallery, guard: Guard, *, fill: bool = True) -> FastAPI
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
+        page: Page = app.state.page
+        page.warm_up()
+        ready()
         if fill:
-            app.state.page.thumbnails.start()
+            page.thumbnails.start()
         yield
         app.state.refits.stop()
         app.state.page.thumbnails.stop()

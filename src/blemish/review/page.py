@@ -61,6 +61,11 @@ class Page:
         """A template, which escapes what it is given, as text that may stand inside another."""
         return Markup(self.environment.get_template(template).render(gallery=self.gallery, v=self.version, **values))  # noqa: S704
 
+    def warm_up(self) -> None:
+        """Do what would make the first view wait: load libraries, estimate chances, compile templates."""
+        self.render("cards.html", cards=self.cards([0]), more=False, chosen=None, order="", number=0)
+        self.thumbnails.heat(0)
+
     def chances(self) -> np.ndarray[Any, Any] | None:
         """(N,) of being bad, with what was reviewed so far."""
         labels = self.labelling.labels()
@@ -109,12 +114,13 @@ class Page:
 async def current(request: Request) -> Page:
     """The page as it is now: after a fit it is another one."""
     page: Page = request.app.state.page
+    page.thumbnails.give_way()
     return page
 
 
 async def same(request: Request) -> Page:
     """The page whose rows the tab knows; changes have to say which. Raises `StaleError` if it is no longer shown."""
-    page: Page = request.app.state.page
+    page = await current(request)
     given = request.headers.get(VERSION) or request.query_params.get("v")
     if given != page.version and (given is not None or request.method == "POST"):
         raise StaleError

@@ -45,9 +45,9 @@ def review(
         # Behind 0.0.0.0 the page has names that are not known here; the token alone has to do.
         names = ("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else ()
         guard = Guard(token, frozenset(f"{name}:{number}" for name in names), f"blemish-{number}")
-        app = application(gallery, guard)
         shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - compared, not bound
-        tell(f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={token}")
+        link = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={token}"
+        app = application(gallery, guard, ready=lambda: tell(link))
         # The link is in no log: whoever reads one could label images.
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         server.run(sockets=[taken])
@@ -67,6 +67,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         taken = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sets it only where the protocol is named; without it each answer waits 40 ms for TCP's confirmation.
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))
         taken.listen()  # from here on the link can be opened; requests wait until the page is ready

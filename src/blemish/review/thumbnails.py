@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from blemish.review.near_duplicates import SIDE, alike
 
 LONGER = 288  # pixels of the longer side: sharp on a screen of double density at half that size
 QUALITY = 80
+CALM = 0.3  # seconds without a request after which thumbnails that nobody asked for are made
 HEAT = 144  # pixels of the longer side of the coloured layer, which is smooth
 
 
@@ -32,6 +34,7 @@ class Thumbnails:
         self.place.mkdir(exist_ok=True)
         self.groups: NDArray[np.int64] = np.arange(len(gallery))  # until they are known, each is alone
         self.done = 0
+        self._asked = -CALM  # when a person last waited for an answer
         self._stop = threading.Event()
 
     def file(self, row: int) -> Path:
@@ -68,10 +71,16 @@ class Thumbnails:
         layer(self.gallery.map(row, size), self.gallery.scale, size).save(data, "PNG", compress_level=3)
         return data.getvalue()
 
+    def give_way(self) -> None:
+        """Let `fill` rest for a moment: a person waits for an answer."""
+        self._asked = time.monotonic()
+
     def fill(self) -> None:
         """Make what is missing, in the order of the ranking; ends early once stopped."""
         prints = np.zeros((len(self.gallery), SIDE, SIDE), np.uint8)
         for row in range(len(self.gallery)):
+            while time.monotonic() - self._asked < CALM and not self._stop.wait(CALM / 3):
+                pass
             if self._stop.is_set():
                 return
             with suppress(UnreadableImageError, OSError), Image.open(io.BytesIO(self.get(row))) as picture:
