@@ -80,6 +80,13 @@ class MapScale:
         # Maps without any variation: everything is ordinary, whatever the units.
         return cls(low, max(high, low + 1e-6 + 1e-3 * abs(low)))
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Both levels for people: three digits, and 0 for what is less than a thousandth of the way between them."""
+        least = 1e-3 * (self.high - self.low)
+        low, high = (f"{0 if abs(level) < least else level:.3g}" for level in (self.low, self.high))
+        return low, high
+
     def levels(self, values: Map) -> Pixels:
         """Map values, any shape, as levels 0 (`low` and below, and what is not a number) .. 255 (`high`)."""
         levels = (np.nan_to_num(values, nan=self.low) - self.low) * (255.0 / (self.high - self.low))
@@ -252,6 +259,7 @@ def _draw_bar(sheet: Image.Image, scale: MapScale, top: int) -> None:
     sheet.paste(Image.fromarray(bar), (left, top))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     below = top + BAR + 4
-    draw.text((left, below), f"ordinary {scale.low:.3g}", fill=(64, 64, 64), font=font)
-    text = f"{scale.high:.3g} clearly anomalous"
+    low, high = scale.labels
+    draw.text((left, below), f"ordinary {low}", fill=(64, 64, 64), font=font)
+    text = f"{high} clearly anomalous"
     draw.text((left + length - draw.textlength(text, font=font), below), text, fill=(64, 64, 64), font=font)

@@ -1,6 +1,10 @@
 """A Run whose images may be damaged, and the page over it without a network."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from starlette.testclient import TestClient
@@ -9,6 +13,8 @@ from blemish.artifact import read_config, write_config
 from blemish.review.app import application
 from blemish.review.gallery import Gallery
 from blemish.review.guard import Guard
+
+from .browsing import CHROMIUM, FLAGS, SLOW, until
 
 TOKEN, HOST = "right", "127.0.0.1:1"
 
@@ -37,3 +43,43 @@ def client_of(gallery, **headers):
 @pytest.fixture
 def page(gallery):
     return client_of(gallery)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def link(reviewed):
+    """The program as a person starts it; the link it prints."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "blemish.cli", "review", str(reviewed)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        yield re.search(r"http\S+", program.stdout.readline())[0]
+    finally:
+        program.terminate()
+        program.wait(30)
+
+
+@pytest.fixture
+def tab(browser, link):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(SLOW)
+    page = context.new_page()
+    trouble = []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+    page.goto(link)
+    until(page, "document.getElementById('flagged-count').textContent !== ''")
+    yield page
+    assert not trouble
+    context.close()

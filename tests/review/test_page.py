@@ -82,6 +82,17 @@ def test_lists_follow_the_person_first_and_the_threshold_for_the_rest(page, gall
     assert listed(again, "rejected") == listed(page, "rejected")
 
 
+def test_the_lists_hold_every_image_once_whatever_is_shown_and_the_page_says_so(page, gallery):
+    page.post("/label", data={"row": 0, "word": "skipped"})
+    page.post("/threshold", data={"value": float(gallery.scores.image[1])})  # the skipped one is above it
+    page.get("/cards?show=skipped")
+    rejected, kept = listed(page, "rejected"), listed(page, "kept")
+    assert rejected == {gallery.name(0): "threshold"}
+    assert sorted((*rejected, *kept)) == sorted(gallery.scores.ids)
+    assert "Lists of all images" in page.get("/").text
+    assert "whatever is shown here" in page.get("/").text
+
+
 @pytest.mark.parametrize(
     ("words", "count"), [("show=all", 10), ("show=open", 8), ("show=bad", 1), ("show=good", 1), ("show=skipped", 0)]
 )
