@@ -52,3 +52,15 @@ def test_score_warns_when_the_camera_moved(tmp_path):
         assert ("unlike those learned from" in result.stdout) == bool(change)
         stored = json.loads((tmp_path / f"{folder}-scored" / "config.json").read_text())["drift"]
         assert bool(stored) == bool(change)
+
+
+def test_images_of_the_fit_are_no_drift_and_do_not_hide_one(tmp_path):
+    """Their maps lie far below the cross-fitted ones: the detector holds their patches."""
+    pile, mixed = fill(tmp_path / "pile", 30), fill(tmp_path / "mixed", 30)
+    assert call("fit", pile, "--out", tmp_path / "run", *QUICK).exit_code == 0
+    result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "scored")
+    assert "unlike those learned from" not in result.stdout
+    for index in range(12):
+        Image.fromarray((picture(100 + index) // 3).astype(np.uint8)).save(mixed / f"new-{index}.png")
+    result = call("score", mixed, "--model", tmp_path / "run", "--out", tmp_path / "mixed-scored")
+    assert "These 12 images are unlike those learned from" in result.stdout

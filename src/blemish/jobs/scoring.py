@@ -83,7 +83,7 @@ def score(
                 "images": len(scores),
                 "decision": decision.to_json(),
                 "decoding": asdict(decoding),
-                "drift": drift_of(run, scores),
+                "drift": drift_of(run, found, scores),
                 "map_scale": asdict(run.map_scale),
                 "versions": versions(),
             }
@@ -91,9 +91,14 @@ def score(
     return replace(scores, skipped=skipped), decision
 
 
-def drift_of(run: Run, scores: Scores) -> str | None:
-    """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`."""
-    return run.usual.warning(scores) if run.usual else None
+def drift_of(run: Run, images: ImageSet, scores: Scores) -> str | None:
+    """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`.
+
+    Those of the fit itself say nothing of that: the detector holds patches of them, so that their maps lie far below
+    those it was told to expect, which are of images that it had not seen.
+    """
+    new = [name for name in scores.ids if images.content[name] not in run.known]
+    return run.usual.warning(scores.subset(new)) if run.usual and new else None
 
 
 def _check_engine(run: Run, engine: str | None) -> None:
