@@ -43,7 +43,7 @@ def test_a_row_that_was_cut_short_is_passed_over_and_those_after_it_are_read(tmp
     append(file, [Row("a.png", A, "good")])
     with file.open("a") as stream:
         stream.write("2026-01-01,b.p")
-    assert read(file)[1][0].startswith("1 rows of 'labels.csv' could not be read")
+    assert read(file)[1][0].startswith("1 row of 'labels.csv' could not be read")
     append(file, [Row("c.png", B, "bad")])
     assert [row.path for row in read(file)[0]] == ["a.png", "c.png"]
 
@@ -65,7 +65,7 @@ def test_the_label_of_a_changed_image_is_not_used():
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("name,label\na,good\n", "need 'path' and 'label'"), ("path,label\nother.png,bad\n", "None of the 1 rows")],
+    [("name,label\na,good\n", "need 'path' and 'label'"), ("path,label\nother.png,bad\n", "No row of")],
 )
 def test_a_table_of_something_else_is_refused(tmp_path, pile, text, said):
     (tmp_path / "l.csv").write_text(text)

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,8 +100,8 @@ def read(file: str | Path) -> tuple[list[Row], list[str]]:
     notes = []
     if broken:
         notes.append(
-            f"{len(broken)} rows of '{file.name}' could not be read and were passed over, such as line {broken[0]}; a "
-            "row that was cut short by a crash is one. Nothing was removed from the file."
+            f"{_count(broken, 'row')} of '{file.name}' could not be read and {_were(broken)} passed over, such as line "
+            f"{broken[0]}; a row that was cut short by a crash is one. Nothing was removed from the file."
         )
     return found, notes
 
@@ -141,13 +141,13 @@ def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, R
     notes = []
     if changed:
         notes.append(
-            f"{_images(len(changed))} changed since the review, such as '{next(iter(changed))}': their labels are not "
-            "used; review them again."
+            f"{_count(changed, 'image')} changed since the review, such as '{next(iter(changed))}': what was said of "
+            "the earlier content is not used; review again."
         )
     if unknown:
         notes.append(
-            f"{_images(len(unknown))} of the labels are not here, such as '{next(iter(unknown))}'; these labels are "
-            "kept, but not used."
+            f"{_count(unknown, 'image')} that the labels speak of {_were(unknown)} not found here, such as "
+            f"'{next(iter(unknown))}'; what they say is kept, but not used."
         )
     return found, notes
 
@@ -162,11 +162,15 @@ def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[s
     found = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
     if rows and not last:
         raise RequestError(
-            f"None of the {len(rows)} rows of '{file}' speaks of an image of this folder, such as '{rows[0].path}'; "
-            "name the labels of these images."
+            f"No row of '{file}' speaks of an image of this folder as it is now. "
+            f"{' '.join(more)} Name the labels of these images."
         )
     return found, [*notes, *more]
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _were(things: Sized) -> str:
+    return "was" if len(things) == 1 else "were"
