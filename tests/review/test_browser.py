@@ -128,8 +128,13 @@ def test_the_page_learns_from_its_labels_and_an_old_tab_is_told(tab, reviewed):
     until(tab, "document.getElementById('flagged-count').textContent !== ''")
     assert str(reviewed) in tab.locator("#refit .notice").inner_text()
 
-    other.locator("#card-1 .say .good").click()
-    until(other, "document.getElementById('trouble').textContent.includes('Reload')")
+    in_view = "(box => box.height > 0 && box.top >= 0 && box.bottom <= innerHeight)(trouble.getBoundingClientRect())"
+    in_view = f"(trouble => trouble.textContent.includes('Reload') && {in_view})(document.getElementById('trouble'))"
+    other.set_viewport_size({"width": 380, "height": 500})
+    other.locator("#card-7 .say .good").click()  # far below the head of the page
+    until(other, in_view)
+    other.locator("#card-7 .picture").click()
+    until(other, in_view)
     other.reload()
     reads(other, "0 good, 1 bad")
     other.locator("#card-1 .say .good").click()

@@ -127,9 +127,13 @@ document.body.addEventListener("htmx:oobAfterSwap", () => { // the card is a new
   if (!zoom.open && document.activeElement === document.body) selected()?.querySelector(".picture").focus({ preventScroll: true });
   show();
 });
-zoom.addEventListener("close", () => selected()?.querySelector(".picture").focus());
+zoom.addEventListener("close", () => { document.body.append(at("trouble")); selected()?.querySelector(".picture").focus(); });
 
-function told(text) { at("trouble").textContent = text; at("trouble").hidden = !text; }
+function told(text) { // in view wherever the page stands, and over the dialog, which covers all that is not in it
+  const trouble = at("trouble"), home = zoom.open ? zoom : document.body;
+  if (text && trouble.parentElement !== home) home.append(trouble);
+  trouble.textContent = text; trouble.hidden = !text;
+}
 document.body.addEventListener("htmx:responseError", (event) => told(event.detail.xhr.responseText || "The page's program refused that."));
 document.body.addEventListener("htmx:sendError", () => told("The page's program does not answer; start it again. What was said before is kept."));
 document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.successful && event.detail.pathInfo.requestPath !== "/refit") told(""); });
