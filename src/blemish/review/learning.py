@@ -12,9 +12,10 @@ router = APIRouter()
 def shown(request: Request, page: Page) -> HTMLResponse:
     """How far it is, as a piece of the page; once there is a new ranking, the tab loads anew."""
     refits: Refits = request.app.state.refits
-    if request.headers.get(VERSION, page.version) != page.version:
+    now = refits.now(page)  # first: once it says that nothing runs, the page that is asked for below is the new one
+    if request.headers.get(VERSION, page.version) != request.app.state.page.version:
         return HTMLResponse("", headers={"HX-Refresh": "true"})
-    return HTMLResponse(page.render("refit.html", refit=refits.now(page)))
+    return HTMLResponse(page.render("refit.html", refit=now))
 
 
 @router.get("/refit")

@@ -105,27 +105,33 @@ class Refits:
     stop = cancel
 
     def _follow(self, process: "subprocess.Popen[str]", folder: Path, out: Path) -> None:
+        """Read what the program says until it ends, and show what it left."""
         said = ""
         for line in process.stderr or ():
-            try:
+            if line.startswith('{"stage"'):  # as `progress_lines` writes them
                 self._step = json.loads(line)
-            except ValueError:
+            else:
                 said = line.strip() or said
         code = process.wait()
-        trouble = ""
-        if code == 0:
-            try:
+        try:
+            self._trouble = self._ended(code, said, out)
+            if code == 0:
                 self.adopt(out)
                 self._before[out] = folder
-            except (BlemishError, OSError) as error:
-                trouble = f"The new Run is in '{out}', but cannot be shown: {error}"
-        elif self._cancelled:
-            trouble = "Cancelled. Nothing was changed; the labels are kept, and so are features made so far."
-        elif code < 0:
-            trouble = f"The fit was ended by the system (signal {-code}), perhaps for want of memory; labels are kept."
-        else:
-            trouble = said.removeprefix("blemish: ") or f"The fit ended with code {code}; run it in a terminal."
-        self._trouble, self._process = trouble, None
+        except (BlemishError, OSError) as error:
+            self._trouble = f"The new Run is in '{out}', but cannot be shown: {error}"
+        finally:
+            self._process = None
+
+    def _ended(self, code: int, said: str, out: Path) -> str:
+        """Why there is no new Run; empty if there is one."""
+        if code == 0:
+            return ""
+        if self._cancelled:
+            return "Cancelled. Nothing was changed; the labels are kept, and so are features made so far."
+        if code < 0:
+            return f"The fit was ended by the system (signal {-code}), perhaps for want of memory; labels are kept."
+        return said.removeprefix("blemish: ") or f"The fit into '{out}' ended with code {code}; run it in a terminal."
 
 
 def words(gallery: Gallery, out: Path) -> list[str]:
