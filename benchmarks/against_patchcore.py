@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("against_patchcore.csv"))
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=float, help="seconds after which a way is stopped, which its row says")
     parser.add_argument("--most", type=int, help="images, for a try")
     parser.add_argument("--ways", nargs="+", default=list(WAYS))
     given = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
             words = {"way": way, "set": given.root.name, "threads": given.threads, "turn": turn}
             if not is_kept(given.results, **words):
                 asked = {"detector": WAYS[way], "root": str(given.root.absolute()), "threads": given.threads}
-                row = in_process(__file__, **asked, most=given.most)
+                row = in_process(__file__, limit=given.limit, **asked, most=given.most)
                 told = {name: row.get(name, "") for name in ("fit_s", "score_per_s", "auroc", "peak_mib", "error")}
                 keep(given.results, {**words, "detector": WAYS[way], **told})
     show(given.results)

@@ -36,9 +36,16 @@ def is_kept(path: Path, **of: Any) -> bool:
     return any(all(row.get(name) == str(value) for name, value in of.items()) for row in kept(path))
 
 
-def in_process(script: str, **words: Any) -> dict[str, Any]:
-    """What `script --one JSON` prints as its last line: one measurement, alone in its process."""
-    done = subprocess.run([sys.executable, script, "--one", json.dumps(words)], stdout=subprocess.PIPE, text=True)
+def in_process(script: str, *, limit: float | None = None, **words: Any) -> dict[str, Any]:
+    """What `script --one JSON` prints as its last line: one measurement, alone in its process.
+
+    It is stopped after `limit` seconds.
+    """
+    command = [sys.executable, script, "--one", json.dumps(words)]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return {**words, "error": f"not done after {limit:g} s"}
     if done.returncode:
         return {**words, "error": f"exit code {done.returncode}"}
     return {**words, **json.loads(done.stdout.splitlines()[-1])}

@@ -18,11 +18,12 @@ import numpy as np
 import blemish
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
+from blemish.scores import Scores
 from kept_rows import keep, show
 
 
 def main() -> None:
-    """Measure in process, then over HTTP."""
+    """Measure in process, over HTTP, and in process again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("images", type=Path)
@@ -35,11 +36,15 @@ def main() -> None:
     found = ImageSet.of(given.images, decoding=run.decoding, find_range=False)
     files = [found.root / name for name in found.ids if Path(name).suffix.lower() in (".png", ".jpg", ".jpeg")]
     data = [path.read_bytes() for path in files]
-    with use_runtime(threads=given.threads, keep_features=False):
-        run.scored(found.subset(found.ids[:8]))
-        start = time.perf_counter()
-        scores = run.scored(found)
-        in_process = len(scores) / (time.perf_counter() - start)
+
+    def measured() -> tuple[float, Scores]:
+        with use_runtime(threads=given.threads, keep_features=False):
+            run.scored(found.subset(found.ids[:8]))
+            start = time.perf_counter()
+            scores = run.scored(found)
+            return len(scores) / (time.perf_counter() - start), scores
+
+    before, scores = measured()
     expected = [scores[path.relative_to(found.root).as_posix()] for path in files]
     words = [sys.executable, "-m", "blemish.cli", "serve", given.run, "--port", "0", "--threads", given.threads]
     server = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True)
@@ -77,6 +82,7 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
+    in_process = max(before, measured()[0])  # the machine's better moment
     if wrong or answered != given.requests:
         raise SystemExit(f"{len(wrong)} wrong, {given.requests - answered} lost; the first: {wrong[:1]}")
     p50, p90, p99 = (round(1000 * float(each)) for each in np.percentile(seconds, (50, 90, 99)))

@@ -1,6 +1,7 @@
 """Small generated images, and a cache of its own for every test."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from PIL import Image
 from blemish import jobs
 from blemish.detectors import Detector, detector_class
 from blemish.runtime import Runtime, use_runtime
+
+# A shell that starts the tests behind it (`make test &`) has them and their programs ignore Ctrl-C, which some send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

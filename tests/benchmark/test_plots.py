@@ -14,7 +14,7 @@ from blemish.benchmark.pictures import MAPS, QUARTERS
 from blemish.benchmark.plots import draw
 from blemish.benchmark.results import COLUMNS
 from blemish.benchmark.statistics import Gaussians, distance_histograms
-from blemish.benchmark.tables import Entry
+from blemish.benchmark.table_entries import Entry
 from blemish.benchmark.toy import SCORES
 
 

@@ -8,7 +8,8 @@ from blemish.benchmark.datasets import Category, Sample
 from blemish.benchmark.experiments import Experiment, Planned
 from blemish.benchmark.published import MVTEC, Published, differences
 from blemish.benchmark.results import COLUMNS
-from blemish.benchmark.tables import Entry, render
+from blemish.benchmark.table_entries import Entry
+from blemish.benchmark.tables import render
 
 
 def entry(

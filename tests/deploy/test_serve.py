@@ -28,8 +28,9 @@ from fastapi.testclient import TestClient  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from blemish.deploy.application import Batching, create_app  # noqa: E402
 from blemish.deploy.current import CurrentRun, named_runs  # noqa: E402
-from blemish.deploy.serve import Batching, _listening, create_app  # noqa: E402
+from blemish.deploy.serve import _listening  # noqa: E402
 from blemish.deploy.uploads import BusyError, Limits, PixelRoom, RefusedError  # noqa: E402
 
 PATIENCE = 120  # seconds: the machine may be busy

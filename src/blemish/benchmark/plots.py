@@ -9,7 +9,7 @@ from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments.experiment import Experiment
 
 if TYPE_CHECKING:
-    from blemish.benchmark.tables import Entry
+    from blemish.benchmark.table_entries import Entry
 
 WIDTH, HEIGHT, DPI = 7.0, 4.2, 110  # inches, dots an inch
 

@@ -34,8 +34,9 @@ def serve(
     """Serve detectors over HTTP: POST /score, GET /health, /metrics, /docs."""
     with errors_as_sentences(debug):
         try:
-            from blemish.deploy.serve import Batching, serve_key
+            from blemish.deploy.application import Batching
             from blemish.deploy.serve import serve as serve_runs
+            from blemish.deploy.serve import serve_key
         except ImportError as error:
             raise RequestError(
                 f"{error.name} is not installed, which serve needs: pip install 'blemish[serve]'"

@@ -60,12 +60,11 @@ class Memory(PatchScorer):
 
     def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
         """Of embedded and placed patches (n, D), (n,); see `Bank.measured` for `barred`."""
-        distances, nearest, products = self.bank.measured(queries, barred)
+        distances, plain, nearest, products = self.bank.measured(queries, barred)
         if self.around.shape[1] < 2:
             return distances
         squared = products.gather(1, self.around[nearest]) + queries.square().sum(1, keepdim=True)
         away = squared.clamp_min(0).sqrt()  # (n, b)
-        plain = distances * self.bank.spacing[nearest]
         highest = torch.maximum(away.amax(1), plain)  # taken off before the exponentials, which overflow above 88
         share = (plain - highest).exp() / (away - highest[:, None]).exp().sum(1).clamp_min(1e-30)
         return distances * (1 - share.clamp_max(1 / away.shape[1]))

@@ -1,11 +1,14 @@
 """Distances to the nearest entry of a bank, relative to how densely the bank is filled there."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from blemish.detectors.embedding import Standardised
 
 NEIGHBOURS = 9  # entries the local spacing of a bank is averaged over, as PatchCore's re-weighting has it
+COMPARED = 3  # nearest entries whose spacing counts: two, and the one that says how much
 MOST_ROWS = 8192  # queries of one image compared at a time: those of a usual grid at once, 130 MB for 4,000 entries
 ROWS = 512  # queries at a time where a bank is compared with itself: 8 MB of distances to 4,000 entries
 
@@ -13,8 +16,10 @@ ROWS = 512  # queries at a time where a bank is compared with itself: 8 MB of di
 class Bank(nn.Module):
     """Patches that stand for what is normal, in an embedding learned from the same images.
 
-    `forward` maps patches (n, D) to (n,): the Euclidean distance to the nearest entry, divided by that entry's
-    spacing plus the typical spacing, where spacing is the mean distance to the nearest entries from other images.
+    `forward` maps patches (n, D) to (n,): the Euclidean distance to the nearest entry, divided by the spacing there
+    plus the typical spacing, where an entry's spacing is its mean distance to the nearest entries from other images.
+    The spacing at a patch is that of its nearest entries, the nearer the more: taken from the nearest alone it would
+    jump where two entries are equally near, and the last bit of a feature would decide.
     A step that is common in a varied region of the product (print, threads) is not far; the same step away from
     a uniform surface is. The typical spacing in the divisor bounds what a perfectly constant background can do.
     """
@@ -52,28 +57,49 @@ class Bank(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """See the class."""
         if torch.compiler.is_exporting():  # a graph has no place for a loop over any number of rows
-            return self.measured(self.embedding(patches))[0]
+            return self.measured(self.embedding(patches)).distances
         return self.distances(self.embedding(patches))
 
     def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
         """The first of `measured`, in bounded memory; `barred` (M,) is the same for all queries."""
         if len(queries) <= MOST_ROWS:
-            return self.measured(queries, barred)[0]
-        parts = [self.measured(queries[at : at + MOST_ROWS], barred)[0] for at in range(0, len(queries), MOST_ROWS)]
-        return torch.cat(parts)
+            return self.measured(queries, barred).distances
+        rows = range(0, len(queries), MOST_ROWS)
+        return torch.cat([self.measured(queries[at : at + MOST_ROWS], barred).distances for at in rows])
 
-    def measured(self, queries: Tensor, barred: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Embedded patches (n, D) to their distances (n,), which entry is nearest (n,), and `products` (n, M).
-
-        `products` + |query|^2 are the squared distances to all entries, less exact. Entries that are true in
-        `barred` (n, M) are passed over.
-        """
-        # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entry, and the
-        # difference then measures it: the product alone loses all digits of small distances
+    def measured(self, queries: Tensor, barred: Tensor | None = None) -> "Measured":
+        """Embedded patches (n, D) against all entries; those that are true in `barred` (n, M) are passed over."""
+        # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entries, and the
+        # difference then measures them: the product alone loses all digits of small distances
         products = torch.addmm(self.squares, queries, self.entries.T, alpha=-2)
-        nearest = (products if barred is None else products.masked_fill(barred, torch.inf)).min(dim=1).indices
-        distances: Tensor = (queries - self.entries[nearest]).square().sum(dim=1).sqrt() / self.spacing[nearest]
-        return distances, nearest, products
+        open_to = products if barred is None else products.masked_fill(barred, torch.inf)
+        found = open_to.topk(min(COMPARED, len(self.entries)), dim=1, largest=False)
+        each = (queries[:, None] - self.entries[found.indices]).square().sum(dim=2).sqrt()
+        each = each.masked_fill(found.values.isinf(), torch.inf)
+        plain, at = each.min(dim=1)
+        # an entry counts by how much nearer it is than the furthest of them, so that none enters or leaves at a jump
+        weights = (each.amax(dim=1, keepdim=True) - each).nan_to_num(nan=0.0, posinf=1.0)
+        total = weights.sum(dim=1)
+        nearest = found.indices.gather(1, at[:, None])[:, 0]
+        blended = (weights * self.spacing[found.indices]).sum(dim=1) / total
+        return Measured(plain / torch.where(total > 0, blended, self.spacing[nearest]), plain, nearest, products)
+
+
+class Measured(NamedTuple):
+    """Patches against a bank.
+
+    Attributes
+    ----------
+    distances : (n,), to the nearest entry, in the spacing there.
+    plain : (n,), the same before it is divided.
+    nearest : (n,), which entry that is.
+    products : (n, M); with |query|^2 added, the squared distances to all entries, less exact.
+    """
+
+    distances: Tensor
+    plain: Tensor
+    nearest: Tensor
+    products: Tensor
 
 
 def squared_distances(queries: Tensor, entries: Tensor) -> Tensor:

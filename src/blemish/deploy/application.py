@@ -1,0 +1,200 @@
+"""The application behind `serve`: what is asked over HTTP and what is answered."""
+
+import asyncio
+import base64
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from blemish.deploy.batching import Answer, Batcher
+from blemish.deploy.current import CurrentRun
+from blemish.deploy.metrics import Metrics
+from blemish.deploy.openapi import described, refusals
+from blemish.deploy.uploads import (
+    BusyError,
+    Limits,
+    PixelRoom,
+    RefusedError,
+    Upload,
+    decoded_all,
+    parts_of,
+    pixels_of,
+)
+from blemish.errors import BlemishError, RequestError
+from blemish.exported import ExportedModel
+from blemish.run import Run
+from blemish.runtime import available_cores
+
+KEY_HEADER = "X-API-Key"
+LOOK_AGAIN = 1.0  # seconds between two looks at whether a Run was replaced
+STOP_WITHIN = 30  # seconds for what is under way when the server is told to end
+OPEN = ("/health", "/docs", "/openapi.json")  # without a key: they tell nothing of the images
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How images are put together; see `Batcher`."""
+
+    most: int = 16
+    room: int = 256
+    wait: float = 0.005
+
+
+def create_app(
+    runs: Mapping[str, CurrentRun],
+    *,
+    limits: Limits | None = None,
+    batching: Batching | None = None,
+    threads: int | None = None,
+    api_key: str | None = None,
+) -> FastAPI:
+    """The application: `POST /score`, `GET /health`, `GET /metrics`, its description at `/docs`.
+
+    Raises `RequestError` without a Run.
+    """
+    if not runs:
+        raise RequestError("There is no Run to serve; name at least one.")
+    limits, batching, threads = limits or Limits(), batching or Batching(), threads or available_cores()
+    batchers: dict[str, Batcher] = {}
+    metrics: Metrics
+
+    def seen(images: int, seconds: float) -> None:
+        metrics.scored(images, seconds)
+
+    for name, current in runs.items():
+        batchers[name] = Batcher(current, threads=threads, seen=seen, **asdict(batching))
+    metrics = Metrics(batchers)
+    room = PixelRoom(limits.pixels_at_once)
+    under_way = 0
+    stopping = False
+
+    async def look_again() -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            for current in runs.values():
+                await asyncio.to_thread(current.refresh)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        nonlocal stopping
+        for batcher in batchers.values():
+            batcher.start()
+        looking = asyncio.get_running_loop().create_task(look_again())
+        yield
+        stopping = True
+        looking.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN):
+                await asyncio.gather(*(batcher.stop() for batcher in batchers.values()))
+
+    app = FastAPI(
+        title="blemish", description="Finds defects in images: score, decision, map.", lifespan=life, redoc_url=None
+    )
+
+    @app.middleware("http")
+    async def check_key(request: Request, call_next: Any) -> Response:
+        given = request.headers.get(KEY_HEADER, "")
+        if api_key and request.url.path not in OPEN and not secrets.compare_digest(given.encode(), api_key.encode()):
+            return JSONResponse({"error": f"The header {KEY_HEADER} does not hold the key."}, 401)
+        answer: Response = await call_next(request)
+        return answer
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Whether the server is there, and with which Runs; 503 while it stops."""
+        models = {
+            name: {"version": current.now()[1], "detector": current.now()[0].detector.name, "problem": current.problem}
+            for name, current in runs.items()
+        }
+        return JSONResponse({"status": "stopping" if stopping else "ok", "models": models}, 503 if stopping else 200)
+
+    @app.get("/metrics")
+    async def tell() -> Response:
+        """Figures for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/score", openapi_extra=described(runs), responses=refusals())
+    async def score(request: Request, model: str = "", maps: bool = False) -> JSONResponse:
+        """Score one or many images; the answers are in the order of the images."""
+        nonlocal under_way
+        start = time.perf_counter()
+        name = model or next(iter(runs))
+        label = name if name in runs else "unknown"  # a stranger's word does not become a label
+        under_way += 1
+        headers = {}
+        try:
+            if under_way > limits.requests:
+                raise BusyError
+            answer, status = await _scored(request, name, maps), 200
+        except RefusedError as refused:
+            answer, status = {"error": refused.sentence}, refused.status
+        except BusyError:
+            answer, status, headers = {"error": "The server is busy; come again."}, 429, {"Retry-After": "1"}
+        except BlemishError as error:
+            answer, status = {"error": str(error)}, 422
+        finally:
+            under_way -= 1
+        metrics.requests.labels(label, str(status)).inc()
+        metrics.seconds.labels(label).observe(time.perf_counter() - start)
+        return JSONResponse(answer, status, headers=headers)
+
+    async def _scored(request: Request, name: str, maps: bool) -> dict[str, Any]:
+        if name not in runs:
+            raise RefusedError(404, f"There is no model '{name[:80]}'; there is {', '.join(runs)}.")
+        if not model_named(request) and len(runs) > 1:
+            raise RefusedError(422, f"There are several models; name one with ?model=, of {', '.join(runs)}.")
+        run, _ = runs[name].now()
+        parts = await parts_of(request, limits)
+        # Decoding takes a core for a while: not in the thread that answers everyone.
+        with room.taking(await asyncio.to_thread(pixels_of, parts, limits)):
+            uploads = await asyncio.to_thread(decoded_all, parts, limits, run.decoding, run.detector.whole_pixels)
+            _check_sizes(run, uploads)
+            try:
+                async with asyncio.timeout(limits.answer_seconds):
+                    answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
+            except TimeoutError:
+                raise RefusedError(
+                    503, f"There was no answer within {limits.answer_seconds:g} s; come again."
+                ) from None
+        for each in answers:
+            metrics.images.labels(name, str(int(each.score > each.threshold))).inc()
+        results = [_told(upload, answer, maps) for upload, answer in zip(uploads, answers, strict=True)]
+        return {"model": name, "results": results}
+
+    return app
+
+
+def model_named(request: Request) -> bool:
+    """Whether the request names a model."""
+    return bool(request.query_params.get("model"))
+
+
+def _check_sizes(run: Run, uploads: list[Upload]) -> None:
+    """Raises `RefusedError` for what an exported model does not take, so that nobody else's batch meets it."""
+    if isinstance(run.detector, ExportedModel):
+        for each in uploads:
+            if each.pixels.shape[:2] != run.detector.size:
+                height, width = run.detector.size
+                found = f"{each.pixels.shape[1]}x{each.pixels.shape[0]}"
+                raise RefusedError(422, f"The model takes {width}x{height} pixels; '{each.name[:80]}' has {found}.")
+
+
+def _told(upload: Upload, answer: Answer, maps: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": upload.name,
+        "score": answer.score,
+        "flagged": answer.score > answer.threshold,
+        "threshold": answer.threshold,
+        "version": answer.version,
+    }
+    if maps:
+        data = base64.b64encode(answer.map.astype("<f4").tobytes()).decode()
+        told["map"] = {"shape": list(answer.map.shape), "float32": data, "box": list(answer.box)}
+    return told

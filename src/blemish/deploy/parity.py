@@ -1,0 +1,83 @@
+"""How far an exported model may be from torch, and how far it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blemish.deploy.graph import ExportedScoring
+from blemish.errors import JobError
+from blemish.runtime import intra_op_threads
+
+Precision = Literal["float32", "int8"]
+LARGEST_GAP = 1e-3  # of the interquartile range of the training scores, DESIGN.md
+FEWEST_EQUAL, LEAST_CORRELATION = 0.95, 0.95  # of an int8 model: share of equal decisions, rank correlation
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported model is from torch on images of the Run.
+
+    Attributes
+    ----------
+    images : how many were compared.
+    score : the largest difference of a score, in interquartile ranges of the training scores.
+    map : the largest difference of a patch, in the levels from ordinary to clearly anomalous.
+    equal_decisions : share of the images on which both decide alike, 0..1.
+    rank_correlation : Spearman's, of the scores.
+    """
+
+    images: int
+    score: float
+    map: float
+    equal_decisions: float
+    rank_correlation: float
+
+
+def compared(
+    scoring: ExportedScoring,
+    pixels: NDArray[np.uint8],
+    found: Sequence[tuple[NDArray[Any], ...]],
+    training: NDArray[np.float32],
+    threshold: float,
+) -> Parity:
+    """What the exported model `found` of `pixels`, uint8 RGB (N, H, W, 3), against torch.
+
+    `training` are the training scores, whose spread a difference is measured by.
+    """
+    from scipy.stats import spearmanr
+
+    with torch.inference_mode(), intra_op_threads(1):
+        expected = [
+            [each.numpy() for each in scoring(torch.from_numpy(pixels[at : at + 1]))] for at in range(len(pixels))
+        ]
+    score, flagged, level = (np.concatenate(each) for each in zip(*found, strict=True))
+    wanted, decided, wanted_level = (np.concatenate(each) for each in zip(*expected, strict=True))
+    spread = float(np.subtract(*np.percentile(training, (75, 25)))) or max(1.0, abs(threshold))
+    constant = len(set(wanted.tolist())) < 2 or len(set(score.tolist())) < 2
+    return Parity(
+        len(pixels),
+        float(np.abs(score - wanted).max() / spread),
+        float(np.abs(level - wanted_level).max()),
+        float((flagged == decided).mean()),
+        1.0 if constant else float(spearmanr(score, wanted).statistic),
+    )
+
+
+def check(parity: Parity, precision: Precision) -> None:
+    """Raise `JobError` where a model is further from torch than its precision allows."""
+    if precision == "int8":
+        if parity.equal_decisions < FEWEST_EQUAL or parity.rank_correlation < LEAST_CORRELATION:
+            raise JobError(
+                f"In int8 the model decides like torch on {parity.equal_decisions:.1%} of {parity.images} images, and "
+                f"the ranks of its scores correlate by {parity.rank_correlation:.3f}; at least {FEWEST_EQUAL:.0%} and "
+                f"{LEAST_CORRELATION} are asked for: leave out --precision."
+            )
+    elif not parity.score <= LARGEST_GAP:
+        raise JobError(
+            f"The exported model differs from torch by {parity.score:.1e} of the spread of the training scores, more "
+            f"than {LARGEST_GAP:.0e}; take another format, or score with the Run itself."
+        )
