@@ -63,9 +63,9 @@ def farthest_points(points: Tensor, count: int, start: int, tell: Callable[[int,
     picks in one matrix product. Up to rounding, the picks are those of the textbook loop.
     """
     points = points - points.mean(0)  # smaller numbers, less rounding
-    copied = COPY * float(points.square().sum(1).mean())
+    copied = COPY * float(torch.linalg.vector_norm(points)) ** 2 / len(points)
     picks = [start]
-    nearest = squared_distances(points, points[start : start + 1])[:, 0]
+    nearest = _to_nearest(points, points[start : start + 1])
     while len(picks) < count:
         far, rows = nearest.topk(min(FARTHEST, len(points)))
         if far[0] <= copied:

@@ -28,7 +28,7 @@ class Standardised(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
-        return (patches - self.mean) / self.deviation
+        return (patches - self.mean).div_(self.deviation)  # in place: samples are large
 
 
 class Rooted(Standardised):

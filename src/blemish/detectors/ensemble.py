@@ -90,8 +90,9 @@ class Ensemble(OneClass):
 
     def _remembered(self, part: Part, view: View) -> tuple[SparseMemories, Tensor, Tensor]:
         """The memories of a part, its embedded patches (n, D), and their averaged distances (n,)."""
-        embedding = empty_embedding(view, part.sample.values.shape[1]).learn(part.sample.values)
-        embedded = embedding(part.sample.values)
+        values = part.sample.values
+        embedding = empty_embedding(view, values.shape[1]).learn(values)
+        embedded = embedding(values)
         memories, known = SparseMemories.of(
             embedding, embedded, part.groups, self.entries, self.share, self.random_state
         )

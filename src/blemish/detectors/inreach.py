@@ -54,10 +54,10 @@ class InReaCh(PatchCore):
         return whole_images(ids, self.most_images, self.random_state)
 
     def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:
-        sample = part.sample
+        sample, group_of = part.sample, part.groups
         by_image = torch.split(torch.arange(len(sample.owners)), torch.bincount(sample.owners).tolist())
         images = [rows for rows in by_image if len(rows)]
-        groups = torch.stack([part.groups[rows[0]] for rows in images])
+        groups = torch.stack([group_of[rows[0]] for rows in images])
         seeds = np.random.default_rng(self.random_state).permutation(len(images))[: self.seeds]
         found = [channels_of(embedded, images, seed, groups == groups[seed]) for seed in seeds.tolist()]
         recurring = nominal(found, self.span)

@@ -23,18 +23,31 @@ WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
 @dataclass(frozen=True)
 class Part:
-    """What to learn from.
+    """What to learn from: patches of all images, or of some, which are copied when they are asked for.
 
     Attributes
     ----------
-    sample : patches of the images.
-    groups : (n,) numbers of the patches' groups.
+    drawn : patches of all images.
+    images : (N,) bool, those to learn from; None for all.
+    group_of : (N,) the number of each image's group.
     stage : name for progress.
     """
 
-    sample: PatchSample
-    groups: Tensor
+    drawn: PatchSample
+    images: Tensor | None
+    group_of: Tensor
     stage: str
+
+    @property
+    def sample(self) -> PatchSample:
+        """The patches to learn from."""
+        return self.drawn if self.images is None else self.drawn.of(self.images)
+
+    @property
+    def groups(self) -> Tensor:
+        """The number of each patch's group, (n,)."""
+        owners = self.drawn.owners
+        return self.group_of[owners if self.images is None else owners[self.images[owners]]]
 
 
 @dataclass(frozen=True)
@@ -131,16 +144,12 @@ class OneClass(FeatureDetector):
         folds = min(self.folds, int(groups.max()) + 1)
         split = split_in_folds(images, folds, self.random_state) if folds else {}
         fold = torch.tensor([split.get(name, -1) for name in images.ids])
-        samples = [sample, *(sample.of(fold != number) for number in range(folds))]
-        if not all(len(each.values) for each in samples):
+        stage = f"{self.name} {size}"
+        parts = [Part(sample, None, groups, stage)]
+        parts += [Part(sample, fold != number, groups, f"{stage}, part {number + 1}") for number in range(folds)]
+        if not all(len(each.groups) for each in parts):
             raise RequestError(f"The labels leave {self.name} a part without an image to learn from; raise 'folds'.")
-        final, *others = self._learn(
-            [
-                Part(each, groups[each.owners], f"{self.name} {size}{f', part {number}' if number else ''}")
-                for number, each in enumerate(samples)
-            ],
-            features,
-        )
+        final, *others = self._learn(parts, features)
         unit = robust_scale(final.typical())
         if not folds:
             scorer = InUnits(final.scorer, unit).eval()

@@ -66,7 +66,8 @@ class PatchCore(OneClass):
         """The memory of a part, on a grid of `width` columns."""
         sample, groups = part.sample, part.groups
         embedding = empty_embedding(view, sample.values.shape[1]).learn(sample.values)
-        embedded = embedding(sample.values)
+        embedded, places = embedding(sample.values), sample.places
+        del sample  # its values are as large as all that follows
         weights, step = self._nominal(embedded, part, width)
         pool = torch.nonzero(weights)[:, 0]
         if len(pool) > self.candidates:
@@ -75,7 +76,7 @@ class PatchCore(OneClass):
         if len(pool) < len(embedded):
             embedded = embedded[pool]
         if step:
-            embedded = torch.cat([embedded, on_grid(sample.places[pool], width) * step], dim=1)
+            embedded = torch.cat([embedded, on_grid(places[pool], width) * step], dim=1)
         count, progress = max(1, min(self.entries, round(self.share * len(pool)))), runtime().progress
         picks = coreset(embedded, count, self.coreset, self.random_state, lambda *at: progress(part.stage, *at))
         chosen = pool[picks]

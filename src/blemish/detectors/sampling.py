@@ -75,7 +75,8 @@ def draw_patches(
     content = features.images.content  # the name would change with the folder that it is relative to
     ids = [name for name in features.images.ids if any(name in plan for plan in plans)]
     row = {name: index for index, name in enumerate(features.images.ids)}
-    drawn: list[list[PatchSample]] = [[] for _ in plans]
+    places_of_all = features.grid[0] * features.grid[1]
+    drawn = [_Growing(sum(min(wanted, places_of_all) for wanted in plan.values())) for plan in plans]
     for batch in features.batches(ids, stage=stage):
         for index, name in enumerate(batch.ids):
             patches = batch.patches[index].flatten(0, 1)
@@ -85,12 +86,27 @@ def draw_patches(
                     rng = np.random.default_rng([seed, at, crc32(content[name].encode())])
                     chosen = np.sort(rng.choice(len(inside), wanted, replace=False))
                     places = inside[torch.from_numpy(chosen)]
-                    drawn[at].append(PatchSample(patches[places], torch.full((wanted,), row[name]), places))
-    return [
-        PatchSample(
-            torch.cat([part.values for part in parts]),
-            torch.cat([part.owners for part in parts]),
-            torch.cat([part.places for part in parts]),
-        )
-        for parts in drawn
-    ]
+                    drawn[at].add(patches, places, row[name])
+    return [each.sample() for each in drawn]
+
+
+class _Growing:
+    """A sample as it is drawn, in the memory that it will have: parts put together later would take twice that."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+        self.values = torch.empty(0, 0)
+        self.owners, self.places = torch.empty(2, most, dtype=torch.long)
+
+    def add(self, patches: Tensor, places: Tensor, owner: int) -> None:
+        """Patches of an image (h * w, D) at some places (n,)."""
+        if not self.count:
+            self.values = torch.empty(self.most, patches.shape[1])
+        end = self.count + len(places)
+        torch.index_select(patches, 0, places, out=self.values[self.count : end])
+        self.owners[self.count : end], self.places[self.count : end] = owner, places
+        self.count = end
+
+    def sample(self) -> PatchSample:
+        """What was drawn."""
+        return PatchSample(*(each[: self.count] for each in (self.values, self.owners, self.places)))

@@ -82,9 +82,9 @@ class SimpleNet(OneClass):
         stage, done, progress = parts[0].stage, [0] * len(parts), runtime().progress
         nets = []
         for part in parts:
-            channels = part.sample.values.shape[1]
-            embedding = empty_embedding(features.view, channels).learn(part.sample.values)
-            nets.append(drawn_anew(Net(embedding, channels, self.width), self.random_state))
+            values = part.sample.values
+            embedding = empty_embedding(features.view, values.shape[1]).learn(values)
+            nets.append(drawn_anew(Net(embedding, values.shape[1], self.width), self.random_state))
 
         def teach(number: int) -> Learned:
             def tell(step: int) -> None:
