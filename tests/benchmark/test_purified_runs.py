@@ -29,9 +29,13 @@ def bolt(tmp_path: Path) -> Category:
     return open_datasets(mvtec(tmp_path / "data", train=20, good=4, bad=4))[0]
 
 
+def task_of(cell: Cell, category: Category) -> Task:
+    return Task(cell, category, cell.manifest(category), category.root.parent / "runs" / "one")
+
+
 def purified(cell: Cell, category: Category) -> tuple[set[str], dict[str, float], Any]:
     """Which images the detector learned from, the measures, and the detector."""
-    task = Task(cell, category, cell.manifest(category), category.root.parent / "runs" / "one")
+    task = task_of(cell, category)
     detector, training = detector_of(task), cell.manifest(category).training_set(category)
     scores, measures = fit_purified(task, detector, training)
     assert set(scores.ids) == set(training.ids)
@@ -59,10 +63,10 @@ def test_a_random_keep_of_the_same_size_leaves_the_contamination_to_chance(bolt:
 
 def test_stage_1_may_be_another_detector_or_the_detector_in_full(bolt: Category) -> None:
     other = {"detector": "memory_bank", "entries": 50, "folds": 0}
-    detector = detector_of(Task(CELL, bolt))
+    detector = detector_of(task_of(CELL, bolt))
 
     def asked(**extra: Any) -> Any:
-        return sub_model_of(Task(replace(CELL, extra=extra), bolt), detector)
+        return sub_model_of(task_of(replace(CELL, extra=extra), bolt), detector)
 
     assert asked() is None
     assert asked(sub_model="full") is detector
@@ -73,6 +77,6 @@ def test_stage_1_may_be_another_detector_or_the_detector_in_full(bolt: Category)
 
 def test_a_purified_run_is_a_row_with_both_kinds_of_measures(bolt: Category, own_cache: Path) -> None:
     with use_runtime(cache=own_cache, threads=1):
-        rows = fit(Task(CELL, bolt, CELL.manifest(bolt)))
+        rows = fit(task_of(CELL, bolt))
     for row in rows:
         assert {"image_auroc", "pixel_auroc", "normals_lost", "purify_auroc", "training_auroc"} <= set(row)

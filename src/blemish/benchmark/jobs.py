@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,13 @@ class Task:
     cell : what to do.
     category : limited to the cell's images; None for a job without.
     manifest : its training images; None for a job without.
-    folder : where the job may leave files of its own; made when it is asked for.
+    place : where the job may leave files of its own, as `folder`; what runs of a bench share is beside it.
     """
 
     cell: Cell
-    category: Category | None = None
-    manifest: Manifest | None = None
-    place: Path = field(default_factory=Path)
+    category: Category | None
+    manifest: Manifest | None
+    place: Path
 
     @property
     def folder(self) -> Path:
