@@ -15,7 +15,7 @@ ORDER = (
     *("errors", "disk", "decoding", "urls", "folders", "runtime", "remote", "given", "grouping", "roi", "sources"),
     *("images", "labels", "scores", "drift", "synthesis", "features", "cuts", "detectors", "purification"),
     *("calibration", "heatmaps", "regions", "histogram", "artifact", "exported", "stored_scores", "run"),
-    *("report", "purification_report", "transaction", "jobs", "evaluation", "review", "deploy", "demo"),
+    *("report", "transaction", "jobs", "evaluation", "review", "deploy", "demo"),
     *("demo_job", "doctor", "benchmark", "progress", "__init__", "cli"),
 )
 WITHIN_FEATURES = (

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish import report
 from blemish.calibration import Decision, ReliabilityBin
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.histogram import bars, histogram
 from blemish.images import ImageSet
-from blemish.report import ReportContent, headline, write_report
+from blemish.report import headline, ranking, write_report
+from blemish.report.content import ReportContent
 from blemish.scores import Scores
 
 EVIL = "<img src=x onerror=alert(1)>.png"
@@ -152,17 +152,17 @@ def test_names_that_are_not_unicode_do_not_stop_the_report(tmp_path):
 
 
 def test_the_file_stays_below_its_limit_and_the_rest_is_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MAX_BYTES", 2_560_000)
+    monkeypatch.setattr(ranking, "MAX_BYTES", 2_560_000)
     images = arrays(30, side=200)
     page = written(tmp_path, content_of(images))
-    assert (tmp_path / "report.html").stat().st_size < report.MAX_BYTES
+    assert (tmp_path / "report.html").stat().st_size < ranking.MAX_BYTES
     assert 0 < len(page.all("img")) < 60
     assert all(name in page.text for name in images.ids)
 
 
 def test_at_most_so_many_images_are_shown_and_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "EMBEDDED", 5)
-    monkeypatch.setattr(report, "LISTED", 4)
+    monkeypatch.setattr(ranking, "EMBEDDED", 5)
+    monkeypatch.setattr(ranking, "LISTED", 4)
     page = written(tmp_path, content_of(arrays(12)))
     assert len(page.all("img")) == 10
     assert any("3 images more" in text for text in page.text)

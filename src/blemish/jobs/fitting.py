@@ -2,25 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blemish import calibration
-from blemish.artifact import SCORES, write_artifact
-from blemish.calibration import Decision
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
 from blemish.drift import Usual
 from blemish.errors import RequestError
 from blemish.heatmaps import MapScale
-from blemish.images import NORMAL, UNKNOWN, ImageSet
+from blemish.images import ImageSet
 from blemish.jobs.asked import ASKED, recorded
 from blemish.jobs.estimating import tell_cost
-from blemish.jobs.purifying import fit_on_kept, purified, told, write_purification
+from blemish.jobs.line import Line, labels_of
+from blemish.jobs.purifying import fit_on_kept, purified
 from blemish.jobs.request import (
     NORMALS_PREFIX,
     decoding_of,
@@ -31,26 +25,17 @@ from blemish.jobs.request import (
     within_roi,
 )
 from blemish.jobs.results import (
-    HEATMAPS,
-    REPORT,
     TRAINING,
     Stopwatch,
-    identical_in,
-    peak_memory_mib,
     refuse_skipped,
-    write_flagged_heatmaps,
-    write_flagged_regions,
-    write_skipped,
 )
 from blemish.jobs.streaming import split, with_rest
+from blemish.jobs.written_run import write_run
 from blemish.labels import LABELS, carry
-from blemish.purification import Purification, PurifySettings
+from blemish.purification import PurifySettings
 from blemish.regions import pixel_threshold
-from blemish.report import ReportContent, write_report
 from blemish.run import OWN_MASKS, Run
-from blemish.runtime import runtime, use_runtime
-from blemish.scores import Scores
-from blemish.stored_scores import write_maps
+from blemish.runtime import use_runtime
 from blemish.transaction import whole_or_absent
 
 
@@ -130,7 +115,7 @@ def fit(
         "contamination": contamination, "masks": masks, "levels": levels, "max_pixels": max_pixels, "strict": strict,
         "seed": seed, "device": device, "threads": threads, "cache": cache, "ray": ray, "checkpoints": checkpoints,
     })  # fmt: skip
-    line = _Line(rule, false_alarms, threshold, contamination)
+    line = Line(rule, false_alarms, threshold, contamination)
     chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
     if not chosen.cross_fits:
         raise RequestError(
@@ -185,7 +170,7 @@ def fit(
         if any(name.startswith(NORMALS_PREFIX) for name in scores.ids):
             listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
         with watch.stage("deciding"):
-            reviewed = _reviewed(everything, scores.ids)
+            reviewed = labels_of(everything, scores.ids)
             decision = line.drawn(scores, listed, reviewed)
             chance = calibration.probability(scores.image, decision, reviewed)
         run = Run(
@@ -204,7 +189,7 @@ def fit(
             folder=out,
         )
         if staging is not None:
-            _write_run(run, everything, images, staging, watch, purification, masks)
+            write_run(run, everything, images, staging, watch, purification, masks)
             chosen.leave_training(staging / TRAINING)
     if out and labels:
         carry(labels, out.expanduser() / LABELS)  # the review goes on where it was
@@ -213,118 +198,5 @@ def fit(
     return run
 
 
-@dataclass(frozen=True)
-class _Line:
-    """How a person wants the line drawn."""
-
-    rule: str | None
-    false_alarms: float | None
-    threshold: float | None
-    contamination: float | None
-
-    def __post_init__(self) -> None:
-        calibration.check(self.threshold, self.contamination, self.false_alarms)
-        if self.rule is not None:
-            calibration.rule_called(self.rule)
-            if self.threshold is not None or self.contamination is not None:
-                raise RequestError("--rule finds the threshold; leave out --threshold and --contamination.")
-
-    def drawn(self, scores: Scores, listed: Scores, reviewed: NDArray[np.int64]) -> Decision:
-        if self.threshold is not None:
-            return calibration.at_threshold(listed.image, self.threshold)
-        if self.contamination is not None:
-            return calibration.at_contamination(listed.image, self.contamination)
-        found = calibration.decide(scores.image, rule=self.rule, false_alarms=self.false_alarms, labels=reviewed)
-        return calibration.for_listed(found, len(listed), len(scores))
-
-
-def _reviewed(images: ImageSet, ids: tuple[str, ...]) -> NDArray[np.int64]:
-    """The labels (N,) of the pile's own images: those from `normals` were not picked from its ranking."""
-    found = [UNKNOWN if name.startswith(NORMALS_PREFIX) else images.labels.get(name, UNKNOWN) for name in ids]
-    return np.array(found, dtype=np.int64)
-
-
-def _write_run(
-    run: Run,
-    images: ImageSet,
-    source: Any,
-    folder: Path,
-    watch: Stopwatch,
-    purification: Purification | None,
-    masks: bool,
-) -> None:
-    scores = run.scores
-    if scores is None:
-        raise RequestError("A Run loaded from disk holds no maps; only a fresh one can be written.")
-    reviewed = _reviewed(images, scores.ids)
-    with watch.stage("heatmaps and report"):
-        chance = run.probability.of(scores.image) if run.probability else None
-        scores.to_csv(folder / SCORES, run.threshold_, chance)
-        write_maps(folder, scores, images.content)
-        write_skipped(run.skipped, folder)
-        if not images.features_alone:
-            write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=masks)
-        write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
-        notes = images.notes
-        aside: frozenset[str] | None = None
-        if purification is not None:
-            notes += (*write_purification(purification, images, folder), *told(purification, run.detector))
-            aside = frozenset(purification.set_aside_ids)
-        run.about |= {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image_root": images.place,
-            "images": len(scores),
-            "group_regex": images.grouping,
-            "known_normals": sum(label == NORMAL for label in images.labels.values()),
-            "reviewed": int((reviewed != UNKNOWN).sum()),
-            "skipped": len(run.skipped),
-            "threads": runtime().threads,
-            "device": runtime().device,
-        }
-        if purification is not None:
-            run.about |= {"purification": purification.to_json()}
-        config = run.to_config()
-        total_chance = None if chance is None else float(chance.sum())
-        content = ReportContent(
-            title=_title(images, source),
-            source=str(source) if isinstance(source, (str, Path)) else None,
-            images=images,
-            scores=scores,
-            threshold=run.threshold_,
-            contamination=run.contamination_,
-            estimated_bad=round(run.contamination_ * len(scores)),
-            threshold_method=run.decision.rule,
-            threshold_assumption=run.decision.assumption,
-            decision=run.decision,
-            expected_bad=total_chance,
-            reviewed=int((reviewed != UNKNOWN).sum()),
-            reliability=calibration.reliability(scores.image, reviewed, run.decision),
-            scale=run.map_scale,
-            detector=run.detector.name,
-            detector_description=run.detector.summary,
-            patent_notice=run.detector.patent,
-            settings={n: config[n] for n in ("detector", "decoding", "seed", "purification") if n in config},
-            versions=config["versions"],
-            seconds=watch.seconds,
-            peak_memory_mib=peak_memory_mib(),
-            skipped=run.skipped,
-            notes=notes,
-            set_aside=aside,
-            identical=identical_in(images),
-            heatmaps=folder / HEATMAPS,
-            run=run.folder,
-        )
-        write_report(folder / REPORT, content)
-    run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
-    run.about |= {"peak_memory_mib": peak_memory_mib()}
-    write_artifact(folder, run.to_config(), run.to_state())
-
-
 def _about_roi(images: ImageSet) -> dict[str, Any]:
     return {"roi": None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS}
-
-
-def _title(images: ImageSet, source: Any) -> str:
-    if isinstance(source, (str, Path)):
-        return Path(str(source)).name
-    return "features" if images.features_alone else "images"

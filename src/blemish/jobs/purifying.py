@@ -25,7 +25,7 @@ from blemish.jobs.results import (
 )
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings
 from blemish.purification import purify as purify_images
-from blemish.purification_report import PurificationContent, write_purification_report
+from blemish.report.of_purification import PurificationContent, write_purification_report
 from blemish.run import versions
 from blemish.runtime import runtime, use_runtime
 from blemish.scores import Scores

@@ -12,7 +12,7 @@ from blemish.errors import RequestError, UnreadableImageError
 from blemish.heatmaps import heatmap_path, shown
 from blemish.histogram import histogram
 from blemish.purification import Purification
-from blemish.report import (
+from blemish.report.page import (
     EMBEDDED,
     LISTED,
     LISTED_BYTES,

@@ -1,0 +1,111 @@
+"""The folder that `fit` leaves: scores, pictures, report, and what `load` reads back."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from blemish import calibration
+from blemish.artifact import SCORES, write_artifact
+from blemish.errors import RequestError
+from blemish.images import NORMAL, UNKNOWN, ImageSet
+from blemish.jobs.line import labels_of
+from blemish.jobs.purifying import told, write_purification
+from blemish.jobs.results import (
+    HEATMAPS,
+    REPORT,
+    Stopwatch,
+    identical_in,
+    peak_memory_mib,
+    write_flagged_heatmaps,
+    write_flagged_regions,
+    write_skipped,
+)
+from blemish.purification import Purification
+from blemish.report import write_report
+from blemish.report.content import ReportContent
+from blemish.run import Run
+from blemish.runtime import runtime
+from blemish.stored_scores import write_maps
+
+
+def write_run(
+    run: Run,
+    images: ImageSet,
+    source: Any,
+    folder: Path,
+    watch: Stopwatch,
+    purification: Purification | None,
+    masks: bool,
+) -> None:
+    """Write all of it into `folder`; `images` are those learned from, found in `source`."""
+    scores = run.scores
+    if scores is None:
+        raise RequestError("A Run loaded from disk holds no maps; only a fresh one can be written.")
+    reviewed = labels_of(images, scores.ids)
+    with watch.stage("heatmaps and report"):
+        chance = run.probability.of(scores.image) if run.probability else None
+        scores.to_csv(folder / SCORES, run.threshold_, chance)
+        write_maps(folder, scores, images.content)
+        write_skipped(run.skipped, folder)
+        if not images.features_alone:
+            write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=masks)
+        write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
+        notes = images.notes
+        aside: frozenset[str] | None = None
+        if purification is not None:
+            notes += (*write_purification(purification, images, folder), *told(purification, run.detector))
+            aside = frozenset(purification.set_aside_ids)
+        run.about |= {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "image_root": images.place,
+            "images": len(scores),
+            "group_regex": images.grouping,
+            "known_normals": sum(label == NORMAL for label in images.labels.values()),
+            "reviewed": int((reviewed != UNKNOWN).sum()),
+            "skipped": len(run.skipped),
+            "threads": runtime().threads,
+            "device": runtime().device,
+        }
+        if purification is not None:
+            run.about |= {"purification": purification.to_json()}
+        config = run.to_config()
+        total_chance = None if chance is None else float(chance.sum())
+        content = ReportContent(
+            title=_title(images, source),
+            source=str(source) if isinstance(source, (str, Path)) else None,
+            images=images,
+            scores=scores,
+            threshold=run.threshold_,
+            contamination=run.contamination_,
+            estimated_bad=round(run.contamination_ * len(scores)),
+            threshold_method=run.decision.rule,
+            threshold_assumption=run.decision.assumption,
+            decision=run.decision,
+            expected_bad=total_chance,
+            reviewed=int((reviewed != UNKNOWN).sum()),
+            reliability=calibration.reliability(scores.image, reviewed, run.decision),
+            scale=run.map_scale,
+            detector=run.detector.name,
+            detector_description=run.detector.summary,
+            patent_notice=run.detector.patent,
+            settings={n: config[n] for n in ("detector", "decoding", "seed", "purification") if n in config},
+            versions=config["versions"],
+            seconds=watch.seconds,
+            peak_memory_mib=peak_memory_mib(),
+            skipped=run.skipped,
+            notes=notes,
+            set_aside=aside,
+            identical=identical_in(images),
+            heatmaps=folder / HEATMAPS,
+            run=run.folder,
+        )
+        write_report(folder / REPORT, content)
+    run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
+    run.about |= {"peak_memory_mib": peak_memory_mib()}
+    write_artifact(folder, run.to_config(), run.to_state())
+
+
+def _title(images: ImageSet, source: Any) -> str:
+    if isinstance(source, (str, Path)):
+        return Path(str(source)).name
+    return "features" if images.features_alone else "images"
