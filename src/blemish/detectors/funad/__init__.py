@@ -6,39 +6,30 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.cuts import unexplained
 from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
-from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
+from blemish.detectors.funad.learning import Learned, learned
 from blemish.detectors.funad.lesson import Lesson
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.pool import Pool, joined, pool_of
 from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.schedule import Schedule, Stop
 from blemish.detectors.funad.scorer import BankAndNet, scale_of
-from blemish.detectors.funad.stopping import best_snapshot
 from blemish.detectors.funad.synthetic import Drawn, drawn_on
 from blemish.detectors.funad.teaching import Taught
-from blemish.detectors.funad.training import Trained, Training, image_scores
 from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble
 from blemish.detectors.sampling import split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ImageSet
-from blemish.runtime import intra_op_threads, runtime, side_by_side
 
 VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the pile
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
-TWIN = 1000  # added to the seed for the second net of the stopping rule "agreement"
-
-Learned = tuple[Trained, int | None]
-"""A net's training, and the snapshot that the stopping rule chose."""
 
 
 @dataclass(kw_only=True)
@@ -122,9 +113,9 @@ class FunAD(Schedule, MemoryBank):
             self._lesson(number, view, bank, looks, drawn, unseen) if self._has_net(view.view) else None
             for number, (view, bank) in enumerate(zip(features, banks, strict=True))
         ]
-        learned = iter(self._learned([lesson for lesson in lessons if lesson]))
+        nets = iter(learned([lesson for lesson in lessons if lesson], self, self.random_state, asdict(self)))
         self.taught_ = [
-            self._taught(lesson, next(learned), bank, looks) if lesson else _untaught(view, bank)
+            self._taught(lesson, next(nets), bank, looks) if lesson else _untaught(view, bank)
             for lesson, view, bank in zip(lessons, features, banks, strict=True)
         ]
         return [taught.assembled(self.stop) for taught in self.taught_]
@@ -189,10 +180,10 @@ class FunAD(Schedule, MemoryBank):
         return Lesson(number, features, pool, fold, inside, embeddings, scale, validation)
 
     def _taught(
-        self, lesson: Lesson, learned: Sequence[Learned], banks: FittedBanks | None, looks: Tensor | None
+        self, lesson: Lesson, nets: Sequence[Learned], banks: FittedBanks | None, looks: Tensor | None
     ) -> Taught:
         """What is kept of a view whose nets have learned."""
-        trained, chosen = [net for net, _ in learned], [snapshot for _, snapshot in learned]
+        trained, chosen = [net for net, _ in nets], [snapshot for _, snapshot in nets]
         return Taught(
             lesson.features, lesson.fold, lesson.embeddings, trained, chosen, lesson.wholes_scale,
             banks.ensemble() if banks else None, banks.maps if banks else None, looks, self._weights(looks),
@@ -234,64 +225,6 @@ class FunAD(Schedule, MemoryBank):
         if banks is not None:
             return banks.banks[0][number].embedding
         return empty_embedding(view, channels).learn(pool.patches[inside[pool.owners]])
-
-    def _learned(self, lessons: Sequence[Lesson]) -> list[list[Learned]]:
-        """The nets of all views, side by side, one a core: their matrices are too small to be shared out."""
-        nets = [(lesson, net) for lesson in lessons for net in range(len(lesson.inside))]
-        seeds = [self.random_state, self.random_state + TWIN][: 2 if self.stop == "agreement" else 1]
-        total = len(seeds) * sum(self.steps_for(lesson.images_of(net)) for lesson, net in nets)
-        done: dict[tuple[int, int, int], int] = {}
-        progress = runtime().progress
-
-        def one(which: tuple[Lesson, int]) -> Learned:
-            lesson, net = which
-            pool = lesson.pool_of(net)
-
-            def trained(seed: int) -> Trained:
-                def tell(steps: int) -> None:
-                    done[lesson.view, net, seed] = steps
-                    progress("nets", sum(done.values()), total)
-
-                training = Training(pool.to(runtime().device), self, seed)
-                checkpoint = self._checkpoint(lesson, net, seed)
-                checkpoint.take_up(training)
-                with torch.enable_grad():
-                    return training.run(tell, checkpoint.keep)
-
-            found = [trained(seed) for seed in seeds]
-            return found[0], self._chosen(pool, found, lesson.validation_of(net))
-
-        if runtime().device != "cpu" or len(nets) == 1:
-            with intra_op_threads(runtime().threads):  # a net alone has all cores
-                learned = [one(which) for which in nets]
-        else:
-            learned = side_by_side(one, nets)
-        of_view = iter(learned)
-        return [[next(of_view) for _ in lesson.inside] for lesson in lessons]
-
-    def _checkpoint(self, lesson: Lesson, net: int, seed: int) -> Checkpoint:
-        """Where the state of a net is kept; nowhere without a folder for it."""
-        place, images = runtime().checkpoints, lesson.features.images
-        known = [f"{images.content[name]}{images.labels.get(name, '')} {images.groups[name]}" for name in images.ids]
-        settings = {**asdict(self), "images": hash_of(sorted([*known, *([images.roi.key] if images.roi else [])]))}
-        twin = "" if seed == self.random_state else "-twin"
-        return Checkpoint(place / f"view{lesson.view}-net{net}{twin}.safetensors" if place else None, settings)
-
-    def _chosen(self, pool: Pool, trained: Sequence[Trained], validation: Pool | None) -> int | None:
-        """The snapshot that the stopping rule chooses, None for a rule that chooses none."""
-        if self.stop in ("average", "last"):
-            return None
-
-        def looks(net: LocalNet) -> NDArray[np.float64]:
-            return image_scores(net, pool)[pool.images].double().numpy()
-
-        def of_drawn(net: LocalNet) -> NDArray[np.float64]:
-            if validation is None:
-                raise RequestError("the rule needs drawn images")
-            return image_scores(net, validation).double().numpy()
-
-        drawn = of_drawn if validation else None
-        return best_snapshot(self.stop, trained[0], looks, twin=trained[-1], drawn=drawn)
 
     def leave_training(self, folder: Path) -> None:
         """Write the nets' curves and score histograms, as CSV and plots, into `folder`."""
