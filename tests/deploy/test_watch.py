@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from blemish import jobs
-from blemish.deploy import watch as watching
+from blemish.deploy import watch_table
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.watch import COLUMNS, Settled, Watch, alone, watch
+from blemish.deploy.watch import Settled, Watch, alone, watch
+from blemish.deploy.watch_table import COLUMNS
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.views import View
 from blemish.errors import JobError, RequestError
@@ -170,7 +171,7 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(place,
         def full(_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        patch.setattr(watching.os, "fsync", full)
+        patch.setattr(watch_table.os, "fsync", full)
         with pytest.raises(JobError, match="is full"):
             watched.step()
         assert (place / "out" / "scores.csv").read_bytes() == before
