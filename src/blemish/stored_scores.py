@@ -32,13 +32,21 @@ def write_maps(folder: Path, scores: Scores, content: Mapping[str, str]) -> None
     rows = [scores.index(name) for name in scores.ranking()]
     digests = b"".join(bytes.fromhex(content[scores.ids[row]]) for row in rows)
     tensors = {
-        "maps": np.nan_to_num(scores.maps[rows], nan=0.0).clip(-LARGEST, LARGEST).astype(np.float16),
+        "maps": _half(scores.maps, rows),
         "boxes": np.ascontiguousarray(scores.boxes[rows], dtype=np.float32),
         "sizes": np.ascontiguousarray(scores.sizes[rows], dtype=np.int64),
         "content": np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32).copy(),
     }
     with writing_to(folder):
         save_file(tensors, folder / MAPS)
+
+
+def _half(maps: NDArray[np.float32], rows: list[int]) -> NDArray[np.float16]:
+    """`maps` in the order of `rows`, image by image: a pile's maps are not there twice in float32."""
+    half = np.empty(maps.shape, dtype=np.float16)
+    for at, row in enumerate(rows):
+        half[at] = np.nan_to_num(maps[row], nan=0.0).clip(-LARGEST, LARGEST)
+    return half
 
 
 def read_scores(folder: Path) -> StoredScores:

@@ -17,7 +17,7 @@ from blemish.detectors.nearest import Bank
 from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.settings import check_least
-from blemish.detectors.views import FAST_VIEWS, View, ViewFeatures
+from blemish.detectors.views import FAST_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
 from blemish.runtime import side_by_side
@@ -201,9 +201,8 @@ def _by_split(
     """Of each split, every image's map by the bank that holds nothing of it: (splits, N, h, w)."""
     group = dict(zip(features.images.ids, group_numbers(features.images), strict=True))
 
-    def maps_of(row: tuple[str, Tensor]) -> Tensor:
-        name, patches = row
-        flat, grid = patches.flatten(0, 1), patches.shape[:2]
+    def one(batch: PatchBatch, row: int) -> Tensor:
+        flat, grid, name = batch.patches[row].flatten(0, 1), batch.patches.shape[1:3], batch.ids[row]
         maps = []
         for of, split in zip(banks, splits, strict=True):
             bank, whose = of[split[name]]
@@ -212,10 +211,7 @@ def _by_split(
             maps.append(bank.distances(bank.embedding(flat), barred).view(grid))
         return torch.stack(maps)
 
-    maps: list[Tensor] = []
-    for batch in features.batches(stage=f"distances {features.view.pixels}"):
-        maps += side_by_side(maps_of, list(zip(batch.ids, batch.patches, strict=True)))
-    return torch.stack(maps, dim=1)
+    return features.maps(one, f"distances {features.view.pixels}", len(splits))
 
 
 def _typical(distances: Tensor) -> Tensor:

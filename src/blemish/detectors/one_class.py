@@ -16,7 +16,6 @@ from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
-from blemish.runtime import side_by_side
 
 WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
@@ -184,13 +183,10 @@ def _put_in_units(maps: Tensor, valid: Tensor, fold: Tensor) -> Tensor:
 
 def _maps(features: ViewFeatures, scorers: Sequence[PatchScorer], which: Mapping[str, int]) -> Tensor:
     """Every image's map (N, h, w) by one of the scorers."""
-    maps: list[Tensor] = []
-    for batch in features.batches(stage=f"scores {features.view.pixels}"):
 
-        def one(row: int, batch: PatchBatch = batch) -> Tensor:
-            scorer = scorers[which[batch.ids[row]]]
-            scores: Tensor = scorer(batch.patches[row : row + 1], batch.globals[row : row + 1])[0]
-            return scores
+    def one(batch: PatchBatch, row: int) -> Tensor:
+        scorer = scorers[which[batch.ids[row]]]
+        scores: Tensor = scorer(batch.patches[row : row + 1], batch.globals[row : row + 1])
+        return scores
 
-        maps += side_by_side(one, range(len(batch.ids)))
-    return torch.stack(maps)
+    return features.maps(one, f"scores {features.view.pixels}")[0]

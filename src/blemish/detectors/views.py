@@ -1,7 +1,8 @@
 """Ways of looking at an image: which stages at which size, joined into patches that can be compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
+from blemish.runtime import side_by_side
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,19 @@ class ViewFeatures:
             _check_finite(batch.ids, patches)
             valid = self._valid(batch.ids, batch.boxes, (patches.shape[1], patches.shape[2]))
             yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)
+
+    def maps(self, score: Callable[[PatchBatch, int], Tensor], stage: str, layers: int = 1) -> Tensor:
+        """What `score` makes of every image, given its batch and row there: (layers, N, h, w) from (layers, h, w).
+
+        Images are worked on side by side, and each map is put where it stays: they are not there twice.
+        """
+        maps = torch.empty(layers, len(self.images), *self.grid)
+        done = 0
+        for batch in self.batches(stage=stage):
+            for scored in side_by_side(partial(score, batch), range(len(batch.ids))):
+                maps[:, done] = scored
+                done += 1
+        return maps
 
 
 def _check_finite(ids: Sequence[str], patches: Tensor) -> None:

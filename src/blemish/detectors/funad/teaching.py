@@ -15,7 +15,6 @@ from blemish.detectors.funad.training import Trained
 from blemish.detectors.memory_bank import BankEnsemble
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PatchBatch, ViewFeatures
-from blemish.runtime import side_by_side
 
 
 @dataclass(frozen=True)
@@ -79,15 +78,13 @@ class Taught:
 
     def _cross_fitted_logits(self, scorer: BankAndNet, nets: Sequence[LocalNet]) -> Tensor:
         """Every image's logits by the net that did not learn from it, (N, h, w)."""
-        maps: list[Tensor] = []
-        for batch in self.features.batches(stage=f"logits {self.features.view.pixels}"):
-            folds = self.fold[len(maps) : len(maps) + len(batch.ids)].tolist()
+        fold_of = dict(zip(self.features.images.ids, self.fold.tolist(), strict=True))
 
-            def one(row: int, batch: PatchBatch = batch, folds: list[int] = folds) -> Tensor:
-                patches, number = batch.patches[row], folds[row]
-                embedded = self.embeddings[number](patches.flatten(0, 1))[None]
-                whole = scorer.standardised(batch.globals[row : row + 1])
-                return nets[number].of_images(embedded, whole).view(patches.shape[:2])
+        def one(batch: PatchBatch, row: int) -> Tensor:
+            patches, number = batch.patches[row], fold_of[batch.ids[row]]
+            embedded = self.embeddings[number](patches.flatten(0, 1))[None]
+            whole = scorer.standardised(batch.globals[row : row + 1])
+            logits: Tensor = nets[number].of_images(embedded, whole).view(patches.shape[:2])
+            return logits
 
-            maps += side_by_side(one, range(len(batch.ids)))
-        return torch.stack(maps)
+        return self.features.maps(one, f"logits {self.features.view.pixels}")[0]
