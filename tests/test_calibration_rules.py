@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from blemish.calibration import NAMES, Decision, Probability, at_threshold, check, decide, probability, reliability
+from blemish.calibration.anchoring import boundary
 from blemish.calibration.tail import low_tail
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
@@ -152,3 +153,14 @@ def test_probabilities_hold_on_images_that_had_no_part_in_them():
     assert sum(each.count for each in bins) == 150
     assert all(abs(each.promised - each.bad) < 0.2 for each in bins)
     assert reliability(scores, np.full(len(scores), UNKNOWN), decide(scores, interval=False)) == []
+
+
+def test_labels_that_overlap_do_not_make_a_third_of_the_folder_bad():
+    scores, _ = overlapping()
+    line = float(np.sort(scores)[-40])
+    around = np.argsort(-scores)[10:110:10]  # ten around the line, in turn bad and good: no score parts them
+    labels = np.full(len(scores), UNKNOWN)
+    labels[around[0::2]], labels[around[1::2]] = NORMAL, ANOMALOUS
+    share = float((scores > line).mean())
+    expected = boundary(scores, labels, line, 1.0, 1.0).probability(scores).mean()
+    assert share / 2 < expected < 2 * share

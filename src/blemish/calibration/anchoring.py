@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from blemish.images import ANOMALOUS, NORMAL
 
 STEEP = 0.5  # deviations over which the chance of being bad falls from 0.73 to 0.5, before anything was reviewed
+SURE = 1.5  # the factor within which two of three counts without labels are right (benchmarks/threshold.md)
+TINY = 1e-12
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
@@ -32,20 +34,27 @@ def boundary(scores: Array, labels: Labels, line: float, spread: float, deviatio
 
     `labels` (N,) hold `NORMAL` or `ANOMALOUS` where an image was reviewed. Which images are reviewed may depend on
     their scores, as in a ranking: the chance of being bad is modelled given the score. Before any label the boundary
-    lies at `line`, give or take `spread`, and its width is `STEEP` `deviation`s, give or take a factor of e; so one
-    label moves it a little, and thirty decide.
+    lies at `line`, give or take `spread`, its width is `STEEP` `deviation`s, give or take a factor of e, and as many
+    images are bad as lie above `line`, give or take a factor of `SURE`; so one label moves it a little, and thirty
+    decide. Without the count, labels that overlap widen the boundary until it reaches into the bulk of the good images.
     """
     from scipy.optimize import minimize
-    from scipy.special import log_expit
+    from scipy.special import expit, log_expit
 
     known = (labels == NORMAL) | (labels == ANOMALOUS)
     values = np.asarray(scores, dtype=np.float64)[known]
     sign = np.where(labels[known] == ANOMALOUS, 1.0, -1.0)
     narrow = STEEP * deviation
+    all_values = np.asarray(scores, dtype=np.float64)
+    share = (all_values > line).mean()
 
     def surprise(at: Array) -> float:  # minus the log of the posterior, but for a constant
-        margin = sign * (values - line - at[0] * spread) / (narrow * np.exp(at[1]))
-        return float(-log_expit(margin).sum() + (at**2).sum() / 2)
+        middle, width = line + at[0] * spread, narrow * np.exp(at[1])
+        told = -log_expit(sign * (values - middle) / width).sum() + (at**2).sum() / 2
+        if not share:  # nothing above the line: it says nothing of how many are bad
+            return float(told)
+        count = np.log(max(expit((all_values - middle) / width).mean(), TINY) / share) / np.log(SURE)
+        return float(told + count**2 / 2)
 
     best = minimize(surprise, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
     return Boundary(line + float(best[0]) * spread, narrow * float(np.exp(best[1])))
