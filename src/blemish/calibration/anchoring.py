@@ -9,7 +9,7 @@ from blemish.images import ANOMALOUS, NORMAL
 
 STEEP = 0.5  # deviations over which the chance of being bad falls from 0.73 to 0.5, before anything was reviewed
 SURE = 1.5  # the factor within which two of three counts without labels are right (benchmarks/threshold.md)
-TINY = 1e-12
+TINY = 1e-12  # no boundary has a count of 0, whose logarithm there is not
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
@@ -39,25 +39,23 @@ def boundary(scores: Array, labels: Labels, line: float, spread: float, deviatio
     decide. Without the count, labels that overlap widen the boundary until it reaches into the bulk of the good images.
     """
     from scipy.optimize import minimize
-    from scipy.special import expit, log_expit
+    from scipy.special import log_expit
 
     known = (labels == NORMAL) | (labels == ANOMALOUS)
-    values = np.asarray(scores, dtype=np.float64)[known]
+    values = np.asarray(scores, dtype=np.float64)
     sign = np.where(labels[known] == ANOMALOUS, 1.0, -1.0)
-    narrow = STEEP * deviation
-    all_values = np.asarray(scores, dtype=np.float64)
-    share = (all_values > line).mean()
+    above = (values > line).mean()  # 0 says nothing of how many are bad
 
-    def surprise(at: Array) -> float:  # minus the log of the posterior, but for a constant
-        middle, width = line + at[0] * spread, narrow * np.exp(at[1])
-        told = -log_expit(sign * (values - middle) / width).sum() + (at**2).sum() / 2
-        if not share:  # nothing above the line: it says nothing of how many are bad
-            return float(told)
-        count = np.log(max(expit((all_values - middle) / width).mean(), TINY) / share) / np.log(SURE)
-        return float(told + count**2 / 2)
+    def at(moved: Array) -> Boundary:
+        return Boundary(line + float(moved[0]) * spread, STEEP * deviation * float(np.exp(moved[1])))
 
-    best = minimize(surprise, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x
-    return Boundary(line + float(best[0]) * spread, narrow * float(np.exp(best[1])))
+    def surprise(moved: Array) -> float:  # minus the log of the posterior, but for a constant
+        found = at(moved)
+        told = -log_expit(sign * (values[known] - found.middle) / found.width).sum() + (moved**2).sum() / 2
+        factor = np.maximum(found.probability(values).mean(), TINY) / above if above else 1.0
+        return float(told + (np.log(factor) / np.log(SURE)) ** 2 / 2)
+
+    return at(minimize(surprise, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6}).x)
 
 
 def best_expected(scores: Array, chance: Array) -> float:

@@ -190,9 +190,10 @@ class ViewFeatures:
     def maps(self, score: Callable[[PatchBatch, int], Tensor], stage: str, layers: int = 1) -> Tensor:
         """What `score` makes of every image, given its batch and row there: (layers, N, h, w) from (layers, h, w).
 
-        Images are worked on side by side, and each map is put where it stays: they are not there twice.
+        Images are worked on side by side, and each map is put where it stays: they are not there twice. NaN is what
+        no image was put to, which `Scores` refuses.
         """
-        maps = torch.empty(layers, len(self.images), *self.grid)
+        maps = torch.full((layers, len(self.images), *self.grid), torch.nan)
         done = 0
         for batch in self.batches(stage=stage):
             for scored in side_by_side(partial(score, batch), range(len(batch.ids))):
