@@ -1,75 +1,17 @@
 """Purification around any object with fit and score: keyed by id, resumable, honest about what it could not do."""
 
-import threading
-import time
 from dataclasses import replace
-from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from blemish.detectors.memory_bank import MemoryBank
-from blemish.detectors.views import View
 from blemish.errors import JobError, RequestError
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images import ANOMALOUS, NORMAL
 from blemish.purification import PurifySettings, aggregated, purify, score_by_sub_models
 from blemish.purification.map_scores import map_scores
-from blemish.runtime import runtime, use_runtime
+from blemish.runtime import use_runtime
 from blemish.scores import Scores
-from conftest import fill, picture
-
-BAD = frozenset(f"image-{number:06d}" for number in range(0, 60, 7))
-
-
-def noise(count: int, copies: int = 0) -> ImageSet:
-    """Images of noise, all of different content but for copies of the first."""
-    rng = np.random.default_rng(0)
-    arrays = list(rng.integers(0, 255, (count, 8, 8, 3), dtype=np.uint8))
-    return ImageSet.of([*arrays, *[arrays[0]] * copies])
-
-
-def tiny_detector() -> MemoryBank:
-    return MemoryBank(backbone="efficientnet_lite0", views=(View(96, ("16", "32")),), entries=100)
-
-
-class Oracle:
-    """Knows the truth, and counts what it is asked."""
-
-    fits = 0
-
-    def __init__(self, bad=BAD):
-        self.bad = bad
-
-    def fit(self, images):
-        type(self).fits += 1
-        self.learned = set(images.ids)
-        return self
-
-    def score(self, images):
-        return {name: float(name in self.bad) for name in images.ids}
-
-
-class Memoriser(Oracle):
-    """Gives what it learned from a score of -5."""
-
-    def score(self, images):
-        return {name: -5.0 if name in self.learned else float(name in self.bad) for name in images.ids}
-
-
-class Gambler(Oracle):
-    def score(self, images):
-        seed = crc32("".join(sorted(self.learned)).encode())
-        return np.random.default_rng(seed).normal(size=len(images))
-
-
-class Recorder(Oracle):
-    seen: list[set[str]]
-
-    def fit(self, images):
-        self.seen.append(set(images.ids))
-        return super().fit(images)
+from oracles import BAD, Gambler, Memoriser, Oracle, Recorder, noise, tiny_detector
 
 
 @pytest.fixture(autouse=True)
@@ -325,86 +267,3 @@ def test_answers_that_are_no_scores_are_named(answer, said):
 
     with pytest.raises(JobError, match=rf"3 of 3 sub-models failed: sub-model 1 of 3 \(Odd, 20 images\): .*{said}"):
         purify(noise(60), Odd(), repeats=1)
-
-
-def test_one_that_fails_is_named_the_others_are_kept_and_taken_up(tmp_path):
-    class Fragile(Oracle):
-        broken = True
-
-        def fit(self, images):
-            super().fit(images)
-            if self.broken and Fragile.fits == 2:
-                raise ValueError("singular covariance")
-            return self
-
-    Fragile.fits = 0
-    with pytest.raises(JobError, match=r"1 of 6 sub-models failed: sub-model 2 of 6 \(Fragile, 20 images\): singular"):
-        purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
-    assert Fragile.fits == 6
-    Fragile.broken = False
-    result = purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
-    assert Fragile.fits == 7, "five of six were taken from the first attempt"
-    assert (result.scores == purify(noise(60), Fragile(), repeats=2).scores).all()
-    result.forget()
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_interruption_keeps_what_was_finished_and_other_settings_do_not_take_it(tmp_path):
-    class Slow(Oracle):
-        def fit(self, images):
-            super().fit(images)
-            if Slow.fits == 4:
-                raise KeyboardInterrupt
-            return self
-
-    Slow.fits = 0
-    with pytest.raises(KeyboardInterrupt):
-        purify(noise(60), Slow(), resume=tmp_path, repeats=2)
-    (kept,) = tmp_path.iterdir()
-    assert sorted(file.name for file in kept.iterdir()) == [f"sub-model-00{number}.csv" for number in (1, 2, 3)]
-    (kept / "sub-model-001.csv").write_text("path,score\nimage-000000,0")  # damaged
-    purify(noise(60), Slow(), seed=1, repeats=1, resume=tmp_path)
-    assert Slow.fits == 7, "another seed has other subsets"
-    purify(noise(60), Slow(), resume=tmp_path, repeats=2)
-    assert Slow.fits == 11, "two of six were whole"
-
-
-def test_an_interruption_does_not_wait_for_what_runs_beside():
-    class Endless(Oracle):
-        runs_side_by_side = True
-        both = threading.Barrier(2)
-
-        def fit(self, images):
-            if self.both.wait(10) == 0:
-                raise KeyboardInterrupt
-            for step in range(1000):
-                time.sleep(0.02)
-                runtime().progress("learning", step, 1000)
-            return super().fit(images)
-
-    start = time.perf_counter()
-    with use_runtime(threads=2), pytest.raises(KeyboardInterrupt):
-        purify(noise(60), Endless(), subsets=2)
-    assert time.perf_counter() - start < 10
-
-
-def test_threads_do_not_change_a_score_and_the_detector_itself_is_left_alone(pile: Path, own_cache: Path):
-    fill(pile, 26)
-    detector = tiny_detector()
-    results = []
-    for threads in (1, 2):
-        with use_runtime(cache=own_cache, threads=threads):
-            results.append(purify(pile, detector, repeats=1))
-    assert results[0].scores.tobytes() == results[1].scores.tobytes()
-    assert results[0].set_aside_ids[0] == "part-00.png", "the one with the square"
-    assert "head_" not in detector.__dict__
-
-
-def test_sub_models_share_the_features_of_the_whole_pile_whatever_its_shapes(tmp_path, own_cache, backbone_passes):
-    (tmp_path / "mixed").mkdir()
-    for index in range(26):
-        shape = (64, 64) if index % 3 else (128, 40)
-        Image.fromarray(picture(index)).resize(shape).save(tmp_path / "mixed" / f"{index:02d}.png")
-    with use_runtime(cache=own_cache, threads=1):
-        purify(tmp_path / "mixed", tiny_detector(), repeats=2)
-    assert sum(backbone_passes) == 26

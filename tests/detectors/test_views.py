@@ -2,11 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from blemish.detectors import FeatureDetector, detector_class
-from blemish.detectors.views import DEFAULT_VIEWS, FAST_VIEWS, PLAIN_VIEWS, View, views_for
+from blemish.detectors.views import (
+    DEFAULT_VIEWS,
+    FAST_VIEWS,
+    PLAIN_VIEWS,
+    PatchBatch,
+    View,
+    ViewFeatures,
+    views_for,
+)
 from blemish.features.backbones import BACKBONES
 
 
@@ -36,3 +46,21 @@ def test_weights_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pytes
     assert detector_class("memory_bank")(backbone="dino_vits8", weights="w.pth").settings()["weights"] == str(
         tmp_path / "w.pth"
     )
+
+
+def test_maps_are_in_the_order_of_the_images_and_nan_where_no_image_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is never filled must not pass for a score."""
+
+    def batch(*levels: float) -> PatchBatch:
+        patches = torch.stack([torch.full((4, 4, 1), level) for level in levels])
+        count = len(levels)
+        ids = tuple(str(level) for level in levels)
+        return PatchBatch(ids, patches, torch.ones(count, 4, 4), torch.zeros(count, 1), torch.zeros(count, 4))
+
+    monkeypatch.setattr(ViewFeatures, "batches", lambda self, stage: iter([batch(0.0, 1.0), batch(2.0)]))
+    features = SimpleNamespace(images=["0", "1", "2", "3"], spec=SimpleNamespace(size=(64, 64)))
+    view = ViewFeatures(View(64, ("16",)), features)  # type: ignore[arg-type]
+    maps = view.maps(lambda batch, row: torch.stack([batch.patches[row, ..., 0]] * 2), "", layers=2)
+    assert maps.shape == (2, 4, 4, 4)
+    assert maps[:, :3].amax(dim=(2, 3)).tolist() == [[0.0, 1.0, 2.0]] * 2
+    assert maps[:, 3].isnan().all()
