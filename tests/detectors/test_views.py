@@ -57,7 +57,7 @@ def test_maps_are_in_the_order_of_the_images_and_nan_where_no_image_came(monkeyp
         ids = tuple(str(level) for level in levels)
         return PatchBatch(ids, patches, torch.ones(count, 4, 4), torch.zeros(count, 1), torch.zeros(count, 4))
 
-    monkeypatch.setattr(ViewFeatures, "batches", lambda self, stage: iter([batch(0.0, 1.0), batch(2.0)]))
+    monkeypatch.setattr(ViewFeatures, "batches", lambda *_, **__: iter([batch(0.0, 1.0), batch(2.0)]))
     features = SimpleNamespace(images=["0", "1", "2", "3"], spec=SimpleNamespace(size=(64, 64)))
     view = ViewFeatures(View(64, ("16",)), features)  # type: ignore[arg-type]
     maps = view.maps(lambda batch, row: torch.stack([batch.patches[row, ..., 0]] * 2), "", layers=2)
