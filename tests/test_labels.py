@@ -65,7 +65,11 @@ def test_the_label_of_a_changed_image_is_not_used():
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("name,label\na,good\n", "need 'path' and 'label'"), ("path,label\nother.png,bad\n", "No row of")],
+    [
+        ("name,label\na,good\n", "need 'path' and 'label'"),
+        ("path,label\nother.png,bad\n", "No row of"),
+        ("path,label\npart-00.png,maybe\n", "no label that can be used; a label is good or bad. 1 row .*line 2"),
+    ],
 )
 def test_a_table_of_something_else_is_refused(tmp_path, pile, text, said):
     (tmp_path / "l.csv").write_text(text)

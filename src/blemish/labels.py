@@ -155,9 +155,11 @@ def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, R
 def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[str]]:
     """By id, `NORMAL` or `ANOMALOUS` for the reviewed images of a set, and sentences a person should read.
 
-    Raises `RequestError` if the file cannot be read or speaks of none of the images.
+    Raises `RequestError` if the file cannot be read, holds no label, or speaks of none of the images.
     """
     rows, notes = read(file)
+    if notes and not rows:
+        raise RequestError(f"'{file}' holds no label that can be used; a label is good or bad. {' '.join(notes)}")
     last, more = latest(rows, {name: images.content[name] for name in images.ids})
     found = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
     if rows and not last:
