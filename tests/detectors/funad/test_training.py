@@ -9,10 +9,11 @@ import torch
 
 from blemish.detectors.funad.checkpoint import Checkpoint
 from blemish.detectors.funad.pool import Pool, joined
+from blemish.detectors.funad.precision import image_scores
 from blemish.detectors.funad.pseudo_labels import labels_of
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.stopping import agreement, best_snapshot, entropy, told_apart
-from blemish.detectors.funad.training import Trained, Training, image_scores
+from blemish.detectors.funad.training import Trained, Training
 from blemish.errors import JobError, RequestError
 from blemish.images import NORMAL, UNKNOWN
 
@@ -151,7 +152,7 @@ def test_the_order_of_the_names_tells_the_net_nothing() -> None:
     training = Training(make_pool(), replace(FAST, noise_from="any"), 0)
     rows = torch.arange(len(training.pool.patches))
     labels = labels_of(torch.zeros(len(rows)), 0.5, 0.9)
-    drawn = [training._perturbed(rows, training.pool.patches, labels)[1] for _ in range(200)]
+    drawn = [training.noise.of(rows, labels, training.torch_rng)[1] for _ in range(200)]
     share = (torch.cat(drawn) < len(rows) // 2).float().mean()
     assert 0.45 < share < 0.55
 
@@ -160,11 +161,11 @@ def test_suspects_are_shown_with_noise_more_often() -> None:
     pool = make_pool()
     assert pool.looks is not None
     training = Training(pool, FAST, 0)
-    chance = training.noisy.view(IMAGES, EACH)[:, 0]
+    chance = training.noise.chances.view(IMAGES, EACH)[:, 0]
     assert chance[list(ODD)].tolist() == [91.0, 91.0]
     assert chance.median() == 1
     clean = Training(replace(pool, looks=pool.looks * 0.4), FAST, 0)
-    assert (clean.noisy == 1).all()  # none stands out: as if there were no suspects
+    assert (clean.noise.chances == 1).all()  # none stands out: as if there were no suspects
 
 
 def test_known_anomalies_never_enter_the_bank() -> None:

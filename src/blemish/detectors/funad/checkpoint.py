@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from blemish.detectors.funad.training import Training
+from blemish.detectors.funad.training_state import restore, state_of
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 
@@ -36,7 +37,7 @@ class Checkpoint:
         """Write the state, whole or not at all."""
         if self.path is None:
             return
-        tensors, text = training.state()
+        tensors, text = state_of(training)
         about = {"format": FORMAT, "settings": json.dumps(self.settings, sort_keys=True), "state": text}
         copies: dict[str, Tensor] = {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
@@ -66,7 +67,7 @@ class Checkpoint:
                 f"The checkpoint '{self.path}' is of another job: '{name}' was {before.get(name)} and is "
                 f"{now.get(name)}; name another --checkpoints folder, or delete it."
             )
-        training.restore(tensors, about["state"])
+        restore(training, tensors, about["state"])
         return True
 
 

@@ -11,9 +11,10 @@ from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
 from blemish.detectors.funad.lesson import Lesson
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.pool import Pool
+from blemish.detectors.funad.precision import image_scores
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.stopping import best_snapshot
-from blemish.detectors.funad.training import Trained, Training, image_scores
+from blemish.detectors.funad.training import Trained, Training
 from blemish.errors import RequestError
 from blemish.runtime import intra_op_threads, runtime, side_by_side
 

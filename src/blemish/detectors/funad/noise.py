@@ -1,7 +1,55 @@
-"""The spread of the noise that ambiguous patches are perturbed with (spec/fun-ad.md section 5)."""
+"""Noisy copies of patches that a net learns from as anomalies (spec/fun-ad.md section 5)."""
 
 import torch
 from torch import Tensor
+
+from blemish.detectors.funad.pool import Pool
+from blemish.detectors.funad.pseudo_labels import Labels
+from blemish.detectors.funad.schedule import Schedule
+
+# A suspect's patches are shown with noise more often, by how far it is above what ordinary images reach: so a clean
+# pile, which has hardly any such image, is learned from as if there were no suspects.
+ORDINARY, MOST_EXCESS, SUSPICION = 2.0, 6.0, 30.0  # deviations, deviations, chance a deviation
+
+
+class NoisyCopies:
+    """Draws noisy copies of a pool's patches.
+
+    `chances` (n,) says how readily each patch is shown with noise where it looks normal.
+    """
+
+    def __init__(self, pool: Pool, schedule: Schedule) -> None:
+        self.pool, self.schedule = pool, schedule
+        self.spread = spread_over_batch(pool.patches)
+        self.chances = torch.ones(len(pool.patches), device=pool.patches.device)
+        if schedule.noise_from != "any" and pool.looks is not None:
+            excess = (pool.looks - ORDINARY).clamp(0, MOST_EXCESS)
+            self.chances = (1 + SUSPICION * excess)[pool.owners]
+
+    def of(self, rows: Tensor, labels: Labels, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noisy copies (m, D) of a minibatch, and which of its `rows` (n,) of the pool each was made from.
+
+        The unsure anomalies, with noise as wide as the channels (spec section 5), and some normal patches, with
+        noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too.
+        """
+        patches, schedule = self.pool.patches[rows], self.schedule
+        normal = torch.nonzero(~labels.anomalous)[:, 0]
+        # drawn: the rows are in the order of the names, which may tell what the images are
+        drawn = min(schedule.noise_batch, len(normal))
+        if drawn:
+            normal = normal[torch.multinomial(self.chances[rows[normal]], drawn, generator=generator)]
+        whose = torch.cat([torch.nonzero(labels.unsure)[:, 0], normal])
+        unsure, device = len(whose) - len(normal), patches.device
+        scale = torch.ones((len(whose), 1), device=device)
+        scale[:unsure] = float(schedule.noise != "none")
+        scale[unsure:] = 0.2 + 1.3 * torch.rand((len(normal), 1), generator=generator, device=device)
+        spread = self.spread
+        if schedule.noise == "batch":
+            spread = spread_over_batch(patches)
+        elif schedule.noise == "position_max":
+            spread = largest_spread_over_positions(patches, self.pool.positions[rows])
+        noise = torch.randn((len(whose), patches.shape[1]), generator=generator, device=device)
+        return patches[whose] + noise * spread * scale, whose
 
 
 def spread_over_batch(patches: Tensor) -> Tensor:
