@@ -31,6 +31,7 @@ from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.metrics import image_metrics, pixel_metrics, purification_metrics
 from blemish.cuts import median_mad
 from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors.settings import set_by_name
 from blemish.images import ImageSet
 from blemish.purification import PurifySettings, SubModelScores, purify, score_by_sub_models
 from blemish.runtime import use_runtime
@@ -106,6 +107,12 @@ def stage_one(settings: PurifySettings) -> PurifySettings:
     )
 
 
+def configured(name: str, seed: int, settings: list[str]) -> Detector:
+    """A detector with NAME=VALUE settings."""
+    kind = detector_class(name)
+    return kind(random_state=seed, **set_by_name(kind().settings(), dict(each.split("=", 1) for each in settings)))
+
+
 def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:
     """The training images with their features made."""
     images = manifest.training_set(category)
@@ -165,11 +172,11 @@ def quality(given: argparse.Namespace) -> None:
     for category, ratio, seed, manifest in piles(given):
         for name in given.detectors:
             for learned_from in given.learned_from:
-                key = (category.name, ratio, seed, name, learned_from)
+                key = (category.name, ratio, seed, " ".join([name, *given.settings]), learned_from)
                 modes = [mode for mode in MODES if ratio or mode == MODES[0]]
                 if not any(table.missing(*key, mode) for mode in modes):
                     continue
-                detector = detector_class(name)(random_state=seed)
+                detector = configured(name, seed, given.settings)
                 images = prepared(manifest, category, detector)
                 start = time.process_time()
                 if learned_from != "all":
@@ -255,6 +262,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", help="of removal, such as default or 'cut=mad k=1.0'; all by default")
     parser.add_argument(
         "--learned-from", nargs="+", default=["all", "kept"], help="of quality: all, kept, or a number of deviations"
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], dest="settings", metavar="NAME=VALUE", help="of quality's detectors"
     )
     parser.add_argument("--threads", type=int, help="cores to use; all by default")
     parser.add_argument("--cache", type=Path, help="folder of features; by default they are made anew")

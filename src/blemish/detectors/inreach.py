@@ -39,7 +39,7 @@ class InReaCh(PatchCore):
     most_images: int = 500
 
     name: ClassVar[str] = "inreach"
-    fast_settings: ClassVar[Mapping[str, Any]] = {"coreset": "approximate", "seeds": 3}
+    fast_settings: ClassVar[Mapping[str, Any]] = {"share": 0.01, "seeds": 3}
     summary: ClassVar[str] = "distance to patches that recur across the images, found by mutual nearest neighbours"
     source: ClassVar[str] = "InReaCh (ICCV 2023)"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,7 +43,6 @@ class SoftPatch(PatchCore):
     most_images: int = 500
 
     name: ClassVar[str] = "softpatch"
-    fast_settings: ClassVar[Mapping[str, Any]] = {"coreset": "approximate"}
     summary: ClassVar[str] = "a coreset without the patches that are outliers where they lie, the rest weighted"
     source: ClassVar[str] = "SoftPatch (NeurIPS 2022, arXiv 2403.14233)"
 
