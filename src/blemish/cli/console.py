@@ -106,16 +106,19 @@ def pairs(settings: list[str]) -> dict[str, str]:
     return found
 
 
-def purify_settings(texts: list[str]) -> "PurifySettings":
-    """The settings of a purification from NAME=VALUE texts. Raises `RequestError`, with near names."""
-    from dataclasses import asdict
+def purify_settings(texts: list[str], *, before_fit: bool = False) -> "PurifySettings":
+    """The settings of a purification, alone or before a fit, from NAME=VALUE texts.
+
+    Raises `RequestError`, with near names.
+    """
+    from dataclasses import asdict, replace
 
     from blemish.detectors.settings import set_by_name
-    from blemish.purification import PurifySettings
+    from blemish.purification import BEFORE_FIT, PurifySettings
 
     known = {**asdict(PurifySettings()), "keep": 1.0}  # a share, not the absence of one
     given = pairs(texts)
-    settings = PurifySettings(**set_by_name(known, given))
+    settings = replace(BEFORE_FIT if before_fit else PurifySettings(), **set_by_name(known, given))
     idle = ["cut", "k"] if settings.keep is not None else ["k"] if settings.cut == "mixture" else []
     if unused := [name for name in idle if name in given]:
         reason = "'keep' says how many images are kept" if settings.keep is not None else "the cut 'mixture' has no 'k'"

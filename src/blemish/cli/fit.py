@@ -60,7 +60,7 @@ def fit(
         bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
     ] = False,
     purify: Annotated[
-        bool, typer.Option("--purify", help="Set the most unusual images aside before the detector learns.")
+        bool, typer.Option("--purify", help="Set images that stand far out aside before the detector learns.")
     ] = False,
     how: How = None,
     normals: Normals = None,
@@ -141,7 +141,7 @@ def fit(
             detector=detector,
             preset=preset,
             fast=fast,
-            purify=purify_settings(how or []) if purify else False,
+            purify=purify_settings(how or [], before_fit=True) if purify else False,
             normals=normals,
             learn_from=learn_from,
             disk=disk,

@@ -32,7 +32,7 @@ from blemish.jobs.results import (
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.written_run import write_run
 from blemish.labels import LABELS, carry
-from blemish.purification import PurifySettings
+from blemish.purification import BEFORE_FIT, PurifySettings
 from blemish.regions import pixel_threshold
 from blemish.run import OWN_MASKS, Run
 from blemish.runtime import use_runtime
@@ -82,7 +82,7 @@ def fit(
     detector : a name of `blemish detectors`, or a detector.
     preset : a named set of the detector's settings, such as "paper" of funad.
     fast : the detector's settings for speed, at some cost in quality.
-    purify : whether the detector learns only from what a purification keeps; its settings, if not the default.
+    purify : whether the detector learns only from what a purification keeps; its settings, if not `BEFORE_FIT`.
         The scores cover all images: kept ones are scored as the detector scores its training images, the others,
         which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
     normals : images known to be good, which are learned from but not listed.
@@ -150,7 +150,7 @@ def fit(
         purification = None
         if purify:
             with watch.stage("purifying"):
-                how = purify if isinstance(purify, PurifySettings) else PurifySettings()
+                how = purify if isinstance(purify, PurifySettings) else BEFORE_FIT
                 everything, purification = purified(everything, chosen, how, seed)
             if strict:
                 refuse_skipped(everything.skipped)

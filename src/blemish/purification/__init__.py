@@ -16,10 +16,11 @@ from blemish.purification.aggregation import aggregated
 from blemish.purification.keeping import chosen
 from blemish.purification.kept_scores import KEPT_SCORES, KeptScores
 from blemish.purification.result import Purification
-from blemish.purification.settings import PurifySettings
+from blemish.purification.settings import BEFORE_FIT, PurifySettings
 from blemish.purification.sub_models import name_of, planned, score_all
 
 __all__ = [
+    "BEFORE_FIT",
     "KEPT_SCORES",
     "Purification",
     "PurifySettings",
