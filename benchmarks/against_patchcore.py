@@ -18,7 +18,8 @@ from kept_rows import in_process, is_kept, keep, show
 WAYS = {
     "anomalib PatchCore, coreset 10 % (its default)": "anomalib:Patchcore,coreset_sampling_ratio=0.1,folds=0,size=256",
     "anomalib PatchCore, coreset 1 %": "anomalib:Patchcore,coreset_sampling_ratio=0.01,folds=0,size=256",
-    "blemish patchcore": "patchcore",
+    "blemish patchcore, coreset 3 % (its default)": "patchcore",
+    "blemish patchcore, coreset 1 %": "patchcore,share=0.01",
     "blemish memory_bank": "memory_bank",
     "blemish memory_bank --fast": "memory_bank,fast",
 }
