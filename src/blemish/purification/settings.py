@@ -18,8 +18,8 @@ Cut = Literal["mad", "mixture"]
 class PurifySettings:
     """Settings of a purification; the defaults are those that benchmarks/purification.md arrives at.
 
-    They are for cleaning: four fifths of the anomalies leave, and a quarter of the good images may. `BEFORE_FIT` is what
-    a fit takes.
+    They are for cleaning: four fifths of the anomalies leave, and a quarter of the good images may. A fit takes
+    `BEFORE_FIT`.
 
     Attributes
     ----------
