@@ -82,6 +82,6 @@ class PurifySettings:
 BEFORE_FIT = PurifySettings(k=4.0)
 """What `fit --purify` takes unless told otherwise: only what stands far out is set aside.
 
-A good image that a detector never saw the like of is an anomaly to it, so what a fit loses with good images weighs more
-than an anomaly that it learns from (benchmarks/purification.md).
+A good image that a detector never saw the like of is an anomaly to it, so a low cut makes a detector of a clean folder
+worse than none would (benchmarks/purification.md, where this one does so least).
 """
