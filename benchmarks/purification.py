@@ -20,7 +20,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,13 @@ from blemish.cuts import median_mad
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import set_by_name
 from blemish.images import ImageSet
-from blemish.purification import PurifySettings, SubModelScores, purify, score_by_sub_models
+from blemish.purification import BEFORE_FIT, PurifySettings, SubModelScores, purify, score_by_sub_models
 from blemish.runtime import use_runtime
 from markdown_table import markdown
 
 SETS = ("mvtec_bottle", "mvtec_screw", "mvtec_transistor", "magnetic_tile")
 DEFAULT = PurifySettings()
+WAYS = {"purify": DEFAULT, "fit": BEFORE_FIT}
 FAR_OUT = 2.5  # deviations beyond which a score speaks of contamination, if scores do
 # One choice changed at a time; what needs other sub-models (subsets, image_score) costs a stage 1 of its own.
 VARIANTS: tuple[dict[str, Any], ...] = (
@@ -113,6 +114,14 @@ def configured(name: str, seed: int, settings: list[str]) -> Detector:
     return kind(random_state=seed, **set_by_name(kind().settings(), dict(each.split("=", 1) for each in settings)))
 
 
+def told(learned_from: str) -> PurifySettings:
+    """How to purify: as `purify` does, as `fit --purify` does, or as the former with NAME=VALUE,NAME=VALUE."""
+    if learned_from in WAYS:
+        return WAYS[learned_from]
+    changes = dict(each.split("=", 1) for each in learned_from.split(","))
+    return replace(DEFAULT, **set_by_name(asdict(DEFAULT), changes))
+
+
 def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:
     """The training images with their features made."""
     images = manifest.training_set(category)
@@ -180,7 +189,7 @@ def quality(given: argparse.Namespace) -> None:
                 images = prepared(manifest, category, detector)
                 start = time.process_time()
                 if learned_from != "all":
-                    how = replace(DEFAULT, k=float(learned_from)) if learned_from != "kept" else DEFAULT
+                    how = told(learned_from)
                     found = purify(images, detector, how, seed=seed, resume=given.out / "sub-models")
                     images = images.subset(found.kept_ids).on_its_own()
                 detector.fit(images)
@@ -261,7 +270,10 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", default=["memory_bank"])
     parser.add_argument("--variants", nargs="+", help="of removal, such as default or 'cut=mad k=1.0'; all by default")
     parser.add_argument(
-        "--learned-from", nargs="+", default=["all", "kept"], help="of quality: all, kept, or a number of deviations"
+        "--learned-from",
+        nargs="+",
+        default=["all", "purify", "fit"],
+        help="of quality: all images, what purify or fit --purify keep, or settings of purify such as k=2,subsets=4",
     )
     parser.add_argument(
         "--set", nargs="+", default=[], dest="settings", metavar="NAME=VALUE", help="of quality's detectors"

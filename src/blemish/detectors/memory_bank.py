@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blemish.cuts import median_mad
 from blemish.detectors.base import Detector, State
+from blemish.detectors.coreset import Coreset, coreset
 from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import Fusion
@@ -74,12 +74,13 @@ class FittedBanks:
 
 @dataclass(kw_only=True)
 class MemoryBank(FeatureDetector):
-    """The distance of each patch to the nearest of a random sample of patches from other images.
+    """The distance of each patch to the nearest of a sample of patches from other images.
 
     The images are split at random into parts, several times over; a bank holds patches of all parts but one and
-    scores that one. A first round shows which images stand far out; the banks of the second round are drawn from
-    the rest. The cut is high on purpose: a low one mostly drops unusual normal images, which then lose their like
-    and rank higher still, while the defects that remain vouch for each other (benchmarks/memory_bank.md).
+    scores that one. A first round, with random entries, shows which images stand far out; the banks of the second
+    round are drawn from the rest, and cover it: what is rare among good images has its entries, too. The cut is high
+    on purpose: a low one mostly drops unusual normal images, which then lose their like and rank higher still, while
+    the defects that remain vouch for each other (benchmarks/memory_bank.md).
 
     Attributes
     ----------
@@ -90,12 +91,14 @@ class MemoryBank(FeatureDetector):
     repeats : independent splits. A training image is scored by one bank of each split; so is a new image, by as
         many banks, so that both scores are of one kind.
     purify : whether there is a second round.
+    cover : whether the entries of the second round are a greedy cover of the patches drawn, in place of random ones.
     """
 
     entries: int = 4000
     folds: int = 3
     repeats: int = 3
     purify: bool = True
+    cover: bool = True
 
     name: ClassVar[str] = "memory_bank"
     fast_settings: ClassVar[Mapping[str, Any]] = {"views": FAST_VIEWS}
@@ -125,14 +128,17 @@ class MemoryBank(FeatureDetector):
             ranking = [view for view in features if view.view.ranks]
             trusted = self._in_line(ranking, [self._fit_round(view, trusted, 1).maps for view in ranking])
         repeats = [self.repeats if view.view.ranks else 1 for view in features]
-        return [self._fit_round(view, trusted, times) for view, times in zip(features, repeats, strict=True)]
+        kind: Coreset = "greedy" if self.purify and self.cover else "random"
+        return [self._fit_round(view, trusted, times, kind) for view, times in zip(features, repeats, strict=True)]
 
-    def _fit_round(self, features: ViewFeatures, trusted: Sequence[str], repeats: int) -> FittedBanks:
+    def _fit_round(
+        self, features: ViewFeatures, trusted: Sequence[str], repeats: int, kind: Coreset = "random"
+    ) -> FittedBanks:
         """Banks of patches of trusted images, and the maps of all images by the banks without them."""
         images = features.images
         parts = max(1, self.folds)
         splits = [split_in_folds(images, parts, self.random_state + repeat) for repeat in range(repeats)]
-        fitted = [self._fit_split(features, trusted, split, repeat) for repeat, split in enumerate(splits)]
+        fitted = [self._fit_split(features, trusted, split, repeat, kind) for repeat, split in enumerate(splits)]
         banks = [[bank for bank, _ in each] for each in fitted]
         maps, valid = _by_split(fitted, features, splits), features.valid()
         for repeat, split in enumerate(splits):
@@ -145,7 +151,7 @@ class MemoryBank(FeatureDetector):
         return FittedBanks(banks, splits, maps.mean(dim=0))
 
     def _fit_split(
-        self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int
+        self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int, kind: Coreset
     ) -> list[tuple[Bank, Tensor]]:
         """The banks of a split, each with the numbers of the groups (M,) that its entries are from."""
         seed, patches = self.random_state + repeat, max(self.entries, EMBEDDING_PATCHES)
@@ -158,11 +164,10 @@ class MemoryBank(FeatureDetector):
 
         def bank(sample: PatchSample) -> tuple[Bank, Tensor]:
             embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
-            chosen = sample.rows(
-                torch.from_numpy(np.random.default_rng(seed).permutation(len(sample.values))[: self.entries])
-            )
-            whose = groups[chosen.owners]
-            return Bank.of(embedding, chosen.values, whose, relative=features.view.relative), whose
+            embedded = embedding(sample.values)
+            rows = coreset(embedded, self.entries, kind, seed)
+            whose = groups[sample.owners[rows]]
+            return Bank.of_embedded(embedding, embedded[rows], whose, relative=features.view.relative), whose
 
         return side_by_side(bank, draw_patches(features, plans, seed, f"banks {features.view.pixels}"))
 
