@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.cuts import median_mad
 from blemish.detectors.base import Detector, State
-from blemish.detectors.coreset import Coreset, coreset
+from blemish.detectors.coreset import coreset
 from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.fusion import Fusion
@@ -25,6 +25,7 @@ from blemish.runtime import side_by_side
 EMBEDDING_PATCHES = 12_000  # enough for 328 means and deviations and 54,000 covariances
 BUDGET = 2  # times the entries for the one bank of a sub-model, which has no others beside it
 SUSPECT = 3.0  # deviations above the median from which an image gives nothing to the banks
+RARE = 0.02  # of the patches, the farthest in the first round: a cover would take them before any other
 
 
 class BankEnsemble(PatchScorer):
@@ -78,9 +79,10 @@ class MemoryBank(FeatureDetector):
 
     The images are split at random into parts, several times over; a bank holds patches of all parts but one and
     scores that one. A first round, with random entries, shows which images stand far out; the banks of the second
-    round are drawn from the rest, and cover it: what is rare among good images has its entries, too. The cut is high
-    on purpose: a low one mostly drops unusual normal images, which then lose their like and rank higher still, while
-    the defects that remain vouch for each other (benchmarks/memory_bank.md).
+    round are drawn from the rest, and cover it: what is rare among good images has its entries, too, but for the
+    farthest patches, which a defect in the pile would be among. The cut is high on purpose: a low one mostly drops
+    unusual normal images, which then lose their like and rank higher still, while the defects that remain vouch for
+    each other (benchmarks/memory_bank.md).
 
     Attributes
     ----------
@@ -91,7 +93,8 @@ class MemoryBank(FeatureDetector):
     repeats : independent splits. A training image is scored by one bank of each split; so is a new image, by as
         many banks, so that both scores are of one kind.
     purify : whether there is a second round.
-    cover : whether the entries of the second round are a greedy cover of the patches drawn, in place of random ones.
+    cover : whether the entries of the second round, in the views that rank, are a greedy cover of the patches drawn,
+        without the farthest of the first round, in place of random ones.
     """
 
     entries: int = 4000
@@ -124,21 +127,26 @@ class MemoryBank(FeatureDetector):
         """Both rounds, all views."""
         images = features[0].images
         trusted = tuple(name for name in images.ids if images.labels.get(name) not in (ANOMALOUS, SUSPECTED))
+        first: dict[View, Tensor] = {}
         if self.purify:
             ranking = [view for view in features if view.view.ranks]
-            trusted = self._in_line(ranking, [self._fit_round(view, trusted, 1).maps for view in ranking])
+            first = {view.view: self._fit_round(view, trusted, 1).maps for view in ranking}
+            trusted = self._in_line(ranking, list(first.values()))
         repeats = [self.repeats if view.view.ranks else 1 for view in features]
-        kind: Coreset = "greedy" if self.purify and self.cover else "random"
-        return [self._fit_round(view, trusted, times, kind) for view, times in zip(features, repeats, strict=True)]
+        maps = [first.get(view.view) if self.cover else None for view in features]
+        return [self._fit_round(*each) for each in zip(features, [trusted] * len(maps), repeats, maps, strict=True)]
 
     def _fit_round(
-        self, features: ViewFeatures, trusted: Sequence[str], repeats: int, kind: Coreset = "random"
+        self, features: ViewFeatures, trusted: Sequence[str], repeats: int, first: Tensor | None = None
     ) -> FittedBanks:
-        """Banks of patches of trusted images, and the maps of all images by the banks without them."""
+        """Banks of patches of trusted images, and the maps of all images by the banks without them.
+
+        With the maps (N, h, w) of the first round, the banks cover what these find ordinary.
+        """
         images = features.images
         parts = max(1, self.folds)
         splits = [split_in_folds(images, parts, self.random_state + repeat) for repeat in range(repeats)]
-        fitted = [self._fit_split(features, trusted, split, repeat, kind) for repeat, split in enumerate(splits)]
+        fitted = [self._fit_split(features, trusted, split, repeat, first) for repeat, split in enumerate(splits)]
         banks = [[bank for bank, _ in each] for each in fitted]
         maps, valid = _by_split(fitted, features, splits), features.valid()
         for repeat, split in enumerate(splits):
@@ -151,7 +159,12 @@ class MemoryBank(FeatureDetector):
         return FittedBanks(banks, splits, maps.mean(dim=0))
 
     def _fit_split(
-        self, features: ViewFeatures, trusted: Sequence[str], split: dict[str, int], repeat: int, kind: Coreset
+        self,
+        features: ViewFeatures,
+        trusted: Sequence[str],
+        split: dict[str, int],
+        repeat: int,
+        first: Tensor | None,
     ) -> list[tuple[Bank, Tensor]]:
         """The banks of a split, each with the numbers of the groups (M,) that its entries are from."""
         seed, patches = self.random_state + repeat, max(self.entries, EMBEDDING_PATCHES)
@@ -164,8 +177,11 @@ class MemoryBank(FeatureDetector):
 
         def bank(sample: PatchSample) -> tuple[Bank, Tensor]:
             embedding = empty_embedding(features.view, sample.values.shape[1]).learn(sample.values)
+            if first is not None:
+                far = first.flatten(1)[sample.owners, sample.places]
+                sample = sample.rows(far <= far.quantile(1 - RARE))
             embedded = embedding(sample.values)
-            rows = coreset(embedded, self.entries, kind, seed)
+            rows = coreset(embedded, self.entries, "random" if first is None else "greedy", seed)
             whose = groups[sample.owners[rows]]
             return Bank.of_embedded(embedding, embedded[rows], whose, relative=features.view.relative), whose
 
