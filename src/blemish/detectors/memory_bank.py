@@ -1,4 +1,4 @@
-"""Nearest neighbours in randomly sampled memory banks, cross-fitted so that no image vouches for itself."""
+"""Nearest neighbours in sampled memory banks, cross-fitted so that no image vouches for itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,8 +106,8 @@ class MemoryBank(FeatureDetector):
     name: ClassVar[str] = "memory_bank"
     fast_settings: ClassVar[Mapping[str, Any]] = {"views": FAST_VIEWS}
     budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "repeats": 1, "purify": False}
-    summary: ClassVar[str] = "distance to the nearest patch in random samples of the other images"
-    source: ClassVar[str] = "PatchCore (arXiv 2106.08265) with random banks, averaged after MeDS (arXiv 2605.26676)"
+    summary: ClassVar[str] = "distance to the nearest patch in samples of the other images"
+    source: ClassVar[str] = "PatchCore (arXiv 2106.08265) with sampled banks, averaged after MeDS (arXiv 2605.26676)"
 
     def __post_init__(self) -> None:
         """Check the settings."""
