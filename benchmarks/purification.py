@@ -29,6 +29,7 @@ import pandas as pd
 from blemish.benchmark.contamination import MODES, Manifest, contaminate
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.metrics import image_metrics, pixel_metrics, purification_metrics
+from blemish.cli.console import pairs
 from blemish.cuts import median_mad
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import set_by_name
@@ -111,15 +112,14 @@ def stage_one(settings: PurifySettings) -> PurifySettings:
 def configured(name: str, seed: int, settings: list[str]) -> Detector:
     """A detector with NAME=VALUE settings."""
     kind = detector_class(name)
-    return kind(random_state=seed, **set_by_name(kind().settings(), dict(each.split("=", 1) for each in settings)))
+    return kind(random_state=seed, **set_by_name(kind().settings(), pairs(settings)))
 
 
 def told(learned_from: str) -> PurifySettings:
     """How to purify: as `purify` does, as `fit --purify` does, or as the former with NAME=VALUE,NAME=VALUE."""
     if learned_from in WAYS:
         return WAYS[learned_from]
-    changes = dict(each.split("=", 1) for each in learned_from.split(","))
-    return replace(DEFAULT, **set_by_name(asdict(DEFAULT), changes))
+    return replace(DEFAULT, **set_by_name(asdict(DEFAULT), pairs(learned_from.split(","))))
 
 
 def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:

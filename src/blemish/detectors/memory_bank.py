@@ -132,9 +132,11 @@ class MemoryBank(FeatureDetector):
             ranking = [view for view in features if view.view.ranks]
             first = {view.view: self._fit_round(view, trusted, 1).maps for view in ranking}
             trusted = self._in_line(ranking, list(first.values()))
-        repeats = [self.repeats if view.view.ranks else 1 for view in features]
-        maps = [first.get(view.view) if self.cover else None for view in features]
-        return [self._fit_round(*each) for each in zip(features, [trusted] * len(maps), repeats, maps, strict=True)]
+        covered = first if self.cover else {}
+        return [
+            self._fit_round(view, trusted, self.repeats if view.view.ranks else 1, covered.get(view.view))
+            for view in features
+        ]
 
     def _fit_round(
         self, features: ViewFeatures, trusted: Sequence[str], repeats: int, first: Tensor | None = None
