@@ -92,13 +92,13 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
     alone = json.loads(call("purify", pile, "--out", tmp_path / "clean", *quick, "--json").stdout)
     within = json.loads(call("fit", pile, "--out", tmp_path / "run", "--purify", *quick, "--json").stdout)
     assert alone["set_aside"] > within["set_aside"] > 0
-    cuts = [json.loads((tmp_path / each / "config.json").read_text())["purification"]["k"] for each in ("clean", "run")]
-    assert cuts == [0.67, 4.0]
+    how = [json.loads((tmp_path / each / "config.json").read_text())["purification"] for each in ("clean", "run")]
+    assert [(each["subsets"], each["k"]) for each in how] == [(3, 0.67), (2, 6.0)]
     first = rows(tmp_path / "run" / "purification.csv")[0]
     assert (first["path"], first["kept"]) == ("part-00.png", "0"), "the one with the square"
-    call("fit", pile, "--out", tmp_path / "two", "--purify", "--how", "subsets=2", *quick)
-    told = json.loads((tmp_path / "two" / "config.json").read_text())["purification"]
-    assert (told["subsets"], told["k"]) == (2, 4.0), "one setting changes no other"
+    call("fit", pile, "--out", tmp_path / "low", "--purify", "--how", "k=0.67", *quick)
+    told = json.loads((tmp_path / "low" / "config.json").read_text())["purification"]
+    assert (told["subsets"], told["k"]) == (2, 0.67), "one setting changes no other"
 
 
 @pytest.mark.parametrize(

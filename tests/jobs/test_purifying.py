@@ -62,7 +62,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name: float(name.startswith("suspect")) for name in images.ids}
 
     def purified(images, detector, how, seed):
-        return images, purify(images, Oracle(), how, seed=seed)
+        return images, purify(images, Oracle(), replace(how, scale="raw", k=0), seed=seed)
 
     monkeypatch.setattr(jobs.fitting, "purified", purified)
 
@@ -234,7 +234,7 @@ def test_an_interrupted_job_takes_up_from_the_sub_models_that_were_finished(tmp_
         return before(self, images)
 
     monkeypatch.setattr(MemoryBank, "fit", counted)
-    job = {"detector": MemoryBank(**SMALL), "purify": True, "threads": 1}
+    job = {"detector": MemoryBank(**SMALL), "purify": PurifySettings(subsets=3), "threads": 1}
     with pytest.raises(JobError, match=r"1 of 3 sub-models failed: sub-model 2 .* The scores of the other 2 are kept"):
         jobs.fit(folder, tmp_path / "run", **job)
     assert not (tmp_path / "run").exists()
