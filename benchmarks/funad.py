@@ -8,11 +8,12 @@ Rows are appended to RESULTS as they come; those that stand there are not comput
     python benchmarks/funad.py ../shared/data --results benchmarks/funad.csv --cells results/cells
     python benchmarks/funad.py ../shared/data --results benchmarks/funad_oracle.csv --oracle --ratios 0.1 --seeds 0
     python benchmarks/funad.py --table benchmarks/funad.csv
+    python benchmarks/funad.py --table benchmarks/funad_2026-11-28.csv --ratios 0 0.1
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,14 +110,15 @@ def oracle_rows(category: Category, ratio: float, seed: int) -> Iterator[dict[st
             yield {**about, "rule": name, **row}
 
 
-def table(paths: list[Path]) -> str:
+def table(paths: list[Path], sets: Sequence[str], ratios: Sequence[float], seeds: Sequence[int]) -> str:
     """Means over seeds and sets as Markdown: a row a detector, a column a contamination, image / pixel AUROC."""
     rows = pd.concat([pd.read_csv(path) for path in paths])
+    rows = rows[rows["set"].isin(sets) & rows["ratio"].isin(ratios) & rows["seed"].isin(seeds)]
     if "rule" in rows:
         return oracle_table(rows)
     rows = rows.drop_duplicates(["set", "ratio", "seed", "detector", "mode"])
-    seeds = rows.groupby("set")["seed"].unique().map(sorted)
-    parts = [f"Seeds: {'; '.join(f'{name} {found}' for name, found in seeds.items())}.\n"]
+    seeds = rows.groupby("set")["seed"].unique()
+    parts = [f"Seeds: {'; '.join(f'{name} {sorted(found.tolist())}' for name, found in seeds.items())}.\n"]
     by_set = rows.groupby(["set", "mode", "detector", "ratio"])[["image_auroc", "pixel_auroc"]].mean()
     for mode in dict.fromkeys(rows["mode"]):
         found = by_set.xs(mode, level="mode")
@@ -147,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--results", type=Path)
-    parser.add_argument("--table", nargs="+", type=Path, help="print what these files hold")
+    parser.add_argument("--table", nargs="+", type=Path, help="print what these files hold of sets, ratios and seeds")
     parser.add_argument("--oracle", action="store_true", help="compare stopping rules")
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
@@ -157,7 +159,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     if given.table:
-        print(table(given.table))
+        print(table(given.table, given.sets, given.ratios, given.seeds))
         return
     if not given.data or not given.results:
         parser.error("name the data and --results FILE, or --table FILE")
