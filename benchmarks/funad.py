@@ -111,7 +111,7 @@ def oracle_rows(category: Category, ratio: float, seed: int) -> Iterator[dict[st
 
 
 def table(paths: list[Path], sets: Sequence[str], ratios: Sequence[float], seeds: Sequence[int]) -> str:
-    """Means over seeds and sets as Markdown: a row a detector, a column a contamination, image / pixel AUROC."""
+    """Means over seeds as Markdown: a row a set and detector, a column a contamination, image / pixel AUROC in %."""
     rows = pd.concat([pd.read_csv(path) for path in paths])
     rows = rows[rows["set"].isin(sets) & rows["ratio"].isin(ratios) & rows["seed"].isin(seeds)]
     if "rule" in rows:
@@ -122,11 +122,10 @@ def table(paths: list[Path], sets: Sequence[str], ratios: Sequence[float], seeds
     by_set = rows.groupby(["set", "mode", "detector", "ratio"])[["image_auroc", "pixel_auroc"]].mean()
     for mode in dict.fromkeys(rows["mode"]):
         found = by_set.xs(mode, level="mode")
-        mean = found.groupby(["detector", "ratio"]).mean()
-        titled = [("mean of the sets", mean), *((name, part.droplevel("set")) for name, part in found.groupby("set"))]
-        for title, values in titled:
-            pairs = values.apply(lambda row: f"{row['image_auroc']:.4f} / {row['pixel_auroc']:.4f}", axis=1)
-            parts += [f"**{mode}, {title}**\n", markdown(pairs.unstack("ratio").fillna("").reset_index())]
+        mean = pd.concat({"MEAN": found.groupby(["detector", "ratio"]).mean()}, names=["set"])
+        percent = 100 * pd.concat([mean, found])
+        pairs = percent.apply(lambda row: f"{row['image_auroc']:.1f} / {row['pixel_auroc']:.1f}", axis=1)
+        parts += [f"**{mode}**\n", markdown(pairs.unstack("ratio").fillna("").reset_index())]
     plain = rows[rows["mode"].isin(MODES)]
     every = plain.groupby("detector")[["image_auroc", "pixel_auroc"]].mean()
     ranking = rows.dropna(subset="ranking").groupby(["set", "detector", "ratio"])["ranking"].mean().unstack("ratio")

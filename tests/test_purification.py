@@ -93,7 +93,7 @@ def test_every_image_is_learned_from_once_a_repeat_and_copies_stay_together():
     images = noise(30, copies=4)
     same = {name for name in images.ids if images.content[name] == images.content[images.ids[0]]}
     assert len(same) == 5
-    purify(images, Recorder(), repeats=2)
+    purify(images, Recorder(), subsets=3, repeats=2)
     assert len(Recorder.seen) == 6
     for repeat in (Recorder.seen[:3], Recorder.seen[3:]):
         assert sorted(name for subset in repeat for name in subset) == list(images.ids)
@@ -115,7 +115,7 @@ def test_what_a_sub_model_learned_from_counts_only_if_asked_for():
     images = noise(60)
     without = purify(images, Memoriser(), scale="raw", own_subset="exclude", repeats=2)
     assert set(without.scores.tolist()) == {0.0, 1.0}
-    within = purify(images, Memoriser(), scale="raw", own_subset="include", repeats=1)
+    within = purify(images, Memoriser(), scale="raw", own_subset="include", subsets=3)
     good = next(row for row, name in enumerate(within.ids) if name not in BAD)
     assert within.scores[good] == pytest.approx((0 + 0 - 5) / 3)
 
@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_and_repeats_begin_with_the_same_splits():
     images = noise(60)
     purify(images, Recorder(), repeats=1, seed=3)
     purify(images, Recorder(), repeats=2, seed=3)
-    assert Recorder.seen[:3] == Recorder.seen[3:6]
+    assert Recorder.seen[:2] == Recorder.seen[2:4]
     assert (purify(images, Gambler(), seed=1).scores == purify(images, Gambler(), seed=1).scores).all()
     assert (purify(images, Gambler(), seed=1).scores != purify(images, Gambler(), seed=2).scores).any()
 
@@ -188,7 +188,7 @@ def test_another_detector_may_purify(monkeypatch):
     monkeypatch.setattr("blemish.purification.detector_class", lambda name: {"memory_bank": Oracle}[name])
     result = purify(noise(60), Gambler(), by="memory_bank")
     assert set(result.set_aside_ids) == BAD
-    assert (Oracle.fits, Gambler.fits) == (3, 0)
+    assert (Oracle.fits, Gambler.fits) == (2, 0)
     assert (result.settings["by"], result.settings["detector"]) == ("memory_bank", "Gambler")
 
 
@@ -219,7 +219,7 @@ def test_subsets_too_small_for_the_detector_are_refused_with_the_number_that_fit
         name = "large"
 
     with pytest.raises(RequestError, match=r"one holds 8, and large needs 10; take 2 subsets, or hand in at least 30"):
-        purify(noise(25), Large())
+        purify(noise(25), Large(), subsets=3)
     with pytest.raises(RequestError, match=r"large needs 10; hand in at least 20"):
         purify(noise(12), Large(), subsets=2)
     assert Oracle.fits == 0
@@ -265,5 +265,5 @@ def test_answers_that_are_no_scores_are_named(answer, said):
         def score(self, images):
             return answer(images.ids)
 
-    with pytest.raises(JobError, match=rf"3 of 3 sub-models failed: sub-model 1 of 3 \(Odd, 20 images\): .*{said}"):
-        purify(noise(60), Odd(), repeats=1)
+    with pytest.raises(JobError, match=rf"2 of 2 sub-models failed: sub-model 1 of 2 \(Odd, 30 images\): .*{said}"):
+        purify(noise(60), Odd())

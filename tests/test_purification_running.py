@@ -26,12 +26,12 @@ def test_one_that_fails_is_named_the_others_are_kept_and_taken_up(tmp_path):
 
     Fragile.fits = 0
     with pytest.raises(JobError, match=r"1 of 6 sub-models failed: sub-model 2 of 6 \(Fragile, 20 images\): singular"):
-        purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
+        purify(noise(60), Fragile(), resume=tmp_path, subsets=3, repeats=2)
     assert Fragile.fits == 6
     Fragile.broken = False
-    result = purify(noise(60), Fragile(), resume=tmp_path, repeats=2)
+    result = purify(noise(60), Fragile(), resume=tmp_path, subsets=3, repeats=2)
     assert Fragile.fits == 7, "five of six were taken from the first attempt"
-    assert (result.scores == purify(noise(60), Fragile(), repeats=2).scores).all()
+    assert (result.scores == purify(noise(60), Fragile(), subsets=3, repeats=2).scores).all()
     result.forget()
     assert not list(tmp_path.iterdir())
 
@@ -46,13 +46,13 @@ def test_an_interruption_keeps_what_was_finished_and_other_settings_do_not_take_
 
     Slow.fits = 0
     with pytest.raises(KeyboardInterrupt):
-        purify(noise(60), Slow(), resume=tmp_path, repeats=2)
+        purify(noise(60), Slow(), resume=tmp_path, subsets=3, repeats=2)
     (kept,) = tmp_path.iterdir()
     assert sorted(file.name for file in kept.iterdir()) == [f"sub-model-00{number}.csv" for number in (1, 2, 3)]
     (kept / "sub-model-001.csv").write_text("path,score\nimage-000000,0")  # damaged
-    purify(noise(60), Slow(), seed=1, repeats=1, resume=tmp_path)
+    purify(noise(60), Slow(), seed=1, subsets=3, resume=tmp_path)
     assert Slow.fits == 7, "another seed has other subsets"
-    purify(noise(60), Slow(), resume=tmp_path, repeats=2)
+    purify(noise(60), Slow(), resume=tmp_path, subsets=3, repeats=2)
     assert Slow.fits == 11, "two of six were whole"
 
 

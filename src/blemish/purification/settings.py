@@ -42,7 +42,7 @@ class PurifySettings:
     """
 
     by: str = ""
-    subsets: int = 3
+    subsets: int = 2
     repeats: int = 1
     aggregate: Aggregate = "mean"
     own_subset: OwnSubset = "cross_fit"
@@ -79,7 +79,7 @@ class PurifySettings:
         return {each.name for each in fields(cls)}
 
 
-BEFORE_FIT = PurifySettings(subsets=2, k=6.0)
+BEFORE_FIT = PurifySettings(k=6.0)
 """What `fit --purify` takes unless told otherwise: only what stands far out is set aside.
 
 A good image that a detector never saw the like of is an anomaly to it, so a low cut makes a detector of a clean folder
