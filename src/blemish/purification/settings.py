@@ -24,8 +24,8 @@ class PurifySettings:
     Attributes
     ----------
     by : name of the detector whose sub-models purify; empty for the detector that is purified for.
-    subsets : parts the images are split into, one sub-model each; 1 trains one sub-model on all of them, which is
-        no LLBNAD but what it is compared with.
+    subsets : parts the images are split into, one sub-model each, 3 as published; 1 trains one sub-model on all of
+        them, which is no LLBNAD but what it is compared with.
     repeats : independent splits; their scores are averaged like those of the sub-models.
     aggregate : what is made of an image's scores: "mean" as published, "max", or "max_variance", the highest score
         above the lowest of all images, times the variance.
