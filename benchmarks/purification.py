@@ -56,7 +56,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"cut": "mixture"},
     *({"keep": keep} for keep in (0.9, 0.8, 0.7)),
     {"image_score": "map"},
-    {"subsets": 2},
+    {"subsets": 3},
     {"subsets": 5},
 )
 
