@@ -119,7 +119,7 @@ def told(learned_from: str) -> PurifySettings:
     """How to purify: as `purify` does, as `fit --purify` does, or as the former with NAME=VALUE,NAME=VALUE."""
     if learned_from in WAYS:
         return WAYS[learned_from]
-    return replace(DEFAULT, **set_by_name(asdict(DEFAULT), pairs(learned_from.split(","))))
+    return DEFAULT.changed(**set_by_name(asdict(DEFAULT), pairs(learned_from.split(","))))
 
 
 def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:

@@ -93,12 +93,13 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
     within = json.loads(call("fit", pile, "--out", tmp_path / "run", "--purify", *quick, "--json").stdout)
     assert alone["set_aside"] > within["set_aside"] > 0
     how = [json.loads((tmp_path / each / "config.json").read_text())["purification"] for each in ("clean", "run")]
-    assert [each["k"] for each in how] == [0.67, 6.0]
+    assert [each["cut"] for each in how] == ["mad", "far_out"]
     first = rows(tmp_path / "run" / "purification.csv")[0]
     assert (first["path"], first["kept"]) == ("part-00.png", "0"), "the one with the square"
-    call("fit", pile, "--out", tmp_path / "three", "--purify", "--how", "subsets=3", *quick)
-    told = json.loads((tmp_path / "three" / "config.json").read_text())["purification"]
-    assert (told["subsets"], told["k"]) == (3, 6.0), "one setting changes no other"
+    for setting, result in (("subsets=3", (3, "far_out", 0.67)), ("k=2", (2, "mad", 2.0))):
+        call("fit", pile, "--out", tmp_path / setting, "--purify", "--how", setting, *quick)
+        told = json.loads((tmp_path / setting / "config.json").read_text())["purification"]
+        assert (told["subsets"], told["cut"], told["k"]) == result, "a setting changes no other, but k asks for its cut"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,7 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
         (["--keep", "0"], ["above 0 up to 1; got 0"]),
         (["--keep", "0.5", "--how", "k=1"], ["'k' would change nothing: 'keep' says how many"]),
         (["--how", "cut=mixture", "--how", "k=1"], ["'k' would change nothing: the cut 'mixture' has no 'k'"]),
+        (["--how", "k=1", "--how", "cut=far_out"], ["the cut 'far_out' has no 'k'"]),
         (["--how", "k=1", "--how", "k=2"], ["'k' is given twice: 1 and 2"]),
         (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "own_subset=exclude"], ["give 1, as its"]),
         (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "by=patchcore"], ["needs two scores"]),
@@ -155,7 +157,7 @@ def test_a_sub_model_that_fails_is_named_and_the_job_fails(tmp_path, pile, quick
     assert result.exit_code == 1
     said = result.stderr.strip()
     assert said.startswith("blemish: 1 of 2 sub-models failed: sub-model 2 of 2 (memory_bank, ")
-    assert said.endswith("singular covariance. The scores of the other 1 are kept: the same job takes up from there.")
+    assert said.endswith("singular covariance. The scores of the other one are kept: the same job takes up from there.")
     assert "\n" not in said
     assert not (tmp_path / "out").exists()
     assert call("purify", pile, "--out", tmp_path / "out", *HOW, *quick).exit_code == 0

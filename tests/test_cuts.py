@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemish.cuts import adaptive_mad, median_and_deviation, median_mad, mixture, unexplained
+from blemish.cuts import adaptive_mad, far_out, median_and_deviation, median_mad, mixture, unexplained
 
 
 def test_the_deviation_of_a_gaussian_is_its_standard_deviation() -> None:
@@ -31,6 +31,17 @@ def test_scores_that_stand_clear_are_cut_off_and_no_others(bad: int) -> None:
     assert 2 <= k <= 4
     assert (scores[200:] > cut).all()
     assert (scores[:200] > cut).mean() < 0.02
+
+
+@pytest.mark.parametrize(("shape", "bad", "k"), [("normal", 0, 6), ("heavy-tailed", 0, 6), ("normal", 12, 6), ("normal", 40, 4)])
+def test_what_is_far_out_is_cut_nearer_where_it_is_a_crowd_and_no_tail(shape: str, bad: int, k: int) -> None:
+    rng = np.random.default_rng(6)
+    good = rng.normal(size=400) if shape == "normal" else rng.standard_t(2, size=40_000)
+    scores = np.concatenate([good, rng.uniform(5.4, 5.8, bad)])
+    cut, found = far_out(scores)
+    assert found == k
+    assert cut == median_mad(scores, k)
+    assert (scores[len(good) :] > cut).all() == (k == 4 or not bad)
 
 
 def test_equal_scores_are_all_on_the_good_side() -> None:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 MAD_TO_SIGMA = 1.4826  # makes the median absolute deviation of a Gaussian its standard deviation
 NEAREST, LONE, FARTHEST = 2.0, 3.0, 4.0  # deviations: lowest line, line where nothing stands out, highest line
 CHANCE = 0.5  # share of what is cut off that Gaussian good images may account for
+FAR, FARTHER = 4.0, 6.0  # deviations: where a crowd is cut off, and where a tail is
 
 
 def median_and_deviation(scores: NDArray[np.floating]) -> tuple[float, float]:
@@ -18,6 +19,18 @@ def median_mad(scores: NDArray[np.floating], k: float) -> float:
     """Median + k scaled median absolute deviations. Assumes that fewer than half of the images are bad."""
     middle, deviation = median_and_deviation(scores)
     return middle + k * deviation
+
+
+def far_out(scores: NDArray[np.floating]) -> tuple[float, float]:
+    """Median + 4 deviations where a crowd lies beyond, + 6 where it may be a tail; returns the cut and 4 or 6.
+
+    A crowd is more of the images (N,) than the heaviest tail explains: a Cauchy distribution has 5.3 % beyond 4 of its
+    deviations. Clean folders have up to 5 % there, and up to 1 % beyond 6 (benchmarks/purification.md).
+    """
+    from scipy.stats import cauchy
+
+    k = FAR if (scores > median_mad(scores, FAR)).mean() > cauchy.sf(FAR * MAD_TO_SIGMA) else FARTHER
+    return median_mad(scores, k), k
 
 
 def mixture(scores: NDArray[np.floating]) -> float:

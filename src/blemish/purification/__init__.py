@@ -1,6 +1,6 @@
 """LLBNAD around any detector: which images of an unlabelled pile to learn from (spec/llbnad.md)."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def purify(
     JobError : if a sub-model fails; the others' scores are kept.
     """
     check_names(PurifySettings.names(), changes)
-    settings = replace(settings or PurifySettings(), **changes)
+    settings = (settings or PurifySettings()).changed(**changes)
     scored = score_by_sub_models(images, detector, settings, seed=seed, sub_model=sub_model, resume=resume)
     return scored.purification(settings)
 

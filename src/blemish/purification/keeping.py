@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.cuts import median_mad, mixture
+from blemish.cuts import far_out, median_mad, mixture
 from blemish.purification.settings import PurifySettings
 
 
@@ -74,5 +74,6 @@ def cut(scores: NDArray[np.float64], settings: PurifySettings) -> tuple[float, s
     if settings.cut == "mixture":
         rule = "two Gaussians are fitted to the scores, and images that belong to the upper one are set aside."
         return mixture(scores), f"Without labels: {rule}"
-    rule = f"images above the median score plus {settings.k:g} scaled median absolute deviations are set aside."
-    return median_mad(scores, settings.k), f"Without labels: {rule}"
+    limit, k = far_out(scores) if settings.cut == "far_out" else (median_mad(scores, settings.k), settings.k)
+    rule = f"images above the median score plus {k:g} scaled median absolute deviations are set aside."
+    return limit, f"Without labels: {rule}"

@@ -1,7 +1,7 @@
 """How to purify: every choice of LLBNAD by name (spec/llbnad.md)."""
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from blemish.detectors import detector_class
 from blemish.detectors.settings import check_least, check_words
@@ -11,7 +11,7 @@ Aggregate = Literal["mean", "max", "max_variance"]
 OwnSubset = Literal["cross_fit", "include", "exclude"]
 ImageScore = Literal["detector", "map"]
 Scale = Literal["raw", "deviations"]
-Cut = Literal["mad", "mixture"]
+Cut = Literal["mad", "far_out", "mixture"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class PurifySettings:
     scale : what a sub-model's scores are measured in: "raw" as published, or its "deviations" from the median of the
         images that it did not learn from.
     keep : share of the images to keep, the lowest-scored; None lets `cut` decide.
-    cut : label-free rule: "mad" is the median plus `k` scaled median absolute deviations, "mixture" where the upper of
-        two Gaussians becomes likelier; see `blemish.cuts`.
+    cut : label-free rule: "mad" is the median plus `k` scaled median absolute deviations, "far_out" that plus 4 or 6,
+        and "mixture" where the upper of two Gaussians becomes likelier; see `blemish.cuts`.
     """
 
     by: str = ""
@@ -73,13 +73,17 @@ class PurifySettings:
         if not 0 <= self.k <= 100:
             raise RequestError(f"'k' is a number of deviations, 0 to 100; got {self.k:g}.")
 
+    def changed(self, **changes: Any) -> "PurifySettings":
+        """With single settings changed. `k` is of the cut "mad", and chooses it where no other is named."""
+        return replace(self, **({"cut": "mad"} if "k" in changes else {}) | changes)
+
     @classmethod
     def names(cls) -> set[str]:
         """All settings."""
         return {each.name for each in fields(cls)}
 
 
-BEFORE_FIT = PurifySettings(k=6.0)
+BEFORE_FIT = PurifySettings(cut="far_out")
 """What `fit --purify` takes unless told otherwise: only what stands far out is set aside.
 
 A good image that a detector never saw the like of is an anomaly to it, so a low cut makes a detector of a clean folder

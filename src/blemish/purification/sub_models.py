@@ -245,7 +245,8 @@ def _failure(
     reasons = "; ".join(f"{each}: {str(why).rstrip('.') or type(why).__name__}" for each, why in failed[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     rest = len(plan) - len(failed)
-    again = f" The scores of the other {rest} are kept: the same job takes up from there." if kept and rest else ""
+    others = "The scores of the other one are" if rest == 1 else f"The scores of the other {rest} are"
+    again = f" {others} kept: the same job takes up from there." if kept and rest else ""
     error = JobError(f"{len(failed)} of {len(plan)} sub-models failed: {reasons}{more}.{again}")
     error.__cause__ = failed[0][1]
     return error
