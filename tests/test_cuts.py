@@ -33,7 +33,9 @@ def test_scores_that_stand_clear_are_cut_off_and_no_others(bad: int) -> None:
     assert (scores[:200] > cut).mean() < 0.02
 
 
-@pytest.mark.parametrize(("shape", "bad", "k"), [("normal", 0, 6), ("heavy-tailed", 0, 6), ("normal", 12, 6), ("normal", 40, 4)])
+@pytest.mark.parametrize(
+    ("shape", "bad", "k"), [("normal", 0, 6), ("heavy-tailed", 0, 6), ("normal", 12, 6), ("normal", 40, 4)]
+)
 def test_what_is_far_out_is_cut_nearer_where_it_is_a_crowd_and_no_tail(shape: str, bad: int, k: int) -> None:
     rng = np.random.default_rng(6)
     good = rng.normal(size=400) if shape == "normal" else rng.standard_t(2, size=40_000)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from blemish.detectors.memory_bank import BankEnsemble, MemoryBank
+from blemish.detectors.nearest import smallest
 from blemish.features.backbones import GIVEN
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
@@ -41,6 +42,17 @@ def held(*, cover: bool) -> list[torch.Tensor]:
 def spacing(entries: torch.Tensor) -> float:
     """The mean distance of an entry to the nearest other."""
     return float((torch.cdist(entries, entries) + torch.eye(len(entries)) * 1e9).amin(1).mean())
+
+
+@pytest.mark.parametrize(("columns", "count"), [(3, 3), (60, 3), (403, 1), (403, 3), (1000, 9)])
+def test_the_smallest_are_those_of_a_full_sort(columns: int, count: int) -> None:
+    rows = torch.randn(50, columns, generator=torch.Generator().manual_seed(columns + count))
+    rows[0, 2:] = torch.inf  # fewer than asked for are open to the first
+    rows[1] = rows[1].sort().values  # the least side by side
+    found, expected = smallest(rows, count), rows.sort(dim=1)
+    assert torch.equal(found.values, expected.values[:, :count])
+    assert torch.equal(rows.gather(1, found.indices), found.values)
+    assert all(len(set(each)) == count for each in found.indices.tolist())
 
 
 def test_a_cover_spreads_over_what_is_ordinary_and_leaves_out_the_farthest() -> None:

@@ -90,8 +90,8 @@ def _among(points: Tensor, far: Tensor, floor: float, count: int) -> Tensor:
         if picks and value <= floor:
             break
         picks.append(int(at))
-        away = torch.addmv(squares + squares[at], points, points[at], alpha=-2).clamp_min(0)
-        far = torch.minimum(far, away)
+        away = torch.addmv(squares, points, points[at], alpha=-2).add_(squares[at])
+        far = torch.minimum(far, away, out=away)
         far[at] = 0
     return torch.tensor(picks)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from blemish.detectors.base import State
 from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.nearest import Bank, squared_distances
+from blemish.detectors.nearest import Bank, smallest, squared_distances
 from blemish.detectors.one_class import Part
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View
@@ -41,7 +41,7 @@ class Memory(PatchScorer):
         count = min(neighbours, len(bank.entries))
 
         def nearest(queries: Tensor) -> Tensor:
-            return squared_distances(queries, bank.entries).topk(count, dim=1, largest=False).indices
+            return smallest(squared_distances(queries, bank.entries), count).indices
 
         return cls(bank, torch.cat(side_by_side(nearest, torch.split(bank.entries, ROWS))), step)
 

@@ -12,6 +12,8 @@ COMPARED = 3  # nearest entries whose spacing counts: two, and the one that says
 MOST_ROWS = 8192  # queries of one image compared at a time: those of a usual grid at once, 130 MB for 4,000 entries
 ROWS = 512  # queries at a time where a bank is compared with itself: 8 MB of distances to 4,000 entries
 
+GROUP = 8  # columns of a row that are looked through at once for its smallest value
+
 
 class Bank(nn.Module):
     """Patches that stand for what is normal, in an embedding learned from the same images.
@@ -73,7 +75,7 @@ class Bank(nn.Module):
         # difference then measures them: the product alone loses all digits of small distances
         products = torch.addmm(self.squares, queries, self.entries.T, alpha=-2)
         open_to = products if barred is None else products.masked_fill(barred, torch.inf)
-        found = open_to.topk(min(COMPARED, len(self.entries)), dim=1, largest=False)
+        found = smallest(open_to, min(COMPARED, len(self.entries)))
         each = (queries[:, None] - self.entries[found.indices]).square().sum(dim=2).sqrt()
         each = each.masked_fill(found.values.isinf(), torch.inf)
         plain, at = each.min(dim=1)
@@ -108,10 +110,36 @@ def squared_distances(queries: Tensor, entries: Tensor) -> Tensor:
     return (dots + (queries * queries).sum(1)[:, None]).clamp_min(0)
 
 
+class Smallest(NamedTuple):
+    """Values (n, k) of rows, the least first, and their columns (n, k)."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def smallest(rows: Tensor, count: int) -> Smallest:
+    """The `count` smallest values of each of the rows (n, M): `topk`, in a third of its time.
+
+    They lie in the groups of columns whose least values are the smallest, and a group's least is found in one plain
+    pass. Of equal values any may be taken, as by `topk`.
+    """
+    groups = rows.shape[1] // GROUP
+    if groups <= 2 * count or torch.compiler.is_exporting():
+        return Smallest(*rows.topk(count, dim=1, largest=False))
+    whole = groups * GROUP
+    least = rows[:, :whole].reshape(-1, GROUP, groups).amin(1)  # of columns g, g + groups, g + 2 groups, ...
+    near = least.topk(count, dim=1, largest=False).indices
+    inside = (near[:, None] + torch.arange(0, whole, groups, device=rows.device)[:, None]).flatten(1)
+    rest = torch.arange(whole, rows.shape[1], device=rows.device).expand(len(rows), -1)
+    columns = torch.cat([inside, rest], dim=1)
+    found = rows.gather(1, columns).topk(count, dim=1, largest=False)
+    return Smallest(found.values, columns.gather(1, found.indices))
+
+
 def _mean_of_nearest(queries: Tensor, entries: Tensor, mine: Tensor, owners: Tensor) -> Tensor:
     """The mean distance to the nearest entries of other owners, (n,); infinite where there are none."""
     squared = squared_distances(queries, entries).masked_fill(mine[:, None] == owners[None, :], torch.inf)
-    nearest = squared.topk(min(NEIGHBOURS, len(entries)), dim=1, largest=False).values.sqrt()
+    nearest = smallest(squared, min(NEIGHBOURS, len(entries))).values.sqrt()
     finite = nearest.isfinite()
     mean = torch.where(finite, nearest, 0.0).sum(1) / finite.sum(1).clamp_min(1)
     return torch.where(finite.any(1), mean, torch.inf)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from blemish.detectors.nearest import squared_distances
+from blemish.detectors.nearest import smallest
 
 CELLS = 2**24  # distances held at a time: 64 MB in float32
 
@@ -20,17 +20,18 @@ def nearest(
     if not len(entries):
         return queries.new_full((len(queries),), torch.inf), mine.new_zeros(len(queries))
     rows = max(1, CELLS // len(entries))
+    squares = (entries * entries).sum(1)
     parts = []
     for start in range(0, len(queries), rows):
+        some = queries[start : start + rows]
+        # a query's own square is the same for all entries, so it is added to the least alone
         if rough:
-            dots = (queries[start : start + rows].bfloat16() @ entries.bfloat16().T).float()
-            squared = (entries * entries).sum(1) - 2 * dots
+            apart = squares - 2 * (some.bfloat16() @ entries.bfloat16().T).float()
         else:
-            squared = squared_distances(queries[start : start + rows], entries)
-        squared = squared.masked_fill(mine[start : start + rows, None] == owners[None, :], torch.inf)
-        parts.append(squared.min(dim=1))
-    least, where = torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
-    if rough:
-        exact = (queries - entries[where]).square().sum(dim=1)
-        least = torch.where(least.isinf(), least, exact)
-    return least, where
+            apart = torch.addmm(squares, some, entries.T, alpha=-2)
+        apart.masked_fill_(mine[start : start + rows, None] == owners[None, :], torch.inf)
+        parts.append(smallest(apart, 1))
+    least, where = (torch.cat(each)[:, 0] for each in zip(*parts, strict=True))
+    none = least.isinf()
+    least = (queries - entries[where]).square().sum(1) if rough else (least + queries.square().sum(1)).clamp_min(0)
+    return least.masked_fill(none, torch.inf), where.masked_fill(none, 0)
