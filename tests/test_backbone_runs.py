@@ -164,6 +164,9 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
     refused(result, "features alone, which 'tiny_dino8' cannot be made of")
     for words in (["--backbone", "dino_vits8"], ["--weights", "w.pth"]):
         refused(call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words), "leave out --backbone")
+    for words in (["--roi", tmp_path / "r.png"], ["--range", 0, 100], ["--max-pixels", 3]):
+        result = call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words)
+        refused(result, f"--features are no images: {words[0]} would change nothing")
     with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):
         blemish.fit(blemish.ImageSet.of_features(features(20)), settings={"backbone": "dino_vits8"})
     with pytest.raises(RequestError, match="either images or features; got one of each"):

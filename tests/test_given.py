@@ -87,6 +87,14 @@ def test_asked_for_pixels_it_says_that_there_are_features_alone():
         images.features(FeatureSpec())
 
 
+def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
+    array = features()
+    ours, other = (only_batch(ImageSet.of_features(each)).stages["1"] for each in (array, array.astype(">f4")))
+    np.testing.assert_array_equal(ours.numpy(), other.numpy())
+    with pytest.raises(RequestError, match="ids must be texts; got 0, of type int"):
+        ImageSet.of_features(array, ids=list(range(6)))
+
+
 def test_images_are_no_given_features():
     images = ImageSet.of([np.zeros((20, 20, 3), np.uint8)])
     with pytest.raises(RequestError, match=r"these are images; hand in features .*--features"):

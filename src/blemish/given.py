@@ -68,6 +68,8 @@ def read_features(
     (rows, columns). An array (N, D) is one feature an image. Raises `RequestError`.
     """
     array, named = _opened(source), _called(source)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.ndim == 2:
         array = array[:, None]
     if array.ndim != 3 or 0 in array.shape or array.dtype not in (np.float16, np.float32, np.float64):
@@ -133,6 +135,8 @@ def _check_ids(ids: Sequence[str], count: int, named: str) -> None:
         raise RequestError(f"There are {len(ids)} ids for the {count} images of {named}; give one for each, in order.")
     seen: set[str] = set()
     for name in ids:
+        if not isinstance(name, str):
+            raise RequestError(f"The ids must be texts; got {name!r}, of type {type(name).__name__}.")
         if not name or name in seen:
             raise RequestError(f"The id '{name}' stands twice or is empty; each image needs an id of its own.")
         seen.add(name)

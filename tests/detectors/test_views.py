@@ -11,6 +11,7 @@ from blemish.detectors import FeatureDetector, detector_class
 from blemish.detectors.views import (
     DEFAULT_VIEWS,
     FAST_VIEWS,
+    PAPER_VIEWS,
     PLAIN_VIEWS,
     PatchBatch,
     View,
@@ -28,6 +29,8 @@ def test_the_presets_become_those_of_the_backbone_and_views_of_ones_own_stay() -
     assert views_for("wide_resnet50_2", FAST_VIEWS) == (View(256, ("16",), pool=3, rooted=False),)
     plain = replace(views_for("wide_resnet50_2", DEFAULT_VIEWS)[0], relative=False)
     assert views_for("wide_resnet50_2", PLAIN_VIEWS) == (plain,)
+    assert views_for("dino_vitb8", PAPER_VIEWS) == views_for("efficientnet_lite2", PAPER_VIEWS) == PAPER_VIEWS
+    assert views_for("dinov2_vits14_reg", PAPER_VIEWS) == (View(392, ("14",), rooted=False, relative=False),)
     own = (View(448, ("14-6",)),)
     assert views_for("dinov2_vits14_reg", own) == own
 

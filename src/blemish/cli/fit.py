@@ -120,6 +120,9 @@ def fit(
         looked_at = images_or_features(images, features, ids, grid)
         if features and (backbone or weights):
             raise RequestError("--features come as they are: leave out --backbone and --weights.")
+        of_images = {"--roi": roi, "--range": levels, "--max-pixels": max_pixels}
+        if features and (idle := [name for name, value in of_images.items() if value]):
+            raise RequestError(f"--features are no images: {idle[0]} would change nothing; leave it out.")
         from blemish import jobs
         from blemish.detectors import detector_class
         from blemish.detectors.settings import set_by_name

@@ -1,5 +1,6 @@
 """The contract of a detector."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -25,6 +26,7 @@ class Detector(ABC):
     training_scores_ : cross-fitted scores of the images of `fit`: no image was scored by a part that learned
         from it or from its group, and their scale is that of `score`. Not saved with the detector.
     budget_settings : what `budget` changes.
+    keeps_checkpoints : whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes them up.
     runs_side_by_side : whether several of them may be fitted at once in threads of one process: nothing global, such
         as the seed of torch, is touched.
     """
@@ -37,10 +39,20 @@ class Detector(ABC):
     patent: ClassVar[str | None] = None
     min_images: ClassVar[int] = 8
     uses_set_aside: ClassVar[bool] = False
+    keeps_checkpoints: ClassVar[bool] = False
     runs_side_by_side: ClassVar[bool] = False
     fast_settings: ClassVar[Mapping[str, Any]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     budget_settings: ClassVar[Mapping[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        """Check what all detectors have. Raises `RequestError`."""
+        if self.random_state < 0:
+            raise RequestError(f"'random_state' must be 0 or more; got {self.random_state}.")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RequestError(f"'{each.name}' must be a finite number; got {value}.")
 
     @abstractmethod
     def fit(self, images: ImageSet) -> Self:

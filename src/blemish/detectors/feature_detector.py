@@ -56,6 +56,7 @@ class FeatureDetector(Detector):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
         self.views = views_for(self.backbone, self.views)
         self._specs()

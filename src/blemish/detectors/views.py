@@ -86,6 +86,8 @@ SEMANTIC_VIEWS = (View(128, (GLOBALS,), rooted=False, relative=False),)
 MIDDLE = ("8", "16")  # PatchCore (arXiv 2106.08265, Sec. 3.1) joins the second and third stage of a wide ResNet
 PLAIN_VIEWS = (View(256, MIDDLE, pool=3, rooted=False, relative=False),)
 
+PAPER_VIEWS = (View(224, ("8",), rooted=False, relative=False),)  # FUN-AD's, of a transformer with patches of 8
+
 
 def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
     """`views`, or, for the presets above, what takes their place with another backbone than an embedded one.
@@ -93,13 +95,15 @@ def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
     A plain transformer has one view, the last layer's patches, and so have given features. A pyramid's is that of
     PatchCore, its coarser half for the fast preset. None of these was tuned.
     """
-    relative = tuple(views) != PLAIN_VIEWS
+    relative = tuple(views) not in (PLAIN_VIEWS, PAPER_VIEWS)
     if name == GIVEN:  # they have one stage and no size: whatever a detector looks at by default, it looks at them
         alone = all(view.stages == (GIVEN_STAGE,) for view in views)
         return tuple(views) if alone else (View(1, (GIVEN_STAGE,), rooted=False, relative=relative),)
-    if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS, PLAIN_VIEWS):
+    if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS, PLAIN_VIEWS, PAPER_VIEWS):
         return tuple(views)
     entry = backbone(name)
+    if tuple(views) == PAPER_VIEWS and PAPER_VIEWS[0].stages[0] in entry.stages:
+        return tuple(views)
     if entry.package:
         return tuple(views)
     if entry.transformer:

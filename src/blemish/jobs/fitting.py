@@ -17,6 +17,7 @@ from blemish.jobs.line import Line, labels_of
 from blemish.jobs.purifying import fit_on_kept, purified
 from blemish.jobs.request import (
     NORMALS_PREFIX,
+    checkpoints_of,
     decoding_of,
     detector_of,
     ready,
@@ -122,6 +123,7 @@ def fit(
             f"{chosen.name} with 'folds' = 0 makes no training scores, which the threshold is read from; set it to 2 "
             "or more."
         )
+    checkpoints = checkpoints_of(checkpoints, chosen)
     decoding = decoding_of(levels, max_pixels)
     out = Path(out) if out is not None else None
     watch = Stopwatch()

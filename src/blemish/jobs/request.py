@@ -30,6 +30,8 @@ def detector_of(
     if seed < 0:
         raise RequestError(f"The seed must be 0 or more; got {seed}.")
     named = found.preset(preset) if preset else {}
+    if fast and (both := sorted(named.keys() & found.fast_settings.keys())):
+        raise RequestError(f"--fast and the preset '{preset}' both set '{both[0]}'; leave one of them out.")
     return found(**{**named, **(found.fast_settings if fast else {}), "random_state": seed, **settings})
 
 
@@ -41,6 +43,21 @@ def decoding_of(
         raise RequestError(f"--range needs two levels, the lower one first; got {levels[0]:g} {levels[1]:g}.")
     known = otherwise or Decoding()
     return replace(known, range=levels or known.range, max_pixels=max_pixels or known.max_pixels)
+
+
+def checkpoints_of(place: str | Path | None, detector: Detector) -> Path | None:
+    """The folder for half-trained nets, made before anything is done. Raises `RequestError` if there cannot be one."""
+    if place is None:
+        return None
+    if not detector.keeps_checkpoints:
+        raise RequestError(f"{detector.name} keeps no half-trained nets; leave out --checkpoints.")
+    folder = Path(place).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RequestError(f"--checkpoints '{place}' can be no folder ({reason}); name another.") from None
+    return folder
 
 
 def ready(detector: Detector, images: Any) -> Detector:

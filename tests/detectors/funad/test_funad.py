@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from blemish import jobs
+from blemish.decoding import Decoding
 from blemish.detectors.funad import FunAD
 from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.synthetic import _in_grid, drawn_on
@@ -196,7 +198,22 @@ def test_half_trained_nets_are_taken_up(folder: Path, tmp_path: Path, monkeypatc
             make(random_state=1).fit(images)
         with pytest.raises(RequestError, match="of another job: 'images'"):
             make().fit(images.subset(images.ids[1:]))
+        with pytest.raises(RequestError, match="of another job: 'features'"):
+            make().fit(replace(images, decoding=Decoding(range=(0, 1000))))
     assert (first.training_scores_.image == second.training_scores_.image).all()
+
+
+def test_what_cannot_be_is_said_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for asked, said in (
+        ({"checkpoints": tmp_path / "file"}, "can be no folder .File exists.; name another"),
+        ({"checkpoints": tmp_path, "detector": "patchcore"}, "patchcore keeps no half-trained nets"),
+        ({"preset": "paper", "fast": True}, "--fast and the preset 'paper' both set 'views'"),
+        ({"settings": {"net_weight": float("nan")}}, "'net_weight' must be a finite number; got nan"),
+        ({"settings": {"random_state": -3}}, "'random_state' must be 0 or more; got -3"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            jobs.fit(folder, **asked)
 
 
 def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> None:
@@ -222,7 +239,7 @@ def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> 
         ({"tau_normal": 1.5}, "'tau_normal' must be between 0 and 1"),
         ({"tau_normal": 0.9, "tau_confident": 0.7}, "must not be above 'tau_confident'"),
         ({"epochs": 3}, "'epochs' needs 'minibatch=images'"),
-        ({"learning_rate": float("nan")}, "'learning_rate' must be at least"),
+        ({"learning_rate": float("nan")}, "'learning_rate' must be a finite number; got nan"),
         ({"net_weight": 0.0}, "for banks alone use memory_bank"),
         ({"embedding": "some"}, "'embedding' must be one of view, none"),
         ({"pool_patches": -1}, "'pool_patches' must be 0"),

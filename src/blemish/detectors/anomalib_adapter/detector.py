@@ -65,6 +65,7 @@ class AnomalibDetector(Detector):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
         check_least(self, size=0, epochs=0, steps=1, batch=1, folds=0)
         if self.size and not SIDES[0] <= self.size <= SIDES[1]:

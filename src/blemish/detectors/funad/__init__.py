@@ -70,6 +70,7 @@ class FunAD(Schedule, MemoryBank):
     summary: ClassVar[str] = "a small network taught by a memory bank that is rebuilt as it learns"
     source: ClassVar[str] = "FUN-AD (WACV 2025, arXiv 2411.16110)"
     uses_set_aside: ClassVar[bool] = True
+    keeps_checkpoints: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"fast": {}, "paper": PAPER}
     patent: ClassVar[str] = (
         "FUN-AD is the subject of a patent application by its authors; before commercial use, clear that, or take "

@@ -66,9 +66,11 @@ def learned(
 
 def _checkpoint(lesson: Lesson, name: str, settings: Mapping[str, Any]) -> Checkpoint:
     """Where the state of a net is kept; nowhere without a folder for it."""
-    place, images = runtime().checkpoints, lesson.features.images
+    place, images, spec = runtime().checkpoints, lesson.features.images, lesson.features.features.spec
+    made = [str(spec.source().tolist()), str(spec.size), str(images.decoding)]  # of the same files others can be made
     known = [f"{images.content[name]}{images.labels.get(name, '')} {images.groups[name]}" for name in images.ids]
     about = {**settings, "images": hash_of(sorted([*known, *([images.roi.key] if images.roi else [])]))}
+    about |= {"features": hash_of(made)}
     return Checkpoint(place / f"{name}.safetensors" if place else None, about)
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from blemish.detectors.views import View
+from blemish.detectors.views import PAPER_VIEWS
 
 # FUN-AD Sec. 5 and Appendix 3, spec/fun-ad.md sections 1 to 9.
 PAPER: Mapping[str, Any] = {
     "backbone": "dino_vitb8",
-    "views": (View(224, ("8",), rooted=False, relative=False),),
+    "views": PAPER_VIEWS,
     "embedding": "none",
     "use_globals": True,
     "width": 1536,
