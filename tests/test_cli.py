@@ -56,6 +56,7 @@ def test_quiet_is_silent(tmp_path, pile, run):
     ("words", "parts"),
     [
         (["--detector", "memory_bnak"], ["'memory_bnak'", "did you mean memory_bank"]),
+        (["--detector", "Patchcore"], ["'Patchcore'", "did you mean patchcore?"]),
         (["--detector", "memory_bank", "--set", "entrys=3"], ["'entrys'", "did you mean entries"]),
         (["--detector", "memory_bank", "--set", "entries=many"], ["'entries'", "int", "'many'"]),
         (["--detector", "memory_bank", "--set", "entries"], ["NAME=VALUE", "'entries'"]),

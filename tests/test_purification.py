@@ -7,7 +7,8 @@ import pytest
 
 from blemish.errors import JobError, RequestError
 from blemish.images import ANOMALOUS, NORMAL
-from blemish.purification import PurifySettings, aggregated, purify, score_by_sub_models
+from blemish.purification import BEFORE_FIT, PurifySettings, aggregated, purify, score_by_sub_models
+from blemish.purification.keeping import chosen
 from blemish.purification.map_scores import map_scores
 from blemish.runtime import use_runtime
 from blemish.scores import Scores
@@ -205,6 +206,9 @@ def test_wrong_settings_are_one_sentence():
         ({"k": -1.0}, "'k' is a number of deviations"),
         ({"keeep": 0.5}, "did you mean keep"),
         ({"by": "memory_bnak"}, "did you mean memory_bank"),
+        ({"cut": "far_out", "k": 3.0}, "'k' would change nothing: the cut 'far_out' has no 'k'"),
+        ({"keep": 0.5, "k": 3.0}, "'k' would change nothing: 'keep' says"),
+        ({"settings": {"k": 1}}, r"are PurifySettings\(...\); got {'k': 1}"),
         ({"seed": -1}, "seed must be 0 or more"),
     ):
         with pytest.raises(RequestError, match=said):
@@ -222,7 +226,21 @@ def test_subsets_too_small_for_the_detector_are_refused_with_the_number_that_fit
         purify(noise(25), Large(), subsets=3)
     with pytest.raises(RequestError, match=r"large needs 10; hand in at least 20"):
         purify(noise(12), Large(), subsets=2)
+    labelled = noise(40)
+    labelled = replace(labelled, labels=dict.fromkeys(labelled.ids[:30], ANOMALOUS))
+    with pytest.raises(
+        RequestError, match=r"of 10 different images that no label calls bad .* needs 10; hand in at least"
+    ):
+        purify(labelled, Large(), subsets=2)
     assert Oracle.fits == 0
+
+
+def test_copies_of_one_image_do_not_say_how_far_scores_are_spread():
+    scores = np.concatenate([np.zeros(40), np.linspace(0.1, 2, 20)])  # 40 copies, and ordinary images
+    groups = np.concatenate([np.zeros(40, dtype=np.int64), np.arange(1, 21)])
+    none = np.zeros(60, dtype=bool)
+    assert chosen(scores, none, none, PurifySettings(k=6.0), 1, groups).kept.all()
+    assert chosen(scores, none, none, BEFORE_FIT, 1, groups).kept.all()
 
 
 def test_copies_count_as_one_where_the_least_is_kept():

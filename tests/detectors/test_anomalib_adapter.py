@@ -211,3 +211,8 @@ def test_dinomaly_takes_the_blocks_that_were_published() -> None:
 def test_wrong_settings_are_named(settings: dict[str, float], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         Dinomaly(**settings)  # type: ignore[arg-type]
+
+
+def test_a_sub_model_trains_no_longer_than_was_asked_for() -> None:
+    asked = [Dinomaly(steps=5), Dinomaly(), Dinomaly(epochs=3, steps=5)]
+    assert [(each.budget().steps, each.budget().epochs) for each in asked] == [(5, 0), (1000, 0), (1000, 0)]

@@ -117,11 +117,5 @@ def purify_settings(texts: list[str], *, before_fit: bool = False) -> "PurifySet
     from blemish.purification import BEFORE_FIT, PurifySettings
 
     known = {**asdict(PurifySettings()), "keep": 1.0}  # a share, not the absence of one
-    given = pairs(texts)
-    settings = (BEFORE_FIT if before_fit else PurifySettings()).changed(**set_by_name(known, given))
-    idle = ["cut", "k"] if settings.keep is not None else ["k"] if settings.cut != "mad" else []
-    if unused := [name for name in idle if name in given]:
-        kept = "'keep' says how many images are kept"
-        reason = kept if settings.keep is not None else f"the cut '{settings.cut}' has no 'k'"
-        raise RequestError(f"'{unused[0]}' would change nothing: {reason}; leave one of them out.")
-    return settings
+    settings = BEFORE_FIT if before_fit else PurifySettings()
+    return settings.changed(**set_by_name(known, pairs(texts)))

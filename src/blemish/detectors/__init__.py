@@ -33,7 +33,8 @@ def detector_class(name: str) -> type[Detector]:
         return model_class(name)
     if name not in REGISTRY:
         of_anomalib = [f"{catalogue.PREFIX}{model}" for model in catalogue.models() if model.lower() == name.lower()]
-        near = of_anomalib or get_close_matches(name, REGISTRY, n=2) or sorted(REGISTRY)
+        same = [own for own in REGISTRY if own == name.lower()]
+        near = same or of_anomalib or get_close_matches(name, REGISTRY, n=2) or sorted(REGISTRY)
         raise RequestError(f"Detector '{name}' is not known; did you mean {' or '.join(near)}?")
     module, _, attribute = REGISTRY[name].partition(":")
     found: type[Detector] = getattr(import_module(module), attribute)

@@ -116,6 +116,8 @@ def fit(
         "contamination": contamination, "masks": masks, "levels": levels, "max_pixels": max_pixels, "strict": strict,
         "seed": seed, "device": device, "threads": threads, "cache": cache, "ray": ray, "checkpoints": checkpoints,
     })  # fmt: skip
+    if not isinstance(purify, bool | PurifySettings):
+        raise RequestError(f"'purify' is True, False or PurifySettings(...); got {purify!r}.")
     line = Line(rule, false_alarms, threshold, contamination)
     chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
     if not chosen.cross_fits:

@@ -65,6 +65,8 @@ def purify(
     RequestError : for wrong settings, or subsets too small for the detector.
     JobError : if a sub-model fails; the others' scores are kept.
     """
+    if not isinstance(settings, PurifySettings | None):
+        raise RequestError(f"Settings of a purification are PurifySettings(...); got {settings!r}.")
     check_names(PurifySettings.names(), changes)
     settings = (settings or PurifySettings()).changed(**changes)
     scored = score_by_sub_models(images, detector, settings, seed=seed, sub_model=sub_model, resume=resume)

@@ -43,7 +43,8 @@ def chosen(
         rule = f"The {settings.keep:.1%} of the images that score lowest are kept."
         limit = float(ordered[count - 1] if count else np.nextafter(ordered[0], -np.inf))
     else:
-        limit, rule = cut(asked, settings)
+        # copies of an image count once: many of them would be all that is ordinary
+        limit, rule = cut(np.unique(np.stack([groups[unknown], asked]), axis=1)[1], settings)
         count = int((asked <= limit).sum())
     order = np.flatnonzero(unknown)[np.argsort(asked, kind="stable")]
     missing = _enough(groups[order], set(groups[good].tolist()), least)

@@ -74,8 +74,17 @@ class PurifySettings:
             raise RequestError(f"'k' is a number of deviations, 0 to 100; got {self.k:g}.")
 
     def changed(self, **changes: Any) -> "PurifySettings":
-        """With single settings changed. `k` is of the cut "mad", and chooses it where no other is named."""
-        return replace(self, **({"cut": "mad"} if "k" in changes else {}) | changes)
+        """With single settings changed. `k` is of the cut "mad", and chooses it where no other is named.
+
+        Raises `RequestError` for a change without effect.
+        """
+        changed = replace(self, **({"cut": "mad"} if "k" in changes else {}) | changes)
+        idle = ["cut", "k"] if changed.keep is not None else ["k"] if changed.cut != "mad" else []
+        if unused := [name for name in idle if name in changes]:
+            kept = "'keep' says how many images are kept"
+            reason = kept if changed.keep is not None else f"the cut '{changed.cut}' has no 'k'"
+            raise RequestError(f"'{unused[0]}' would change nothing: {reason}; leave one of them out.")
+        return changed
 
     @classmethod
     def names(cls) -> set[str]:

@@ -218,10 +218,12 @@ def _check_enough(images: ImageSet, plan: Sequence[SubModel], settings: PurifySe
     least = max(1, int(getattr(detector, "min_images", 1)))
     fewest = min(len({images.groups[name] for name in each.learns}) for each in plan)
     if fewest < least:
-        total = len({images.groups[name] for name in images.ids})
-        fix = f"take {total // least} subsets, or hand" if total // least >= 2 else "hand"
+        learned = {images.groups[name] for name in images.ids if images.labels.get(name) != ANOMALOUS}
+        total = len(learned)
+        fix = f"take {total // least} subsets, or hand" if 2 <= total // least < settings.subsets else "hand"
+        labelled = " that no label calls bad" if any(label == ANOMALOUS for label in images.labels.values()) else ""
         raise RequestError(
-            f"{settings.subsets} subsets of {total} different images are too small: one holds {fewest}, and "
+            f"{settings.subsets} subsets of {total} different images{labelled} are too small: one holds {fewest}, and "
             f"{name_of(detector)} needs {least}; {fix} in at least {least * settings.subsets} images."
         )
 

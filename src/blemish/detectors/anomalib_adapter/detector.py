@@ -73,6 +73,11 @@ class AnomalibDetector(Detector):
         if self.folds == 1:
             raise RequestError("'folds' must be 0, or 2 or more; with 1 there would be nothing to learn from.")
 
+    def budget(self) -> Detector:
+        """See `Detector`. What was asked to be shorter than that stays so."""
+        steps = self.budget_settings["steps"] if self.epochs else min(self.steps, self.budget_settings["steps"])
+        return super().budget().clone(steps=steps)
+
     def fit(self, images: ImageSet) -> Self:
         """Train on the images that are not known to be bad: once for each fold, or once on all."""
         self._check_enough(images)
