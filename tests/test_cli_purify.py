@@ -84,6 +84,8 @@ def test_fit_purifies_within_the_main_job(tmp_path, pile, quick):
 
     result = call("fit", pile, "--out", tmp_path / "run", *quick, "--force")
     assert result.exit_code == 0, result.output
+    kept = call("fit", pile, "--out", tmp_path / "kept", "--purify", "--how", "keep=1", *quick)
+    assert "all 26 were kept, nothing was set aside" in kept.stdout
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert not left & {"purification.csv", "kept.txt"}, "of the earlier result, they would lie"
 

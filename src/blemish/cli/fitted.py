@@ -20,6 +20,7 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         "flagged": flagged,
         "skipped": len(run.skipped),
         "set_aside": purified["images"] - purified["kept"] if purified else 0,
+        "notes": purified["notes"] if purified else [],
         "threshold": run.threshold_,
         "contamination": run.contamination_,
         "supported": run.decision.supported,
@@ -34,6 +35,7 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         if run.decision.supported
         else f"{run.decision.rule} The ranking stands all the same: look at its top.",
         *([f"{summary['set_aside']} images were set aside before the detector learned."] if purified else []),
+        *(purified["notes"] if purified else []),
         *skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
     ]
