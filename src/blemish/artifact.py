@@ -19,7 +19,7 @@ from blemish.errors import RequestError
 
 PROGRAM, FORMAT_VERSION = "blemish", 2
 OLDEST_VERSION = 1  # still read; tests/data holds a Run of it
-CONFIG, PARAMETERS, SCORES = "config.json", "detector.safetensors", "scores.csv"
+CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
 FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
 AGAIN = "make it again with --force"
 

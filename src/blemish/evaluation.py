@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.artifact import SCORES, read_config
+from blemish.artifact import SCORES, TRAINING, read_config
 from blemish.calibration import Decision
+from blemish.detectors.funad.bank_purity import BankPurity, bank_purity
 from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, UNKNOWN
 from blemish.labels import latest, read
@@ -41,6 +42,7 @@ class Evaluation:
     auroc, average_precision : of the ranking, with the interval of 95 % of bootstrap samples; None with one kind only.
     precision, recall, f1, false_alarms : of the flags at the threshold; None where there is nothing to divide by.
     best_f1, best_threshold : what a threshold chosen with these labels would have given, for comparison only.
+    bank_purity : of each bank that `funad` rebuilt as it learned, how many of its images are normal; see `BankPurity`.
     notes : sentences a person should read.
     """
 
@@ -56,6 +58,7 @@ class Evaluation:
     false_alarms: float | None
     best_f1: float | None
     best_threshold: float | None
+    bank_purity: tuple[BankPurity, ...]
     notes: tuple[str, ...]
 
 
@@ -97,12 +100,13 @@ def evaluate(run: str | Path, labels: str | Path | None = None) -> Evaluation:
     hits, false = int((flags & bad).sum()), int((flags & ~bad).sum())
     auroc, interval = _auroc(scores, bad)
     best = _best(scores, bad)
+    banks = bank_purity(folder / TRAINING, dict(zip(names, bad.tolist(), strict=True)))
     if not bad.any() or bad.all():
         notes.append("The labels are of one kind only, so nothing can be said of the ranking.")
     return Evaluation(
         len(names), int(bad.sum()), found.decision.threshold, auroc, interval, _precision(scores, bad),
         _share(hits, hits + false), _share(hits, int(bad.sum())), _share(2 * hits, hits + false + int(bad.sum())),
-        _share(false, int((~bad).sum())), *best, tuple(notes),
+        _share(false, int((~bad).sum())), *best, banks, tuple(notes),
     )  # fmt: skip
 
 

@@ -1,13 +1,17 @@
 """`blemish evaluate` and `blemish compare`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from blemish.cli.console import errors_as_sentences, tell
 from blemish.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from blemish.detectors.funad.bank_purity import BankPurity
 
 Labels = Annotated[
     Optional[Path],  # noqa: UP045
@@ -18,15 +22,25 @@ Labels = Annotated[
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
     labels: Labels = None,
+    purity: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--purity", help="Folder for a table and a plot of how pure funad's banks were as it learned."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Tell how good the ranking and the flags are on the images that somebody labelled."""
     with errors_as_sentences(debug):
+        from blemish.detectors.funad.bank_purity import write_purity
+        from blemish.errors import RequestError
         from blemish.evaluation import evaluate as of
 
         found = of(run, labels)
+        if purity and not found.bank_purity:
+            raise RequestError(f"'{run}' tells of no banks that were rebuilt; --purity needs what a fit of funad left.")
+        if purity:
+            write_purity(purity.expanduser(), found.bank_purity)
     interval = f" ({found.auroc_interval[0]:.3f} to {found.auroc_interval[1]:.3f})" if found.auroc_interval else ""
     lines = [
         f"{found.images} labelled images, {found.bad} of them bad.",
@@ -34,6 +48,7 @@ def evaluate(
         f"Flags above {found.threshold:.4g}: found {_number(found.recall)} of the bad ones, flagged "
         f"{_number(found.false_alarms)} of the good; precision {_number(found.precision)}, F1 {_number(found.f1)}.",
         f"The best threshold for these labels is {_number(found.best_threshold)}, with F1 {_number(found.best_f1)}.",
+        *_of_banks(found.bank_purity),
         *found.notes,
     ]
     tell(lines, asdict(found), quiet=quiet, as_json=as_json)
@@ -65,6 +80,20 @@ def compare(
         )
     lines += [f"  {name}: rank {before} -> {after}" for name, before, after in found.moved if before != after]
     tell([*lines, *found.notes], asdict(found), quiet=quiet, as_json=as_json)
+
+
+def _of_banks(banks: "Sequence[BankPurity]") -> list[str]:
+    """A sentence on the first and the last banks, if there are any."""
+    if not banks:
+        return []
+    ends = [chosen(each.step for each in banks) for chosen in (min, max)]
+    first, last = (_mean([each.purity for each in banks if each.step == step]) for step in ends)
+    return [f"Good, of the labelled images in the banks of funad: {first} at the first step, {last} at step {ends[1]}."]
+
+
+def _mean(values: "Sequence[float | None]") -> str:
+    found = [value for value in values if value is not None]
+    return _number(sum(found) / len(found) if found else None)
 
 
 def _number(value: float | None) -> str:

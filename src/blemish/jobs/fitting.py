@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish import calibration
+from blemish.artifact import TRAINING
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
 from blemish.drift import Usual
 from blemish.errors import RequestError
@@ -25,11 +26,7 @@ from blemish.jobs.request import (
     with_normals,
     within_roi,
 )
-from blemish.jobs.results import (
-    TRAINING,
-    Stopwatch,
-    refuse_skipped,
-)
+from blemish.jobs.results import Stopwatch, refuse_skipped
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.written_run import write_run
 from blemish.labels import LABELS, carry

@@ -17,7 +17,7 @@ from blemish.regions import write_regions
 from blemish.runtime import runtime
 from blemish.scores import Scores
 
-REPORT, HEATMAPS, SKIPPED, TRAINING = "report.html", "heatmaps", "skipped.csv", "training"
+REPORT, HEATMAPS, SKIPPED = "report.html", "heatmaps", "skipped.csv"
 
 
 @dataclass

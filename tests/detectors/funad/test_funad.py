@@ -6,19 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from blemish import jobs
 from blemish.decoding import Decoding
 from blemish.detectors.funad import FunAD
+from blemish.detectors.funad.bank_purity import BankPurity
 from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.synthetic import _in_grid, drawn_on
 from blemish.detectors.memory_bank import MemoryBank
 from blemish.detectors.views import View
 from blemish.errors import RequestError
+from blemish.evaluation import evaluate
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
+from command_line import call
 from conftest import fill
 
 VIEWS = (View(64, ("16", "32")), View(64, ("8",), ranks=False))
@@ -230,6 +234,30 @@ def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> 
     assert sum(last) in (9, 10)  # the images of the two other folds
     assert (left / "curve.png").read_bytes()[:4] == b"\x89PNG"
     assert (left / "score_histogram.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_the_banks_held_tells_their_purity_to_those_who_know_the_truth(folder: Path, tmp_path: Path) -> None:
+    run = jobs.fit(folder, tmp_path / "run", detector=make())
+    table = pd.read_csv(tmp_path / "run" / "training" / "bank_images.csv").set_index("path")
+    assert list(table.index) == list(run.scores.ids)
+    held = table[table.columns[1]].astype(bool)
+    assert 0 < held.sum() <= 10  # of the images of the two other folds
+    inside, outside = table.index[held], table.index[~held]
+    truth = tmp_path / "truth.csv"
+    labels = {inside[0]: "bad", **dict.fromkeys(inside[1:4], "good"), outside[0]: "bad"}
+    truth.write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in labels.items()))
+    found = evaluate(tmp_path / "run", truth).bank_purity
+    net, _, step = table.columns[1].partition("@")
+    assert BankPurity(net, int(step), 4, 0.75) in found
+    assert len(found) == len(table.columns)
+    result = call("evaluate", tmp_path / "run", "--labels", truth, "--purity", tmp_path / "purity")
+    assert result.exit_code == 0, result.output
+    assert "in the banks of funad: " in result.stdout
+    assert len(pd.read_csv(tmp_path / "purity" / "bank_purity.csv")) == len(found)
+    assert (tmp_path / "purity" / "bank_purity.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "run" / "training" / "bank_images.csv").write_text("nothing\n1\n")
+    with pytest.raises(RequestError, match=r"bank_images.csv' cannot be read .*; fit again with --force"):
+        evaluate(tmp_path / "run", truth)
 
 
 @pytest.mark.parametrize(

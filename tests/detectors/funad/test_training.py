@@ -133,8 +133,8 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_the_bank_comes_to_hold_normal_images_only() -> None:
     curve = train(FAST).curve
-    truth = np.isin(np.arange(IMAGES), ODD)
-    assert curve.purity(truth)[-1] == 1.0
+    assert not curve.held[-1][list(ODD)].any()
+    assert curve.held[-1].sum() > IMAGES / 3
     assert {"step", "classification", "smoothness", "positives"} < set(curve.rows[0])
     assert [row["step"] for row in curve.rows] == [0, 10, 20, 30]
     assert all(row["minibatches"] == 10 for row in curve.rows)

@@ -228,14 +228,15 @@ class FunAD(Schedule, MemoryBank):
         return empty_embedding(view, channels).learn(pool.patches[inside[pool.owners]])
 
     def leave_training(self, folder: Path) -> None:
-        """Write the nets' curves and score histograms, as CSV and plots, into `folder`."""
+        """Write the nets' curves and score histograms, as CSV and plots, and what their banks held, into `folder`."""
         from blemish.detectors.funad.curve_files import write_curves
 
-        write_curves(folder, {
+        curves = {
             f"view{view}-net{at}": trained.curve
             for view, taught in enumerate(self.taught_)
             for at, trained in enumerate(taught.trained)
-        })  # fmt: skip
+        }
+        write_curves(folder, curves, self.taught_[0].features.images.ids)
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         if "net.of_patch.weight" not in state:

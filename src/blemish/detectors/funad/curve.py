@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.detectors.funad.pseudo_labels import Labels
@@ -59,11 +57,6 @@ class Curve:
         if len(self.scored) >= most:
             del self.scored[1::2]
         self.scored.append((step, looks.cpu()))
-
-    def purity(self, anomalous: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Share of normal images in the bank at each row, for those who know which images (N,) are anomalous."""
-        count = len(anomalous)  # drawn images, behind those of the pile, are left out
-        return np.array([1 - anomalous[held[:count].numpy()].mean() for held in self.held])
 
     def tensors(self) -> dict[str, Tensor]:
         """The images' part, for a checkpoint."""

@@ -2,19 +2,23 @@
 
 import csv
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from blemish.detectors.funad.bank_purity import HELD, write_held
 from blemish.detectors.funad.curve import COLUMNS, MEANS, Curve
 
 BINS = 40
 
 
-def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
-    """`curve.csv`, `score_histogram.csv` and a plot of each, for nets by name; events if tensorboard is there."""
+def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
+    """What nets, by name, did with the images `ids`: tables, plots of them, and events if tensorboard is there.
+
+    `curve.csv` and `score_histogram.csv` are drawn; `bank_images.csv` is for `blemish evaluate`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "curve.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -29,6 +33,7 @@ def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
                     (name, step, f"{low:.4f}", f"{high:.4f}", count)
                     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
                 )
+    write_held(folder / HELD, curves, ids)
     _plot(folder / "curve.png", curves)
     _plot_histograms(folder / "score_histogram.png", curves)
     if importlib.util.find_spec("tensorboard"):
