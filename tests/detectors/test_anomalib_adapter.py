@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from blemish import cli
+from blemish import cli, jobs
 from blemish.detectors import detector_class
 from blemish.detectors.anomalib_adapter import catalogue
 from blemish.detectors.anomalib_adapter.backbones import SignedHalves, as_taken, translated
@@ -47,6 +47,10 @@ def test_without_anomalib_one_sentence_says_what_to_install(not_installed: None)
 def test_without_anomalib_dinomaly_says_so_before_it_looks_at_images(not_installed: None, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="needs anomalib"):
         Dinomaly().fit(ImageSet.of(fill(tmp_path / "pile", 8)))
+    told: list[str] = []
+    with pytest.raises(RequestError, match="needs anomalib"):
+        jobs.fit(tmp_path / "pile", detector=Dinomaly(), purify=True, progress=lambda what, *_: told.append(what))
+    assert not told
 
 
 @installed

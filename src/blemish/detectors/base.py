@@ -1,6 +1,5 @@
 """The contract of a detector."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -9,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
+from blemish.detectors.settings import check_numbers
 from blemish.errors import NotFittedError, RequestError
 from blemish.images import ImageSet
 from blemish.scores import Scores
@@ -47,12 +47,12 @@ class Detector(ABC):
 
     def __post_init__(self) -> None:
         """Check what all detectors have. Raises `RequestError`."""
+        check_numbers(self)
         if self.random_state < 0:
             raise RequestError(f"'random_state' must be 0 or more; got {self.random_state}.")
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise RequestError(f"'{each.name}' must be a finite number; got {value}.")
+
+    def obtain_needs(self) -> None:  # noqa: B027 - not every detector needs anything
+        """Get what it needs beside images, such as weights. Raises `RequestError` or `WeightsError` within seconds."""
 
     @abstractmethod
     def fit(self, images: ImageSet) -> Self:

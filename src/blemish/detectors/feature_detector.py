@@ -64,7 +64,7 @@ class FeatureDetector(Detector):
         if not 0 <= self.smoothing <= MOST_SMOOTHING:
             raise RequestError(f"'smoothing' must be 0 to {MOST_SMOOTHING} patches; got {self.smoothing}.")
 
-    def obtain_weights(self) -> None:
+    def obtain_needs(self) -> None:
         """Fetch the backbone's weights if they are not on this machine. Raises `WeightsError` within seconds."""
         if self.backbone != GIVEN:
             obtain(self.backbone, self.weights)
@@ -93,7 +93,7 @@ class FeatureDetector(Detector):
 
         Images that turn out unreadable do not take part in choosing the sizes.
         """
-        self.obtain_weights()
+        self.obtain_needs()
         while True:
             self._check_enough(images)
             specs = tuple(spec.resolved(images) for spec in self._specs())

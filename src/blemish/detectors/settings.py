@@ -1,12 +1,15 @@
 """Settings of a detector: from the texts of a command line, and whether they can be."""
 
+import math
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from blemish.errors import RequestError
 
+NUMBERS: Mapping[type, Any] = {bool: bool, int: Integral, float: Real}
 YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -31,6 +34,18 @@ def check_words(settings: object) -> None:
         if get_origin(kind) is Literal and getattr(settings, name) not in get_args(kind):
             words = ", ".join(get_args(kind))
             raise RequestError(f"'{name}' must be one of {words}; got '{getattr(settings, name)}'.")
+
+
+def check_numbers(settings: object) -> None:
+    """Refuse what is no number, or no finite one, where a dataclass has numbers. Raises `RequestError`."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if kind not in NUMBERS:
+            continue
+        value = getattr(settings, name)
+        if not isinstance(value, NUMBERS[kind]) or (isinstance(value, bool) and kind is not bool):
+            raise RequestError(f"'{name}' must be of type {kind.__name__}; got {value!r}.")
+        if kind is float and not math.isfinite(value):
+            raise RequestError(f"'{name}' must be a finite number; got {value}.")
 
 
 def check_least(settings: object, **least: float) -> None:

@@ -61,7 +61,7 @@ def checkpoints_of(place: str | Path | None, detector: Detector) -> Path | None:
 
 
 def ready(detector: Detector, images: Any) -> Detector:
-    """The detector set up for what it will look at: its weights are here, or it takes features as they are."""
+    """The detector set up for what it will look at: what it needs is here, or it takes features as they are."""
     if isinstance(images, ImageSet) and images.features_alone:
         if not isinstance(detector, FeatureDetector):
             raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
@@ -69,8 +69,7 @@ def ready(detector: Detector, images: Any) -> Detector:
         if detector.backbone not in unasked:
             raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
         return detector.clone(backbone=GIVEN)
-    if isinstance(detector, FeatureDetector):
-        detector.obtain_weights()
+    detector.obtain_needs()
     return detector
 
 

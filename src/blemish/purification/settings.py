@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from blemish.detectors import detector_class
-from blemish.detectors.settings import check_least, check_words
+from blemish.detectors.settings import check_least, check_numbers, check_words
 from blemish.errors import RequestError
 
 Aggregate = Literal["mean", "max", "max_variance"]
@@ -56,6 +56,7 @@ class PurifySettings:
         """Check what a person can get wrong. Raises `RequestError`."""
         if self.by:
             detector_class(self.by)
+        check_numbers(self)
         check_words(self)
         check_least(self, subsets=1, repeats=1)
         if self.subsets == 1 and self.own_subset != "include":

@@ -73,6 +73,11 @@ class AnomalibDetector(Detector):
         if self.folds == 1:
             raise RequestError("'folds' must be 0, or 2 or more; with 1 there would be nothing to learn from.")
 
+    def obtain_needs(self) -> None:
+        """Refuse a model whose packages are not installed. Weights of a hub are refused when the model is made."""
+        with self._explained():
+            self._kind()
+
     def budget(self) -> Detector:
         """See `Detector`. What was asked to be shorter than that stays so."""
         steps = self.budget_settings["steps"] if self.epochs else min(self.steps, self.budget_settings["steps"])

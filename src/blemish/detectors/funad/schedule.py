@@ -102,6 +102,8 @@ class Schedule:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise RequestError(f"'{name}' must be between 0 and 1; got {getattr(self, name)}.")
+        if self.learning_rate > 1:
+            raise RequestError(f"'learning_rate' must be at most 1; got {self.learning_rate}.")
         if not self.tau_normal <= self.tau_confident:
             raise RequestError(
                 f"'tau_normal' ({self.tau_normal}) must not be above 'tau_confident' ({self.tau_confident})."
