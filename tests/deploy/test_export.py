@@ -164,13 +164,13 @@ def test_openvino_is_loaded_without_its_telemetry(fitted):
 
 def test_a_run_on_tiles_is_exported_with_its_tiles(tmp_path):
     rng = np.random.default_rng(0)
-    images = [np.tile(picture(index), (2, 2, 1))[:96] for index in range(10)]
+    images = [np.tile(picture(index), (1, 2, 1))[:, :112] for index in range(10)]  # two tiles: a graph of each
     views = (View(64, ("16",), rooted=False, relative=False),)
     tiled = MemoryBank(backbone="efficientnet_lite0", views=views, tile=64, overlap=16, entries=60, folds=2, repeats=1)
     run = blemish.fit(images, tmp_path / "run", detector=tiled, threads=1)
     parity = export(run, tmp_path / "line", images=images, threads=1)
     assert parity.score <= 1e-3
-    new = [rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)]
+    new = [rng.integers(0, 256, (64, 112, 3), dtype=np.uint8)]
     expected = run.score(new, threads=1)
     found = blemish.load(tmp_path / "line").score(new, threads=1)
     np.testing.assert_allclose(found.image, expected.image, rtol=1e-3)

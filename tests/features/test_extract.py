@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from blemish.errors import RequestError
-from blemish.features.extract import FeatureSpec, PatchExtractor, box_in_grid, letterbox
+from blemish.features.extract import FeatureSpec, box_in_grid, letterbox
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
 from conftest import picture
@@ -80,42 +78,3 @@ def test_features_depend_on_nothing_but_the_image():
     alone = features(arrays[3:4], 1)
     for company, threads in ((arrays, 1), (arrays, 2), (arrays, 3)):
         assert all(torch.equal(part[3], own[0]) for part, own in zip(features(company, threads), alone, strict=True))
-
-
-class ToyScorer(nn.Module):
-    """uint8 RGB to a score and a map: what every detector's exported graph is made of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.extract = PatchExtractor(SPEC)
-        bank = torch.rand(50, 112 + 192, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("bank", bank)
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        _, stages = self.extract(images)
-        fine, coarse = (stage.permute(0, 3, 1, 2) for stage in stages)
-        patches = torch.cat([fine, F.interpolate(coarse, size=fine.shape[2:], mode="bilinear")], 1).permute(0, 2, 3, 1)
-        rows = patches.flatten(0, 2)
-        squared = torch.addmm((self.bank**2).sum(1), rows, self.bank.T, alpha=-2) + (rows**2).sum(1, keepdim=True)
-        drawn = squared.clamp_min(0).min(1).values.sqrt().unflatten(0, patches.shape[:3])
-        return drawn.flatten(1).amax(1), drawn
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_scoring_exports_to_a_graph_that_gives_the_same_scores(tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    scorer = ToyScorer().eval()
-    images = torch.from_numpy(np.stack([np.repeat(picture(i), 2, 1)[:, :100] for i in range(4)])).permute(0, 3, 1, 2)
-    images = images.contiguous()
-    program = torch.onnx.export(
-        scorer, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, verbose=False
-    )
-    program.save(tmp_path / "toy.onnx")
-    session = runtime.InferenceSession(tmp_path / "toy.onnx")
-    for part in (images[:1], images):
-        with torch.inference_mode():
-            wanted = scorer(part)
-        found = session.run(None, {session.get_inputs()[0].name: part.numpy()})
-        for ours, theirs in zip(wanted, found, strict=True):
-            assert np.abs(ours.numpy() - theirs).max() <= 1e-3 * float(ours.std(correction=0) + ours.mean())
