@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from blemish.detectors.funad.checkpoint import Checkpoint
+from blemish.detectors.funad.curve import Curve
 from blemish.detectors.funad.pool import Pool, joined
 from blemish.detectors.funad.precision import image_scores
 from blemish.detectors.funad.pseudo_labels import labels_of
@@ -141,10 +143,21 @@ def test_the_bank_comes_to_hold_normal_images_only() -> None:
 
 
 def test_a_curve_of_a_long_training_stays_short() -> None:
-    curve = train(replace(PAPER, epochs=300)).curve
-    assert len(curve.rows) <= 200
-    assert sum(row["minibatches"] for row in curve.rows) > 300  # thinned out rows took theirs with them
-    assert len(curve.scored) <= 41
+    curve, normal = Curve(), torch.ones(IMAGES, dtype=torch.bool)
+    labels = labels_of(torch.zeros(4), 0.5, 0.9, torch.full((4,), UNKNOWN))
+    for step in range(5000):  # a bank rebuilt every step, as published
+        curve.score(step, torch.zeros(IMAGES))
+        curve.rebuilt(step, normal, normal)
+        curve.step(step, 0.0, labels)
+    assert 100 <= len(curve.rows) == len(curve.held) == len(curve.looked_normal) <= 200
+    assert 20 <= len(curve.scored) <= 40
+    assert set(np.diff([step for step, _ in curve.scored])) == {curve.scored[1][0]}
+    rows = pd.DataFrame(curve.rows)
+    assert rows["step"].iloc[0] == 0
+    assert rows["minibatches"].sum() == 5000
+    assert set(np.diff(rows["step"])) == {rows["step"][1]}
+    means = rows["step"] + (rows["minibatches"] - 1) / 2  # a row has the mean loss of the steps from its own on
+    assert np.allclose(rows["classification"], means)
 
 
 def test_the_order_of_the_names_tells_the_net_nothing() -> None:

@@ -11,6 +11,9 @@ MEANS = ("classification", "smoothness", "positives", "unsure")
 COLUMNS = ("step", "minibatches", *MEANS, "normal_images", "bank_images")
 
 
+MOST_ROWS, MOST_SCORED = 200, 40
+
+
 @dataclass
 class Curve:
     """Rows of `COLUMNS`, one each time the bank's images were chosen, with the means of the steps until the next.
@@ -27,22 +30,24 @@ class Curve:
     held: list[Tensor] = field(default_factory=list)
     scored: list[tuple[int, Tensor]] = field(default_factory=list)
 
-    def rebuilt(self, step: int, normal: Tensor, held: Tensor, most: int = 200) -> None:
-        """Begin a row; with a bank rebuilt every step, rows are as many as `most`, each for some steps."""
-        if len(self.rows) >= most:  # thin out: keep every other row
-            for kept in (self.rows, self.looked_normal, self.held):
-                del kept[1::2]
-        if self._due(step, most):
+    def rebuilt(self, step: int, normal: Tensor, held: Tensor) -> None:
+        """Begin a row; with a bank rebuilt every step, rows are as many as `MOST_ROWS`, each for some steps."""
+        if len(self.rows) >= MOST_ROWS:
+            self._join_rows()
+        if _due([int(row["step"]) for row in self.rows[-2:]], len(self.rows), step, MOST_ROWS):
             row = {"step": step, "normal_images": int(normal.sum()), "bank_images": int(held.sum())}
             self.rows.append({name: row.get(name, 0) for name in COLUMNS})
             self.looked_normal.append(normal.cpu())
             self.held.append(held.cpu())
 
-    def _due(self, step: int, most: int) -> bool:
-        if len(self.rows) < 2:
-            return True
-        gap = self.rows[-1]["step"] - self.rows[-2]["step"]
-        return len(self.rows) < most // 2 or step - self.rows[-1]["step"] >= gap
+    def _join_rows(self) -> None:
+        """Make one row of every two."""
+        for first, second in zip(self.rows[::2], self.rows[1::2], strict=False):
+            first["minibatches"] += second["minibatches"]
+            for name in MEANS:
+                first[name] += (second[name] - first[name]) * second["minibatches"] / max(1, first["minibatches"])
+        for joined in (self.rows, self.looked_normal, self.held):
+            del joined[1::2]
 
     def step(self, classification: float, smoothness: float, labels: Labels) -> None:
         """Add a minibatch to the last row."""
@@ -52,11 +57,12 @@ class Curve:
         for name, value in zip(MEANS, (classification, smoothness, *shares), strict=True):
             row[name] += (value - row[name]) / row["minibatches"]
 
-    def score(self, step: int, looks: Tensor, most: int = 40) -> None:
-        """Keep the images' scores of a step."""
-        if len(self.scored) >= most:
+    def score(self, step: int, looks: Tensor, *, last: bool = False) -> None:
+        """Keep the images' scores of a step; of many steps, those of as many as `MOST_SCORED`, and the last."""
+        if len(self.scored) >= MOST_SCORED:
             del self.scored[1::2]
-        self.scored.append((step, looks.cpu()))
+        if last or _due([at for at, _ in self.scored[-2:]], len(self.scored), step, MOST_SCORED):
+            self.scored.append((step, looks.cpu()))
 
     def tensors(self) -> dict[str, Tensor]:
         """The images' part, for a checkpoint."""
@@ -76,3 +82,8 @@ class Curve:
             steps = tensors["curve.scored_at"].tolist()
             scored = list(zip(steps, tensors["curve.scored"].cpu(), strict=True))
         return cls(rows, found.get("looked_normal", []), found.get("held", []), scored)
+
+
+def _due(last_two: list[int], count: int, step: int, most: int) -> bool:
+    """Whether something is to be kept of `step`: all until there are many, then at the distance of the last two."""
+    return count < max(2, most // 2) or step - last_two[1] >= last_two[1] - last_two[0]

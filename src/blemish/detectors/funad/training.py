@@ -91,7 +91,7 @@ class Training:
                 self._step()
                 tell(self.done)
         keep(self)
-        self.curve.score(self.done, image_scores(self.net, self.pool, self.schedule.precision))
+        self.curve.score(self.done, image_scores(self.net, self.pool, self.schedule.precision), last=True)
         return Trained(self.net.cpu().eval(), self.average.cpu().eval(), self.snapshots, self.curve)
 
     def _step(self) -> None:
