@@ -84,7 +84,7 @@ def fitted(folder: Path, feature_cache: Path) -> dict[str, FeatureDetector]:
 
 
 def make(name: str, **changes: object) -> FeatureDetector:
-    detector = detector_class(name)(**{**SETTINGS[name], **changes})
+    detector = detector_class(name)(**{"backbone": "efficientnet_lite0", **SETTINGS[name], **changes})
     assert isinstance(detector, FeatureDetector)
     return detector
 
