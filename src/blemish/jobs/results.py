@@ -41,8 +41,8 @@ def refuse_skipped(skipped: Mapping[str, str]) -> None:
     if skipped:
         name, reason = next(iter(skipped.items()))
         raise RequestError(
-            f"{len(skipped)} files cannot be used, such as '{name}' ({reason}); mend them, or leave out --strict to "
-            "skip them."
+            f"--strict refuses files that cannot be used: {len(skipped)}, such as '{name}' ({reason}); mend that, or "
+            "leave out --strict to skip such files."
         )
 
 
