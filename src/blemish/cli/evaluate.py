@@ -86,9 +86,12 @@ def _of_banks(banks: "Sequence[BankPurity]") -> list[str]:
     """A sentence on the first and the last banks, if there are any."""
     if not banks:
         return []
-    ends = [chosen(each.step for each in banks) for chosen in (min, max)]
-    first, last = (_mean([each.purity for each in banks if each.step == step]) for step in ends)
-    return [f"Good, of the labelled images in the banks of funad: {first} at the first step, {last} at step {ends[1]}."]
+    steps = {each.step for each in banks}
+    found = [
+        f"{_mean([each.purity for each in banks if each.step == step])} at step {step}"
+        for step in sorted({min(steps), max(steps)})
+    ]
+    return [f"Good, of the labelled images in the banks of funad: {', '.join(found)}."]
 
 
 def _mean(values: "Sequence[float | None]") -> str:
