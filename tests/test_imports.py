@@ -12,7 +12,20 @@ import blemish
 
 # A module may import those before it, anywhere in its code; what is only for type checkers is free.
 ORDER = (
-    *("errors", "disk", "decoding", "urls", "folders", "runtime", "remote", "given", "grouping", "roi", "sources"),
+    *(
+        "errors",
+        "disk",
+        "decoding",
+        "urls",
+        "folders",
+        "runtime",
+        "remote",
+        "given",
+        "grouping",
+        "roi",
+        "sources",
+        "gathering",
+    ),
     *("images", "labels", "scores", "drift", "synthesis", "features", "cuts", "detectors", "purification"),
     *("calibration", "heatmaps", "regions", "histogram", "artifact", "exported", "stored_scores", "run"),
     *("report", "transaction", "jobs", "evaluation", "review", "deploy", "demo"),

@@ -32,6 +32,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+Pixels = NDArray[np.uint8]  # RGB (H, W, 3) unless said otherwise, 0..255
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def read_levels(source: Path | bytes) -> tuple[float, float]:
 
 def decode(
     source: Path | bytes, decoding: Decoding, formats: tuple[str, ...] | None = None, *, full: bool = False
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """An image file, or its bytes, as uint8 RGB, (H, W, 3), 0..255, EXIF orientation applied.
 
     The first page of a multi-page file; transparency over black; palettes expanded. An image with a side of
@@ -110,7 +111,7 @@ def decode(
     return upright(rgb, orientation)
 
 
-def to_rgb(image: Image.Image, levels: tuple[float, float] | None, *, full: bool = False) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image, levels: tuple[float, float] | None, *, full: bool = False) -> Pixels:
     """A Pillow image of any mode as uint8 RGB (H, W, 3), large ones reduced unless `full`; not turned."""
     if image.mode in DEEP_MODES:
         grey = _deep_to_grey(image, levels)
@@ -127,13 +128,13 @@ def to_rgb(image: Image.Image, levels: tuple[float, float] | None, *, full: bool
     return np.array(image.convert("RGB"))
 
 
-def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def reduced(pixels: Pixels) -> Pixels:
     """`pixels` (H, W, 3) or (H, W), k x k averaged with the k that brings the longer side under 2 * WORKING_SIDE."""
     factor = _factor(pixels.shape[:2])
     return pixels if factor == 1 else np.array(Image.fromarray(pixels).reduce(factor))
 
 
-def upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def upright(rgb: Pixels, orientation: int) -> Pixels:
     """Turn or flip pixels (H, W, 3) as EXIF `orientation` (1..8) asks for."""
     if orientation not in UPRIGHT:
         return rgb
@@ -213,7 +214,7 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _deep_to_grey(image: Image.Image, levels: tuple[float, float] | None) -> NDArray[np.uint8]:
+def _deep_to_grey(image: Image.Image, levels: tuple[float, float] | None) -> Pixels:
     if levels is None:
         raise UnreadableImageError(
             f"mode {image.mode} is deeper than 8 bits and no range of levels is set; give --range LOW HIGH"

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from blemish import synthesis
+from blemish.decoding import Pixels
 from blemish.errors import RequestError
-from blemish.synthesis import Draw, Drawn, Pixels
+from blemish.synthesis import Draw, Drawn
 
 SIDE = 256  # pixels along a tile
 NOTE = (

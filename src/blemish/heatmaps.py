@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from blemish.decoding import Pixels
 from blemish.errors import JobError, RequestError, UnreadableImageError
 from blemish.images import ImageSet
 from blemish.scores import Scores
 
-Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # (done, of how many)
 

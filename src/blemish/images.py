@@ -1,36 +1,28 @@
 """The images of a job: who they are, where their pixels are, which of them count as one."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from blemish.decoding import Decoding, Header, decode, reduced
+from blemish.decoding import Decoding, Pixels, decode, reduced
 from blemish.errors import RequestError, UnreadableImageError
-from blemish.folders import find, printable
-from blemish.given import Array, GivenFeatures, read_features
+from blemish.gathering import WAITING, Gathered, Source, gathered, of_features, of_files, of_pixels
+from blemish.given import Array, GivenFeatures
 from blemish.grouping import BY_PATH, groups_by
 from blemish.roi import Roi
 from blemish.runtime import in_threads, runtime
-from blemish.sources import as_pixels, common_range, examined_file, levels_of, none_readable
-from blemish.urls import RemoteFile, is_url, openable, remote_file
+from blemish.sources import common_range, none_readable
+from blemish.urls import RemoteFile, openable
 
 if TYPE_CHECKING:  # the features of images are made further down the road; only their type is named here
     from blemish.features.store import PatchFeatures
 
 UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1  # as a person said
 SUSPECTED = 2  # as purification found: not to be learned from as normal
-WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
-Pixels = NDArray[np.uint8]
-Images = "str | Path | ImageSet | Sequence[str | Path | Image.Image | Pixels]"
 
 
 class FeatureSource(Protocol):
@@ -64,7 +56,7 @@ class ImageSet:
     """
 
     ids: tuple[str, ...]
-    sources: Mapping[str, Path | RemoteFile | bytes | Pixels | GivenFeatures]
+    sources: Mapping[str, Source]
     content: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     groups: Mapping[str, str]
@@ -97,26 +89,9 @@ class ImageSet:
         false: new images are read as those of the fit were. Raises `RequestError` where `images` is none of
         these or no image can be read.
         """
-        decoding = decoding or Decoding()
         if isinstance(images, ImageSet):
             return images
-        if isinstance(images, (str, Path)):
-            found = find(images, leave_out=leave_out)
-            return cls._of_files(found.files, found.root, decoding, found.skipped, str(images), find_range)
-        if isinstance(images, (Image.Image, np.ndarray)):
-            raise RequestError("Got one image; hand in a list of images, such as [image].")
-        if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
-            raise RequestError(
-                f"Images cannot be a {type(images).__name__}; hand in a folder, a list file, or a list of paths, PIL "
-                "images or uint8 RGB arrays."
-            )
-        items = list(images)
-        if not items:
-            raise RequestError("The list of images is empty; hand in at least one.")
-        if all(isinstance(item, (str, Path)) for item in items):
-            files = dict(_named(item) for item in items)
-            return cls._of_files(files, None, decoding, {}, "the list", find_range)
-        return cls._of_pixels({f"image-{index:06d}": item for index, item in enumerate(items)}, decoding)
+        return cls._of(gathered(images, decoding or Decoding(), leave_out, find_range))
 
     @classmethod
     def named(cls, sources: Mapping[str, "Path | Pixels"], *, root: Path | None = None) -> "ImageSet":
@@ -129,10 +104,10 @@ class ImageSet:
         files = {name: source for name, source in sources.items() if isinstance(source, Path)}
         pixels = {name: source for name, source in sources.items() if name not in files}
         decoding = Decoding()
-        arrays = cls._of_pixels(pixels, decoding) if pixels else None
+        arrays = cls._of(of_pixels(pixels, decoding)) if pixels else None
         if not files and arrays:
             return arrays
-        found = cls._of_files(files, root, decoding, {}, str(root or "the list"), find_range=True)
+        found = cls._of(of_files(files, root, decoding, {}, str(root or "the list"), find_range=True))
         return found.joined(arrays, prefix="") if arrays else found
 
     @classmethod
@@ -145,76 +120,14 @@ class ImageSet:
         `grid` is (rows, columns) of the P patches where P is not a square; (N, D) is one feature an image. `ids` are in
         the order of the array, `image-000000`, ... by default. Raises `RequestError`, and so does asking for pixels.
         """
-        names, rows, content = read_features(features, ids, grid)
-        sizes = {name: (row.grid[1], row.grid[0]) for name, row in zip(names, rows, strict=True)}
-        note = "There are features alone: no image can be shown, no heatmap drawn."
-        contents = dict(zip(names, content, strict=True))
-        sources = dict(zip(names, rows, strict=True))
-        return cls._sorted(sources, contents, sizes, {}, None, Decoding(), (note,))
+        return cls._of(of_features(features, ids, grid))
 
     @classmethod
-    def _of_files(
-        cls,
-        files: Mapping[str, Path | RemoteFile],
-        root: Path | str | None,
-        decoding: Decoding,
-        skipped: Mapping[str, str],
-        source: str,
-        find_range: bool,
-    ) -> "ImageSet":
-        left_out, paged = dict(skipped), 0
-        sizes: dict[str, tuple[int, int]] = {}
-        content: dict[str, str] = {}
-        deep: list[str] = []
-        names = sorted(files)
-
-        def examined(name: str) -> tuple[Header, str] | str:
-            return examined_file(files[name], decoding.max_pixels)
-
-        with closing(in_threads(examined, names, runtime().threads + WAITING)) as results:
-            for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
-                if isinstance(result, str):
-                    left_out[name] = result
-                else:
-                    header, content[name] = result
-                    sizes[name] = header.size
-                    deep += [name] if header.deep else []
-                    paged += header.pages > 1
-                if done % 16 == 0 or done == len(names):
-                    runtime().progress("reading files", done, len(names))
-        if not content:
-            raise RequestError(none_readable(source, left_out))
-        levels: Mapping[str, tuple[float, float]] = {}
-        if deep and decoding.range is None and find_range:
-            levels = levels_of({name: files[name] for name in deep})
-            decoding = replace(decoding, range=common_range(levels.values()))
-        notes = [f"{paged} files have several pages or frames; the first of each is used"] if paged else []
-        found = cls._sorted(files, content, sizes, left_out, root, decoding, tuple(notes))
-        return replace(found, levels=levels)
-
-    @classmethod
-    def _of_pixels(cls, items: Mapping[str, object], decoding: Decoding) -> "ImageSet":
-        sources, sizes, content = {}, {}, {}
-        for index, (name, item) in enumerate(items.items()):
-            rgb = as_pixels(item, index, decoding)
-            sources[name], sizes[name] = rgb, (rgb.shape[1], rgb.shape[0])
-            content[name] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
-        return cls._sorted(sources, content, sizes, {}, None, decoding, ())
-
-    @classmethod
-    def _sorted(
-        cls,
-        sources: Mapping[str, Any],
-        content: Mapping[str, str],
-        sizes: Mapping[str, tuple[int, int]],
-        skipped: Mapping[str, str],
-        root: Path | str | None,
-        decoding: Decoding,
-        notes: tuple[str, ...],
-    ) -> "ImageSet":
-        ids = tuple(sorted(content))
-        kept = {name: sources[name] for name in ids}
-        return cls(ids, kept, content, sizes, content, {}, skipped, root, decoding, notes)
+    def _of(cls, found: Gathered) -> "ImageSet":
+        ids = tuple(sorted(found.content))
+        sources = {name: found.sources[name] for name in ids}
+        parts = {each.name: getattr(found, each.name) for each in fields(Gathered)}
+        return cls(ids, groups=found.content, **{**parts, "sources": sources})
 
     def subset(self, ids: Iterable[str]) -> "ImageSet":
         """The same images, those of `ids` only. Raises `RequestError` for an id that is not there."""
@@ -373,8 +286,3 @@ class ImageSet:
     def features(self, source: FeatureSource) -> "PatchFeatures":
         """Patch features of the readable images, through the cache: no image passes a backbone twice."""
         return source.extract(self)
-
-
-def _named(item: str | Path) -> tuple[str, Path | RemoteFile]:
-    """Id and file of one of a list of paths and URLs."""
-    return (str(item), remote_file(str(item))) if is_url(item) else (printable(Path(item)), Path(item).expanduser())

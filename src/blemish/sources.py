@@ -7,10 +7,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from blemish.decoding import MIN_SIDE, Decoding, Header, read_header, read_levels, to_rgb
+from blemish.decoding import MIN_SIDE, Decoding, Header, Pixels, read_header, read_levels, to_rgb
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.runtime import in_threads, runtime
 from blemish.urls import RemoteFile, openable
@@ -63,7 +62,7 @@ def common_range(levels: Collection[tuple[float, float]]) -> tuple[float, float]
     return min(low for low, _ in levels), max(high for _, high in levels)
 
 
-def as_pixels(item: object, index: int, decoding: Decoding) -> NDArray[np.uint8]:
+def as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:
     """The item at `index` as uint8 RGB (H, W, 3). Raises `RequestError` if it is no such image."""
     if isinstance(item, Image.Image):
         try:

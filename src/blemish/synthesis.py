@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-Pixels = NDArray[np.uint8]
+from blemish.decoding import Pixels
+
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]
 Drawn = tuple[Pixels, Mask]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.benchmark.datasets import Category, Sample
-from blemish.decoding import Decoding, decode
+from blemish.decoding import Decoding, Pixels, decode
 from blemish.disk import writing_to
 from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, ImageSet, Pixels
+from blemish.images import ANOMALOUS, ImageSet
 
 OVERLAP, NO_OVERLAP = "overlap", "no_overlap"
 MODES = (OVERLAP, NO_OVERLAP)

@@ -8,20 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from blemish.decoding import MIN_SIDE, Decoding, decode, read_header
+from blemish.decoding import MIN_SIDE, Decoding, Pixels, decode, read_header
 from blemish.errors import UnreadableImageError
 
 FORMATS = ("PNG", "JPEG")  # Pillow's names; no other decoder is ever handed what a stranger sent
 RAW = "application/octet-stream"
 KINDS = ("image/png", "image/jpeg", RAW, "multipart/form-data")
 FIELD, SHAPE = "images", "shape"
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

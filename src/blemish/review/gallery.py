@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from blemish.artifact import read_config
 from blemish.calibration import Decision
-from blemish.decoding import Decoding, decode
+from blemish.decoding import Decoding, Pixels, decode
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.heatmaps import MapScale
 from blemish.scores import Scores
 from blemish.stored_scores import read_scores
 from blemish.urls import is_url
 
-Pixels = NDArray[np.uint8]
 MOST_FOLDERS = 300  # to choose from; deeper trees are shown by their upper folders
 
 
