@@ -132,7 +132,11 @@ def _called(source: str | Path | Array) -> str:
 
 def _check_ids(ids: Sequence[str], count: int, named: str) -> None:
     if len(ids) != count:
-        raise RequestError(f"There are {len(ids)} ids for the {count} images of {named}; give one for each, in order.")
+        first = f", the first is '{ids[0]}'" if ids else ""
+        raise RequestError(
+            f"There are {len(ids)} ids for the {count} images of {named}{first}; give one for each, in order. Their "
+            "column in a table is headed 'path' or 'id'."
+        )
     seen: set[str] = set()
     for name in ids:
         if not isinstance(name, str):
