@@ -20,7 +20,7 @@ install: $(stamp)
 
 $(stamp):
 	$(PYTHON) -m venv .venv
-	$(RUN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	rm -f .venv/.installed-*
 	touch $@
 
