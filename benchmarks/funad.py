@@ -8,7 +8,6 @@ Rows are appended to RESULTS as they come; those that stand there are not comput
     python benchmarks/funad.py ../shared/data --results benchmarks/funad.csv --cells results/cells
     python benchmarks/funad.py ../shared/data --results benchmarks/funad_oracle.csv --oracle --ratios 0.1 --seeds 0
     python benchmarks/funad.py --table benchmarks/funad.csv
-    python benchmarks/funad.py --table benchmarks/funad_2026-11-29.csv
 """
 
 import argparse

@@ -27,7 +27,7 @@ def writing_to(folder: Path) -> Iterator[None]:
             place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else folder
             reason = error.strerror or error
             raise JobError(
-                f"'{place}' cannot be written ({reason}); name another place with --cache or --out, or mend that."
+                f"'{place}' cannot be written ({reason}); name another place (--cache, --out, --purity), or mend that."
             ) from error
         raise
     except sqlite3.DatabaseError as error:

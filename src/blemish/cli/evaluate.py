@@ -33,12 +33,9 @@ def evaluate(
     """Tell how good the ranking and the flags are on the images that somebody labelled."""
     with errors_as_sentences(debug):
         from blemish.detectors.funad.bank_purity import write_purity
-        from blemish.errors import RequestError
         from blemish.evaluation import evaluate as of
 
         found = of(run, labels)
-        if purity and not found.bank_purity:
-            raise RequestError(f"'{run}' tells of no banks that were rebuilt; --purity needs what a fit of funad left.")
         if purity:
             write_purity(purity.expanduser(), found.bank_purity)
     interval = f" ({found.auroc_interval[0]:.3f} to {found.auroc_interval[1]:.3f})" if found.auroc_interval else ""

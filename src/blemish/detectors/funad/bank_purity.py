@@ -56,7 +56,12 @@ def bank_purity(training: Path, anomalous: Mapping[str, bool]) -> tuple[BankPuri
 
 
 def write_purity(folder: Path, banks: Sequence[BankPurity]) -> None:
-    """`bank_purity.csv` and `bank_purity.png`, the purity over the steps. Raises `JobError` if the disk refuses."""
+    """`bank_purity.csv` and `bank_purity.png`, the purity over the steps.
+
+    Raises `RequestError` if there are no banks, `JobError` if the disk refuses.
+    """
+    if not banks:
+        raise RequestError("The Run tells of no banks that were rebuilt; --purity needs what a fit of funad left.")
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame([asdict(each) for each in banks])

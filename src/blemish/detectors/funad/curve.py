@@ -34,7 +34,7 @@ class Curve:
         """Begin a row; with a bank rebuilt every step, rows are as many as `MOST_ROWS`, each for some steps."""
         if len(self.rows) >= MOST_ROWS:
             self._join_rows()
-        if _due([int(row["step"]) for row in self.rows[-2:]], len(self.rows), step, MOST_ROWS):
+        if _due([int(row["step"]) for row in self.rows], step, MOST_ROWS):
             row = {"step": step, "normal_images": int(normal.sum()), "bank_images": int(held.sum())}
             self.rows.append({name: row.get(name, 0) for name in COLUMNS})
             self.looked_normal.append(normal.cpu())
@@ -61,7 +61,7 @@ class Curve:
         """Keep the images' scores of a step; of many steps, those of as many as `MOST_SCORED`, and the last."""
         if len(self.scored) >= MOST_SCORED:
             del self.scored[1::2]
-        if last or _due([at for at, _ in self.scored[-2:]], len(self.scored), step, MOST_SCORED):
+        if last or _due([at for at, _ in self.scored], step, MOST_SCORED):
             self.scored.append((step, looks.cpu()))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -84,6 +84,6 @@ class Curve:
         return cls(rows, found.get("looked_normal", []), found.get("held", []), scored)
 
 
-def _due(last_two: list[int], count: int, step: int, most: int) -> bool:
+def _due(kept: list[int], step: int, most: int) -> bool:
     """Whether something is to be kept of `step`: all until there are many, then at the distance of the last two."""
-    return count < max(2, most // 2) or step - last_two[1] >= last_two[1] - last_two[0]
+    return len(kept) < max(2, most // 2) or step - kept[-1] >= kept[-1] - kept[-2]
