@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from blemish.detectors.memory_bank import MemoryBank
 
 from blemish.benchmark.contamination import MODES, OVERLAP, Manifest, contaminate
 from blemish.benchmark.datasets import open_datasets
@@ -25,7 +26,6 @@ from blemish.benchmark.datasets.category import Category
 from blemish.benchmark.metrics import image_metrics, pixel_metrics
 from blemish.detectors import FeatureDetector
 from blemish.detectors.funad import FunAD
-from blemish.detectors.memory_bank import MemoryBank
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
 from blemish.scores import Scores

@@ -8,10 +8,7 @@ from blemish import cli
 
 QUICK = (
     "--detector",
-    "memory_bank",
-    "--fast",
-    "--set",
-    "entries=100",
+    "nearest_images",
     "--set",
     "backbone=efficientnet_lite0",
     "--threads",

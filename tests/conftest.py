@@ -52,8 +52,7 @@ def pile(tmp_path: Path) -> Path:
 
 def small_detector() -> Detector:
     """A detector that fits ten pictures in a moment."""
-    kind = detector_class("memory_bank")
-    return kind(**{**kind.fast_settings, "entries": 100})
+    return detector_class("nearest_images")()
 
 
 @pytest.fixture

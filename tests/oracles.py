@@ -4,7 +4,7 @@ from zlib import crc32
 
 import numpy as np
 
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from blemish.images import ImageSet
 
@@ -18,8 +18,8 @@ def noise(count: int, copies: int = 0) -> ImageSet:
     return ImageSet.of([*arrays, *[arrays[0]] * copies])
 
 
-def tiny_detector() -> MemoryBank:
-    return MemoryBank(backbone="efficientnet_lite0", views=(View(96, ("16", "32")),), entries=100)
+def tiny_detector() -> NearestImages:
+    return NearestImages(backbone="efficientnet_lite0", views=(View(96, ("16", "32")),))
 
 
 class Oracle:

@@ -1,7 +1,6 @@
 """A Run that was damaged, tampered with or written by another version is refused in one sentence."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from blemish import jobs
 from blemish.artifact import own_hash, read_artifact, read_config, write_artifact
 from blemish.errors import RequestError
 from conftest import picture
-
-OLD = Path(__file__).parent / "data"
 
 
 def change(run, edit, *, signed=True):
@@ -55,7 +52,7 @@ def test_a_damaged_file_is_named(run, name, damage):
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda c: c.update(detector="memory_bank"),
+        lambda c: c.update(detector="nearest_images"),
         lambda c: c["detector"].update(name="no_such"),
         lambda c: c["detector"]["settings"].update(no_such=1),
         lambda c: c["detector"]["settings"].update(random_state={}) or c["detector"].update(settings=None),
@@ -76,7 +73,13 @@ def test_a_config_that_was_tampered_with_is_refused(run, edit):
 
 def test_another_format_version_says_what_to_do(run):
     change(run, lambda config: config.update(format_version=99))
-    with pytest.raises(RequestError, match="format version 99; this blemish reads 1 to 2: upgrade blemish"):
+    with pytest.raises(RequestError, match="format version 99; this blemish reads 3: upgrade blemish"):
+        blemish.load(run)
+
+
+def test_a_run_of_an_earlier_format_is_refused_with_what_to_do(run):
+    change(run, lambda config: config.update(format_version=2))
+    with pytest.raises(RequestError, match=r"format version 2, of an earlier blemish .* fit again with --force"):
         blemish.load(run)
 
 
@@ -102,19 +105,11 @@ def test_images_of_the_fit_keep_their_scores_when_they_are_scored_again(tmp_path
     assert (tmp_path / "moved" / "scores.csv").read_text() == (tmp_path / "again" / "scores.csv").read_text()
 
 
-def test_a_run_of_the_first_format_is_read_and_scores_as_it_did_then():
-    run = blemish.load(OLD / "run_format_1")
-    scores = run.score([picture(0), picture(30), picture(31)], threads=1).image
-    assert run.threshold_ == pytest.approx(4.3166, abs=1e-4)
-    np.testing.assert_allclose(scores, [141.47698, 12.766822, 4.5493398], rtol=1e-3)  # written when it was fitted
-
-
 @pytest.mark.parametrize(
     ("edit", "name"),
     [
         (lambda c: c["decision"].update(threshold=1e6), "config.json"),
         (lambda c: c.pop("sha256"), "config.json"),
-        (lambda c: c.update(format_version=1, files={}), "detector.safetensors"),
     ],
 )
 def test_a_config_edited_by_hand_is_refused_by_name(run, edit, name):

@@ -16,7 +16,7 @@ from blemish.errors import RequestError, WeightsError
 from blemish.features.backbones import BACKBONES
 from conftest import fill
 
-QUICK = ("--set", "entries=100", "--set", "repeats=2", "--threads", "1")
+QUICK = ("--threads", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, pile):
     import timm
 
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
-    words = ("--backbone", "test_resnet", "--weights", tmp_path / "w.pth", "--fast", *QUICK)
+    words = ("--backbone", "test_resnet", "--weights", tmp_path / "w.pth", *QUICK)
     done("fit", pile, "--out", tmp_path / "run", *words)
     done("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "same", "--threads", 1)
     assert table(tmp_path / "same" / "scores.csv") == table(tmp_path / "run" / "scores.csv")
@@ -175,8 +175,6 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
 
 def test_normals_may_be_features_too():
     known = blemish.ImageSet.of_features(features(6, seed=3)[3:])
-    run = blemish.fit(
-        blemish.ImageSet.of_features(features(20)), normals=known, settings={"entries": 100, "repeats": 2}, threads=1
-    )
+    run = blemish.fit(blemish.ImageSet.of_features(features(20)), normals=known, threads=1)
     assert len(run.scores) == 20
     assert len(run.known) == 23

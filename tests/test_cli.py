@@ -55,12 +55,12 @@ def test_quiet_is_silent(tmp_path, pile, run):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--detector", "memory_bnak"], ["'memory_bnak'", "did you mean memory_bank"]),
+        (["--detector", "nearest_imagse"], ["'nearest_imagse'", "did you mean nearest_images"]),
         (["--detector", "Patchcore"], ["'Patchcore'", "did you mean patchcore?"]),
-        (["--detector", "memory_bank", "--set", "entrys=3"], ["'entrys'", "did you mean entries"]),
-        (["--detector", "memory_bank", "--set", "entries=many"], ["'entries'", "int", "'many'"]),
-        (["--detector", "memory_bank", "--set", "entries"], ["NAME=VALUE", "'entries'"]),
-        (["--detector", "memory_bank", "--set", "views=1"], ["'views'"]),
+        (["--detector", "nearest_images", "--set", "retreived=3"], ["'retreived'", "did you mean retrieved"]),
+        (["--detector", "nearest_images", "--set", "retrieved=many"], ["'retrieved'", "int", "'many'"]),
+        (["--detector", "nearest_images", "--set", "retrieved"], ["NAME=VALUE", "'retrieved'"]),
+        (["--detector", "nearest_images", "--set", "views=1"], ["'views'"]),
         (["--detector", "padim", "--set", "folds=0"], ["padim with 'folds' = 0 makes no training scores", "2 or more"]),
         (["--range", "9", "3"], ["--range", "lower one first", "9 3"]),
         ([*QUICK, "--threshold", "1", "--contamination", "0.1"], ["exclude each other"]),
@@ -70,7 +70,7 @@ def test_quiet_is_silent(tmp_path, pile, run):
     ids=lambda value: " ".join(value),
 )
 def test_a_wrong_request_is_one_sentence(tmp_path, pile, words, parts):
-    words = words if "--detector" in words else ["--detector", "memory_bank", *words]
+    words = words if "--detector" in words else ["--detector", "nearest_images", *words]
     refused(call("fit", pile, "--out", tmp_path / "run", *words), *parts)
     assert not (tmp_path / "run").exists()
 
@@ -219,7 +219,7 @@ def test_a_full_cache_is_one_sentence_and_leaves_no_run(tmp_path, pile, monkeypa
 
 
 def test_debug_shows_the_trace_and_nothing_else_does(tmp_path):
-    words = ["fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "memory_bank"]
+    words = ["fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "nearest_images"]
     assert "Traceback" not in call(*words).output
     assert isinstance(call(*words, "--debug").exception, ValueError)
 
@@ -230,11 +230,3 @@ def test_normals_within_the_folder_are_learned_from_but_not_listed(tmp_path, pil
     assert result.exit_code == 0, result.output
     assert all(not row["path"].startswith(("good", "normals")) for row in table(tmp_path / "run" / "scores.csv"))
     assert len(table(tmp_path / "run" / "scores.csv")) == 10
-
-
-def test_a_fast_fit_uses_the_features_of_a_full_one(tmp_path, pile, backbone_passes):
-    quick = ("--detector", "memory_bank", "--set", "entries=100", "--set", "repeats=1", "--threads", "1")
-    assert call("fit", pile, "--out", tmp_path / "full", *quick).exit_code == 0
-    made = len(backbone_passes)
-    assert call("fit", pile, "--out", tmp_path / "fast", "--fast", *quick).exit_code == 0
-    assert made == len(backbone_passes) == 20  # ten images at two sizes, and not once more

@@ -50,7 +50,7 @@ def test_detectors_are_listed():
     listed = json.loads(call("detectors", "--json").stdout)["detectors"]
     assert [row["name"] for row in listed] == list(REGISTRY)
     assert sum(row["default"] for row in listed) == 1
-    assert "memory_bank" in call("detectors").stdout
+    assert "nearest_images" in call("detectors").stdout
 
 
 def test_the_program_and_the_library_have_one_default():

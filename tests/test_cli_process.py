@@ -69,7 +69,7 @@ def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, m
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    slow = [word.replace("entries=100", "entries=20000") for word in QUICK]
+    slow = [*QUICK, "--detector", "funad", "--set", "steps=20000"]
     process = start("fit", many, "--out", run, "--force", *slow)
     wait_for(lambda: kept(tmp_path) >= 3, process)
     time.sleep(0.3)
@@ -94,7 +94,7 @@ def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, 
 
 
 def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
-    process = start("fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "memory_bank")
+    process = start("fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "nearest_images")
     told, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert told == ""

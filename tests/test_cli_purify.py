@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from command_line import QUICK, call, refused
 from conftest import fill
@@ -23,7 +23,7 @@ def pile(tmp_path):
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
     """At 96 pixels, and with one folder of features."""
-    monkeypatch.setattr(MemoryBank, "fast_settings", {"views": (View(96, ("16", "32")),)})
+    monkeypatch.setitem(NearestImages.__init__.__kwdefaults__, "views", (View(96, ("16", "32")),))
     return (*QUICK, "--cache", tmp_path / "cache")
 
 
@@ -111,7 +111,7 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
         (["--how", "subset=4"], ["'subset'", "did you mean subsets"]),
         (["--how", "subsets=many"], ["'subsets'", "int", "'many'"]),
         (["--how", "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
-        (["--how", "subsets=5"], ["one holds 5, and memory_bank needs 8; take 3 subsets, or hand in at least 40"]),
+        (["--how", "subsets=5"], ["one holds 5, and nearest_images needs 8; take 3 subsets, or hand in at least 40"]),
         (["--how", "aggregate=median"], ["'aggregate' must be one of mean, max, max_variance; got 'median'"]),
         (["--keep", "0"], ["above 0 up to 1; got 0"]),
         (["--keep", "0.5", "--how", "k=1"], ["'k' would change nothing: 'keep' says how many"]),
@@ -146,7 +146,7 @@ def test_a_run_is_not_overwritten_and_results_are_not_taken_for_images(tmp_path,
 
 def test_a_sub_model_that_fails_is_named_and_the_job_fails(tmp_path, pile, quick, monkeypatch):
     fits = []
-    before = MemoryBank.fit
+    before = NearestImages.fit
 
     def fragile(self, images):
         fits.append(images)
@@ -154,11 +154,11 @@ def test_a_sub_model_that_fails_is_named_and_the_job_fails(tmp_path, pile, quick
             raise ValueError("singular covariance")
         return before(self, images)
 
-    monkeypatch.setattr(MemoryBank, "fit", fragile)
+    monkeypatch.setattr(NearestImages, "fit", fragile)
     result = call("purify", pile, "--out", tmp_path / "out", *HOW, *quick)
     assert result.exit_code == 1
     said = result.stderr.strip()
-    assert said.startswith("blemish: 1 of 2 sub-models failed: sub-model 2 of 2 (memory_bank, ")
+    assert said.startswith("blemish: 1 of 2 sub-models failed: sub-model 2 of 2 (nearest_images, ")
     assert said.endswith("singular covariance. The scores of the other one are kept: the same job takes up from there.")
     assert "\n" not in said
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 import weight_layouts as layouts
 from blemish.cli import app
 from blemish.detectors.funad import FunAD
-from blemish.detectors.memory_bank import MemoryBank
 from blemish.features.backbones import BACKBONES
 from command_line import QUICK
 from conftest import fill
@@ -25,7 +24,7 @@ DECIDE, REVIEW = "docs/decide.md", "docs/review.md"
 LINE = ("docs/export.md", "docs/serve.md", "docs/scale.md")  # on a Run that is there
 PURIFY = "docs/methods/purify.md"
 METHODS = tuple(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md")))
-SHORTER = {f"docs/methods/{name}.md": ("--set", "steps=5") for name in ("ensemble", "simplenet")}  # they would train
+SHORTER = {f"docs/methods/{name}.md": ("--set", "steps=5") for name in ("simplenet",)}  # they would train
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
 
 
@@ -49,10 +48,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What the page calls DINO is a network of a few thousand weights here.
     monkeypatch.setitem(BACKBONES, "dino_vits8", layouts.TINY["tiny_dino8"])
     torch.save(layouts.dino(), tmp_path / "path/to/dino_deitsmall8_pretrain.pth")
-    for kind in (FunAD, MemoryBank):  # that the commands run is what is tested
-        for name, value in {"entries": 200, "repeats": 1, "steps": 10}.items():
-            if name in kind.__init__.__kwdefaults__:
-                monkeypatch.setitem(kind.__init__.__kwdefaults__, name, value)
+    monkeypatch.setitem(FunAD.__init__.__kwdefaults__, "steps", 10)  # that the commands run is what is tested
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -61,7 +57,6 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == PURIFY:
         fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
-        monkeypatch.setattr(MemoryBank, "fast_settings", {**MemoryBank.fast_settings, "entries": 200})
     if page == REVIEW:  # what an earlier step of the person's left, and a page that nobody has to end
         assert CliRunner().invoke(app, ["fit", "path/to/images", "--out", "run", "--quiet"]).exit_code == 0
         shutil.copy("path/to/labels.csv", "run/labels.csv")
@@ -89,7 +84,7 @@ def test_every_command_of_the_pages_on_the_line_runs(page: str, desk: Path, run:
     for command in commands:
         _, name, *arguments = shlex.split(command)
         if name == "fit":
-            arguments += [word for word in QUICK if word != "--fast"]
+            arguments += QUICK
         if name not in ("doctor", "export"):
             arguments += ["--quiet"]
         result = CliRunner().invoke(app, [name, *arguments])

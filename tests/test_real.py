@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.real, pytest.mark.skipif(not DATA.is_dir(), reason=f"n
 def test_the_bad_bottles_of_an_unsorted_folder_rank_first_and_are_flagged(tmp_path: Path) -> None:
     from ranking import run_once
 
-    row = run_once(DATA / "mvtec_bottle", 0.1, 0, ["--fast"], tmp_path / "cache")
+    row = run_once(DATA / "mvtec_bottle", 0.1, 0, [], tmp_path / "cache")
     assert row["auroc"] >= 0.99
     assert row["f1"] >= 0.85
     assert row["peak_mib"] < 2000

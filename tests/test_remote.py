@@ -9,7 +9,7 @@ import pytest
 from blemish import jobs, remote
 from blemish import run as run_module
 from blemish import runtime as runtime_module
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from blemish.errors import RequestError
 from blemish.features import store as store_module
@@ -23,8 +23,8 @@ from conftest import fill, picture
 
 
 def detector():
-    views = (View(64, ("16",), rooted=False, relative=False),)
-    return MemoryBank(backbone="efficientnet_lite0", views=views, entries=60, folds=2, repeats=1)
+    views = (View(64, ("16",), rooted=False),)
+    return NearestImages(backbone="efficientnet_lite0", views=views)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_image_that_is_packed_is_read_where_its_file_is_not(tmp_path, pile):
 
 def test_a_cluster_that_is_not_there_is_refused_in_one_sentence(tmp_path, pile):
     pytest.importorskip("ray")
-    words = ("fit", pile, "--out", tmp_path / "out", "--detector", "memory_bank", "--ray", "no-such-scheme://x:1")
+    words = ("fit", pile, "--out", tmp_path / "out", "--detector", "nearest_images", "--ray", "no-such-scheme://x:1")
     refused(call(*words), "no-such-scheme://x:1", "ray start --head")
 
 

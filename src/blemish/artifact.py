@@ -1,7 +1,7 @@
 """A Run on disk: what was learned as safetensors, everything else as JSON. Nothing in it can run code.
 
-Format 1 (to version 0.1.0 in development): `config.json` holds the SHA-256 of the parameters under `files`.
-Format 2: of every file that is read back, and its own under `sha256`. Later versions read both.
+`config.json` holds the SHA-256 of every file that is read back under `files`, and its own under `sha256`. Format 3 has
+the detectors as they are since images are compared with images; earlier formats are refused.
 """
 
 import hashlib
@@ -17,8 +17,7 @@ from blemish.detectors.base import State
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 
-PROGRAM, FORMAT_VERSION = "blemish", 2
-OLDEST_VERSION = 1  # still read; tests/data holds a Run of it
+PROGRAM, FORMAT_VERSION = "blemish", 3
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
 FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
 AGAIN = "make it again with --force"
@@ -54,10 +53,9 @@ def own_hash(config: dict[str, Any]) -> str:
 def is_ours(folder: Path) -> bool:
     """Whether blemish wrote the `config.json` of a folder."""
     try:
-        read_config(folder)
+        return type(_marked(folder).get("format_version")) is int
     except RequestError:
         return False
-    return True
 
 
 def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
@@ -92,6 +90,27 @@ def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a Run. Raises `RequestError` with what was looked for."""
+    config, path = _marked(folder), folder / CONFIG
+    version = config.get("format_version")
+    if type(version) is not int or version > FORMAT_VERSION:
+        raise RequestError(
+            f"'{path}' has format version {version}; this blemish reads {FORMAT_VERSION}: upgrade blemish."
+        )
+    if version < FORMAT_VERSION:
+        raise RequestError(
+            f"'{path}' has format version {version}, of an earlier blemish whose detectors are gone; this one reads "
+            f"{FORMAT_VERSION}: fit again with --force."
+        )
+    if config.get(OWN) != own_hash(config):
+        raise RequestError(
+            f"'{path}' is not as blemish wrote it (its SHA-256 differs): it was changed by hand or damaged; {AGAIN}. "
+            "A threshold is changed with --threshold."
+        )
+    return config
+
+
+def _marked(folder: Path) -> dict[str, Any]:
+    """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
     if not path.is_file():
         raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the --out folder of a fit.")
@@ -101,17 +120,6 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RequestError(f"'{path}' cannot be read ({error}); fit again with --force.") from None
     if not isinstance(config, dict) or config.get("program") != PROGRAM:
         raise RequestError(f"'{path}' was not written by blemish; name the --out folder of a fit.")
-    version = config.get("format_version")
-    if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
-        raise RequestError(
-            f"'{path}' has format version {version}; this blemish reads {OLDEST_VERSION} to {FORMAT_VERSION}: "
-            "upgrade blemish."
-        )
-    if version > 1 and config.get(OWN) != own_hash(config):
-        raise RequestError(
-            f"'{path}' is not as blemish wrote it (its SHA-256 differs): it was changed by hand or damaged; {AGAIN}. "
-            "A threshold is changed with --threshold."
-        )
     return config
 
 

@@ -26,7 +26,7 @@ from blemish.errors import RequestError
 from blemish.runtime import use_runtime
 from layouts import class_folders, mvtec
 
-SMALL = {"entries": 100}
+SMALL = {"retrieved": 8}
 
 
 @pytest.fixture
@@ -162,7 +162,9 @@ def test_patches_without_masks_have_no_level_to_look_at(bolt: Category, tmp_path
 
 
 def test_quarters_go_from_the_smallest_defects_to_the_largest(bolt: Category, tmp_path: Path, cached: object) -> None:
-    cell = Cell(job="quarters", category=str(bolt), detector="memory_bank", preset="quick", settings=SMALL, ratio=0.1)
+    cell = Cell(
+        job="quarters", category=str(bolt), detector="nearest_images", preset="quick", settings=SMALL, ratio=0.1
+    )
     rows = quarters(task(cell, bolt, tmp_path / "run"))
     assert [row["part"] for row in rows] == list(QUARTERS)
     for row in rows:
@@ -194,7 +196,7 @@ def test_defects_are_split_by_the_share_of_the_image_they_cover(bolt: Category) 
 def test_speed_is_measured_without_kept_features(
     bolt: Category, tmp_path: Path, own_cache: Path, backbone_passes: list[int]
 ) -> None:
-    cell = Cell(job="speed", category=str(bolt), detector="memory_bank", preset="quick", settings=SMALL, ratio=0.0)
+    cell = Cell(job="speed", category=str(bolt), detector="nearest_images", preset="quick", settings=SMALL, ratio=0.0)
     with use_runtime(cache=own_cache, threads=1):
         (row,) = speed(task(cell, bolt, tmp_path))
     assert row["test_images"] == 20
@@ -206,7 +208,7 @@ def test_the_toy_shows_the_bank_and_the_scores_over_time(tmp_path: Path, cached:
     class_folders(tmp_path / "cifar", CLASSES["cifar10"], count=12)
     cars = open_datasets(tmp_path / "cifar", ["automobile"])[0]
     settings = {
-        "bank_weight": 0.0, "warm_up": 0.0, "cross_fit": False, "stop": "last", "steps": 20, "rebuild_every": 10,
+        "distance_weight": 0.0, "warm_up": 0.0, "cross_fit": False, "stop": "last", "steps": 20, "rebuild_every": 10,
         "batch": 16,
     }  # fmt: skip
     cell = Cell(job="toy", category=str(cars), detector="funad", preset="semantic", settings=settings, ratio=0.5)
@@ -217,8 +219,8 @@ def test_the_toy_shows_the_bank_and_the_scores_over_time(tmp_path: Path, cached:
         table = list(csv.DictReader(file))
     assert sum(row["anomalous"] == "1" for row in table) == 6
     assert any(row["before"] != row["after"] for row in table)
-    with pytest.raises(RequestError, match="memory_bank has no network"):
-        toy(task(replace(cell, detector="memory_bank", settings=SMALL), cars, tmp_path / "other"))
+    with pytest.raises(RequestError, match="nearest_images has no network"):
+        toy(task(replace(cell, detector="nearest_images", settings=SMALL), cars, tmp_path / "other"))
 
 
 def test_the_usual_settings_are_one_run_in_all_ablations(everything: list[Category]) -> None:

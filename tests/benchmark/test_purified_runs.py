@@ -16,9 +16,9 @@ from layouts import mvtec
 
 CELL = Cell(
     category="mvtec/bolt",
-    detector="memory_bank",
+    detector="nearest_images",
     preset="quick",
-    settings={"entries": 100},
+    settings={"retrieved": 8},
     ratio=0.1,
     purify={"subsets": 2},
 )
@@ -62,7 +62,7 @@ def test_a_random_keep_of_the_same_size_leaves_the_contamination_to_chance(bolt:
 
 
 def test_stage_1_may_be_another_detector_or_the_detector_in_full(bolt: Category) -> None:
-    other = {"detector": "memory_bank", "entries": 50, "folds": 0}
+    other = {"detector": "nearest_images", "retrieved": 6}
     detector = detector_of(task_of(CELL, bolt))
 
     def asked(**extra: Any) -> Any:
@@ -70,9 +70,9 @@ def test_stage_1_may_be_another_detector_or_the_detector_in_full(bolt: Category)
 
     assert asked() is None
     assert asked(sub_model="full") is detector
-    short = asked(sub_model={"entries": 60})
-    assert (short.entries, short.folds) == (60, 0)  # its short form, changed
-    assert (asked(sub_model=other).entries, asked(sub_model=other).folds) == (50, 0)
+    short = asked(sub_model={"retrieved": 5})
+    assert short.retrieved == 5  # its short form, changed
+    assert asked(sub_model=other).retrieved == 6
 
 
 def test_a_purified_run_is_a_row_with_both_kinds_of_measures(bolt: Category, own_cache: Path) -> None:

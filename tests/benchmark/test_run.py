@@ -249,9 +249,9 @@ def test_a_run_is_known_by_everything_that_decides_its_result(data: Path) -> Non
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = bench(["compare"], out, data=data, ratios=[0.1, 0.2], detectors=["memory_bank"], dry_run=True)
+    found = bench(["compare"], out, data=data, ratios=[0.1, 0.2], detectors=["nearest_images"], dry_run=True)
     assert found.summary["runs"] == 4
-    assert "compare: 4 runs, 4 to do: memory_bank" in found.lines[0]
+    assert "compare: 4 runs, 4 to do: nearest_images" in found.lines[0]
     assert "minutes (of one core" in found.lines[-1]
     assert found.summary["guessed"] == 0
     assert not out.exists()
@@ -264,7 +264,7 @@ def test_requests_that_cannot_be_met_are_refused_with_exit_code_2(data: Path, tm
         (["T1"], "T1 needs images; name the folder of a dataset with --data"),
         (["T1", "--quick", "--full"], "two sizes"),
         (["T1", "--data", str(data), "--policy", "cap"], "--policy and --manifest are for `compare`"),
-        (["compare", "--data", str(data), "--detectors", "memory_bonk"], "did you mean memory_bank"),
+        (["compare", "--data", str(data), "--detectors", "nearest_imogs"], "did you mean nearest_images"),
         (["compare", "--data", str(data), "--contamination", "x"], "takes numbers"),
         (["compare", "--data", str(data), "--contamination=-1"], "ratios of 0 or more"),
         (["T1", "--data", str(data), "--detectors", "padim"], "are for `compare`"),
@@ -282,7 +282,7 @@ def test_the_command_leaves_tables_and_the_second_time_nothing_is_left_to_do(
     data: Path, tmp_path: Path, asked: list[Cell]
 ) -> None:
     out = tmp_path / "out"
-    command = ["bench", "compare", "--data", str(data), "--categories", "bolt", "--detectors", "memory_bank,funad"]
+    command = ["bench", "compare", "--data", str(data), "--categories", "bolt", "--detectors", "nearest_images,funad"]
     command += ["--contamination", "0,0.1", "--seeds", "2", "--quick", "--out", str(out), "--json"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
@@ -314,7 +314,7 @@ def test_a_list_of_others_can_be_trained_on(data: Path, tmp_path: Path, asked: l
     listed = [f"bolt/train/good/{index:03d}.png" for index in range(10)] + ["bolt/test/dent/000.png"]
     (tmp_path / "train.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
     command = ["bench", "compare", "--data", str(data), "--manifest", str(tmp_path / "train.txt"), "--quiet"]
-    command += ["--out", str(tmp_path / "out"), "--detectors", "memory_bank"]
+    command += ["--out", str(tmp_path / "out"), "--detectors", "nearest_images"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert "A manifest is of one category" in result.output
@@ -336,7 +336,7 @@ def test_a_failed_run_makes_the_command_end_with_exit_code_1(data: Path, tmp_pat
 
 def test_a_detector_is_really_fitted_and_measured(data: Path, tmp_path: Path, own_cache: Path) -> None:
     category = open_datasets(data, ["bolt"])[0]
-    cell = Cell(category=str(category), detector="memory_bank", preset="quick", settings={"entries": 100}, ratio=0.0)
+    cell = Cell(category=str(category), detector="nearest_images", preset="quick", settings={"retrieved": 8}, ratio=0.0)
     with use_runtime(cache=own_cache, threads=1):
         found = rows_of(Step(cell.run(None), cell, category, cell.manifest(category)), tmp_path / "run")
     assert [row["mode"] for row in found] == ["overlap", "no_overlap"]
@@ -354,7 +354,7 @@ def test_an_iterative_detector_is_measured_at_every_choice_with_a_decision_of_it
     data: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     category = open_datasets(data, ["bolt"])[0]
-    settings = {"entries": 60, "repeats": 1, "steps": 20, "snapshots": 2, "pool_patches": 2000}
+    settings = {"steps": 20, "trust": "full", "snapshots": 2, "pool_patches": 2000}
     cell = Cell(
         category=str(category), detector="funad", preset="quick", settings=settings, ratio=0.1, extra={"choices": True}
     )

@@ -12,7 +12,7 @@ pytest.importorskip("anomalib", reason="anomalib is not installed: pip install '
 from anomalib.data import Folder
 from anomalib.engine import Engine
 
-from blemish.deploy.anomalib_model import BlemishModel, FunAD, MemoryBank, Scoring
+from blemish.deploy.anomalib_model import BlemishModel, FunAD, NearestImages, Scoring
 from blemish.detectors import detector_class
 from blemish.detectors.views import View
 from blemish.errors import RequestError
@@ -22,11 +22,11 @@ from conftest import fill, picture
 
 pytestmark = pytest.mark.anomalib
 
-VIEWS = (View(96, ("16", "32")), View(96, ("8", "16a"), pool=3, rooted=False, relative=False, ranks=False))
-SMALL = {"views": VIEWS, "entries": 100}
+VIEWS = (View(96, ("16", "32")), View(96, ("8", "16a"), pool=3, rooted=False, ranks=False))
+SMALL = {"views": VIEWS}
 SETTINGS = {
     FunAD: {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100},
-    MemoryBank: SMALL,
+    NearestImages: SMALL,
 }
 
 
@@ -60,7 +60,7 @@ def data(parts: Path) -> Folder:
     )
 
 
-@pytest.mark.parametrize("kind", [FunAD, MemoryBank])
+@pytest.mark.parametrize("kind", [FunAD, NearestImages])
 def test_the_engine_fits_tests_saves_and_loads(kind: type[BlemishModel], parts: Path, tmp_path: Path) -> None:
     model = kind(settings=SETTINGS[kind], visualizer=False)
     engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu")
@@ -74,9 +74,9 @@ def test_the_engine_fits_tests_saves_and_loads(kind: type[BlemishModel], parts: 
 
 
 def test_the_model_learns_and_scores_what_the_detector_does(parts: Path, tmp_path: Path) -> None:
-    model = MemoryBank(settings=SMALL, seed=3, visualizer=False)
+    model = NearestImages(settings=SMALL, seed=3, visualizer=False)
     Engine(default_root_dir=tmp_path / "results", accelerator="cpu").fit(model, datamodule=data(parts))
-    detector = detector_class("memory_bank")(**SMALL, random_state=3)
+    detector = detector_class("nearest_images")(**SMALL, random_state=3)
     paths = sorted(str(path) for path in (parts / "train").iterdir())
     with use_runtime(threads=1):
         detector.fit(ImageSet.of(paths))
@@ -93,7 +93,7 @@ def test_the_model_learns_and_scores_what_the_detector_does(parts: Path, tmp_pat
 
 def test_maps_of_other_shapes_lie_over_the_image(parts: Path) -> None:
     with use_runtime(threads=1):
-        detector = detector_class("memory_bank")(**SMALL).fit(ImageSet.of(parts / "train"))
+        detector = detector_class("nearest_images")(**SMALL).fit(ImageSet.of(parts / "train"))
     wide = np.concatenate([picture(70), picture(71), picture(72)], axis=1)
     wide[20:44, 8:32] = 255
     found = Scoring(detector.module())(torch.from_numpy(wide).permute(2, 0, 1)[None] / 255)  # type: ignore[attr-defined]
@@ -113,7 +113,7 @@ def test_the_command_line_of_anomalib_takes_it(parts: Path, tmp_path: Path, monk
         f" --data.name parts --data.root {parts} --data.normal_dir train --data.abnormal_dir bad --data.num_workers 0"
     )
     words += " --data.normal_test_dir good --data.val_split_mode same_as_test --trainer.accelerator cpu"
-    settings = '{"steps": 30, "entries": 100, "bank_entries": 100, "views": [{"pixels": 96, "stages": ["16", "32"]}]}'
+    settings = '{"steps": 30, "bank_entries": 100, "views": [{"pixels": 96, "stages": ["16", "32"]}]}'
     cli = AnomalibCLI(args=[*words.split(), "--model.settings", settings])
     assert float(cli.engine.trainer.callback_metrics["image_AUROC"]) == 1.0
     assert list((tmp_path / "results").rglob("model.ckpt"))

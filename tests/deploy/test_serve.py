@@ -16,7 +16,7 @@ from PIL import Image
 
 import blemish
 from blemish import jobs
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from command_line import call, refused
 from conftest import fill, picture
@@ -46,9 +46,9 @@ def png(pixels):
 WHOLE = png(picture(1))
 
 
-def fit(folder, out, entries=40):
-    views = (View(64, ("16",), rooted=False, relative=False),)
-    detector = MemoryBank(backbone="efficientnet_lite0", views=views, entries=entries, folds=2, repeats=1)
+def fit(folder, out, k=2):
+    views = (View(64, ("16",), rooted=False),)
+    detector = NearestImages(backbone="efficientnet_lite0", views=views, k=k)
     jobs.fit(folder / "pile", out, detector=detector, threads=1, cache=folder / "cache", force=True)
     return out
 
@@ -242,11 +242,11 @@ def test_a_model_is_replaced_while_it_serves_and_a_broken_one_changes_nothing(fi
     assert "detector.safetensors" in current.problem
     assert current.now() == (first, version)
     shutil.rmtree(run)
-    fit(fitted, run, entries=30)
+    fit(fitted, run, k=3)
     assert current.refresh()
     assert current.problem == ""
     assert current.now()[1] != version
-    assert len(current.now()[0].detector.head_.scorers[0].banks[0].entries) == 30
+    assert current.now()[0].detector.k_ == 3
 
 
 @pytest.fixture

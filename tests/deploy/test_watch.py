@@ -16,7 +16,7 @@ from blemish.deploy import watch_table
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.watch import Settled, Watch, alone, watch
 from blemish.deploy.watch_table import COLUMNS
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from blemish.errors import JobError, RequestError
 from blemish.runtime import use_runtime
@@ -29,8 +29,8 @@ AT_ONCE = Settled(seconds=0, give_up=0)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
-    views = (View(64, ("16",), rooted=False, relative=False),)
-    detector = MemoryBank(backbone="efficientnet_lite0", views=views, entries=40, folds=2, repeats=1)
+    views = (View(64, ("16",), rooted=False),)
+    detector = NearestImages(backbone="efficientnet_lite0", views=views)
     jobs.fit(fill(folder / "pile", 10), folder / "run", detector=detector, threads=1, cache=folder / "cache")
     return folder / "run"
 

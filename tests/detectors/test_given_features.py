@@ -12,7 +12,7 @@ from blemish.features.backbones import GIVEN
 from blemish.images import ImageSet
 from blemish.runtime import use_runtime
 
-QUICK = {"entries": 100, "repeats": 2, "steps": 20, "batch": 64, "noise_batch": 16, "bank_entries": 100}
+QUICK = {"steps": 20, "batch": 64, "noise_batch": 16, "bank_entries": 100}
 ON_FEATURES = [name for name in REGISTRY if issubclass(detector_class(name), FeatureDetector)]
 BAD = ("image-000003", "image-000011")
 every_detector = pytest.mark.parametrize("name", ON_FEATURES)

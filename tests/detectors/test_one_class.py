@@ -120,7 +120,6 @@ def test_images_known_to_be_bad_do_not_count_as_enough(good: ImageSet) -> None:
         ("softpatch", {"discriminator": "lov"}, "'discriminator' must be one of lof, nearest, gaussian; got 'lov'"),
         ("softpatch", {"dropped": 1.0}, "'dropped' must be at least 0 and below 1"),
         ("padim", {"most_images": 3}, "'most_images' must be at least 8"),
-        ("ensemble", {"share": 1.5}, "'share' must be above 0"),
     ],
 )
 def test_wrong_settings_name_value_and_rule(name: str, changes: dict[str, object], message: str) -> None:

@@ -1,6 +1,5 @@
 """The views of a backbone: presets for those that were measured, a plain choice for the others."""
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +8,7 @@ import torch
 
 from blemish.detectors import FeatureDetector, detector_class
 from blemish.detectors.views import (
-    DEFAULT_VIEWS,
-    FAST_VIEWS,
+    DEEP_VIEWS,
     PAPER_VIEWS,
     PLAIN_VIEWS,
     PatchBatch,
@@ -22,31 +20,29 @@ from blemish.features.backbones import BACKBONES
 
 
 def test_the_presets_become_those_of_the_backbone_and_views_of_ones_own_stay() -> None:
-    assert views_for("efficientnet_lite0", DEFAULT_VIEWS) == DEFAULT_VIEWS
-    assert views_for("dino_vitb8", DEFAULT_VIEWS) == (View(224, ("8",), rooted=False),)
-    assert views_for("dinov2_vits14_reg", FAST_VIEWS) == (View(392, ("14",), rooted=False),)
-    assert views_for("wide_resnet50_2", DEFAULT_VIEWS) == (View(256, ("8", "16"), pool=3, rooted=False),)
-    assert views_for("wide_resnet50_2", FAST_VIEWS) == (View(256, ("16",), pool=3, rooted=False),)
-    plain = replace(views_for("wide_resnet50_2", DEFAULT_VIEWS)[0], relative=False)
+    assert views_for("efficientnet_lite0", DEEP_VIEWS) == DEEP_VIEWS
+    assert views_for("dino_vitb8", DEEP_VIEWS) == (View(224, ("8",), rooted=False),)
+    assert views_for("dinov2_vits14_reg", DEEP_VIEWS) == (View(392, ("14",), rooted=False),)
+    assert views_for("wide_resnet50_2", DEEP_VIEWS) == (View(256, ("8", "16"), pool=3, rooted=False),)
+    plain = views_for("wide_resnet50_2", DEEP_VIEWS)[0]
     assert views_for("wide_resnet50_2", PLAIN_VIEWS) == (plain,)
     assert views_for("dino_vitb8", PAPER_VIEWS) == views_for("efficientnet_lite2", PAPER_VIEWS) == PAPER_VIEWS
-    assert views_for("dinov2_vits14_reg", PAPER_VIEWS) == (View(392, ("14",), rooted=False, relative=False),)
+    assert views_for("dinov2_vits14_reg", PAPER_VIEWS) == (View(392, ("14",), rooted=False),)
     own = (View(448, ("14-6",)),)
     assert views_for("dinov2_vits14_reg", own) == own
 
 
 @pytest.mark.parametrize("backbone", [*BACKBONES, "resnet18", "vit_tiny_patch16_224"])
-@pytest.mark.parametrize(("name", "fast"), [("memory_bank", False), ("memory_bank", True), ("patchcore", False)])
-def test_every_backbone_has_views_that_rank_and_draw(backbone: str, name: str, fast: bool) -> None:
-    kind = detector_class(name)
-    detector = kind(backbone=backbone, **(kind.fast_settings if fast else {}))
+@pytest.mark.parametrize("name", ["nearest_images", "patchcore"])
+def test_every_backbone_has_views_that_rank_and_draw(backbone: str, name: str) -> None:
+    detector = detector_class(name)(backbone=backbone)
     assert isinstance(detector, FeatureDetector)
     assert all(spec.backbone == backbone for spec in detector.feature_specs())
 
 
 def test_weights_are_kept_by_their_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert detector_class("memory_bank")(backbone="dino_vits8", weights="w.pth").settings()["weights"] == str(
+    assert detector_class("nearest_images")(backbone="dino_vits8", weights="w.pth").settings()["weights"] == str(
         tmp_path / "w.pth"
     )
 
@@ -63,7 +59,7 @@ def test_maps_are_in_the_order_of_the_images_and_nan_where_no_image_came(monkeyp
     monkeypatch.setattr(ViewFeatures, "batches", lambda *_, **__: iter([batch(0.0, 1.0), batch(2.0)]))
     features = SimpleNamespace(images=["0", "1", "2", "3"], spec=SimpleNamespace(size=(64, 64)))
     view = ViewFeatures(View(64, ("16",)), features)  # type: ignore[arg-type]
-    maps = view.maps(lambda batch, row: torch.stack([batch.patches[row, ..., 0]] * 2), "", layers=2)
-    assert maps.shape == (2, 4, 4, 4)
-    assert maps[:, :3].amax(dim=(2, 3)).tolist() == [[0.0, 1.0, 2.0]] * 2
-    assert maps[:, 3].isnan().all()
+    maps = view.maps(lambda batch, row: batch.patches[row, ..., 0], "")
+    assert maps.shape == (4, 4, 4)
+    assert maps[:3].amax(dim=(1, 2)).tolist() == [0.0, 1.0, 2.0]
+    assert maps[3].isnan().all()

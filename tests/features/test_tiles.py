@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import blemish
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from blemish.errors import RequestError
 from blemish.features.extract import FeatureSpec, PatchExtractor, extractor, letterbox, placed
@@ -85,10 +85,8 @@ def textured(index, bad=False):
 
 def test_a_small_defect_in_a_large_image_is_found_and_drawn_where_it_is(tmp_path):
     images = [textured(index, bad=index == 4) for index in range(9)]
-    views = (View(64, ("8",), rooted=False, relative=False),)
-    detector = MemoryBank(
-        backbone="efficientnet_lite0", views=views, tile=64, overlap=16, entries=300, folds=2, repeats=1
-    )
+    views = (View(64, ("8",), rooted=False),)
+    detector = NearestImages(backbone="efficientnet_lite0", views=views, tile=64, overlap=16)
     run = blemish.fit(images, tmp_path / "run", detector=detector, threads=1)
     assert run.scores.ranking()[0] == "image-000004"
     grid = run.scores.map("image-000004")
@@ -118,4 +116,4 @@ def test_features_without_tiles_keep_their_place_in_the_cache():
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 0), (128, 65), (128, -1), (10_000, 0)])
 def test_tiles_that_make_no_sense_are_refused(tile, overlap):
     with pytest.raises(RequestError, match=f"overlap at most half.* got {tile} and {overlap}"):
-        MemoryBank(tile=tile, overlap=overlap)
+        NearestImages(tile=tile, overlap=overlap)

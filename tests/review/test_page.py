@@ -13,6 +13,7 @@ from blemish import labels
 from blemish.artifact import read_config, write_config
 from blemish.errors import RequestError
 from blemish.review.gallery import Gallery
+from blemish.run import load
 from conftest import picture
 
 from .conftest import client_of
@@ -159,13 +160,16 @@ def test_a_half_written_row_is_told_and_nothing_is_lost(page, gallery):
     assert "1 good, 1 bad" in page.get("/status").text
 
 
-def test_the_nearest_normal_places_are_shown_as_reason(page, gallery):
+def test_the_places_it_was_compared_with_are_shown_as_reason(page, gallery):
     text = page.get("/why/0").text
     assert "times as far as usual" in text
     sources = [part.split('"')[0].replace("&amp;", "&") for part in text.split('src="')[1:]]
     assert len(sources) == 8
     rows = {int(source.split("/")[2].split("?")[0]) for source in sources}
-    assert rows - {0} <= set(range(len(gallery) // 2, len(gallery)))
+    scorer = load(gallery.folder).detector.neighbours()[0]
+    compared = {row.numpy().tobytes().hex() for row in scorer.content}
+    assert rows - {0}
+    assert {gallery.content[row] for row in rows} <= compared
     assert page.get(sources[0]).headers["content-type"] == "image/jpeg"
     assert gallery.name(0) == "part-00.png"
     left, top = (float(sources[0].split(f"{side}=")[1].split("&")[0]) for side in ("left", "top"))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.statistics import KINDS, Gaussians, Histograms, distance_histograms, matching_ratios
-from blemish.detectors.views import DEFAULT_VIEWS, specs_of
+from blemish.detectors.views import DEEP_VIEWS, specs_of
 from blemish.errors import RequestError
 from blemish.features.backbones import DEFAULT_BACKBONE
 
@@ -19,7 +19,7 @@ IMAGE, PATCH, SYNTHETIC = "image", "patch", "synthetic"
 PATCHES = 3000  # of each class at most: nine million distances
 COUNTED = 50  # pairs that a simulated share must rest on
 INSIDE = 0.5  # share of a patch's cell that the mask must cover
-VIEW = DEFAULT_VIEWS[0]
+VIEW = DEEP_VIEWS[0]
 
 
 def distances(task: Task) -> list[dict[str, Any]]:

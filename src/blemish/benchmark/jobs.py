@@ -27,8 +27,8 @@ JOBS = {
 }
 
 
-QUICK = "quick"  # the preset that shows that a detector runs: its settings for speed, and where it has them these
-LEAST_WORK = {"steps": 60, "entries": 1000, "repeats": 1}
+QUICK = "quick"  # the preset that shows that a detector runs: of these settings, those that it has
+LEAST_WORK = {"epochs": 0, "steps": 60, "share": 0.01, "entries": 1000, "seeds": 3, "retrieved": 16}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def settings_of(cell: Cell, kind: Any) -> Mapping[str, Any]:
     """The settings of the cell's detector: those of its preset under those by name. Raises `RequestError`."""
     semantic = {"semantic": {"views": SEMANTIC_VIEWS}} if issubclass(kind, FeatureDetector) else {}
     quick = {name: value for name, value in LEAST_WORK.items() if name in kind().settings()}
-    presets = {"": {}, **semantic, **getattr(kind, "presets", {}), QUICK: {**kind.fast_settings, **quick}}
+    presets = {"": {}, **semantic, **getattr(kind, "presets", {}), QUICK: quick}
     if cell.preset not in presets:
         raise RequestError(f"{cell.detector} has no preset '{cell.preset}'; it has {', '.join(filter(None, presets))}.")
     return {**presets[cell.preset], **cell.settings}

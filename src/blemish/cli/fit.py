@@ -54,11 +54,8 @@ def fit(
     features: Features = None,
     ids: Ids = None,
     grid: Grid = None,
-    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "funad",
-    preset: Annotated[str | None, typer.Option(help="A named set of its settings: funad has fast, paper.")] = None,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="About three times the speed, a somewhat worse ranking.")
-    ] = False,
+    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "nearest_images",
+    preset: Annotated[str | None, typer.Option(help="A named set of its settings: funad has paper.")] = None,
     purify: Annotated[
         bool, typer.Option("--purify", help="Set images that stand far out aside before the detector learns.")
     ] = False,
@@ -70,6 +67,10 @@ def fit(
         typer.Option(help="What features come from, such as dino_vitb8, or any name of timm; see docs/backbones.md."),
     ] = None,
     weights: Weights = None,
+    pixels: Annotated[
+        int | None,
+        typer.Option("--pixels", min=64, help="Side in pixels that images are looked at; 256. More for small defects."),
+    ] = None,
     tile: Annotated[
         int | None, typer.Option("--tile", min=64, help="Look at large images in tiles of this many pixels.")
     ] = None,
@@ -133,7 +134,7 @@ def fit(
         if overlap is not None and tile is None:
             raise RequestError(f"--overlap {overlap} is that of tiles; give their size with --tile.")
         chosen: dict[str, Any] = {"backbone": backbone, "weights": str(weights) if weights else None}
-        chosen |= {"tile": tile, "overlap": overlap}
+        chosen |= {"pixels": pixels, "tile": tile, "overlap": overlap}
         settings = {name: value for name, value in chosen.items() if value is not None}
         if each_subfolder and images is None:
             raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
@@ -143,7 +144,6 @@ def fit(
             out,
             detector=detector,
             preset=preset,
-            fast=fast,
             purify=purify_settings(how or [], before_fit=True) if purify else False,
             normals=normals,
             learn_from=learn_from,

@@ -14,13 +14,14 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
     count = len(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
     purified = run.about.get("purification")
+    findings = run.about.get("findings", [])
     summary = {
         "out": str(out),
         "images": count,
         "flagged": flagged,
         "skipped": len(run.skipped),
         "set_aside": purified["images"] - purified["kept"] if purified else 0,
-        "notes": purified["notes"] if purified else [],
+        "notes": [*(purified["notes"] if purified else []), *findings],
         "threshold": run.threshold_,
         "contamination": run.contamination_,
         "supported": run.decision.supported,
@@ -36,6 +37,7 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         else f"{run.decision.rule} The ranking stands all the same: look at its top.",
         *([f"{summary['set_aside']} images were set aside before the detector learned."] if purified else []),
         *(purified["notes"] if purified else []),
+        *findings,
         *skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
     ]

@@ -36,13 +36,12 @@ from blemish.cli.options import (
 def purify(
     images: Annotated[str, typer.Argument(help="A folder of images, its URL, or a list of paths (.txt, .csv).")],
     out: Out,
-    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "memory_bank",
+    detector: Annotated[str, typer.Option(help="Which detector; see `blemish detectors`.")] = "nearest_images",
     keep: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--keep", help="Share of the images to keep, 0 to 1, in place of a label-free cut."),
     ] = None,
     how: How = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Sub-models with the detector's settings for speed.")] = False,
     normals: Normals = None,
     group_regex: GroupRegex = "",
     levels: Levels = None,
@@ -74,7 +73,6 @@ def purify(
             out,
             detector=detector,
             how=purify_settings([*(how or []), *([f"keep={keep}"] if keep is not None else [])]),
-            fast=fast,
             normals=normals,
             group_regex=group_regex,
             levels=levels,

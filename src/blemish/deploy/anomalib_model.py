@@ -144,8 +144,8 @@ class FunAD(BlemishModel):
         super().__init__("funad", settings, seed, pre_processor, post_processor, evaluator, visualizer)
 
 
-class MemoryBank(BlemishModel):
-    """Random memory banks, cross-fitted; see `blemish.detectors.memory_bank`."""
+class NearestImages(BlemishModel):
+    """Each image compared with the images most like it; see `blemish.detectors.nearest_images`."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class MemoryBank(BlemishModel):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        super().__init__("memory_bank", settings, seed, pre_processor, post_processor, evaluator, visualizer)
+        super().__init__("nearest_images", settings, seed, pre_processor, post_processor, evaluator, visualizer)
 
 
 class Scoring(nn.Module):

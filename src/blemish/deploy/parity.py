@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.deploy.graph import ExportedScoring
+from blemish.detectors.scoring import exact_products
 from blemish.errors import JobError
 from blemish.runtime import intra_op_threads
 
@@ -50,7 +51,7 @@ def compared(
     """
     from scipy.stats import spearmanr
 
-    with torch.inference_mode(), intra_op_threads(1):
+    with torch.inference_mode(), intra_op_threads(1), exact_products():
         expected = [
             [each.numpy() for each in scoring(torch.from_numpy(pixels[at : at + 1]))] for at in range(len(pixels))
         ]

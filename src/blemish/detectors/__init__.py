@@ -13,16 +13,15 @@ from blemish.errors import RequestError
 
 REGISTRY = {
     "dinomaly": "blemish.detectors.dinomaly:Dinomaly",
-    "ensemble": "blemish.detectors.ensemble:Ensemble",
     "funad": "blemish.detectors.funad:FunAD",
     "inreach": "blemish.detectors.inreach:InReaCh",
-    "memory_bank": "blemish.detectors.memory_bank:MemoryBank",
+    "nearest_images": "blemish.detectors.nearest_images:NearestImages",
     "padim": "blemish.detectors.padim:PaDiM",
     "patchcore": "blemish.detectors.patchcore:PatchCore",
     "simplenet": "blemish.detectors.simplenet:SimpleNet",
     "softpatch": "blemish.detectors.softpatch:SoftPatch",
 }
-DEFAULT_DETECTOR = "funad"
+DEFAULT_DETECTOR = "nearest_images"
 
 
 def detector_class(name: str) -> type[Detector]:

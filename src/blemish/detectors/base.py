@@ -41,7 +41,6 @@ class Detector(ABC):
     uses_set_aside: ClassVar[bool] = False
     keeps_checkpoints: ClassVar[bool] = False
     runs_side_by_side: ClassVar[bool] = False
-    fast_settings: ClassVar[Mapping[str, Any]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     budget_settings: ClassVar[Mapping[str, Any]] = {}
 
@@ -97,6 +96,11 @@ class Detector(ABC):
 
     def leave_training(self, folder: Path) -> None:  # noqa: B027 - not every detector has something to tell
         """Write what can be told of the training into `folder`."""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Sentences on what the fit found out about the folder, for its report."""
+        return ()
 
     @property
     def cross_fits(self) -> bool:

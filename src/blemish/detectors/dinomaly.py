@@ -41,7 +41,6 @@ class Dinomaly(AnomalibDetector):
     source: ClassVar[str] = "Dinomaly (CVPR 2025, arXiv 2405.14325), as in anomalib; needs anomalib and --weights FILE"
     model: ClassVar[str] = "Dinomaly"
     budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 1000}  # spec/llbnad.md
-    fast_settings: ClassVar[Mapping[str, Any]] = {"epochs": 0, "steps": 1000}
 
     def __post_init__(self) -> None:
         """Check the settings."""

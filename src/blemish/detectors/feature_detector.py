@@ -15,7 +15,7 @@ from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
 from blemish.detectors.regions_of_interest import roi_masks
 from blemish.detectors.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule
 from blemish.detectors.settings import check_words
-from blemish.detectors.views import DEFAULT_VIEWS, View, ViewFeatures, specs_of, views_for
+from blemish.detectors.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.errors import JobError, NotFittedError, RequestError
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
@@ -40,13 +40,16 @@ class FeatureDetector(Detector):
     weights : the file with the backbone's weights, where they are neither embedded nor in a local cache.
     views : ways of looking at an image that are fused; their working sizes are settled at `fit`. The presets
         become those of the backbone.
+    pixels : side of the square whose area the working size has, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
     tile, overlap : see `FeatureSpec`; images above 4,096 pixels a side are then not reduced as they are read.
     image_score, smoothing : how maps become the image's score, see `Fusion`.
     """
 
     backbone: str = DEFAULT_BACKBONE
     weights: str = ""
-    views: tuple[View, ...] = DEFAULT_VIEWS
+    views: tuple[View, ...] = DEEP_VIEWS
+    pixels: int = 0
     tile: int = 0
     overlap: int = 64
     image_score: ImageScore = "extents"
@@ -59,6 +62,10 @@ class FeatureDetector(Detector):
         super().__post_init__()
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
         self.views = views_for(self.backbone, self.views)
+        if self.pixels and self.backbone != GIVEN:
+            if len({view.pixels for view in self.views}) > 1:
+                raise RequestError("'pixels' is for views of one size, and these have several; leave it out.")
+            self.views = tuple(replace(view, pixels=self.pixels) for view in self.views)
         self._specs()
         check_words(self)
         if not 0 <= self.smoothing <= MOST_SMOOTHING:

@@ -20,17 +20,15 @@ SHARE = 0.05  # of the valid patches, the highest, whose mean tells of small def
 class Fusion(nn.Module):
     """Distances of each view to the map and score of the image.
 
-    A view's map is smoothed and read twice: the mean of its highest 5 % of patches shows small defects, the mean
-    of all shows large ones. Both are put in deviations from the median of the training images and summed over
-    the views; the score is the larger of the two. So 0 is an ordinary image, whatever the product, and no view
-    or kind of defect has to be chosen. The map is the sum of the views' maps, each in deviations from the median
-    patch.
+    Each view gives numbers that are put in deviations from the median of the training images and summed over the
+    views; the score is the largest sum. So 0 is an ordinary image, whatever the product. The map is the sum of the
+    views' smoothed maps, each in deviations from the median patch.
 
     Attributes
     ----------
     ranks, draws : of each view, whether it counts for the score and for the map.
-    image_score : "extents" as above; "max", the highest patch before smoothing, as most papers have it; or "top",
-        the mean of the highest 5 % alone.
+    image_score : the numbers. "top" is the mean of the highest 5 % of patches; "max" the highest patch, as most
+        papers have it; "extents" the mean of the highest 5 % and the mean of all, both of the smoothed map.
     smoothing : sigma of the Gaussian, in patches; 0 leaves maps as they are.
     """
 
@@ -91,8 +89,10 @@ class Fusion(nn.Module):
         """What an image's score is made of, (B, kinds)."""
         if self.image_score == "max":
             return raw.masked_fill(~valid, -torch.inf).amax(dim=(1, 2))[:, None]
-        both = extents(smooth, valid)
-        return both if self.image_score == "extents" else both[:, :1]
+        if self.image_score == "top":
+            return highest_mean(raw.flatten(1), valid.flatten(1))[:, None]
+        mean = (smooth * valid).flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1)
+        return torch.stack([highest_mean(smooth.flatten(1), valid.flatten(1)), mean], dim=1)
 
     def _smoothed(self, maps: Tensor, valid: Tensor) -> Tensor:
         return smoothed(maps, valid, self.smoothing) if self.smoothing else maps
@@ -114,18 +114,13 @@ def smoothed(maps: Tensor, valid: Tensor, sigma: float = SIGMA) -> Tensor:
     return _blurred(maps * inside, sigma) / _blurred(inside, sigma).clamp_min(1e-6)
 
 
-def extents(maps: Tensor, valid: Tensor) -> Tensor:
-    """The mean of the highest share of the valid patches, the last one counted in part, and the mean of all.
-
-    (B, 2) from (B, h, w).
-    """
-    most = max(1, math.ceil(SHARE * maps.shape[1] * maps.shape[2]))
-    highest = maps.masked_fill(~valid, -torch.inf).flatten(1).topk(most, dim=1).values  # (B, most)
-    count = valid.flatten(1).sum(dim=1)
-    wanted = (SHARE * count).clamp_min(1.0)[:, None]
-    weight = (wanted - torch.arange(most, device=maps.device)).clamp(0, 1)
-    top = torch.where(weight > 0, highest * weight, 0.0).sum(dim=1) / weight.sum(dim=1)
-    return torch.stack([top, (maps * valid).flatten(1).sum(dim=1) / count], dim=1)
+def highest_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean (B,) of the highest `SHARE` of the valid patches (B, P), the last one counted in part."""
+    most = max(1, math.ceil(SHARE * values.shape[1]))
+    highest = values.masked_fill(~valid, -torch.inf).topk(most, dim=1).values  # (B, most)
+    wanted = (SHARE * valid.sum(dim=1)).clamp_min(1.0)[:, None]
+    weight = (wanted - torch.arange(most, device=values.device)).clamp(0, 1)
+    return torch.where(weight > 0, highest * weight, 0.0).sum(dim=1) / weight.sum(dim=1)
 
 
 def slices(count: int) -> list[slice]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ class InReaCh(PatchCore):
     most_images: int = 500
 
     name: ClassVar[str] = "inreach"
-    fast_settings: ClassVar[Mapping[str, Any]] = {"share": 0.01, "seeds": 3}
     summary: ClassVar[str] = "distance to patches that recur across the images, found by mutual nearest neighbours"
     source: ClassVar[str] = "InReaCh (ICCV 2023)"
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.base import State
-from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.nearest import Bank, smallest, squared_distances
 from blemish.detectors.one_class import Part
 from blemish.detectors.scoring import PatchScorer
@@ -92,6 +91,6 @@ def on_grid(places: Tensor, width: int) -> Tensor:
 def empty_memory(view: View, state: State) -> Memory:
     """A memory of the shapes that `state` holds."""
     entries = state["bank.entries"]
-    embedding = empty_embedding(view, len(state["bank.embedding.mean"]))
+    embedding = view.embedding(len(state["bank.embedding.mean"]))
     bank = Bank(embedding, torch.zeros_like(entries), torch.ones(len(entries)))
     return Memory(bank, torch.zeros_like(state["around"]))

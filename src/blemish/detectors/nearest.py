@@ -1,4 +1,4 @@
-"""Distances to the nearest entry of a bank, relative to how densely the bank is filled there."""
+"""Distances to the nearest entry of a bank."""
 
 from typing import NamedTuple
 
@@ -7,10 +7,7 @@ from torch import Tensor, nn
 
 from blemish.detectors.embedding import Standardised
 
-NEIGHBOURS = 9  # entries the local spacing of a bank is averaged over, as PatchCore's re-weighting has it
 COMPARED = 3  # nearest entries whose spacing counts: two, and the one that says how much
-MOST_ROWS = 8192  # queries of one image compared at a time: those of a usual grid at once, 130 MB for 4,000 entries
-ROWS = 512  # queries at a time where a bank is compared with itself: 8 MB of distances to 4,000 entries
 
 GROUP = 8  # columns of a row that are looked through at once for its smallest value
 
@@ -18,12 +15,9 @@ GROUP = 8  # columns of a row that are looked through at once for its smallest v
 class Bank(nn.Module):
     """Patches that stand for what is normal, in an embedding learned from the same images.
 
-    `forward` maps patches (n, D) to (n,): the Euclidean distance to the nearest entry, divided by the spacing there
-    plus the typical spacing, where an entry's spacing is its mean distance to the nearest entries from other images.
-    The spacing at a patch is that of its nearest entries, the nearer the more: taken from the nearest alone it would
-    jump where two entries are equally near, and the last bit of a feature would decide.
-    A step that is common in a varied region of the product (print, threads) is not far; the same step away from
-    a uniform surface is. The typical spacing in the divisor bounds what a perfectly constant background can do.
+    `measured` gives the Euclidean distance to the nearest entry, divided by what the distance counts for there. That
+    is taken from the nearest entries, the nearer the more: taken from the nearest alone it would jump where two
+    entries are equally near, and the last bit of a feature would decide.
     """
 
     def __init__(self, embedding: Standardised, entries: Tensor, spacing: Tensor) -> None:
@@ -35,39 +29,6 @@ class Bank(nn.Module):
         self.entries: Tensor
         self.spacing: Tensor
         self.squares: Tensor
-
-    @classmethod
-    def of(cls, embedding: Standardised, patches: Tensor, owners: Tensor, *, relative: bool) -> "Bank":
-        """A bank of `patches` (M, D) from the images or groups `owners` (M,); plain distances unless `relative`."""
-        return cls.of_embedded(embedding, embedding(patches), owners, relative=relative)
-
-    @classmethod
-    def of_embedded(cls, embedding: Standardised, entries: Tensor, owners: Tensor, *, relative: bool) -> "Bank":
-        """As `of`, of patches that have been embedded already."""
-        if not relative:
-            return cls(embedding, entries, torch.ones(len(entries)))
-        spacing = torch.cat([
-            _mean_of_nearest(entries[start : start + ROWS], entries, owners[start : start + ROWS], owners)
-            for start in range(0, len(entries), ROWS)
-        ])  # fmt: skip
-        known = spacing[spacing.isfinite()]
-        typical = known.median() if len(known) else torch.zeros(())
-        if typical <= 0:  # nothing to compare with, or nothing but copies
-            return cls(embedding, entries, torch.ones_like(spacing))
-        return cls(embedding, entries, torch.where(spacing.isfinite(), spacing, typical) + typical)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """See the class."""
-        if torch.compiler.is_exporting():  # a graph has no place for a loop over any number of rows
-            return self.measured(self.embedding(patches)).distances
-        return self.distances(self.embedding(patches))
-
-    def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
-        """The first of `measured`, in bounded memory; `barred` (M,) is the same for all queries."""
-        if len(queries) <= MOST_ROWS:
-            return self.measured(queries, barred).distances
-        rows = range(0, len(queries), MOST_ROWS)
-        return torch.cat([self.measured(queries[at : at + MOST_ROWS], barred).distances for at in rows])
 
     def measured(self, queries: Tensor, barred: Tensor | None = None) -> "Measured":
         """Embedded patches (n, D) against all entries; those that are true in `barred` (n, M) are passed over."""
@@ -134,12 +95,3 @@ def smallest(rows: Tensor, count: int) -> Smallest:
     columns = torch.cat([inside, rest], dim=1)
     found = rows.gather(1, columns).topk(count, dim=1, largest=False)
     return Smallest(found.values, columns.gather(1, found.indices))
-
-
-def _mean_of_nearest(queries: Tensor, entries: Tensor, mine: Tensor, owners: Tensor) -> Tensor:
-    """The mean distance to the nearest entries of other owners, (n,); infinite where there are none."""
-    squared = squared_distances(queries, entries).masked_fill(mine[:, None] == owners[None, :], torch.inf)
-    nearest = smallest(squared, min(NEIGHBOURS, len(entries))).values.sqrt()
-    finite = nearest.isfinite()
-    mean = torch.where(finite, nearest, 0.0).sum(1) / finite.sum(1).clamp_min(1)
-    return torch.where(finite.any(1), mean, torch.inf)

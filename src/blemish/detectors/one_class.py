@@ -189,4 +189,4 @@ def _maps(features: ViewFeatures, scorers: Sequence[PatchScorer], which: Mapping
         scores: Tensor = scorer(batch.patches[row : row + 1], batch.globals[row : row + 1])
         return scores
 
-    return features.maps(one, f"scores {features.view.pixels}")[0]
+    return features.maps(one, f"scores {features.view.pixels}")

@@ -11,7 +11,6 @@ from torch import Tensor
 from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.local_outliers import gaussian
-from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.one_class import Learned, OneClass, Part, whole_images
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.settings import check_least
@@ -74,7 +73,7 @@ class PaDiM(OneClass):
     def _learn_one(self, part: Part, features: ViewFeatures) -> Learned:
         sample = part.sample
         width = sample.values.shape[1]
-        embedding = empty_embedding(features.view, width).learn(sample.values)
+        embedding = features.view.embedding(width).learn(sample.values)
         chosen = np.random.default_rng(self.random_state).permutation(width)[: self.channels]
         channels = torch.from_numpy(np.sort(chosen))
         values = embedding(sample.values)[:, channels]
@@ -96,7 +95,7 @@ class PaDiM(OneClass):
         return Learned(scorer, lambda: _left_out(values, part.groups, full, self.random_state), unseen=True)
 
     def _empty(self, view: View, state: State) -> PatchScorer:
-        embedding = empty_embedding(view, len(state["embedding.mean"]))
+        embedding = view.embedding(len(state["embedding.mean"]))
         return Gaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from blemish.detectors.base import State
 from blemish.detectors.coreset import Coreset, coreset
 from blemish.detectors.memory import Memory, empty_memory, on_grid
-from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.nearest import Bank
 from blemish.detectors.one_class import Learned, OneClass, Part
 from blemish.detectors.sampling import even_plan
@@ -44,7 +43,6 @@ class PatchCore(OneClass):
     neighbours: int = 9
 
     name: ClassVar[str] = "patchcore"
-    fast_settings: ClassVar[Mapping[str, Any]] = {"share": 0.01}
     summary: ClassVar[str] = "distance to the nearest patch of a coreset of all images, taken for good"
     source: ClassVar[str] = "PatchCore (CVPR 2022, arXiv 2106.08265)"
 
@@ -64,8 +62,8 @@ class PatchCore(OneClass):
 
     def _learn_one(self, part: Part, view: View, width: int) -> Learned:
         """The memory of a part, on a grid of `width` columns."""
-        sample, groups = part.sample, part.groups
-        embedding = empty_embedding(view, sample.values.shape[1]).learn(sample.values)
+        sample = part.sample
+        embedding = view.embedding(sample.values.shape[1]).learn(sample.values)
         embedded, places = embedding(sample.values), sample.places
         del sample  # its values are as large as all that follows
         weights, step = self._nominal(embedded, part, width)
@@ -80,8 +78,7 @@ class PatchCore(OneClass):
         count, progress = max(1, min(self.entries, round(self.share * len(pool)))), runtime().progress
         picks = coreset(embedded, count, self.coreset, self.random_state, lambda *at: progress(part.stage, *at))
         chosen = pool[picks]
-        bank = Bank.of_embedded(embedding, embedded[picks], groups[chosen], relative=view.relative)
-        bank.spacing /= weights[chosen]
+        bank = Bank(embedding, embedded[picks], 1 / weights[chosen])
         memory = Memory.of(bank, self.neighbours, step)
         return Learned(memory, lambda: memory.unseen(part, width, chosen, self.random_state), unseen=True)
 

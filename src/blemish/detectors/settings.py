@@ -68,7 +68,7 @@ def _parsed(name: str, text: str, default: Any) -> Any:
         raise RequestError(f"The setting '{name}' must be of type {kind.__name__}; got '{text}'.") from None
     if default is None:
         return _by_its_looks(text)
-    raise RequestError(f"The setting '{name}' is not a number or a word; set it from Python, or see --fast.")
+    raise RequestError(f"The setting '{name}' is not a number or a word; set it from Python.")
 
 
 def _by_its_looks(text: str) -> int | float | str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.initial_weights import drawn_anew
-from blemish.detectors.memory_bank import empty_embedding
 from blemish.detectors.one_class import Learned, OneClass, Part
 from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
@@ -66,7 +65,6 @@ class SimpleNet(OneClass):
     noise: float = 0.1
 
     name: ClassVar[str] = "simplenet"
-    fast_settings: ClassVar[Mapping[str, Any]] = {"steps": 600}
     summary: ClassVar[str] = "a small network that tells patches from the same with a little noise"
     source: ClassVar[str] = "SimpleNet (CVPR 2023, arXiv 2303.15140)"
 
@@ -83,7 +81,7 @@ class SimpleNet(OneClass):
         nets = []
         for part in parts:
             values = part.sample.values
-            embedding = empty_embedding(features.view, values.shape[1]).learn(values)
+            embedding = features.view.embedding(values.shape[1]).learn(values)
             nets.append(drawn_anew(Net(embedding, values.shape[1], self.width), self.random_state))
 
         def teach(number: int) -> Learned:
@@ -122,4 +120,4 @@ class SimpleNet(OneClass):
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         width, channels = state["head.0.weight"].shape
-        return Net(empty_embedding(view, channels), channels, width)
+        return Net(view.embedding(channels), channels, width)

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.regions_of_interest import roi_masks, within
 from blemish.errors import JobError, RequestError
 from blemish.features import FeatureSpec, PatchFeatures
@@ -16,6 +18,8 @@ from blemish.features.extract import box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
 from blemish.runtime import side_by_side
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,6 @@ class View:
         of defects (the semantic variant of FUN-AD).
     pool : side of the square of patches each patch is averaged over; 1 leaves them as they are.
     rooted : whether the embedding takes roots and whitens, or only standardises.
-    relative : whether distances are relative to the local spacing of the bank; see `nearest.Bank`.
     ranks : whether the view counts for the image score.
     draws : whether the view counts for the map.
     """
@@ -38,7 +41,6 @@ class View:
     stages: tuple[str, ...]
     pool: int = 1
     rooted: bool = True
-    relative: bool = True
     ranks: bool = True
     draws: bool = True
 
@@ -51,6 +53,10 @@ class View:
     def semantic(self) -> bool:
         """Whether an image is one patch."""
         return self.stages == (GLOBALS,)
+
+    def embedding(self, channels: int) -> Standardised:
+        """What makes patches (..., `channels`) comparable; it has not learned anything yet."""
+        return (Rooted if self.rooted else Standardised)(channels)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the patches at a working size of (height, width)."""
@@ -73,61 +79,44 @@ class View:
         return patches.permute(0, 2, 3, 1)
 
 
-# Deep stages rank best, and two sizes summed rank better than any one; shallow ones draw the finer map
-# (benchmarks/memory_bank.md has the figures of these and of what was dropped).
-DEEP = ("16", "32")
-DEFAULT_VIEWS = (
-    View(256, DEEP),
-    View(384, DEEP, draws=False),
-    View(256, ("8", "16a"), pool=3, rooted=False, relative=False, ranks=False),
-)
-FAST_VIEWS = (View(256, DEEP),)
-SEMANTIC_VIEWS = (View(128, (GLOBALS,), rooted=False, relative=False),)
+DEEP_VIEWS = (View(256, ("16", "32")),)  # what was tried beside it: benchmarks/LOG.md
+SEMANTIC_VIEWS = (View(128, (GLOBALS,), rooted=False),)
 MIDDLE = ("8", "16")  # PatchCore (arXiv 2106.08265, Sec. 3.1) joins the second and third stage of a wide ResNet
-PLAIN_VIEWS = (View(256, MIDDLE, pool=3, rooted=False, relative=False),)
-
-PAPER_VIEWS = (View(224, ("8",), rooted=False, relative=False),)  # FUN-AD's, of a transformer with patches of 8
+PLAIN_VIEWS = (View(256, MIDDLE, pool=3, rooted=False),)
+PAPER_VIEWS = (View(224, ("8",), rooted=False),)  # FUN-AD's, of a transformer with patches of 8
 
 
 def views_for(name: str, views: Sequence[View]) -> tuple[View, ...]:
     """`views`, or, for the presets above, what takes their place with another backbone than an embedded one.
 
     A plain transformer has one view, the last layer's patches, and so have given features. A pyramid's is that of
-    PatchCore, its coarser half for the fast preset. None of these was tuned.
+    PatchCore. None of these was tuned.
     """
-    relative = tuple(views) not in (PLAIN_VIEWS, PAPER_VIEWS)
     if name == GIVEN:  # they have one stage and no size: whatever a detector looks at by default, it looks at them
         alone = all(view.stages == (GIVEN_STAGE,) for view in views)
-        return tuple(views) if alone else (View(1, (GIVEN_STAGE,), rooted=False, relative=relative),)
-    if tuple(views) not in (DEFAULT_VIEWS, FAST_VIEWS, PLAIN_VIEWS, PAPER_VIEWS):
+        return tuple(views) if alone else (View(1, (GIVEN_STAGE,), rooted=False),)
+    if tuple(views) not in (DEEP_VIEWS, PLAIN_VIEWS, PAPER_VIEWS):
         return tuple(views)
     entry = backbone(name)
-    if tuple(views) == PAPER_VIEWS and PAPER_VIEWS[0].stages[0] in entry.stages:
-        return tuple(views)
-    if entry.package:
+    if entry.package or (tuple(views) == PAPER_VIEWS and PAPER_VIEWS[0].stages[0] in entry.stages):
         return tuple(views)
     if entry.transformer:
-        return (View(entry.pixels, (str(entry.align),), rooted=False, relative=relative),)
-    wanted = MIDDLE[1:] if tuple(views) == FAST_VIEWS else MIDDLE
-    stages = tuple(stage for stage in wanted if stage in entry.stages) or tuple(entry.stages)[-1:]
-    return (View(entry.pixels, stages, pool=3, rooted=False, relative=relative),)
+        return (View(entry.pixels, (str(entry.align),), rooted=False),)
+    stages = tuple(stage for stage in MIDDLE if stage in entry.stages) or tuple(entry.stages)[-1:]
+    return (View(entry.pixels, stages, pool=3, rooted=False),)
 
 
 def specs_of(
     views: Sequence[View], backbone: str, weights: str = "", tile: int = 0, overlap: int = 0
 ) -> list[FeatureSpec]:
-    """One spec for each working size, with every stage that a view of that size looks at.
-
-    What the default views look at comes along: so all settings that share a size share its features.
-    """
+    """One spec for each working size, with every stage that a view of that size looks at."""
     if not any(view.ranks for view in views) or not any(view.draws for view in views):
         raise RequestError("At least one view must rank and one must draw.")
     if len({view.pixels for view in views if view.draws}) > 1:
         raise RequestError("The views that draw must share one size, since their maps are laid over each other.")
     specs = []
     for pixels in dict.fromkeys(view.pixels for view in views):
-        alike = [view for view in (*views_for(backbone, DEFAULT_VIEWS), *views) if view.pixels == pixels]
-        wanted = [views_for(backbone, FAST_VIEWS)[0] if view.semantic else view for view in alike]
+        wanted = [DEEP_VIEWS[0] if view.semantic else view for view in views if view.pixels == pixels]
         stages = dict.fromkeys(stage for view in wanted for stage in view.stages)
         specs.append(FeatureSpec(backbone, pixels, tuple(stages), weights=weights, tile=tile, overlap=overlap))
     return specs
@@ -191,18 +180,23 @@ class ViewFeatures:
             valid = self._valid(batch.ids, batch.boxes, (patches.shape[1], patches.shape[2]))
             yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)
 
-    def maps(self, score: Callable[[PatchBatch, int], Tensor], stage: str, layers: int = 1) -> Tensor:
-        """What `score` makes of every image, given its batch and row there: (layers, N, h, w) from (layers, h, w).
+    def each(self, function: Callable[[PatchBatch, int], R], stage: str) -> Iterator[R]:
+        """What `function` makes of every image, given its batch and row there, in the order of the ids.
 
-        Images are worked on side by side, and each map is put where it stays: they are not there twice. NaN is what
-        no image was put to, which `Scores` refuses.
+        Images are worked on side by side.
         """
-        maps = torch.full((layers, len(self.images), *self.grid), torch.nan)
-        done = 0
         for batch in self.batches(stage=stage):
-            for scored in side_by_side(partial(score, batch), range(len(batch.ids))):
-                maps[:, done] = scored
-                done += 1
+            yield from side_by_side(partial(function, batch), range(len(batch.ids)))
+
+    def maps(self, score: Callable[[PatchBatch, int], Tensor], stage: str) -> Tensor:
+        """The map (h, w) that `score` makes of every image, (N, h, w); see `each`.
+
+        Each map is put where it stays: they are not there twice. NaN is what no image was put to, which `Scores`
+        refuses.
+        """
+        maps = torch.full((len(self.images), *self.grid), torch.nan)
+        for done, scored in enumerate(self.each(score, stage)):
+            maps[done] = scored
         return maps
 
 

@@ -19,7 +19,7 @@ BASE_GIB = 1.5  # torch, networks and banks, measured (benchmarks/RESULTS.md)
 MAP_BYTES = 40_000  # an image: its maps in each view (7 KB), their smoothed copies and the drawn one
 PRODUCT = (4_000, 328)  # entries and width of the matrix product by which the machine's speed at learning is known
 # Learning in such products for each view that ranks: once, and for each image (benchmarks/line.md).
-LEARNING = {"funad": (192.0, 1.3), "memory_bank": (65.0, 1.0)}
+LEARNING = {"funad": (110.0, 0.5), "nearest_images": (10.0, 0.4)}
 DRAWING = 0.4  # of that for a view that only draws: it has no nets
 
 

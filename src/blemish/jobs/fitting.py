@@ -43,7 +43,6 @@ def fit(
     *,
     detector: str | Detector = DEFAULT_DETECTOR,
     preset: str | None = None,
-    fast: bool = False,
     purify: bool | PurifySettings = False,
     normals: Any = None,
     learn_from: int | None = None,
@@ -79,7 +78,6 @@ def fit(
     out : folder to leave the Run in; nothing is written without one.
     detector : a name of `blemish detectors`, or a detector.
     preset : a named set of the detector's settings, such as "paper" of funad.
-    fast : the detector's settings for speed, at some cost in quality.
     purify : whether the detector learns only from what a purification keeps; its settings, if not `BEFORE_FIT`.
         The scores cover all images: kept ones are scored as the detector scores its training images, the others,
         which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
@@ -116,7 +114,7 @@ def fit(
     if not isinstance(purify, bool | PurifySettings):
         raise RequestError(f"'purify' is True, False or PurifySettings(...); got {purify!r}.")
     line = Line(rule, false_alarms, threshold, contamination)
-    chosen = detector_of(detector, preset=preset, fast=fast, seed=seed, settings=settings or {})
+    chosen = detector_of(detector, preset=preset, seed=seed, settings=settings or {})
     if not chosen.cross_fits:
         raise RequestError(
             f"{chosen.name} with 'folds' = 0 makes no training scores, which the threshold is read from; set it to 2 "

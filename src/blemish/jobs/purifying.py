@@ -10,7 +10,7 @@ from typing import Any
 
 from blemish.artifact import PARAMETERS, write_config
 from blemish.decoding import Decoding
-from blemish.detectors import Detector, FeatureDetector
+from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
 from blemish.disk import writing_to
 from blemish.errors import RequestError
 from blemish.images import SUSPECTED, ImageSet
@@ -39,9 +39,8 @@ def purify(
     images: Any,
     out: str | Path | None = None,
     *,
-    detector: Any = "memory_bank",
+    detector: Any = DEFAULT_DETECTOR,
     how: PurifySettings | None = None,
-    fast: bool = False,
     normals: Any = None,
     group_regex: str = "",
     levels: tuple[float, float] | None = None,
@@ -68,9 +67,9 @@ def purify(
     An interrupted job takes up from the sub-models that were finished. Raises `RequestError` or `JobError`.
     """
     if isinstance(detector, (str, Detector)):
-        detector = detector_of(detector, fast=fast, seed=seed, settings=settings or {})
-    elif fast or settings:
-        raise RequestError("Settings by name and --fast are for detectors of blemish; set up your object beforehand.")
+        detector = detector_of(detector, seed=seed, settings=settings or {})
+    elif settings:
+        raise RequestError("Settings by name are for detectors of blemish; set up your object beforehand.")
     decoding = decoding_of(levels, max_pixels)
     out = Path(out) if out is not None else None
     if out and (out.expanduser() / PARAMETERS).exists():

@@ -20,7 +20,7 @@ NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pil
 
 
 def detector_of(
-    which: str | Detector, *, preset: str | None = None, fast: bool, seed: int, settings: Mapping[str, Any]
+    which: str | Detector, *, preset: str | None = None, seed: int, settings: Mapping[str, Any]
 ) -> Detector:
     """The detector of a name, or the one handed in with some settings changed. Raises `RequestError`."""
     if isinstance(which, Detector):
@@ -30,9 +30,7 @@ def detector_of(
     if seed < 0:
         raise RequestError(f"The seed must be 0 or more; got {seed}.")
     named = found.preset(preset) if preset else {}
-    if fast and (both := sorted(named.keys() & found.fast_settings.keys())):
-        raise RequestError(f"--fast and the preset '{preset}' both set '{both[0]}'; leave one of them out.")
-    return found(**{**named, **(found.fast_settings if fast else {}), "random_state": seed, **settings})
+    return found(**{**named, "random_state": seed, **settings})
 
 
 def decoding_of(

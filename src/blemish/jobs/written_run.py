@@ -50,7 +50,7 @@ def write_run(
         if not images.features_alone:
             write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=masks)
         write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
-        notes = images.notes
+        notes = (*images.notes, *run.detector.findings)
         aside: frozenset[str] | None = None
         if purification is not None:
             notes += (*write_purification(purification, images, folder), *told(purification, run.detector))
@@ -63,6 +63,7 @@ def write_run(
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
             "reviewed": int((reviewed != UNKNOWN).sum()),
             "skipped": len(run.skipped),
+            "findings": list(run.detector.findings),
             "threads": runtime().threads,
             "device": runtime().device,
         }

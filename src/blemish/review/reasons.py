@@ -1,27 +1,26 @@
-"""Why an image scores high: its most unusual places, and the nearest places of images that look normal."""
+"""Why an image scores high: its most unusual places, and the places of other images that they were compared with."""
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from blemish.detectors import FeatureDetector
-from blemish.detectors.memory_bank import empty_embedding
-from blemish.detectors.nearest import squared_distances
-from blemish.detectors.views import ViewFeatures
+from blemish.detectors.nearest_images import ImageNeighbours, Matches, NearestImages, layouts_of
+from blemish.detectors.views import View, ViewFeatures
 from blemish.errors import RequestError, UnreadableImageError
 from blemish.images import ImageSet
 from blemish.review.gallery import Gallery
 from blemish.run import load
 
-COMPARED = 80  # images that look normal, drawn from the lower half of the ranking
-ENTRIES = 20_000  # of their patches
+COMPARED = 80  # images that look normal, where the detector does not compare images itself
 PLACES, NEAREST = 2, 3  # places explained of an image, and images shown for each
 APART = 0.15  # of the image's sides, between two places
-USUAL = 400  # patches that tell what distance is usual
 
 Box = tuple[float, float, float, float]
 
@@ -36,9 +35,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Reason:
-    """An unusual place, the most similar places of normal-looking images, and how far they are.
+    """An unusual place, the most similar places of other images, and how far they are.
 
-    `times` is the distance to the nearest in units of what is usual between normal-looking images.
+    `times` is the distance in units of what is usual at those places.
     """
 
     place: Place
@@ -47,7 +46,11 @@ class Reason:
 
 
 class Reasons:
-    """Explains rows of a gallery. The normal-looking patches are gathered at the first question, and kept."""
+    """Explains rows of a gallery by what its detector compared them with.
+
+    A detector that compares no images, or other images than these, has a `NearestImages` of the lower half of the
+    ranking stand in. It is fitted at the first question, and kept.
+    """
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
@@ -58,95 +61,91 @@ class Reasons:
         """The reasons for one image. Raises `RequestError` where the detector has no patches to compare."""
         with self._lock, torch.no_grad():
             if not self._ready:
-                self._gather()
-            patches, width = self._patches([row])[row]
-            return [self._reason(row, at, patches, width) for at in self._peaks(row, patches, width)]
+                self._prepare()
+            patches = self._patches(row)
+            embedded = self.scorer.embedded(patches)
+            layouts = layouts_of(self.scorer.embedding.strongest(embedded), patches.shape[1:3])
+            near = self.scorer.nearest_images(layouts, self.scorer.own_group(layouts))
+            matches = self.scorer.matches(embedded, near, *self.scorer.window)
+            times = 2 * self.scorer.relative(matches)[0]
+            size = (patches.shape[1], patches.shape[2])
+            return [self._reason(row, at, size, matches, times) for at in self._peaks(row, size)]
 
-    def _gather(self) -> None:
+    def _prepare(self) -> None:
         detector = load(self.gallery.model).detector
         if not isinstance(detector, FeatureDetector):
             raise RequestError(f"{detector.name} does not compare patches, so there is no nearest one to show.")
-        self.view = next((v for v in detector.views if v.ranks and v.draws), detector.views[0])
-        self.spec = next(spec for spec in detector.feature_specs() if spec.pixels == self.view.pixels)
-        count = len(self.gallery)
-        calm = np.arange(count // 2, count)
-        rows = np.sort(np.random.default_rng(0).permutation(calm)[:COMPARED]).tolist()
-        found = self._patches(rows)
-        if not found:
-            raise RequestError("None of the normal-looking images can be read any more.")
-        values, owners, places = [], [], []
-        each = max(1, ENTRIES // len(found))
-        random = torch.Generator().manual_seed(0)
-        for row, (patches, width) in found.items():
-            at = torch.randperm(len(patches), generator=random)[:each]
-            values.append(patches[at])
-            owners.append(torch.full((len(at),), row))
-            places.append(torch.stack([at // width, at % width, torch.full_like(at, len(patches) // width),
-                                       torch.full_like(at, width)], dim=1))  # fmt: skip
-        joined = torch.cat(values)
-        self.embedding = empty_embedding(self.view, joined.shape[1]).learn(joined)
-        self.entries, self.owners, self.places = self.embedding(joined), torch.cat(owners), torch.cat(places)
-        some = torch.randperm(len(self.entries), generator=random)[:USUAL]
-        away = squared_distances(self.entries[some], self.entries)
-        away = away.masked_fill(self.owners[some][:, None] == self.owners, torch.inf).amin(1).sqrt()
-        usual = away[away.isfinite()]
-        self.usual = float(usual.median()) if len(usual) else 1.0
-        self._ready = True
+        self.row_of = {content: row for row, content in enumerate(self.gallery.content)}
+        for view, scorer in zip(detector.views, detector.head_.scorers, strict=True):
+            for part in scorer.modules():
+                if isinstance(part, ImageNeighbours) and self._shown(part):
+                    self._take(detector, view, part)
+                    return
+        view = next((v for v in detector.views if v.ranks and v.draws), detector.views[0])
+        calm = range(
+            min(len(self.gallery) // 2, max(0, len(self.gallery) - NearestImages.min_images)), len(self.gallery)
+        )
+        images = self._images(np.random.default_rng(0).permutation(calm)[:COMPARED].tolist())
+        view = replace(view, ranks=True, draws=True)
+        of: dict[str, Any] = {"tile": detector.tile, "overlap": detector.overlap, "weights": detector.weights}
+        stand_in = NearestImages(backbone=detector.backbone, views=(view,), **of).fit(images)
+        self._take(stand_in, view, next(iter(stand_in.neighbours())))
 
-    def _patches(self, rows: Sequence[int]) -> dict[int, tuple[Tensor, int]]:
-        """By row, the patches (h * w, D) and the width of the grid; rows that cannot be read are left out."""
+    def _take(self, detector: FeatureDetector, view: View, scorer: ImageNeighbours) -> None:
+        self.view, self.scorer, self._ready = view, scorer, True
+        self.spec = next(spec for spec in detector.feature_specs() if spec.pixels == view.pixels)
+
+    def _shown(self, scorer: ImageNeighbours) -> bool:
+        """Whether the images that it compares with are among these."""
+        return any(row.numpy().tobytes().hex() in self.row_of for row in scorer.content)
+
+    def _images(self, rows: Sequence[int]) -> ImageSet:
+        """Those of the rows that can be read. Raises `RequestError` if none can."""
         files = {}
         for row in rows:
-            try:
-                files[self.gallery.name(row)] = (row, self.gallery.file(row))
-            except UnreadableImageError:
-                continue
+            with suppress(UnreadableImageError):
+                files[self.gallery.name(row)] = self.gallery.file(row)
         if not files:
-            return {}
-        images = ImageSet.named({name: path for name, (_, path) in files.items()}, root=self.gallery.root)
-        images = replace(images, decoding=self.gallery.decoding)
-        seen = ViewFeatures(self.view, images.features(self.spec))
-        found = {}
-        for batch in seen.batches():
-            for index, name in enumerate(batch.ids):
-                grid = batch.patches[index]
-                found[files[name][0]] = (grid.flatten(0, 1), grid.shape[1])
-        return found
+            raise RequestError("None of these images can be read any more.")
+        return replace(ImageSet.named(files, root=self.gallery.root), decoding=self.gallery.decoding)
 
-    def _peaks(self, row: int, patches: Tensor, width: int) -> list[int]:
-        """The patches at the highest places of the map, apart from each other."""
-        height = len(patches) // width
+    def _patches(self, row: int) -> Tensor:
+        """(1, h, w, D)."""
+        images = self._images([row])
+        (batch,) = ViewFeatures(self.view, images.features(self.spec)).batches()
+        return batch.patches
+
+    def _peaks(self, row: int, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The places (y, x) of a grid of `size` (h, w) where the map is highest, apart from each other."""
+        height, width = size
         levels = np.array(self.gallery.map(row, (width, height)))
         down, across = np.mgrid[0:height, 0:width]
-        found: list[int] = []
+        found: list[tuple[int, int]] = []
         for _ in range(PLACES):
-            at = int(np.argmax(levels))
-            if not np.isfinite(levels.flat[at]):
+            y, x = divmod(int(np.argmax(levels)), width)
+            if not np.isfinite(levels[y, x]):
                 break
-            found.append(at)
-            y, x = divmod(at, width)
+            found.append((y, x))
             levels[(abs(down - y) <= APART * height) & (abs(across - x) <= APART * width)] = -np.inf
         return found
 
-    def _reason(self, row: int, at: int, patches: Tensor, width: int) -> Reason:
-        height = len(patches) // width
+    def _reason(
+        self, row: int, peak: tuple[int, int], size: tuple[int, int], matches: Matches, times: Tensor
+    ) -> Reason:
         # The map covers the image without its frame, the grid with it.
-        y, x = self._in_grid(row, at, height, width)
-        query = self.embedding(patches[y * width + x][None])
-        away = squared_distances(query, self.entries)[0].masked_fill(self.owners == row, torch.inf)
-        nearest: dict[int, Place] = {}
-        for entry in away.argsort().tolist():
-            owner = int(self.owners[entry])
-            if owner not in nearest and owner != row:
-                nearest[owner] = self._place(owner, *self.places[entry].tolist())
-            if len(nearest) == NEAREST:
-                break
-        times = float(away.min().sqrt()) / max(self.usual, 1e-9)
-        return Reason(self._place(row, y, x, height, width), list(nearest.values()), times)
+        y, x = self._in_grid(row, peak, size)
+        at = y * size[1] + x
+        nearest = []
+        for entry in matches.entries[0, at].tolist():
+            image, patch = divmod(entry, self.scorer.patches.shape[1])
+            owner = self.row_of.get(self.scorer.content[image].numpy().tobytes().hex())
+            if owner is not None:
+                nearest.append(self._place(owner, *divmod(int(self.scorer.where[patch]), size[1]), *size))
+        return Reason(self._place(row, y, x, *size), nearest[:NEAREST], float(times[at]))
 
-    def _in_grid(self, row: int, at: int, height: int, width: int) -> tuple[int, int]:
+    def _in_grid(self, row: int, peak: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
         left, top, right, bottom = self.gallery.scores.boxes[row].tolist()
-        y, x = divmod(at, width)
+        (y, x), (height, width) = peak, size
         down = (top + (y + 0.5) / height * (bottom - top)) * height
         across = (left + (x + 0.5) / width * (right - left)) * width
         return min(int(down), height - 1), min(int(across), width - 1)

@@ -16,7 +16,7 @@ from blemish.detectors.funad import FunAD
 from blemish.detectors.funad.bank_purity import BankPurity
 from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.synthetic import _in_grid, drawn_on
-from blemish.detectors.memory_bank import MemoryBank
+from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
 from blemish.errors import RequestError
 from blemish.evaluation import evaluate
@@ -29,8 +29,6 @@ VIEWS = (View(64, ("16", "32")), View(64, ("8",), ranks=False))
 SMALL = {
     "views": VIEWS,
     "trust": "full",
-    "entries": 100,
-    "repeats": 1,
     "width": 16,
     "hidden": 16,
     "narrow": 8,
@@ -39,7 +37,7 @@ SMALL = {
 }
 # the published method on the embedded backbone, small
 TINY_PAPER = {
-    **PAPER, "backbone": "efficientnet_lite2", "views": (View(64, ("8",), rooted=False, relative=False),),
+    **PAPER, "backbone": "efficientnet_lite2", "views": (View(64, ("8",), rooted=False),),
     "width": 16, "hidden": 16, "narrow": 8, "batch": 4, "epochs": 6, "learning_rate": 1e-3,
 }  # fmt: skip
 
@@ -80,7 +78,7 @@ def test_the_published_sizes_stand_in_the_preset() -> None:
     assert (paper["width"], paper["hidden"], paper["narrow"]) == (1536, 1024, 128)
     assert (paper["batch"], paper["epochs"], paper["learning_rate"]) == (32, 1500, 2e-5)
     assert (paper["rebuild_every"], paper["optimiser"], paper["backbone"]) == (1, "rmsprop", "dino_vitb8")
-    with pytest.raises(RequestError, match="no preset 'papers'; it has fast, paper"):
+    with pytest.raises(RequestError, match="no preset 'papers'; it has paper"):
         FunAD.preset("papers")
 
 
@@ -127,15 +125,15 @@ def test_weights_of_another_moment_can_be_scored_with(folder: Path) -> None:
     assert not np.allclose(first.score(images).image, last.score(images).image)
 
 
-def test_its_banks_are_the_detector_memory_bank(folder: Path) -> None:
+def test_its_distances_are_those_of_nearest_images(folder: Path) -> None:
     images = ImageSet.of(folder)
-    own = make().fit(images).memory_bank()
-    plain = MemoryBank(views=VIEWS, entries=100, repeats=1).fit(images)
+    own = make().fit(images).nearest_images()
+    plain = NearestImages(views=VIEWS).fit(images)
     assert (own.training_scores_.image == plain.training_scores_.image).all()
     assert (own.score(images).image == plain.score(images).image).all()
 
 
-def test_a_view_that_only_draws_has_banks_and_no_net(folder: Path) -> None:
+def test_a_view_that_only_draws_has_distances_and_no_net(folder: Path) -> None:
     images = ImageSet.of(folder)
     ranking, every = make().fit(images), make(net_views="all").fit(images)
     assert [len(taught.trained) for taught in ranking.taught_] == [3, 0]
@@ -170,13 +168,13 @@ def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypa
     assert (again.score(images).image == detector.score(images).image).all()
 
 
-def test_a_pile_in_which_nothing_stands_out_is_scored_by_the_banks(
+def test_a_pile_in_which_nothing_stands_out_is_scored_by_distances(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blemish.detectors.funad.unexplained", lambda _: 0.0)
     detector = make(trust="evidence").fit(ImageSet.of(folder))
-    bank = detector.memory_bank()
-    np.testing.assert_allclose(detector.training_scores_.image, bank.training_scores_.image, atol=1e-4)
+    alone = detector.nearest_images()
+    np.testing.assert_allclose(detector.training_scores_.image, alone.training_scores_.image, atol=1e-4)
 
 
 def test_global_vectors_change_what_is_learned(folder: Path) -> None:
@@ -210,10 +208,12 @@ def test_half_trained_nets_are_taken_up(folder: Path, tmp_path: Path, monkeypatc
 def test_what_cannot_be_is_said_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for asked, said in (
-        ({"checkpoints": tmp_path / "file"}, "can be no folder .File exists.; name another"),
+        ({"checkpoints": tmp_path / "file", "detector": "funad"}, "can be no folder .File exists.; name another"),
         ({"checkpoints": tmp_path, "detector": "patchcore"}, "patchcore keeps no half-trained nets"),
-        ({"preset": "paper", "fast": True}, "--fast and the preset 'paper' both set 'views'"),
-        ({"settings": {"net_weight": float("nan")}}, "'net_weight' must be a finite number; got nan"),
+        (
+            {"detector": "funad", "settings": {"net_weight": float("nan")}},
+            "'net_weight' must be a finite number; got nan",
+        ),
         ({"purify": {"k": 1}}, "'purify' is True, False or PurifySettings"),
         ({"settings": {"random_state": -3}}, "'random_state' must be 0 or more; got -3"),
     ):
@@ -273,7 +273,7 @@ def test_what_the_banks_held_tells_their_purity_to_those_who_know_the_truth(fold
         ({"steps": "many"}, "'steps' must be of type int; got 'many'"),
         ({"use_globals": 1}, "'use_globals' must be of type bool; got 1"),
         ({"tau_bank": True}, "'tau_bank' must be of type float; got True"),
-        ({"net_weight": 0.0}, "for banks alone use memory_bank"),
+        ({"net_weight": 0.0}, "for distances alone use nearest_images"),
         ({"embedding": "some"}, "'embedding' must be one of view, none"),
         ({"pool_patches": -1}, "'pool_patches' must be 0"),
         ({"image_score": "mean"}, "'image_score' must be one of extents, max, top; got 'mean'"),

@@ -44,8 +44,8 @@ def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(
     from blemish.detectors.views import ViewFeatures
     from blemish.images import ImageSet
 
-    kind = detector_class("memory_bank")
-    detector = kind(**kind.fast_settings)
+    kind = detector_class("nearest_images")
+    detector = kind()
     images, specs = detector.prepared(replace(ImageSet.of(pile), labels={"part-02.png": said}))
     features = ViewFeatures(detector.views[0], images.features(specs[0]))
     height, width = features.grid

@@ -12,7 +12,7 @@ from blemish.detectors import detector_class
 from blemish.errors import RequestError
 
 NAME = "compare"
-DETECTORS, RATIOS = ("memory_bank", "funad"), (0.1,)
+DETECTORS, RATIOS = ("nearest_images", "funad"), (0.1,)
 
 
 def compare(

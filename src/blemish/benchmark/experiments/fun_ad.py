@@ -12,9 +12,9 @@ from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, 
 from blemish.benchmark.published import BANK_SHARES, FUNAD_STAR, MASK_LABELS, MEDS, TEXTURES, ablation, plain_name
 from blemish.detectors import detector_class
 
-BASELINES = ("memory_bank", "patchcore", "softpatch", "simplenet", "inreach")
-SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a drawn defect, as a share of the pile
-ALONE = {"bank_weight": 0.0}  # the network by itself, as published
+BASELINES = ("nearest_images", "patchcore", "softpatch", "simplenet", "inreach")
+SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a drawn defect, as a share of the folder
+ALONE = {"distance_weight": 0.0}  # the network by itself, as published
 RATIOS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 SNAPSHOTS = {"snapshots": 5}  # that the oracle may choose from, but for the full form
 LIMIT_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -50,7 +50,7 @@ def _ratios(categories: Sequence[Category], size: Size) -> list[Planned]:
     detectors: dict[str, tuple[str, Mapping[str, Any]]] = {
         "funad": ("funad", {}),
         "funad*": ("funad", SYNTHETIC),
-        "memory_bank": ("memory_bank", {}),
+        "nearest_images": ("nearest_images", {}),
         "patchcore": ("patchcore", {}),
         "softpatch": ("softpatch", {}),
     }
@@ -114,7 +114,7 @@ def _one_kind(categories: Sequence[Category], size: Size) -> list[Planned]:
         kind = Counter(sample.defect for sample in category.anomalies).most_common(1)[0][0]
         for ratio in size.swept(LIMIT_RATIOS, 0.1):
             for seed in seeds_of(size):
-                for name in ("funad", "memory_bank"):
+                for name in ("funad", "nearest_images"):
                     for defects, said in (((kind,), "one kind"), (None, "all kinds")):
                         cell = Cell(
                             category=str(category), detector=name, preset=size.preset, ratio=ratio, seed=seed,

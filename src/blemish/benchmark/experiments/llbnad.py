@@ -11,7 +11,7 @@ from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, 
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.benchmark.published import FUIAD, MEDS
 
-DETECTORS = ("memory_bank", "patchcore", "padim", "softpatch", "simplenet", "ensemble")
+DETECTORS = ("nearest_images", "patchcore", "padim", "softpatch", "simplenet")
 RATIOS = (0.0, 0.1, 0.2, 0.4)
 SHIPPED = "realiad_fuiad_"  # datasets whose training images come contaminated
 SWEPT, SWEPT_RATIO = "patchcore", 0.2
@@ -40,11 +40,11 @@ SWEEPS: Mapping[str, Mapping[str, Change]] = {
         "own subset excluded": ({"own_subset": "exclude"}, {}),
     },
     "stage 1": {
-        "bank of 500": ({}, {"sub_model": {"detector": "memory_bank", "folds": 0, "entries": 500}}),
-        "bank of 5,000": ({}, {"sub_model": {"detector": "memory_bank", "folds": 0, "entries": 5000}}),
-        "network, 20 steps": ({}, {"sub_model": {"detector": "funad", "bank_weight": 0.0, "steps": 20}}),
-        "network, 100 steps": ({}, {"sub_model": {"detector": "funad", "bank_weight": 0.0, "steps": 100}}),
-        "network, 300 steps": ({}, {"sub_model": {"detector": "funad", "bank_weight": 0.0, "steps": 300}}),
+        "nearest of 8 images": ({}, {"sub_model": {"detector": "nearest_images", "retrieved": 8}}),
+        "nearest of 32 images": ({}, {"sub_model": {"detector": "nearest_images", "retrieved": 32}}),
+        "network, 20 steps": ({}, {"sub_model": {"detector": "funad", "distance_weight": 0.0, "steps": 20}}),
+        "network, 100 steps": ({}, {"sub_model": {"detector": "funad", "distance_weight": 0.0, "steps": 100}}),
+        "network, 300 steps": ({}, {"sub_model": {"detector": "funad", "distance_weight": 0.0, "steps": 300}}),
         "detector in full": ({}, {"sub_model": "full"}),
     },
 }

@@ -21,7 +21,7 @@ SYNTHETIC_CASES = {
 # Gap 0 and ratio of spreads 1 are the two lower bounds of the closed forms.
 GAPS, SPREADS, DIMENSIONS, DISTANCE = (0.0, 1.0, 2.0, 4.0, 8.0), (1.0, 1.1, 1.5, 2.0, 3.0), (4, 16), 0.7
 PAIRS, FEW_PAIRS = 200_000, 20_000
-SPEED_DETECTORS = ("memory_bank", "patchcore", "padim", "softpatch", "simplenet", "inreach", "ensemble", "funad")
+SPEED_DETECTORS = ("nearest_images", "patchcore", "padim", "softpatch", "simplenet", "inreach", "funad")
 
 
 def _levels(job: str) -> Any:

@@ -13,12 +13,12 @@ from blemish.benchmark.statistics import score_histograms
 from blemish.benchmark.toy import SCORES
 
 SEMANTIC = "semantic"  # the preset: one feature an image
-DETECTORS = ("funad", "memory_bank", "patchcore")
+DETECTORS = ("funad", "nearest_images", "patchcore")
 TEST = Limit(None, 500, 1800)  # of 1,000 and 9,000 test images: 200 of each other class
 QUICK_TEST = Limit(100, 50, 180)
 TOY_CLASS = "automobile"
 # One net that learns from all images, from random weights: what the paper's toy shows.
-ALONE = {"bank_weight": 0.0, "warm_up": 0.0, "cross_fit": False, "stop": "last", "rebuild_every": 10}
+ALONE = {"distance_weight": 0.0, "warm_up": 0.0, "cross_fit": False, "stop": "last", "rebuild_every": 10}
 NEEDS = "CIFAR-10 or STL-10"
 
 

@@ -61,7 +61,6 @@ class AnomalibDetector(Detector):
     model: ClassVar[str]
     own: ClassVar[tuple[str, ...]] = ()  # settings that the model takes itself
     budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 300}
-    fast_settings: ClassVar[Mapping[str, Any]] = {"epochs": 0, "steps": 300}
 
     def __post_init__(self) -> None:
         """Check the settings."""

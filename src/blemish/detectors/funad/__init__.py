@@ -18,63 +18,67 @@ from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.pool import Pool, joined, pool_of
 from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.schedule import Schedule, Stop
-from blemish.detectors.funad.scorer import BankAndNet, scale_of
+from blemish.detectors.funad.scorer import DistanceAndNet, scale_of
 from blemish.detectors.funad.synthetic import Drawn, drawn_on
 from blemish.detectors.funad.teaching import Taught
-from blemish.detectors.memory_bank import FittedBanks, MemoryBank, empty_embedding, empty_ensemble
-from blemish.detectors.sampling import split_in_folds
+from blemish.detectors.nearest_images import FittedNeighbours, ImageNeighbours, NearestImages, empty_neighbours
+from blemish.detectors.sampling import group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import View, ViewFeatures
+from blemish.detectors.views import PatchBatch, View, ViewFeatures
 from blemish.errors import RequestError
 from blemish.images import ImageSet
 
-VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the pile
+VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the folder
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
 
 
 @dataclass(kw_only=True)
-class FunAD(Schedule, MemoryBank):
-    """FUN-AD (Im, Son, Hong, WACV 2025) at a small fraction of its operations, cross-fitted.
+class FunAD(Schedule, NearestImages):
+    """FUN-AD (Im, Son, Hong, WACV 2025) at a small fraction of its operations, taught by `NearestImages`.
 
-    Each view gets a Local-Net for each fold, trained on the images of the others. Its scores of that fold, in
-    deviations from the normal-looking patches there, are the training scores; the first net scores new images. So
-    every score comes from one net that never saw the image. The memory banks of `MemoryBank` give the first
-    pseudo-labels; from then on the bank is rebuilt from the images that the net finds normal. `Schedule` has the
-    settings of the training; the preset "paper" sets them, and these, as published.
+    Small networks, Local-Nets, learn from pseudo-labels which patches are anomalous. The distances of `NearestImages`
+    give the first pseudo-labels; from then on a memory bank is rebuilt from the images that the net finds normal. Each
+    view gets a Local-Net for each fold, trained on the images of the others. Its scores of that fold, in deviations
+    from the normal-looking patches there, are added to the distances; the first net scores new images. So every score
+    comes from one net that never saw the image. `Schedule` has the settings of the training; the preset "paper" sets
+    them, and these, as published.
 
     Attributes
     ----------
-    net_weight, bank_weight : of the two in the patch score; a bank weight of 0 leaves FUN-AD alone, as published.
-    trust : with "evidence" the net's weight is in proportion to the share of images that stand out to the banks more
-        often than by chance (`cuts.unexplained`), and full from 10 % on: a pile with hardly any defects teaches
+    net_weight, distance_weight : of the two in the patch score; a distance weight of 0 leaves FUN-AD alone, as
+        published.
+    trust : with "evidence" the net's weight is in proportion to the share of images that stand out by their distances
+        more often than by chance (`cuts.unexplained`), and full from 10 % on: a folder with hardly any defects teaches
         little about them. "full" is the weight as it stands.
-    net_views : "ranking" has nets for the views that count for the image score; those that only draw have banks,
-        whose maps are finer. "all" has nets for all; with a bank weight of 0 there is no other way.
+    net_views : "ranking" has nets for the views that count for the image score. "all" has nets for all; with a distance
+        weight of 0 there is no other way.
     use_globals : whether a feature is [global ; patch] as published, or the patch alone.
     embedding : what the net's patches pass first: that of the "view", or "none", as published.
     pool_patches : patches drawn evenly from all images to learn from; 0 takes all, as published.
     cross_fit : whether there is a net for each fold. Without, as published, one net learns from all images, and
         the training scores are its scores of the images it learned from.
+    folds : parts that the images are split into for that.
     """
 
     net_weight: float = 0.8
-    bank_weight: float = 1.0
+    distance_weight: float = 1.0
     trust: Literal["evidence", "full"] = "evidence"
     net_views: Literal["ranking", "all"] = "ranking"
     use_globals: bool = False
     embedding: Literal["view", "none"] = "view"
     pool_patches: int = 40_000
     cross_fit: bool = True
+    folds: int = 3
 
     name: ClassVar[str] = "funad"
-    summary: ClassVar[str] = "a small network taught by a memory bank that is rebuilt as it learns"
+    summary: ClassVar[str] = "nearest_images, and small networks that learn the defects of the folder from it"
     source: ClassVar[str] = "FUN-AD (WACV 2025, arXiv 2411.16110)"
     uses_set_aside: ClassVar[bool] = True
     keeps_checkpoints: ClassVar[bool] = True
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"fast": {}, "paper": PAPER}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": PAPER}
     patent: ClassVar[str] = (
         "FUN-AD is the subject of a patent application by its authors; before commercial use, clear that, or take "
-        "memory_bank, which trains no network and has no pseudo-labels."
+        "nearest_images, which trains no network and has no pseudo-labels."
     )
 
     def __post_init__(self) -> None:
@@ -83,17 +87,19 @@ class FunAD(Schedule, MemoryBank):
         self.check_schedule()
         if self.folds < 2:
             raise RequestError(f"'folds' must be at least 2; got {self.folds}; for one net set 'cross_fit=false'.")
-        if self.net_weight <= 0 or self.bank_weight < 0:
+        if self.net_weight <= 0 or self.distance_weight < 0:
             raise RequestError(
-                "'net_weight' must be above 0 and 'bank_weight' 0 or more; for banks alone use memory_bank."
+                "'net_weight' must be above 0 and 'distance_weight' 0 or more; for distances alone use nearest_images."
             )
         if self.pool_patches < 0:
             raise RequestError(f"'pool_patches' must be 0, for all, or more; got {self.pool_patches}.")
 
     def budget(self) -> Detector:
-        """Its banks alone, which rank as well as the net that they teach (benchmarks/funad.md) at a fraction of it."""
-        banks = {each.name: getattr(self, each.name) for each in fields(MemoryBank)}
-        return MemoryBank(**banks).budget()
+        """Its distances alone, which rank about as well as the net that they teach at a fraction of its time."""
+        return self._plain().budget()
+
+    def _plain(self) -> NearestImages:
+        return NearestImages(**{each.name: getattr(self, each.name) for each in fields(NearestImages)})
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images = features[0].images
@@ -103,21 +109,21 @@ class FunAD(Schedule, MemoryBank):
         unseen = None
         if self.stop == "synthetic":
             unseen = drawn_on(images, _share(VALIDATION_SHARE, images), self.random_state + 1)
-        banks: Sequence[FittedBanks | None] = [None] * len(features)
+        neighbours: Sequence[FittedNeighbours | None] = [None] * len(features)
         looks = None
-        if self.warm_up or self.bank_weight:
-            fitted = self._fit_banks(features)
+        if self.warm_up or self.distance_weight:
+            fitted = self._fit_neighbours(features)
             maps, valid = [each.maps for each in fitted], [view.valid() for view in features]
             looks, _ = self._fusion().learn(maps, valid).of_many(maps, valid)
-            banks = fitted
+            neighbours = fitted
         lessons = [
-            self._lesson(number, view, bank, looks, drawn, unseen) if self._has_net(view.view) else None
-            for number, (view, bank) in enumerate(zip(features, banks, strict=True))
+            self._lesson(number, view, near, looks, drawn, unseen) if self._has_net(view.view) else None
+            for number, (view, near) in enumerate(zip(features, neighbours, strict=True))
         ]
         nets = iter(learned([lesson for lesson in lessons if lesson], self, self.random_state, asdict(self)))
         self.taught_ = [
-            self._taught(lesson, next(nets), bank, looks) if lesson else _untaught(view, bank)
-            for lesson, view, bank in zip(lessons, features, banks, strict=True)
+            self._taught(lesson, next(nets), near, looks) if lesson else _untaught(view, near)
+            for lesson, view, near in zip(lessons, features, neighbours, strict=True)
         ]
         return [taught.assembled(self.stop) for taught in self.taught_]
 
@@ -129,27 +135,26 @@ class FunAD(Schedule, MemoryBank):
             other._take(self.taught_[0].features.images, self.features_, self._views_seen(), fitted)
         return other
 
-    def memory_bank(self) -> MemoryBank:
-        """The detector `memory_bank` that the first banks of this one, just fitted, are; as fitting it would give."""
-        fitted = [(each.ensemble, each.distances) for each in self.taught_]
-        banks = [(ensemble, maps) for ensemble, maps in fitted if ensemble is not None and maps is not None]
-        if not banks:
-            raise RequestError(
-                "There are no first banks with 'warm_up' and 'bank_weight' of 0; fit memory_bank itself."
-            )
-        alone = MemoryBank(**{each.name: getattr(self, each.name) for each in fields(MemoryBank)})
+    def nearest_images(self) -> NearestImages:
+        """The detector `nearest_images` that this one, just fitted, stands on; as fitting it would give."""
+        found = [each.neighbours for each in self.taught_]
+        fitted = [(each.scorer, each.maps) for each in found if each is not None]
+        if not fitted:
+            raise RequestError("With 'warm_up' and 'distance_weight' of 0 there are no distances; fit nearest_images.")
+        alone = self._plain()
+        alone.near_copies_ = self.near_copies_
         with torch.no_grad():
-            alone._take(self.taught_[0].features.images, self.features_, self._views_seen(), banks)
+            alone._take(self.taught_[0].features.images, self.features_, self._views_seen(), fitted)
         return alone
 
     def _has_net(self, view: View) -> bool:
-        return view.ranks or self.net_views == "all" or not self.bank_weight
+        return view.ranks or self.net_views == "all" or not self.distance_weight
 
     def _weights(self, looks: Tensor | None) -> tuple[float, float]:
-        """Of banks and net. Deviations in `looks` (N,) by the banks."""
-        if looks is None or not self.bank_weight or self.trust == "full":
-            return self.bank_weight, self.net_weight
-        return self.bank_weight, self.net_weight * min(1.0, unexplained(looks.numpy()) / ENOUGH)
+        """Of distance and net; `looks` (N,) are the image scores by distances alone, in deviations."""
+        if looks is None or not self.distance_weight or self.trust == "full":
+            return self.distance_weight, self.net_weight
+        return self.distance_weight, self.net_weight * min(1.0, unexplained(looks.numpy()) / ENOUGH)
 
     def _views_seen(self) -> list[ViewFeatures]:
         return [taught.features for taught in self.taught_]
@@ -158,22 +163,22 @@ class FunAD(Schedule, MemoryBank):
         self,
         number: int,
         features: ViewFeatures,
-        banks: FittedBanks | None,
+        neighbours: FittedNeighbours | None,
         looks: Tensor | None,
         drawn: Drawn | None,
         unseen: Drawn | None,
     ) -> Lesson:
         """What the nets of one view are to learn from."""
-        pool, scale = self._pool(features, banks, looks, drawn)
+        pool, scale = self._pool(features, neighbours, looks, drawn)
         count = len(features.images)
         fold = torch.zeros(count, dtype=torch.long)
         if self.cross_fit:
-            split = banks.splits[0] if banks else split_in_folds(features.images, self.folds, self.random_state)
+            split = split_in_folds(features.images, self.folds, self.random_state)
             fold = torch.tensor([split[name] for name in features.images.ids])
         sources = torch.cat([torch.arange(count), drawn.sources]) if drawn else torch.arange(count)
         folds = range(self.folds) if self.cross_fit else range(1)
         inside = [fold[sources] != at if self.cross_fit else torch.ones(len(sources), dtype=torch.bool) for at in folds]
-        embeddings = [self._embedding(features.view, pool, banks, at, inside[at]) for at in folds]
+        embeddings = [self._embedding(features.view, pool, neighbours, inside[at]) for at in folds]
         validation = None
         if unseen is not None:
             spec, patches = features.features.spec, self._drawn_patches(features, len(unseen.sources))
@@ -181,20 +186,21 @@ class FunAD(Schedule, MemoryBank):
         return Lesson(number, features, pool, fold, inside, embeddings, scale, validation)
 
     def _taught(
-        self, lesson: Lesson, nets: Sequence[Learned], banks: FittedBanks | None, looks: Tensor | None
+        self, lesson: Lesson, nets: Sequence[Learned], neighbours: FittedNeighbours | None, looks: Tensor | None
     ) -> Taught:
         """What is kept of a view whose nets have learned."""
         trained, chosen = [net for net, _ in nets], [snapshot for _, snapshot in nets]
         return Taught(
-            lesson.features, lesson.fold, lesson.embeddings, trained, chosen, lesson.wholes_scale,
-            banks.ensemble() if banks else None, banks.maps if banks else None, looks, self._weights(looks),
+            lesson.features, lesson.fold, lesson.embeddings, trained, chosen, lesson.wholes_scale, neighbours, looks,
+            self._weights(looks),
         )  # fmt: skip
 
     def _pool(
-        self, features: ViewFeatures, banks: FittedBanks | None, looks: Tensor | None, drawn: Drawn | None
+        self, features: ViewFeatures, neighbours: FittedNeighbours | None, looks: Tensor | None, drawn: Drawn | None
     ) -> tuple[Pool, Tensor]:
         """Patches to learn from, and mean and deviation of the global vectors, (2, G)."""
-        pool = pool_of(features, self.pool_patches, self.random_state, banks.maps if banks else None, looks)
+        maps = neighbours.maps if neighbours else None
+        pool = pool_of(features, self.pool_patches, self.random_state, maps, looks)
         wholes = pool.wholes[:, : None if self.use_globals else 0]
         scale = scale_of(wholes)
         if self.embedding == "none":
@@ -205,27 +211,37 @@ class FunAD(Schedule, MemoryBank):
         patches = self._drawn_patches(features, len(drawn.sources))
         more = drawn.pool(features, features.features.spec, patches, self.random_state, self.synthetic_labels)
         more = _standardised(more, scale)
-        if banks is not None and looks is not None:
-            names = [features.images.ids[row] for row in drawn.sources.tolist()]
-            far = banks.distances(more.patches, more.owners, names)
+        if neighbours is not None and looks is not None:
+            maps = self._distances_of_drawn(features, neighbours.scorer, drawn)
+            far = maps.flatten(1)[more.owners, more.positions]
             # whether they look normal is for the net to find; until then they set no scale
-            more = replace(more, distances=far, looks=torch.full((len(names),), torch.inf))
+            more = replace(more, distances=far, looks=torch.full((len(drawn.sources),), torch.inf))
         return joined(pool, more), scale
 
+    def _distances_of_drawn(self, features: ViewFeatures, scorer: ImageNeighbours, drawn: Drawn) -> Tensor:
+        """Maps (M, h, w) of the drawn images, each compared with all but the group of the image it was made from."""
+        groups = group_numbers(features.images)
+        barred = groups[drawn.sources][:, None] == groups[self._compared_with(features.images)]
+        seen = ViewFeatures(features.view, drawn.images.features(features.features.spec))
+        row_of = {name: row for row, name in enumerate(drawn.images.ids)}
+
+        def one(batch: PatchBatch, row: int) -> Tensor:
+            return scorer.distances(batch.patches[row][None], barred[row_of[batch.ids[row]]][None])[0]
+
+        return seen.maps(one, f"comparing drawn {features.view.pixels}")
+
     def _drawn_patches(self, features: ViewFeatures, count: int) -> int:
-        """How many patches of `count` drawn images to take: as many of each as of the pile's."""
+        """How many patches of `count` drawn images to take: as many of each as of the folder's."""
         return self.pool_patches and max(1, round(self.pool_patches * count / len(features.images)))
 
-    def _embedding(
-        self, view: View, pool: Pool, banks: FittedBanks | None, number: int, inside: Tensor
-    ) -> Standardised:
-        """Learned from the images that the net will see, and no others."""
+    def _embedding(self, view: View, pool: Pool, neighbours: FittedNeighbours | None, inside: Tensor) -> Standardised:
+        """That of the distances, or one learned from the images that the net will see."""
         channels = pool.patches.shape[1]
         if self.embedding == "none":
             return Standardised(channels)
-        if banks is not None:
-            return banks.banks[0][number].embedding
-        return empty_embedding(view, channels).learn(pool.patches[inside[pool.owners]])
+        if neighbours is not None:
+            return neighbours.scorer.embedding
+        return view.embedding(channels).learn(pool.patches[inside[pool.owners]])
 
     def leave_training(self, folder: Path) -> None:
         """Write the nets' curves and score histograms, as CSV and plots, and what their banks held, into `folder`."""
@@ -240,24 +256,23 @@ class FunAD(Schedule, MemoryBank):
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         if "net.of_patch.weight" not in state:
-            return empty_ensemble(view, state)
-        parts = {key: tensor for key, tensor in state.items() if key.startswith("ensemble.")}
+            return empty_neighbours(view, state)
+        parts = {key.removeprefix("neighbours."): t for key, t in state.items() if key.startswith("neighbours.")}
         width, channels = state["net.of_patch.weight"].shape
         of_global = state.get("net.of_global.weight")
         hidden = (len(state["net.head.0.bias"]), len(state["net.head.2.bias"]))
         net = LocalNet(channels, of_global.shape[1] if of_global is not None else 0, width, hidden)
-        embedding = Standardised(channels) if self.embedding == "none" else empty_embedding(view, channels)
-        ensemble = empty_ensemble(view, parts) if parts else None
-        return BankAndNet(ensemble, embedding, net, (self.bank_weight, self.net_weight))
+        embedding = Standardised(channels) if self.embedding == "none" else view.embedding(channels)
+        neighbours = empty_neighbours(view, parts) if parts else None
+        return DistanceAndNet(neighbours, embedding, net, (self.distance_weight, self.net_weight))
 
 
-def _untaught(features: ViewFeatures, banks: FittedBanks | None) -> Taught:
-    """A view that has banks and no net."""
-    if banks is None:
-        raise RuntimeError("a view without a net needs banks")
+def _untaught(features: ViewFeatures, neighbours: FittedNeighbours | None) -> Taught:
+    """A view that has distances and no net."""
+    if neighbours is None:
+        raise RuntimeError("a view without a net needs distances")
     fold = torch.zeros(len(features.images), dtype=torch.long)
-    scale = scale_of(torch.empty((0, 0)))
-    return Taught(features, fold, (), (), (), scale, banks.ensemble(), banks.maps, None, (1.0, 0.0))
+    return Taught(features, fold, (), (), (), scale_of(torch.empty((0, 0))), neighbours, None, (1.0, 0.0))
 
 
 def _share(share: float, images: ImageSet) -> int:

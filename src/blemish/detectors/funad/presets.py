@@ -33,7 +33,7 @@ PAPER: Mapping[str, Any] = {
     "stop": "last",
     "pool_patches": 0,
     "cross_fit": False,
-    "bank_weight": 0.0,
+    "distance_weight": 0.0,
     "net_weight": 1.0,
     "image_score": "max",
     "smoothing": 0.5,  # sigma 4 px of 224 px on patches of 8

@@ -27,7 +27,7 @@ SHARES = ("warm_up", "hard_share", "bank_share", "tau_bank", "tau_normal", "tau_
 
 @dataclass(kw_only=True)
 class Schedule:
-    """How a Local-Net is taught. The defaults are the `fast` preset; "published" is FUN-AD (spec/fun-ad.md).
+    """How a Local-Net is taught. The defaults are for a CPU; "published" is FUN-AD (spec/fun-ad.md).
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class Schedule:
     minibatch : "patches" at random from all images, or "images" with all their patches, as published.
     batch : how many of those are a minibatch; published 32 images.
     steps, epochs : minibatches, or passes over the images if `epochs` is not 0; published 1500 epochs.
-    hard_share : share of a minibatch of patches taken from the 2 % farthest from the first banks; published 0.
-    warm_up : share of the steps whose labels come from the first banks; 0 starts from a random net, as published.
+    hard_share : share of a minibatch of patches taken from the 2 % with the largest distances; published 0.
+    warm_up : share of the steps whose labels come from the first distances; 0 starts from a random net, as published.
     rebuild_every : steps after which the bank's images are chosen again; published 1.
     refresh_every : steps after which the bank's entries pass the adaptor again; published 1.
     bank_share : share of the normal-looking images that the bank holds; published 0.5.
@@ -52,7 +52,7 @@ class Schedule:
     noise : deviation of the noise on unsure anomalies, by channel: over all patches ("pool"), over the "batch"
         (the paper), the largest over grid positions ("position_max", the authors' script), or "none" is added.
     noise_batch : normal patches that are also shown with noise of random size, as anomalies; published 0.
-    noise_from : which of them: "any", or mostly those of the "suspects", images that stand out to the first banks,
+    noise_from : which of them: "any", or mostly those of the "suspects", images that stand out by their distances,
         the more the farther: what a defect looks like is in there, and in few others (benchmarks/funad.md).
     smoothness, smoothness_form : lambda and form of the mutual smoothness loss; published 2.5 and "mae".
     optimiser, learning_rate : published "rmsprop" (momentum 0.2) and 2e-5.

@@ -1,34 +1,34 @@
-"""What FUN-AD scores patches with: a Local-Net, and beside it the banks that taught it."""
+"""What FUN-AD scores patches with: a Local-Net, and beside it the distances that taught it."""
 
 import torch
 from torch import Tensor
 
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
-from blemish.detectors.memory_bank import BankEnsemble
+from blemish.detectors.nearest_images import ImageNeighbours
 from blemish.detectors.scoring import PatchScorer
 
 SMALLEST = 1e-6
 
 
-class BankAndNet(PatchScorer):
-    """The weighted sum of bank distance and Local-Net logit, both standardised on normal-looking images.
+class DistanceAndNet(PatchScorer):
+    """The weighted sum of distance and Local-Net logit, both standardised on normal-looking images.
 
-    A logit knows no bounds: all around a defect that the net is sure of, it would drown the banks, which draw finer.
+    A logit knows no bounds: all around a defect that the net is sure of, it would drown the distances.
     So beside them only its inverse hyperbolic sine counts, which is the logit near 0 and its logarithm far away.
-    Without an ensemble the logit stands alone, as published.
+    Without distances the logit stands alone, as published.
     """
 
     def __init__(
-        self, ensemble: BankEnsemble | None, embedding: Standardised, net: LocalNet, weights: tuple[float, float]
+        self, neighbours: ImageNeighbours | None, embedding: Standardised, net: LocalNet, weights: tuple[float, float]
     ) -> None:
         super().__init__()
-        self.ensemble, self.net = ensemble, net
+        self.neighbours, self.net = neighbours, net
         self.embedding: Standardised = embedding
         width = net.of_global.in_features if net.of_global is not None else 0
-        self.register_buffer("weights", torch.tensor(weights))  # of bank and net
+        self.register_buffer("weights", torch.tensor(weights))  # of distance and net
         self.register_buffer("wholes_scale", torch.stack([torch.zeros(width), torch.ones(width)]))  # mean, deviation
-        self.register_buffer("scales", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # bank, net: mean, deviation
+        self.register_buffer("scales", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # distance, net: mean, deviation
         self.weights: Tensor
         self.wholes_scale: Tensor
         self.scales: Tensor
@@ -38,9 +38,9 @@ class BankAndNet(PatchScorer):
         embedded = self.embedding(patches).flatten(1, 2)
         logits = self.net.of_images(embedded, self.standardised(globals)).view(patches.shape[:3])
         logits = (logits - self.scales[1, 0]) / self.scales[1, 1]
-        if self.ensemble is None:
+        if self.neighbours is None:
             return self.weights[1] * logits
-        distances = (self.ensemble(patches, globals) - self.scales[0, 0]) / self.scales[0, 1]
+        distances = (self.neighbours(patches, globals) - self.scales[0, 0]) / self.scales[0, 1]
         return self.combined(distances, logits)
 
     def combined(self, distances: Tensor, logits: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.memory_bank import normal_looking
 from blemish.detectors.funad.schedule import Stop
-from blemish.detectors.funad.scorer import BankAndNet, scale_of
+from blemish.detectors.funad.scorer import DistanceAndNet, scale_of
 from blemish.detectors.funad.training import Trained
-from blemish.detectors.memory_bank import BankEnsemble
+from blemish.detectors.nearest_images import FittedNeighbours
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PatchBatch, ViewFeatures
 
@@ -24,13 +24,13 @@ class Taught:
     Attributes
     ----------
     features : of the view.
-    fold : (N,) the net that scores each image of the pile, which did not learn from it unless there is one alone.
+    fold : (N,) the net that scores each image of the folder, which did not learn from it unless there is one alone.
     embeddings, trained, chosen : of each net, what its patches pass first, its training, and the snapshot that the
-        stopping rule chose, None for a rule that chooses none. All empty for a view that has banks alone.
+        stopping rule chose, None for a rule that chooses none. All empty for a view that has distances alone.
     wholes_scale : (2, G) mean and deviation of the global vectors the nets take.
-    ensemble, distances : the first banks and their cross-fitted maps (N, h, w), if there are any.
-    looks : (N,) image scores by the first banks, if there are any.
-    weights : of bank and net.
+    neighbours : the distances to the nearest images, if there are any.
+    looks : (N,) image scores by those, if there are any.
+    weights : of distance and net.
     """
 
     features: ViewFeatures
@@ -39,8 +39,7 @@ class Taught:
     trained: Sequence[Trained]
     chosen: Sequence[int | None]
     wholes_scale: Tensor
-    ensemble: BankEnsemble | None
-    distances: Tensor | None
+    neighbours: FittedNeighbours | None
     looks: Tensor | None
     weights: tuple[float, float]
 
@@ -55,11 +54,13 @@ class Taught:
         return [each.at(-1 if at is None else at) for each, at in zip(self.trained, self.chosen, strict=True)]
 
     def assembled(self, stop: Stop | int) -> tuple[PatchScorer, Tensor]:
-        """The scorer, and the cross-fitted maps (N, h, w) of the pile on its scale."""
-        if not self.trained and self.ensemble is not None and self.distances is not None:
-            return self.ensemble, self.distances
+        """The scorer, and the cross-fitted maps (N, h, w) of the folder on its scale."""
+        known = self.neighbours
+        if not self.trained and known is not None:
+            return known.scorer, known.maps
         nets = self.nets(stop)
-        scorer = BankAndNet(self.ensemble if self.weights[0] else None, self.embeddings[0], nets[0], self.weights)
+        near = known.scorer if known is not None and self.weights[0] else None
+        scorer = DistanceAndNet(near, self.embeddings[0], nets[0], self.weights)
         scorer.wholes_scale = self.wholes_scale
         logits, valid = self._cross_fitted_logits(scorer, nets), self.features.valid()
         looks = logits.masked_fill(~valid, -torch.inf).amax(dim=(1, 2)) if self.looks is None else self.looks
@@ -70,13 +71,13 @@ class Taught:
             logits[held_out] = (logits[held_out] - scale[0]) / scale[1]
             if number == 0:  # the net that scores new images
                 scorer.scales[1] = scale
-        if scorer.ensemble is None or self.distances is None:
+        if scorer.neighbours is None or known is None:
             return scorer.eval(), self.weights[1] * logits
-        scorer.scales[0] = scale_of(self.distances[normal])
-        distances = (self.distances - scorer.scales[0, 0]) / scorer.scales[0, 1]
+        scorer.scales[0] = scale_of(known.maps[normal])
+        distances = (known.maps - scorer.scales[0, 0]) / scorer.scales[0, 1]
         return scorer.eval(), scorer.combined(distances, logits)
 
-    def _cross_fitted_logits(self, scorer: BankAndNet, nets: Sequence[LocalNet]) -> Tensor:
+    def _cross_fitted_logits(self, scorer: DistanceAndNet, nets: Sequence[LocalNet]) -> Tensor:
         """Every image's logits by the net that did not learn from it, (N, h, w)."""
         fold_of = dict(zip(self.features.images.ids, self.fold.tolist(), strict=True))
 
@@ -87,4 +88,4 @@ class Taught:
             logits: Tensor = nets[number].of_images(embedded, whole).view(patches.shape[:2])
             return logits
 
-        return self.features.maps(one, f"logits {self.features.view.pixels}")[0]
+        return self.features.maps(one, f"logits {self.features.view.pixels}")

@@ -1,0 +1,239 @@
+"""Images compared with the images most like them: what counts as near, what is left out, what a repeat does."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from blemish.detectors import nearest_images
+from blemish.detectors.nearest_images import ImageNeighbours, NearestImages
+from blemish.detectors.scoring import exact_products
+from blemish.detectors.views import View
+from blemish.errors import JobError, RequestError
+from blemish.features.backbones import GIVEN
+from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.runtime import use_runtime
+
+SIDE = 4  # of the grid
+
+
+@pytest.fixture(autouse=True)
+def one_thread(own_cache):
+    with use_runtime(cache=own_cache, threads=1):
+        yield
+
+
+def patches(count: int = 40, width: int = 8, seed: int = 0) -> np.ndarray:
+    """(N, 16, width): each place of the grid looks alike in all images, but for noise."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 3, (1, SIDE**2, width)) + rng.normal(0, 0.3, (count, SIDE**2, width))).astype(np.float32)
+
+
+def with_defect(features: np.ndarray, images: list[int], place: int = 5, kind: int = 0, noise: float = 0.05) -> None:
+    """The same defect at a place of some images, but for a little noise."""
+    rng = np.random.default_rng([kind, 1])
+    look = rng.normal(0, 4, features.shape[2])
+    for image in images:
+        features[image, place] += look + rng.normal(0, noise, features.shape[2])
+
+
+def fit(features: np.ndarray, groups: dict[int, str] | None = None, **settings: object) -> NearestImages:
+    return NearestImages(backbone=GIVEN, **settings).fit(image_set(features, groups))
+
+
+def image_set(features: np.ndarray, groups: dict[int, str] | None = None) -> ImageSet:
+    images = ImageSet.of_features(features)
+    named = {images.ids[at]: group for at, group in (groups or {}).items()}
+    return replace(images, groups={**images.groups, **named})
+
+
+def place_of(detector: NearestImages, image: int) -> float:
+    """The highest place of an image's map, relative to those of images without a defect."""
+    maps = detector.training_scores_.maps
+    return float(maps[image].max() - np.median(maps[10:].max(axis=(1, 2))))
+
+
+def neighbours(detector: NearestImages) -> ImageNeighbours:
+    (found,) = detector.neighbours()
+    return found
+
+
+def test_a_defect_in_fewer_than_k_other_images_is_far_and_in_more_it_is_near() -> None:
+    features = patches()
+    with_defect(features, list(range(6)), noise=0.2)
+    near, far = fit(features, k=1), fit(features, k=5)
+    assert set(far.training_scores_.ranking()[:6]) == {f"image-{number:06d}" for number in range(6)}
+    assert place_of(far, 0) > 3 * abs(place_of(near, 0))
+
+
+def test_a_patch_has_the_mean_distance_to_the_kth_to_k_plus_third_nearest_image() -> None:
+    features = patches(12)
+    detector = fit(features, k=2, retrieved=11)
+    scorer = neighbours(detector)
+    embedded = scorer.embedding(torch.from_numpy(features))
+    stored = scorer.patches[..., :8].float()
+    nearest = torch.cdist(embedded[3], stored.flatten(0, 1)).view(SIDE**2, 12, SIDE**2).amin(2)
+    nearest[:, 3] = torch.inf  # its own
+    expected = nearest.sort(dim=1).values[:, 1:5].mean(1)
+    torch.testing.assert_close(scorer.spacing[3], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("groups", [None, {0: "part", 1: "part", 2: "part"}])
+def test_an_image_scored_again_has_its_training_score(groups: dict[int, str] | None) -> None:
+    features = patches()
+    with_defect(features, [0, 1, 2])
+    detector = fit(features, groups)
+    again = detector.score(image_set(features))
+    np.testing.assert_allclose(again.image, detector.training_scores_.image, atol=1e-3)
+
+
+def test_a_group_is_left_out_of_its_own_and_counts_once_for_others() -> None:
+    features = patches(41)
+    with_defect(features, [*range(6), 40], noise=0.2)
+    features, new = features[:40], features[40:]
+    shots = dict.fromkeys(range(6), "one part")
+    apart, grouped = fit(features, k=2), fit(features, shots, k=2)
+    assert place_of(grouped, 0) > 3 * abs(place_of(apart, 0))
+    for detector, far in ((apart, False), (grouped, True)):  # six shots are one image for a new one, too
+        score = detector.score(ImageSet.of_features(new)).image[0]
+        assert (score > 3 * np.abs(detector.training_scores_.image[10:]).max()) == far
+
+
+def test_defects_that_repeat_are_seen_and_found() -> None:
+    features = patches(80)
+    for kind in range(4):
+        with_defect(features, list(range(4 * kind, 4 * kind + 4)), place=3 * kind, kind=kind)
+    detector = fit(features)
+    assert detector.k_ == 5
+    assert "Defects seem to repeat in about 4 images each" in detector.findings[0]
+    assert set(detector.training_scores_.ranking()[:16]) == {f"image-{number:06d}" for number in range(16)}
+    assert fit(features, k=2).k_ == 2
+    restored = NearestImages(backbone=GIVEN).restore(detector.state())
+    assert (restored.k_, restored.repeats_) == (5, 4)
+
+
+def test_defects_that_do_not_repeat_leave_k_alone() -> None:
+    features = patches(80)
+    for image in range(16):
+        with_defect(features, [image], place=image, kind=image)
+    detector = fit(features)
+    assert (detector.k_, detector.repeats_) == (2, 1)
+    assert not any("repeat" in finding for finding in detector.findings)
+
+
+def test_one_known_good_image_is_enough_and_a_known_bad_one_gives_nothing() -> None:
+    features = patches()
+    with_defect(features, [0, 1])
+    images = ImageSet.of_features(features)
+    labels = {label: {images.ids[1]: label} for label in (NORMAL, ANOMALOUS)}
+    free, good, bad = (
+        NearestImages(backbone=GIVEN, k=1 if said == ANOMALOUS else 2).fit(replace(images, labels=labels.get(said, {})))
+        for said in (None, NORMAL, ANOMALOUS)
+    )
+    assert place_of(free, 0) > 3
+    assert place_of(good, 0) < place_of(free, 0) / 5
+    assert place_of(bad, 0) > 3, "though one image is enough with k = 1"
+
+
+def test_what_is_not_valid_is_compared_with_by_nobody(tmp_path) -> None:
+    """Padding of a wide image among square ones: in its own image and in others."""
+    rng = np.random.default_rng(0)
+    square = [rng.integers(90, 110, (64, 64, 3), dtype=np.uint8) for _ in range(10)]
+    wide = [rng.integers(90, 110, (32, 64, 3), dtype=np.uint8) for _ in range(2)]
+    view = (View(64, ("8",), rooted=False),)
+    detector = NearestImages(backbone="efficientnet_lite0", views=view).fit(ImageSet.of([*square, *wide]))
+    scorer = neighbours(detector)
+    assert scorer.patches[..., -6].isinf().sum(1).tolist() == [0] * 10 + [32] * 2
+    assert np.isfinite(detector.training_scores_.image).all()
+
+
+@pytest.mark.parametrize("count", [8, 9, 12])
+def test_few_images_are_enough(count: int) -> None:
+    features = patches(count)
+    with_defect(features, [2])
+    detector = fit(features)
+    assert detector.training_scores_.ranking()[0] == "image-000002"
+    assert neighbours(detector).retrieved == count - 1
+
+
+def test_copies_of_two_originals_are_too_few_and_k_beyond_the_groups_takes_what_there_is() -> None:
+    with pytest.raises(RequestError, match="2 of different content"):
+        fit(np.repeat(patches(2), 10, axis=0))
+    features = patches(12)
+    with_defect(features, [0])
+    assert fit(features, k=30).training_scores_.ranking()[0] == "image-000000"
+
+
+def test_a_group_that_holds_most_images_is_compared_with_the_others_alone() -> None:
+    features = patches(40)
+    with_defect(features, [35])
+    detector = fit(features, dict.fromkeys(range(30), "one part"))
+    assert neighbours(detector).retrieved == 10
+    assert np.isfinite(detector.training_scores_.image).all()
+    assert detector.training_scores_.ranking()[0] == "image-000035"
+
+
+def test_a_constant_background_does_not_drown_a_defect() -> None:
+    """Turned parts on black: most patches have no distance at all."""
+    rng = np.random.default_rng(0)
+    features = np.zeros((60, SIDE**2, 8), np.float32)
+    features[:, 5:9] = patches(60)[:, 5:9] + rng.normal(0, 1, (60, 4, 8))
+    with_defect(features, [0, 1, 2], place=6, noise=2.0)
+    scores = fit(features).training_scores_
+    assert np.isfinite(scores.image).all()
+    assert roc_auc_score(np.arange(60) < 3, scores.image) > 0.95
+
+
+def test_features_that_are_no_numbers_are_named() -> None:
+    features = patches(12)
+    features[4, 3, 2] = np.nan
+    with pytest.raises((JobError, RequestError), match=r"image-000004|finite"):
+        fit(features)
+
+
+def test_near_copies_are_named_with_the_way_out() -> None:
+    features = patches(40)
+    features += np.random.default_rng(5).normal(0, 1, (40, 1, 8)).astype(np.float32)  # images differ as a whole
+    features[1:6] = features[0] + np.random.default_rng(1).normal(0, 0.02, (5, SIDE**2, 8))
+    detector = fit(features)
+    (found,) = [finding for finding in detector.findings if "near copies" in finding]
+    assert found.startswith("6 images look like near copies")
+    assert "'image-000000'" in found
+    assert "--group-regex" in found
+    told = fit(features, dict.fromkeys(range(6), "one part"))
+    assert not any("near copies" in finding for finding in told.findings)
+
+
+def test_memory_is_bounded_by_images_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_images, "MOST_IMAGES", 20)
+    monkeypatch.setattr(nearest_images, "MOST_PATCHES", 10)
+    features = np.random.default_rng(0).normal(0, 0.3, (50, SIDE**2, 8)).astype(np.float32)  # no place has its own look
+    with_defect(features, [3])
+    detector = fit(features)
+    assert neighbours(detector).patches.shape == (20, 10, 14)
+    assert len(detector.training_scores_) == 50
+    assert detector.training_scores_.ranking()[0] == "image-000003"
+
+
+def test_rough_products_find_what_exact_ones_find() -> None:
+    features = patches(60, width=64)
+    with_defect(features, [0])
+    with exact_products():
+        exact = fit(features).training_scores_.image
+    rough = fit(features).training_scores_.image
+    spread = np.subtract(*np.percentile(exact, (75, 25)))
+    assert np.abs(rough - exact).max() < 0.1 * spread
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"k": -1}, "'k' must be at least 0; got -1"),
+    ({"retrieved": 0}, "'retrieved' must be at least 1; got 0"),
+    ({"k": 40}, "'k' must be at most 'retrieved', which is 32; got 40"),
+])  # fmt: skip
+def test_wrong_settings_are_named(settings: dict[str, int], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        NearestImages(**settings)
+    with pytest.raises(RequestError, match="between 64 and 2048; got 32"):
+        NearestImages(pixels=32)
