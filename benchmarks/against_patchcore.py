@@ -20,8 +20,7 @@ WAYS = {
     "anomalib PatchCore, coreset 1 %": "anomalib:Patchcore,coreset_sampling_ratio=0.01,folds=0,size=256",
     "blemish patchcore, coreset 3 % (its default)": "patchcore",
     "blemish patchcore, coreset 1 %": "patchcore,share=0.01",
-    "blemish memory_bank": "memory_bank",
-    "blemish memory_bank --fast": "memory_bank,fast",
+    "blemish nearest_images (its default)": "nearest_images",
 }
 
 
@@ -39,7 +38,7 @@ def one(words: dict) -> None:
     kind = detector_class(name)
     texts = dict(each.split("=", 1) for each in changes if "=" in each)
     named = set_by_name(kind().settings(), texts)
-    detector = kind(**{**(kind.fast_settings if "fast" in changes else {}), **{key: named[key] for key in texts}})
+    detector = kind(**{key: named[key] for key in texts})
     root = Path(words["root"])
     learned = sorted((root / "train" / "good").iterdir())[: words["most"]]
     test = sorted(root.glob("test/*/*"))[: words["most"]] if words["most"] else sorted(root.glob("test/*/*"))

@@ -15,7 +15,7 @@ import safetensors.torch
 import timm
 import torch
 
-from blemish.detectors.views import DEFAULT_VIEWS, specs_of, views_for
+from blemish.detectors.views import DEEP_VIEWS, specs_of, views_for
 from blemish.features.backbones import BACKBONES, backbone, stride_of
 from blemish.features.extract import PatchExtractor
 from blemish.images import ImageSet
@@ -45,7 +45,7 @@ def line(name: str, photos: list[np.ndarray], folder: Path) -> str:
         weights = str(folder / "random.safetensors")
         safetensors.torch.save_file(network.state_dict(), weights)
     cost, sizes, patches, widths = 0.0, [], [], []
-    for spec in specs_of(views_for(name, DEFAULT_VIEWS), name, weights):
+    for spec in specs_of(views_for(name, DEEP_VIEWS), name, weights):
         spec = spec.resolved(ImageSet.of(photos))
         extract = PatchExtractor(spec).eval()
         pixels = [torch.from_numpy(photo).permute(2, 0, 1)[None] for photo in photos]

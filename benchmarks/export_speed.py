@@ -44,8 +44,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--results", type=Path, default=Path("export_speed.csv"))
     parser.add_argument("--run", type=Path, help="a Run that is there; otherwise one is fitted")
-    parser.add_argument("--detector", default="memory_bank")
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--detector", default="nearest_images")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -55,7 +54,7 @@ def main() -> None:
         folder = Path(place)
         run = given.run or folder / "run"
         if not given.run:
-            jobs.fit(given.images, run, detector=given.detector, fast=given.fast, cache=folder / "cache")
+            jobs.fit(given.images, run, detector=given.detector, cache=folder / "cache")
         ways, notes = {"torch": blemish.load(run)}, {"torch": ""}
         for way in given.ways:
             format, _, precision = way.partition(" ")  # noqa: A001
@@ -94,8 +93,8 @@ def main() -> None:
         for name, note in notes.items():
             rate = median(rates[name]) if name in rates else float("nan")
             keep(given.results, {
-                "images": given.images.as_posix()[-40:], "detector": given.detector, "fast": int(given.fast),
-                "way": name, "threads": given.threads, "per_second": round(rate, 2),
+                "images": given.images.as_posix()[-40:], "detector": given.detector, "way": name,
+                "threads": given.threads, "per_second": round(rate, 2),
                 "times_torch": round(rate / median(rates["torch"]), 2), "limit_per_second": round(limit, 1),
                 "share_of_limit": round(rate / limit, 3), "parity": note,
             })  # fmt: skip

@@ -42,7 +42,7 @@ def one(words: dict) -> None:
     listed.write_text("".join(f"images/{number:06d}.jpg\n" for number in range(words["count"])))
     start, busy = time.perf_counter(), time.process_time()
     run = jobs.fit(
-        listed, place / "run", detector=words["detector"], fast=words["fast"], threads=words["threads"],
+        listed, place / "run", detector=words["detector"], threads=words["threads"],
         cache=place / "cache", force=True,
     )  # fmt: skip
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
@@ -63,15 +63,14 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 2000, 5000, 10_000, 20_000])
     parser.add_argument("--place", type=Path, default=Path("growth"))
     parser.add_argument("--results", type=Path, default=Path("growth.csv"))
-    parser.add_argument("--detector", default="memory_bank")
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--detector", default="nearest_images")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     if given.one:
         one(json.loads(given.one))
         return
     for count in given.counts:
-        words = {"detector": given.detector, "fast": given.fast, "threads": given.threads, "count": count}
+        words = {"detector": given.detector, "threads": given.threads, "count": count}
         if not is_kept(given.results, **words):
             fill(given.images, given.place / "images", count)
             keep(given.results, in_process(__file__, **words, place=str(given.place)))

@@ -52,7 +52,7 @@ def in_process(script: str, *, limit: float | None = None, **words: Any) -> dict
 
 
 def show(path: Path) -> None:
-    """The rows as a table for RESULTS.md, with date and machine."""
+    """The rows as a table, with date and machine."""
     rows = kept(path)
     about = Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.exists() else []

@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.1, 0.4, 0.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--detectors", nargs="+", default=["memory_bank"])
+    parser.add_argument("--detectors", nargs="+", default=["nearest_images"])
     parser.add_argument("--variants", nargs="+", help="of removal, such as default or 'cut=mad k=1.0'; all by default")
     parser.add_argument(
         "--learned-from",

@@ -4,7 +4,7 @@ For each set below DATA (MVTec layout) and each seed: all of train/good plus ano
 RATIO are put into one flat folder with neutral names, `blemish fit` runs on it as a process of its own, and the
 ranking in its scores.csv is compared with the truth. Nothing but this script sees a label.
 
-    python benchmarks/ranking.py ../shared/data --seeds 0 1 2 --table benchmarks/RESULTS.md
+    python benchmarks/ranking.py ../shared/data --seeds 0 1 2 --table ranking.md
 """
 
 import argparse

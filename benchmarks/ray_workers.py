@@ -21,8 +21,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--results", type=Path, default=Path("ray.csv"))
-    parser.add_argument("--fast", action="store_true")
-    parser.add_argument("--entries", type=int, default=4000)
     given = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
@@ -30,7 +28,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        words = {"detector": "memory_bank", "fast": given.fast, "threads": 1, "settings": {"entries": given.entries}}
+        words = {"detector": "nearest_images", "threads": 1}
         start = time.perf_counter()
         alone = jobs.fit(given.images, cache=folder / "alone", **words)
         seconds = time.perf_counter() - start

@@ -80,7 +80,7 @@ def cell(source: Path, ratio: float, seed: int, given: argparse.Namespace, made:
         pile, file = Path(place) / "pile", Path(place) / "labels.csv"
         pile.mkdir()
         truth = contaminated(source, pile, ratio, seed)
-        how = {"detector": given.detector, "fast": given.fast, "seed": seed, "cache": given.cache}
+        how = {"detector": given.detector, "seed": seed, "cache": given.cache}
         first = jobs.fit(pile, **how, threads=given.threads)
         for way, count in wanted:
             said = picked(first, truth, way, count, seed) if count else {}
@@ -107,8 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
     parser.add_argument("--ways", nargs="+", default=WAYS)
-    parser.add_argument("--detector", default="funad")
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--detector", default="nearest_images")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--summary", action="store_true", help="only print what is there")

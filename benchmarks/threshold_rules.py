@@ -40,7 +40,7 @@ def best_f1(bad: np.ndarray, score: np.ndarray) -> float:
 
 
 def fitted(category: Category, ratio: float, seed: int, given: argparse.Namespace) -> pd.DataFrame:
-    """Scores and truth of a cell, from an earlier run of this script or of `funad.py --cells`, or from a fit now."""
+    """Scores and truth of a cell, from an earlier run, one of `contaminated.py --cells`, or a fit now."""
     file = cell_file(given.out / "cells", category.name, given.detector, ratio, seed)
     if not file.is_file():
         from blemish import jobs
@@ -48,7 +48,7 @@ def fitted(category: Category, ratio: float, seed: int, given: argparse.Namespac
         manifest = contaminate(category, ratio, seed=seed)
         settings = dict(text.split("=", 1) for text in given.set)
         run = jobs.fit(
-            manifest.training_set(category), detector=given.detector, fast=given.fast, seed=seed, cache=given.cache,
+            manifest.training_set(category), detector=given.detector, seed=seed, cache=given.cache,
             threads=given.threads,
             settings={name: float(value) if "." in value else int(value) for name, value in settings.items()},
         )  # fmt: skip
@@ -99,7 +99,6 @@ def main() -> None:
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--detector", default="funad")
-    parser.add_argument("--fast", action="store_true")
     parser.add_argument("--set", nargs="*", default=[], help="NAME=NUMBER, settings of the detector")
     parser.add_argument("--rules", nargs="+", help="instead of all")
     parser.add_argument("--threads", type=int)

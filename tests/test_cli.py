@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import blemish
 from command_line import QUICK, call, refused, table
 from conftest import fill, picture
 
@@ -230,3 +231,25 @@ def test_normals_within_the_folder_are_learned_from_but_not_listed(tmp_path, pil
     assert result.exit_code == 0, result.output
     assert all(not row["path"].startswith(("good", "normals")) for row in table(tmp_path / "run" / "scores.csv"))
     assert len(table(tmp_path / "run" / "scores.csv")) == 10
+
+
+def test_pixels_is_the_size_at_which_images_are_looked_at(tmp_path, pile):
+    result = call("fit", pile, "--out", tmp_path / "run", "--pixels", "96", "--quiet", *QUICK)
+    assert result.exit_code == 0, result.output
+    detector = blemish.load(tmp_path / "run").detector
+    assert [(spec.pixels, spec.size) for spec in detector.feature_specs()] == [(96, (96, 96))]
+    large = call("fit", pile, "--out", tmp_path / "other", "--pixels", "3000", *QUICK)
+    refused(large, "'pixels'", "64 and 2048", "3000")
+
+
+def test_near_copies_are_named_on_the_console_in_json_and_in_the_report(tmp_path, pile):
+    again = picture(5).astype(np.int16)
+    for shot in range(2):
+        noisy = again + np.random.default_rng(shot).integers(-1, 2, again.shape)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(pile / f"part-05-{shot}.png")
+    result = call("fit", pile, "--out", tmp_path / "run", *QUICK)
+    assert "3 images look like near copies of another, such as 'part-05" in result.stdout
+    assert "look like near copies" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    told = ("--group-regex", r"part-(\d+)", "--json")
+    notes = json.loads(call("fit", pile, "--out", tmp_path / "told", *told, *QUICK).stdout)["notes"]
+    assert notes == []

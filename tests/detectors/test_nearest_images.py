@@ -195,14 +195,12 @@ def test_features_that_are_no_numbers_are_named() -> None:
 
 def test_near_copies_are_named_with_the_way_out() -> None:
     features = patches(40)
-    features += np.random.default_rng(5).normal(0, 1, (40, 1, 8)).astype(np.float32)  # images differ as a whole
-    features[1:6] = features[0] + np.random.default_rng(1).normal(0, 0.02, (5, SIDE**2, 8))
+    features[1:3] = features[0] + np.random.default_rng(1).normal(0, 0.02, (2, SIDE**2, 8))
     detector = fit(features)
     (found,) = [finding for finding in detector.findings if "near copies" in finding]
-    assert found.startswith("6 images look like near copies")
-    assert "'image-000000'" in found
+    assert found.startswith("3 images look like near copies of another, such as 'image-000000', 'image-000001', 'image")
     assert "--group-regex" in found
-    told = fit(features, dict.fromkeys(range(6), "one part"))
+    told = fit(features, dict.fromkeys(range(3), "one part"))
     assert not any("near copies" in finding for finding in told.findings)
 
 

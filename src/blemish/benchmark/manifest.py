@@ -54,7 +54,7 @@ class Entry:
         """What the image is called in the ImageSet: a name that says nothing.
 
         The paths of injected images begin with `test`, and a detector that goes by the order of names would be told
-        which they are: it happened (benchmarks/funad.md).
+        which they are: it happened (benchmarks/LOG.md).
         """
         return _nameless(f"{self.path}#{self.copy}")
 

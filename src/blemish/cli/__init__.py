@@ -63,7 +63,7 @@ def main() -> None:
 def _share_heaps() -> None:
     """Let glibc have two heaps. It gives each thread one of its own, and keeps in each what was freed there.
 
-    That held 1 GB for nothing at the peak of a fit of 230 images (benchmarks/RESULTS.md). Other C libraries have no
+    That held 1 GB for nothing at the peak of a fit of 230 images. Other C libraries have no
     such setting, or another way.
     """
     if platform.libc_ver()[0] == "glibc":

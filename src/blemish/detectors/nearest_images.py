@@ -29,7 +29,7 @@ SUSPECT, ORDINARY = 3.0, 1.0  # deviations above the median: images that may be 
 FEWEST_SUSPECTS = 8  # with fewer, chance decides where their distances jump
 JUMP = 1.5  # times the growth of an ordinary image's distance from one image to the next
 SAME = 0.02  # of the usual distance to the nearest layout: below, it is the same image
-NEAR_COPY = 0.5  # of the usual distance to the nearest layout: below, two images may be shots of one part
+NEAR_COPY = 0.6  # of an image's patches: where one other image is nearest to more, both may show one part
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
 MOST_PATCHES = 1024  # of each of them
 MORE = 3  # images beyond those asked for whose distances are measured in float32
@@ -220,12 +220,12 @@ class FittedNeighbours:
     ----------
     scorer : of new images.
     maps : (N, h, w), each image compared with all but its own group.
-    layouts : (N, L).
+    near_copies : ids of images that may be shots of one part, part by part.
     """
 
     scorer: ImageNeighbours
     maps: Tensor
-    layouts: Tensor
+    near_copies: tuple[tuple[str, ...], ...]
 
 
 @dataclass(kw_only=True)
@@ -313,7 +313,7 @@ class NearestImages(FeatureDetector):
 
     def _fit_neighbours(self, features: list[ViewFeatures]) -> list[FittedNeighbours]:
         fitted = [self._fit_view(view) for view in features]
-        self.near_copies_ = near_copies(features[0].images, fitted[0].layouts)
+        self.near_copies_ = fitted[0].near_copies
         return fitted
 
     def _fit_view(self, features: ViewFeatures) -> FittedNeighbours:
@@ -327,7 +327,8 @@ class NearestImages(FeatureDetector):
         away, maps = _relative(matches, inside, scorer, rows, *scorer.window)
         scorer.spacing.copy_(away[rows][:, scorer.where])
         scorer.typical.copy_(torch.stack([_typical(away[inside]), _typical(_to_nearest(layouts, barred, rows))]))
-        return FittedNeighbours(scorer, maps.view(-1, *features.grid), layouts)
+        copies = near_copies(features.images, matches, inside, rows, len(scorer.where))
+        return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
 
     def _compared_with(self, images: ImageSet) -> Tensor:
         """Rows of the images that are compared with: all but those known or thought to be bad, at random if many.
@@ -410,28 +411,26 @@ def empty_neighbours(view: View, state: State) -> ImageNeighbours:
     return ImageNeighbours(view.embedding(len(state["embedding.mean"])), state)
 
 
-def near_copies(images: ImageSet, layouts: Tensor) -> tuple[tuple[str, ...], ...]:
-    """Images of different groups that may be shots of one part, by their layouts (N, L): the ids, part by part.
+def near_copies(
+    images: ImageSet, matches: Matches, inside: Tensor, rows: Tensor, kept: int
+) -> tuple[tuple[str, ...], ...]:
+    """Images that may be shots of one part: the ids, part by part, the largest first.
 
-    Two images are if their layouts are less than half as far apart as an image's usually is from the nearest.
+    An image is a near copy of another if that one holds the nearest like of most of its patches. `kept` patches are
+    compared with of each of the images of `rows`.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    groups = group_numbers(images)
-    everything = torch.arange(len(layouts))
-    limit = NEAR_COPY * _typical(_to_nearest(layouts, groups[:, None] == groups, everything))
-    pairs = []
-    for start in range(0, len(layouts), 256):
-        rows = everything[start : start + 256]
-        away = torch.cdist(layouts[rows], layouts)
-        close = (away < limit) & (groups[rows][:, None] != groups)
-        pairs.append(close.nonzero() + torch.tensor([start, 0]))
-    one, other = torch.cat(pairs).numpy().T
-    graph = coo_array((np.ones(len(one)), (one, other)), shape=(len(layouts), len(layouts)))
+    nearest = (matches.entries[..., 0] // kept).long()  # (N, P)
+    counts = torch.zeros(len(nearest), len(rows)).scatter_add_(1, nearest, inside.float())
+    share, other = (counts / inside.sum(1, keepdim=True)).max(1)
+    copies = torch.nonzero(share > NEAR_COPY)[:, 0]
+    pairs = (copies.numpy(), rows[other[copies]].numpy())
+    graph = coo_array((np.ones(len(copies)), pairs), shape=(len(nearest), len(nearest)))
     _, part = connected_components(graph, directed=False)
     found: dict[int, list[str]] = {}
-    for row in np.unique(one):
+    for row in np.unique(np.concatenate(pairs)):
         found.setdefault(int(part[row]), []).append(images.ids[row])
     return tuple(sorted((tuple(names) for names in found.values()), key=len, reverse=True))
 

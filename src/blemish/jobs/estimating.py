@@ -15,7 +15,7 @@ from blemish.runtime import intra_op_threads, runtime
 PROBES = 8  # images timed, after one that loads the network
 WORTH_TELLING = 60.0  # seconds
 FEWEST = 50  # images whose features are missing: with fewer, timing some would be a large part of the job
-BASE_GIB = 1.5  # torch, networks and banks, measured (benchmarks/RESULTS.md)
+BASE_GIB = 1.5  # torch, networks and what the images are compared with
 MAP_BYTES = 40_000  # an image: its maps in each view (7 KB), their smoothed copies and the drawn one
 PRODUCT = (4_000, 328)  # entries and width of the matrix product by which the machine's speed at learning is known
 # Learning in such products for each view that ranks: once, and for each image (benchmarks/line.md).

@@ -53,7 +53,7 @@ class Schedule:
         (the paper), the largest over grid positions ("position_max", the authors' script), or "none" is added.
     noise_batch : normal patches that are also shown with noise of random size, as anomalies; published 0.
     noise_from : which of them: "any", or mostly those of the "suspects", images that stand out by their distances,
-        the more the farther: what a defect looks like is in there, and in few others (benchmarks/funad.md).
+        the more the farther: what a defect looks like is in there, and in few others (benchmarks/LOG.md).
     smoothness, smoothness_form : lambda and form of the mutual smoothness loss; published 2.5 and "mae".
     optimiser, learning_rate : published "rmsprop" (momentum 0.2) and 2e-5.
     precision : "bfloat16" for matrix products where the device has it.
