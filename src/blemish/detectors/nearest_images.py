@@ -31,7 +31,7 @@ JUMP = 1.5  # times the growth of an ordinary image's distance from one image to
 SAME = 0.02  # of the usual distance to the nearest layout: below, it is the same image
 NEAR_COPY = 0.6  # of an image's patches: where one other image is nearest to more, both may show one part
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
-MOST_PATCHES = 1024  # of each of them
+MOST_PATCHES = 1024  # of each of them, and of an image that is compared with them, at a time
 MORE = 3  # images beyond those asked for whose distances are measured in float32
 AT_ONCE = 8  # images compared with in one product
 
@@ -135,6 +135,12 @@ class ImageNeighbours(PatchScorer):
 
     def matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
         """Embedded patches (B, P, D) in the images of rows `near` (B, n), those from the `start`-th to the `end`-th."""
+        parts = [self._matches(some, near, start, end) for some in torch.split(embedded, MOST_PATCHES, dim=1)]
+        if len(parts) == 1:
+            return parts[0]
+        return Matches(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
+
+    def _matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
         count, found = self.patches.shape[1], []
         rough = rough_products(embedded.device)
         queries = query_columns_of(embedded, torch.bfloat16 if rough else torch.float32).transpose(1, 2)
