@@ -28,7 +28,7 @@ JOBS = {
 
 
 QUICK = "quick"  # the preset that shows that a detector runs: of these settings, those that it has
-LEAST_WORK = {"epochs": 0, "steps": 60, "share": 0.01, "entries": 1000, "seeds": 3, "retrieved": 16}
+LEAST_WORK = {"epochs": 0, "steps": 60, "share": 0.01, "entries": 1000, "seeds": 3, "retrieved": 8}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ SWEEPS: Mapping[str, Mapping[str, Change]] = {
     },
     "stage 1": {
         "nearest of 8 images": ({}, {"sub_model": {"detector": "nearest_images", "retrieved": 8}}),
-        "nearest of 32 images": ({}, {"sub_model": {"detector": "nearest_images", "retrieved": 32}}),
+        "nearest of 20 images": ({}, {"sub_model": {"detector": "nearest_images", "retrieved": 20}}),
         "network, 20 steps": ({}, {"sub_model": {"detector": "funad", "distance_weight": 0.0, "steps": 20}}),
         "network, 100 steps": ({}, {"sub_model": {"detector": "funad", "distance_weight": 0.0, "steps": 100}}),
         "network, 300 steps": ({}, {"sub_model": {"detector": "funad", "distance_weight": 0.0, "steps": 300}}),
