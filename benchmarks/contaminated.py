@@ -81,7 +81,7 @@ def table(paths: Sequence[Path], sets: Sequence[str]) -> str:
             for path in paths
         ]
     )
-    rows["detector"] += rows["settings"].fillna("").map(lambda text: f" {text}" if text else "")
+    rows["detector"] += rows["settings"].astype(object).fillna("").map(lambda text: f" {text}" if text else "")
     rows = rows[rows["set"].isin(sets)].drop_duplicates(["set", "ratio", "seed", "detector", "mode"], keep="last")
     parts = []
     for mode in MODES:

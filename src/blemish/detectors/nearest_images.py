@@ -27,7 +27,7 @@ FIRST_K = 2  # the least that is chosen: a copy of a defect does not count
 TRACED = 10  # nearest images whose distances tell of defects that repeat
 SUSPECT, ORDINARY = 3.0, 1.0  # deviations above the median: images that may be bad, and the rest
 FEWEST_SUSPECTS = 8  # with fewer, chance decides where their distances jump
-JUMP = 1.5  # times the growth of an ordinary image's distance from one image to the next
+JUMP, FAR_JUMP = 1.5, 2.0  # times an ordinary image's growth from one image to the next, in the median, in the mean
 SAME = 0.02  # of the usual distance to the nearest layout: below, it is the same image
 NEAR_COPY = 0.6  # of an image's patches: where one other image is nearest to more, both may show one part
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
@@ -459,8 +459,9 @@ def _repeating_k(matches: Matches, inside: Tensor, scorer: ImageNeighbours, rows
 
     A defect that is in four images is near three others and far from all further ones: its distances jump behind the
     third. One that is in no other image is about equally far from all, so its distances grow less from image to image
-    than those of an ordinary place. So growth is compared with that of ordinary images, at their highest places. The
-    suspects' median tells of the usual defect, and some are in more images than that: hence one more.
+    than those of an ordinary place. So growth is compared with that of ordinary images, at their highest places: in
+    the median, which tells of the usual defect, and in the mean, which tells where some repeat and others do not. Some
+    are in more images than those: hence one more.
     """
     count = matches.distances.shape[2]
     if count < TRACED:
@@ -476,8 +477,9 @@ def _repeating_k(matches: Matches, inside: Tensor, scorer: ImageNeighbours, rows
     growth = (logs[..., 1 : last + 1] - logs[..., :last]).clamp_min(0)  # (N, P, last): d_2 / d_1, ...
     counted = maps.masked_fill(~inside, -torch.inf).topk(max(1, maps.shape[1] // 20), dim=1).indices
     steps = growth.gather(1, counted[..., None].expand(-1, -1, last)).median(dim=1).values  # (N, last)
-    of_suspects, of_ordinary = steps[suspect].median(0).values, steps[ordinary].median(0).values
-    jumps = torch.nonzero(of_suspects > JUMP * of_ordinary)[:, 0]
+    usual = steps[suspect].median(0).values > JUMP * steps[ordinary].median(0).values
+    some = steps[suspect].mean(0) > FAR_JUMP * steps[ordinary].mean(0)
+    jumps = torch.nonzero(usual | some)[:, 0]
     return int(jumps[-1]) + 3 if len(jumps) else FIRST_K
 
 
