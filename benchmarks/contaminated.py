@@ -130,7 +130,7 @@ def main() -> None:
         parser.error("name the data and --results FILE, or --table FILE")
     print(processor(), flush=True)
     known = pd.read_csv(given.results) if given.results.exists() else pd.DataFrame(columns=KEYS)
-    done = {tuple(row) for row in known[KEYS].fillna("").itertuples(index=False)}
+    done = {tuple(row) for row in known[KEYS].astype(object).fillna("").itertuples(index=False)}
     categories = {category.name: category for category in open_datasets(given.data, list(given.sets))}
     with use_runtime(cache=given.cache, threads=given.threads):
         for seed in given.seeds:
