@@ -131,6 +131,19 @@ def test_defects_that_repeat_are_seen_and_found() -> None:
     assert (restored.k_, restored.repeats_) == (5, 4)
 
 
+@pytest.mark.parametrize("times", [6, 8, 12])
+def test_defects_that_repeat_often_take_as_many_images_as_are_traced(times: int) -> None:
+    features = patches(120)
+    for kind in range(3):
+        with_defect(features, list(range(times * kind, times * (kind + 1))), place=3 * kind, kind=kind)
+    detector = fit(features)
+    assert 2 <= detector.k_ <= nearest_images.TRACED - nearest_images.COUNTED + 1
+    assert np.isfinite(detector.training_scores_.image).all()
+    if times < 8:  # the eighth image is far: they stand out, and are found
+        assert detector.k_ == times + 1
+        assert set(detector.training_scores_.ranking()[: 3 * times]) == {f"image-{n:06d}" for n in range(3 * times)}
+
+
 def test_defects_that_do_not_repeat_leave_k_alone() -> None:
     features = patches(80)
     for image in range(16):

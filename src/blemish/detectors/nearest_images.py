@@ -24,7 +24,7 @@ EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
 LAYOUT = 4  # cells a side that a map is pooled to, for retrieval
 COUNTED = 4  # images whose distances are averaged, from the k-th on
 FIRST_K = 2  # the least that is chosen: a copy of a defect does not count
-TRACED = 10  # nearest images whose distances tell of defects that repeat
+TRACED = 12  # nearest images whose distances tell of defects that repeat
 SUSPECT, ORDINARY = 3.0, 1.0  # deviations above the median: images that may be bad, and the rest
 FEWEST_SUSPECTS = 8  # with fewer, chance decides where their distances jump
 JUMP, FAR_JUMP = 1.5, 2.0  # times an ordinary image's growth from one image to the next, in the median, in the mean
@@ -466,7 +466,7 @@ def _repeating_k(matches: Matches, inside: Tensor, scorer: ImageNeighbours, rows
     count = matches.distances.shape[2]
     if count < TRACED:
         return FIRST_K
-    last = count - COUNTED + 1  # behind which a k would have too few images
+    last = count - COUNTED - 1  # a k two behind the last step has as many images as count
     _, maps = _relative(matches, inside, scorer, rows, last, last + 1)
     scores = highest_mean(maps, inside)
     middle, deviation = median_and_deviation(scores.numpy())
