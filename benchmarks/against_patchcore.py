@@ -32,7 +32,7 @@ def one(words: dict) -> None:
     from blemish.detectors.settings import set_by_name
     from blemish.images import ImageSet
     from blemish.jobs import peak_memory_mib
-    from blemish.runtime import use_runtime
+    from blemish.machine.runtime import use_runtime
 
     name, *changes = words["detector"].split(",")
     kind = detector_class(name)

@@ -24,7 +24,7 @@ from blemish.benchmark.metrics import image_metrics, pixel_metrics
 from blemish.detectors import Detector, detector_class
 from blemish.detectors.funad import FunAD
 from blemish.detectors.settings import set_by_name
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from markdown_table import markdown
 from ranking import SETS, processor
 from training_cells import cell_file, keep_cell

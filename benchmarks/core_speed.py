@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 
 import blemish
+from blemish.features import features_of
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from ranking import contaminated, processor
 
 
@@ -30,7 +31,7 @@ def main() -> None:
         folder, run = Path(place) / "images", Path(place) / "run"
         folder.mkdir()
         truth = contaminated(given.set, folder, 0.1, 0)
-        words = [sys.executable, "-m", "blemish.cli", "fit", str(folder), "--out", str(run), "--quiet", *given.fit]
+        words = [sys.executable, "-m", "blemish", "fit", str(folder), "--out", str(run), "--quiet", *given.fit]
         start = time.perf_counter()
         subprocess.run([*words, "--cache", str(Path(place) / "cache")], check=True)
         seconds, config = time.perf_counter() - start, json.loads((run / "config.json").read_text())
@@ -43,7 +44,7 @@ def main() -> None:
         with use_runtime(cache=Path(place) / "other", keep_features=False):
 
             def backbone() -> None:
-                for _ in ImageSet.of(paths).features(spec).batches():
+                for _ in features_of(ImageSet.of(paths), spec).batches():
                     pass
 
             for work in 2 * (backbone, lambda: loaded.score(paths)):

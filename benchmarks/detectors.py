@@ -23,8 +23,9 @@ from sklearn.metrics import roc_auc_score
 
 from blemish.detectors import FeatureDetector, detector_class
 from blemish.detectors.settings import set_by_name
+from blemish.features import features_of
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from blemish.scores import Scores
 
 SETS = ("mvtec_bottle", "mvtec_transistor")
@@ -84,7 +85,7 @@ def run_once(root: Path, case: str, ratio: float, overlap: bool, seed: int, with
     fitted, busy = time.perf_counter(), time.process_time() - busy
     training = image_auroc(detector.training_scores_) if settings.get("folds", 1) else float("nan")
     for spec in detector.feature_specs():
-        test.features(spec).make()
+        features_of(test, spec).make()
     begun = time.perf_counter()
     scores = detector.score(test)
     done = time.perf_counter()

@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import blemish
 from blemish import jobs
 from blemish.deploy.export import export
-from blemish.errors import BlemishError
 from blemish.images import ImageSet
-from blemish.runtime import intra_op_threads, use_runtime
+from blemish.machine.errors import BlemishError
+from blemish.machine.runtime import intra_op_threads, use_runtime
 from kept_rows import keep, show
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from blemish import calibration
 from blemish.benchmark.datasets import open_datasets
 from blemish.detectors import detector_class
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from markdown_table import markdown
 from ranking import SETS
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from blemish.benchmark.metrics import pixel_metrics
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from blemish.scores import Scores
 
 COUNT, SIDE, GRID = 600, 512, 64

@@ -30,12 +30,12 @@ from blemish.benchmark.contamination import MODES, Manifest, contaminate
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.metrics import image_metrics, pixel_metrics, purification_metrics
 from blemish.cli.console import pairs
-from blemish.cuts import median_mad
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import set_by_name
 from blemish.images import ImageSet
+from blemish.machine.runtime import use_runtime
 from blemish.purification import BEFORE_FIT, PurifySettings, SubModelScores, purify, score_by_sub_models
-from blemish.runtime import use_runtime
+from blemish.scores.cuts import median_mad
 from markdown_table import markdown
 
 SETS = ("mvtec_bottle", "mvtec_screw", "mvtec_transistor", "magnetic_tile")

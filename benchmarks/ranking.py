@@ -49,7 +49,7 @@ def contaminated(source: Path, target: Path, ratio: float, seed: int) -> dict[st
 
 def run_once(source: Path, ratio: float, seed: int, settings: list[str], cache: Path) -> dict[str, object]:
     """Fit one folder in a process of its own; returns a row of the table."""
-    blemish = [sys.executable, "-m", "blemish.cli"]
+    blemish = [sys.executable, "-m", "blemish"]
     with tempfile.TemporaryDirectory() as place:
         pile, run = Path(place) / "pile", Path(place) / "run"
         pile.mkdir()
@@ -93,7 +93,7 @@ def scoring_rate(run: Path, pile: Path, count: int = 64) -> float:
     loaded = blemish.load(run)
     paths = sorted(pile.iterdir())
     with tempfile.TemporaryDirectory() as empty:
-        from blemish.runtime import use_runtime
+        from blemish.machine.runtime import use_runtime
 
         with use_runtime(cache=Path(empty), keep_features=False):
             loaded.score(paths[:4])

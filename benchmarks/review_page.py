@@ -26,12 +26,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from blemish import calibration
-from blemish.artifact import SCORES, write_config
-from blemish.decoding import Decoding
-from blemish.heatmaps import MapScale
-from blemish.labels import LABELS
+from blemish.images.decoding import Decoding
+from blemish.images.labels import LABELS
+from blemish.runs.artifact import SCORES, write_config
+from blemish.runs.stored_scores import write_maps
 from blemish.scores import Scores
-from blemish.stored_scores import write_maps
+from blemish.scores.heatmaps import MapScale
 from markdown_table import markdown
 
 WIDTH, HEIGHT, GRID = 640, 480, (48, 64)
@@ -92,7 +92,7 @@ def served(run: Path) -> Iterator[tuple[str, float]]:
     """The link of `blemish review`, and the milliseconds until it could be opened."""
     start = time.perf_counter()
     program = subprocess.Popen(
-        [sys.executable, "-m", "blemish.cli", "review", str(run)],
+        [sys.executable, "-m", "blemish", "review", str(run)],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:

@@ -17,7 +17,7 @@ import numpy as np
 
 import blemish
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from blemish.scores import Scores
 from kept_rows import keep, show
 
@@ -46,7 +46,7 @@ def main() -> None:
 
     before, scores = measured()
     expected = [scores[path.relative_to(found.root).as_posix()] for path in files]
-    words = [sys.executable, "-m", "blemish.cli", "serve", given.run, "--port", "0", "--threads", given.threads]
+    words = [sys.executable, "-m", "blemish", "serve", given.run, "--port", "0", "--threads", given.threads]
     server = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True)
     try:
         address = server.stdout.readline().split()[-1]

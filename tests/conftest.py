@@ -12,7 +12,7 @@ from PIL import Image
 
 from blemish import jobs
 from blemish.detectors import Detector, detector_class
-from blemish.runtime import Runtime, use_runtime
+from blemish.machine.runtime import Runtime, use_runtime
 
 # A shell that starts the tests behind it (`make test &`) has them and their programs ignore Ctrl-C, which some send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,8 +8,8 @@ import torch
 
 import blemish
 from blemish import jobs
-from blemish.artifact import own_hash, read_artifact, read_config, write_artifact
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
+from blemish.runs.artifact import own_hash, read_artifact, read_config, write_artifact
 from conftest import picture
 
 

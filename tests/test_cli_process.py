@@ -15,7 +15,7 @@ from conftest import fill
 
 def start(*words):
     return subprocess.Popen(
-        [sys.executable, "-m", "blemish.cli", *map(str, words)],
+        [sys.executable, "-m", "blemish", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

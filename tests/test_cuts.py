@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemish.cuts import adaptive_mad, far_out, median_and_deviation, median_mad, mixture, unexplained
+from blemish.scores.cuts import adaptive_mad, far_out, median_and_deviation, median_mad, mixture, unexplained
 
 
 def test_the_deviation_of_a_gaussian_is_its_standard_deviation() -> None:

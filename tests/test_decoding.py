@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.decoding import Decoding, decode, read_header, read_levels
-from blemish.errors import UnreadableImageError
+from blemish.images.decoding import Decoding, decode, read_header, read_levels
+from blemish.machine.errors import UnreadableImageError
 from conftest import picture
 
 PLAIN = Decoding()

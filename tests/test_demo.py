@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish import synthesis
-from blemish.demo import make_demo_folder
-from blemish.errors import RequestError
-from blemish.images import ImageSet
+from blemish.images import ImageSet, synthesis
+from blemish.jobs.demo_images import make_demo_folder
+from blemish.machine.errors import RequestError
 
 
 def digests(folder):

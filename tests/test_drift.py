@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from blemish.drift import Usual
-from blemish.errors import RequestError
-from blemish.regions import pixel_threshold, regions_of, write_regions
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
+from blemish.scores.drift import Usual
+from blemish.scores.regions import pixel_threshold, regions_of, write_regions
 
 
 def scores_of(maps):

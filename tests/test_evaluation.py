@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from blemish.errors import RequestError
-from blemish.evaluation import compare, evaluate
+from blemish.jobs.evaluation import compare, evaluate
+from blemish.machine.errors import RequestError
 from command_line import call
 
 

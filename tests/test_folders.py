@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from blemish.errors import RequestError
-from blemish.folders import find
+from blemish.images.finding import find
+from blemish.machine.errors import RequestError
 from conftest import fill
 
 

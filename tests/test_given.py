@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from blemish import ImageSet
-from blemish.errors import RequestError, UnreadableImageError
-from blemish.features import FeatureSpec
+from blemish.features import FeatureSpec, features_of
 from blemish.features.backbones import GIVEN
-from blemish.given import parsed_grid, read_ids
+from blemish.images.feature_arrays import parsed_grid, read_ids
+from blemish.machine.errors import RequestError, UnreadableImageError
 
 SPEC = FeatureSpec(GIVEN, 1, ("1",))
 
@@ -21,7 +21,7 @@ def whole(count=6, width=4, seed=1):
 
 
 def only_batch(images):
-    (batch,) = images.features(SPEC).batches()
+    (batch,) = features_of(images, SPEC).batches()
     return batch
 
 
@@ -84,7 +84,7 @@ def test_asked_for_pixels_it_says_that_there_are_features_alone():
     with pytest.raises(UnreadableImageError, match="only its features are at hand"):
         images.read("image-000000")
     with pytest.raises(RequestError, match="features alone, which 'efficientnet_lite2' cannot be made of"):
-        images.features(FeatureSpec())
+        features_of(images, FeatureSpec())
 
 
 def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
@@ -98,15 +98,15 @@ def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
 def test_images_are_no_given_features():
     images = ImageSet.of([np.zeros((20, 20, 3), np.uint8)])
     with pytest.raises(RequestError, match=r"these are images; hand in features .*--features"):
-        images.features(SPEC)
+        features_of(images, SPEC)
 
 
 def test_features_of_another_shape_than_those_learned_from_are_refused():
     learned = SPEC.resolved(ImageSet.of_features(features()))
     with pytest.raises(RequestError, match=r"are 3x3 patches of width 5 .*before them 3x3 patches of width 4"):
-        ImageSet.of_features(features(width=5)).features(learned)
+        features_of(ImageSet.of_features(features(width=5)), learned)
     with pytest.raises(RequestError, match=r"are 2x2 patches of width 4 with a global vector of 4"):
-        ImageSet.of_features(features(patches=4)).features(learned)
+        features_of(ImageSet.of_features(features(patches=4)), learned)
 
 
 def with_value(value):

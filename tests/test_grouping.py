@@ -6,10 +6,10 @@ import pytest
 
 from blemish import jobs
 from blemish.detectors.sampling import split_in_folds
-from blemish.errors import RequestError
-from blemish.grouping import groups_by
 from blemish.images import ImageSet
+from blemish.images.groups import groups_by
 from blemish.jobs.request import with_normals
+from blemish.machine.errors import RequestError
 from conftest import fill, small_detector
 
 IDS = ("a/part1_top.png", "a/part1_side.png", "a/part2_top.png", "b/part2_top.png", "b/other.png")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.errors import RequestError
-from blemish.heatmaps import MapScale, heatmap_path, overlay, panel, write_heatmaps
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
+from blemish.scores.heatmaps import MapScale, heatmap_path, overlay, panel, write_heatmaps
 
 
 def scores_of(maps, ids=None, boxes=None, side=64):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.decoding import Decoding
-from blemish.errors import RequestError
 from blemish.images import NORMAL, ImageSet
-from blemish.runtime import use_runtime
+from blemish.images.decoding import Decoding
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from conftest import fill, picture
 
 

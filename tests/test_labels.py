@@ -4,10 +4,9 @@ import threading
 
 import pytest
 
-from blemish import labels
-from blemish.errors import RequestError
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
-from blemish.labels import Row, append, labelled, latest, read
+from blemish.images import ANOMALOUS, NORMAL, ImageSet, labels
+from blemish.images.labels import Row, append, labelled, latest, read
+from blemish.machine.errors import RequestError
 
 A, B = "a" * 64, "b" * 64
 
@@ -89,7 +88,7 @@ def test_a_table_made_by_hand_will_do(tmp_path, pile):
 def test_no_patience_is_an_error_and_not_a_lost_label(tmp_path, monkeypatch):
     from filelock import FileLock
 
-    from blemish.errors import JobError
+    from blemish.machine.errors import JobError
 
     monkeypatch.setattr(labels, "PATIENCE", 0.1)
     with FileLock(f"{tmp_path / 'labels.csv'}.lock"), pytest.raises(JobError, match="another process"):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish.errors import JobError, RequestError
 from blemish.images import ANOMALOUS, NORMAL
+from blemish.machine.errors import JobError, RequestError
+from blemish.machine.runtime import use_runtime
 from blemish.purification import BEFORE_FIT, PurifySettings, aggregated, purify, score_by_sub_models
 from blemish.purification.keeping import chosen
 from blemish.purification.map_scores import map_scores
-from blemish.runtime import use_runtime
 from blemish.scores import Scores
 from oracles import BAD, Gambler, Memoriser, Oracle, Recorder, noise, tiny_detector
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from blemish.errors import JobError
+from blemish.machine.errors import JobError
+from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import purify
-from blemish.runtime import runtime, use_runtime
 from conftest import fill, picture
 from oracles import Oracle, noise, tiny_detector
 

@@ -6,18 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish import jobs, remote
-from blemish import run as run_module
-from blemish import runtime as runtime_module
+from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
-from blemish.errors import RequestError
+from blemish.features import features_of
 from blemish.features import store as store_module
 from blemish.features.extract import FeatureSpec
 from blemish.features.store import FeatureStore, PackedFeatures
 from blemish.images import ImageSet
+from blemish.machine import ray_tasks
+from blemish.machine import runtime as runtime_module
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import PurifySettings, sub_models
-from blemish.runtime import runtime, use_runtime
+from blemish.runs import run as run_module
 from command_line import call, refused
 from conftest import fill, picture
 
@@ -68,7 +70,7 @@ def test_kept_features_travel_only_where_they_are_missing(tmp_path, pile):
     images = ImageSet.of(pile).settled()
     spec = FeatureSpec("efficientnet_lite0", 64, ("16",)).resolved(images)
     with use_runtime(cache=tmp_path / "driver", threads=1):
-        images.features(spec).make()
+        features_of(images, spec).make()
         packed = PackedFeatures.of(images, [spec], lambda part: [part])
         store = FeatureStore.at(runtime().cache, spec, images)
         expected = store.read(images.content.values())
@@ -118,7 +120,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
         second = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        results, killed = remote.in_tasks, []
+        results, killed = ray_tasks.in_tasks, []
 
         def killing(function, shared, items):
             for result in results(function, shared, items):
@@ -146,7 +148,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
 
 
 def test_an_exported_model_stays_on_its_machine():
-    from blemish.exported import ExportedModel
+    from blemish.runs.exported import ExportedModel
 
     with pytest.raises(RequestError, match="leave out --ray"):
         run_module.scored_in_tasks(ExportedModel(graph=lambda _: ()), ImageSet.of([picture(0)]))

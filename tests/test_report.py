@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from blemish.calibration import Decision, ReliabilityBin
-from blemish.errors import RequestError
-from blemish.heatmaps import MapScale, write_heatmaps
-from blemish.histogram import bars, histogram
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from blemish.report import headline, ranking, write_report
 from blemish.report.content import ReportContent
+from blemish.report.histogram import bars, histogram
 from blemish.scores import Scores
+from blemish.scores.heatmaps import MapScale, write_heatmaps
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
 

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from blemish.artifact import read_config, write_config
-from blemish.errors import JobError, RequestError
-from blemish.transaction import whole_or_absent
+from blemish.machine.errors import JobError, RequestError
+from blemish.runs.artifact import read_config, write_config
+from blemish.runs.transaction import whole_or_absent
 
 
 def write(target, text, *, force=False, names=("scores.csv",), then=lambda: None):
@@ -175,7 +175,7 @@ def test_a_disk_that_is_really_full(tmp_path):
 
 
 def test_ctrl_c_in_the_moment_of_moving_waits_until_it_is_done(tmp_path, monkeypatch):
-    from blemish import transaction
+    from blemish.runs import transaction
 
     move = transaction._move
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from blemish import jobs
-from blemish.errors import RequestError
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from command_line import QUICK, call, refused, table
 from conftest import fill, small_detector
 

@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blemish.evaluation import compare, evaluate
     from blemish.images import ImageSet
     from blemish.jobs import fit, purify, refit, score
+    from blemish.jobs.evaluation import compare, evaluate
     from blemish.purification import Purification, PurifySettings
-    from blemish.run import Run, load
+    from blemish.runs.run import Run, load
     from blemish.scores import Scores
 
 __version__ = "0.1.0"
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "compare": "evaluation",
-    "evaluate": "evaluation",
+    "compare": "jobs.evaluation",
+    "evaluate": "jobs.evaluation",
     "ImageSet": "images",
     "Scores": "scores",
-    "Run": "run",
-    "load": "run",
+    "Run": "runs.run",
+    "load": "runs.run",
     "fit": "jobs",
     "purify": "jobs",
     "refit": "jobs",

@@ -7,7 +7,7 @@ import pytest
 
 from blemish.benchmark.contamination import NO_OVERLAP, OVERLAP, contaminate, read_manifest
 from blemish.benchmark.datasets import Category, open_datasets
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from layouts import mvtec
 
 

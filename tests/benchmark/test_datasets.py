@@ -15,7 +15,7 @@ from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.datasets.classes import CLASSES
 from blemish.benchmark.datasets.inspection import problems_of
 from blemish.cli import app
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from layouts import (
     cifar_binary,
     cifar_python,

@@ -22,8 +22,8 @@ from blemish.benchmark.speed import speed
 from blemish.benchmark.toy import SCORES, toy
 from blemish.detectors import REGISTRY, detector_class
 from blemish.detectors.settings import check_names
-from blemish.errors import RequestError
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from layouts import class_folders, mvtec
 
 SMALL = {"retrieved": 8}

@@ -11,7 +11,7 @@ from blemish.benchmark.metrics import (
     pixel_metrics,
     purification_metrics,
 )
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
 

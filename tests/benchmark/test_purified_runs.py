@@ -11,7 +11,7 @@ from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.fitting import detector_of, fit
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.purifying import fit_purified, sub_model_of
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 from layouts import mvtec
 
 CELL = Cell(

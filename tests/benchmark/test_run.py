@@ -17,8 +17,8 @@ from blemish.benchmark.experiments import QUICK, Experiment, Planned, compare
 from blemish.benchmark.results import COLUMNS, LOCK, RESULTS, Results, only_writer
 from blemish.benchmark.run import Step, plan, rows_of, run
 from blemish.cli import app
-from blemish.errors import RequestError
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from layouts import image, mvtec
 
 Rows = list[dict[str, object]]

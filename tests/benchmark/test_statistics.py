@@ -10,7 +10,7 @@ from blemish.benchmark.statistics import (
     mutual_pairs,
     score_histograms,
 )
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 
 def plain_mutual_pairs(features: np.ndarray) -> list[tuple[int, int]]:

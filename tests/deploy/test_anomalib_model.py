@@ -15,9 +15,9 @@ from anomalib.engine import Engine
 from blemish.deploy.anomalib_model import BlemishModel, FunAD, NearestImages, Scoring
 from blemish.detectors import detector_class
 from blemish.detectors.views import View
-from blemish.errors import RequestError
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from conftest import fill, picture
 
 pytestmark = pytest.mark.anomalib

@@ -18,7 +18,7 @@ from blemish.deploy.export import export
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.scoring import exact_products
 from blemish.detectors.views import View
-from blemish.errors import JobError, RequestError
+from blemish.machine.errors import JobError, RequestError
 from command_line import call, refused, table
 from conftest import fill, picture
 

@@ -251,7 +251,7 @@ def test_a_model_is_replaced_while_it_serves_and_a_broken_one_changes_nothing(fi
 
 @pytest.fixture
 def server(fitted):
-    words = [sys.executable, "-m", "blemish.cli", "serve", str(fitted / "run"), "--port", "0", "--threads", "1"]
+    words = [sys.executable, "-m", "blemish", "serve", str(fitted / "run"), "--port", "0", "--threads", "1"]
     process = subprocess.Popen(
         [*words, "--timeout", "4", "--answer-timeout", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -18,8 +18,8 @@ from blemish.deploy.watch import Settled, Watch, alone, watch
 from blemish.deploy.watch_table import COLUMNS
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
-from blemish.errors import JobError, RequestError
-from blemish.runtime import use_runtime
+from blemish.machine.errors import JobError, RequestError
+from blemish.machine.runtime import use_runtime
 from command_line import call, refused
 from conftest import fill, picture
 
@@ -194,7 +194,7 @@ def test_two_watchers_on_one_folder_or_one_table_are_refused(place, run):
 
 
 def test_killed_for_good_it_neither_misses_nor_repeats_a_file(place, run):
-    words = [sys.executable, "-m", "blemish.cli", "watch", place / "in", "--model", run, "--out", place / "out"]
+    words = [sys.executable, "-m", "blemish", "watch", place / "in", "--model", run, "--out", place / "out"]
     words = [*map(str, words), "--settle", "0", "--every", "0.01", "--threads", "1"]
     put(place / "in", *range(8))
     process = subprocess.Popen(words)

@@ -20,8 +20,8 @@ from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
 from blemish.detectors.dinomaly import Dinomaly, taken_blocks
 from blemish.detectors.settings import set_by_name
-from blemish.errors import RequestError
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from conftest import fill
 
 installed = pytest.mark.skipif(not catalogue.models(), reason=f"anomalib is not installed: {catalogue.INSTALL}")

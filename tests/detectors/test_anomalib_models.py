@@ -18,10 +18,10 @@ from test_contract import BAD, make_images
 from blemish import cli, jobs
 from blemish.detectors import Detector, detector_class
 from blemish.detectors.sampling import split_in_folds
-from blemish.errors import JobError, NotFittedError, RequestError, WeightsError
 from blemish.images import ANOMALOUS, ImageSet
-from blemish.run import load
-from blemish.runtime import intra_op_threads, use_runtime
+from blemish.machine.errors import JobError, NotFittedError, RequestError, WeightsError
+from blemish.machine.runtime import intra_op_threads, use_runtime
+from blemish.runs.run import load
 
 pytestmark = pytest.mark.anomalib
 

@@ -13,9 +13,9 @@ from PIL import Image
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
 from blemish.detectors.scoring import ScoringModule
 from blemish.detectors.views import View
-from blemish.errors import NotFittedError, RequestError
 from blemish.images import ANOMALOUS, ImageSet
-from blemish.runtime import intra_op_threads, use_runtime
+from blemish.machine.errors import NotFittedError, RequestError
+from blemish.machine.runtime import intra_op_threads, use_runtime
 
 # Small enough for seconds, complete enough to run every part: two sizes, a view that only draws.
 SMALL = {

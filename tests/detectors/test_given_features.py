@@ -7,10 +7,10 @@ import safetensors.torch
 from blemish import jobs
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
 from blemish.detectors.one_class import OneClass
-from blemish.errors import RequestError
 from blemish.features.backbones import GIVEN
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 
 QUICK = {"steps": 20, "batch": 64, "noise_batch": 16, "bank_entries": 100}
 ON_FEATURES = [name for name in REGISTRY if issubclass(detector_class(name), FeatureDetector)]

@@ -12,10 +12,10 @@ from blemish.detectors import nearest_images
 from blemish.detectors.nearest_images import ImageNeighbours, NearestImages
 from blemish.detectors.scoring import exact_products
 from blemish.detectors.views import View
-from blemish.errors import JobError, RequestError
 from blemish.features.backbones import GIVEN
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import JobError, RequestError
+from blemish.machine.runtime import use_runtime
 
 SIDE = 4  # of the grid
 

@@ -14,9 +14,10 @@ from blemish.detectors.one_class import Learned, OneClass, Part
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.sampling import group_numbers, split_in_folds
 from blemish.detectors.views import ViewFeatures
-from blemish.errors import NotFittedError, RequestError
+from blemish.features import features_of
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import NotFittedError, RequestError
+from blemish.machine.runtime import use_runtime
 
 ONE_CLASS = [name for name in REGISTRY if issubclass(detector_class(name), OneClass)]
 
@@ -51,7 +52,7 @@ def make(name: str, **changes: object) -> OneClass:
 @pytest.mark.parametrize("name", ONE_CLASS)
 def test_unseen_good_patches_have_median_0_and_deviation_1(name: str, good: ImageSet, fresh: ImageSet) -> None:
     detector = make(name).fit(good)
-    features = ViewFeatures(detector.views[0], fresh.features(detector.feature_specs()[0]))
+    features = ViewFeatures(detector.views[0], features_of(fresh, detector.feature_specs()[0]))
     with torch.no_grad():
         maps = np.concatenate([detector.head_.scorers[0](at.patches, at.globals).numpy() for at in features.batches()])
     middle = float(np.median(maps))

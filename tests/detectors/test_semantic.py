@@ -6,9 +6,9 @@ import torch
 
 from blemish.detectors import detector_class
 from blemish.detectors.views import SEMANTIC_VIEWS, View
-from blemish.errors import RequestError
 from blemish.features.store import GLOBALS
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 from conftest import picture
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from blemish.errors import RequestError
 from blemish.features.backbones import backbone, stride_of
+from blemish.machine.errors import RequestError
 
 
 def test_an_unknown_backbone_names_near_ones():

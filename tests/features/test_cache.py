@@ -5,18 +5,18 @@ import time
 
 import pytest
 
-from blemish.errors import RequestError
-from blemish.features import FeatureSpec
+from blemish.features import FeatureSpec, features_of
 from blemish.features.cache import feature_sets, prune
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 
 pytestmark = pytest.mark.usefixtures("cached")
 
 
 def make(pile, width):
     spec = FeatureSpec("efficientnet_lite0", 64, ("32",), (64, width))
-    features = ImageSet.of(pile).features(spec)
+    features = features_of(ImageSet.of(pile), spec)
     features.make()
     return features.store.folder
 

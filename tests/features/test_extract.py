@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.errors import RequestError
+from blemish.features import features_of
 from blemish.features.extract import FeatureSpec, box_in_grid, letterbox
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from conftest import picture
 
 SPEC = FeatureSpec("efficientnet_lite0", 64, ("16", "32"), (64, 64))
@@ -72,7 +73,7 @@ def test_features_depend_on_nothing_but_the_image():
 
     def features(chosen, threads):
         with use_runtime(threads=threads, keep_features=False):
-            batch = next(ImageSet.of(chosen).features(SPEC).batches())
+            batch = next(features_of(ImageSet.of(chosen), SPEC).batches())
         return batch.globals, batch.stages["16"], batch.stages["32"]
 
     alone = features(arrays[3:4], 1)

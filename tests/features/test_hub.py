@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import weight_layouts as layouts
-from blemish.errors import JobError, WeightsError
 from blemish.features import hub
 from blemish.features.backbones import BACKBONES
 from blemish.features.weights import obtain, weights_found, weights_path
+from blemish.machine.errors import JobError, WeightsError
 from conftest import fill
 
 OFFLINE_SECONDS = 5.0
@@ -73,7 +73,7 @@ def test_the_real_program_offline_ends_within_five_seconds_without_a_trace(tmp_p
     words = ["fit", str(fill(tmp_path / "pile", 10)), "--out", str(tmp_path / "run"), "--backbone", "dino_vitb8"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "blemish.cli", *words], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "blemish", *words], env=environment, capture_output=True, text=True, check=False
     )
     after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     assert done.returncode == 2

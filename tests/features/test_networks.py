@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import weight_layouts as layouts
-from blemish.errors import RequestError
 from blemish.features import FeatureSpec, networks
 from blemish.features.backbones import BACKBONES, backbone, stride_of
 from blemish.features.extract import PatchExtractor
 from blemish.features.networks import load_classifier, load_network
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from conftest import picture
 
 EGYPTIAN_CAT, TABBY, TIGER_CAT = 285, 281, 282  # ImageNet

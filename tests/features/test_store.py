@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from blemish.errors import JobError, RequestError
-from blemish.features import FeatureSpec
+from blemish.features import FeatureSpec, features_of
 from blemish.features import shards as shards_module
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import JobError, RequestError
+from blemish.machine.runtime import use_runtime
 from conftest import fill, picture
 
 SPEC = FeatureSpec("efficientnet_lite0", 64, ("16", "32"), (64, 64))
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("cached")
 
 
 def made(folder: Path):
-    features = ImageSet.of(folder).features(SPEC)
+    features = features_of(ImageSet.of(folder), SPEC)
     features.make()
     return features
 
@@ -67,19 +67,19 @@ def test_new_images_cost_only_themselves(pile, backbone_passes):
 def test_other_settings_and_another_range_are_other_features(pile, backbone_passes):
     made(pile)
     other = FeatureSpec("efficientnet_lite0", 64, ("16", "32"), (64, 96))
-    ImageSet.of(pile).features(other).make()
+    features_of(ImageSet.of(pile), other).make()
     assert sum(backbone_passes) == 20
 
 
 def test_features_read_from_disk_are_those_that_were_made(pile):
     with use_runtime(keep_features=False):
-        fresh = everything(ImageSet.of(pile).features(SPEC))
+        fresh = everything(features_of(ImageSet.of(pile), SPEC))
     assert same(fresh, everything(made(pile)))
 
 
 def test_nothing_is_written_where_nothing_is_to_be_kept(pile, own_cache):
     with use_runtime(keep_features=False):
-        everything(ImageSet.of(pile).features(SPEC))
+        everything(features_of(ImageSet.of(pile), SPEC))
     assert not own_cache.exists()
 
 
@@ -202,7 +202,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
     if not pages.exists():
         pytest.skip("this system does not tell how much memory is held")
     images = ImageSet.of([picture(index)[:8, :8] for index in range(100)])
-    features = images.features(FeatureSpec("efficientnet_lite0", 64, ("16",), (64, 64)))
+    features = features_of(images, FeatureSpec("efficientnet_lite0", 64, ("16",), (64, 64)))
     whole, patches = torch.rand(10).half(), torch.rand(128, 128, 32).half()  # 1 MB an image
     for start in range(0, 100, 20):
         names = images.ids[start : start + 20]

@@ -9,10 +9,10 @@ import torch
 import blemish
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
-from blemish.errors import RequestError
 from blemish.features.extract import FeatureSpec, PatchExtractor, extractor, letterbox, placed
 from blemish.features.tiles import Stitched, Window, resized_window, windows
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 
 SPEC = FeatureSpec("efficientnet_lite0", 64, ("8", "16"), tile=64, overlap=32)
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import weight_layouts as layouts
-from blemish.errors import JobError, WeightsError
-from blemish.features import FeatureSpec, weights
+from blemish.features import FeatureSpec, features_of, weights
 from blemish.features.backbones import BACKBONES
 from blemish.features.networks import load_network
 from blemish.features.weights import read_weights, weights_path, weights_sha256
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import JobError, WeightsError
+from blemish.machine.runtime import use_runtime
 from conftest import picture
 
 
@@ -138,4 +138,4 @@ def test_values_that_are_not_finite_are_refused_in_weights_and_in_features(tmp_p
     torch.save(large, tmp_path / "w.pth")
     spec = FeatureSpec("tiny_dino8", 64, ("8",), (64, 64), weights=str(tmp_path / "w.pth"))
     with use_runtime(keep_features=False), pytest.raises(JobError, match="float16 cannot hold"):
-        next(ImageSet.of([picture(0)]).features(spec).batches())
+        next(features_of(ImageSet.of([picture(0)]), spec).batches())

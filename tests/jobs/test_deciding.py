@@ -9,7 +9,7 @@ from PIL import Image
 
 import blemish
 from blemish import jobs
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from conftest import fill, picture
 
 

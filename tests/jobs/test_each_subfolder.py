@@ -4,7 +4,7 @@ import pytest
 
 import blemish
 from blemish import jobs
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from command_line import QUICK, call, refused, table
 from conftest import fill, small_detector
 

@@ -1,7 +1,7 @@
 """What a job will cost is said before it starts, by its own images, and nothing is done twice for that."""
 
 from blemish import jobs
-from blemish.features import FeatureSpec
+from blemish.features import FeatureSpec, features_of
 from blemish.images import ImageSet
 from blemish.jobs import estimating
 from conftest import small_detector
@@ -28,6 +28,6 @@ def test_a_short_job_says_nothing(pile, own_cache, monkeypatch):
 def test_the_estimate_of_disk_is_what_the_features_take(pile, cached):
     images = ImageSet.of(pile)
     found = estimating.estimated(small_detector(), images, 10, 10, made=10)
-    images.features(FeatureSpec(**vars(small_detector().feature_specs()[0]))).make()
+    features_of(images, FeatureSpec(**vars(small_detector().feature_specs()[0]))).make()
     kept = sum(path.stat().st_size for path in (cached.cache / "features").rglob("*.safetensors"))
     assert 1 / 1.5 < found.disk * 2**30 / kept < 1.5

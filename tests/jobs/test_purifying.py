@@ -14,8 +14,8 @@ from PIL import Image
 from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
-from blemish.errors import JobError, RequestError
 from blemish.images import SUSPECTED, ImageSet
+from blemish.machine.errors import JobError, RequestError
 from blemish.purification import PurifySettings, purify
 from conftest import fill, picture
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish import jobs, labels
-from blemish.artifact import read_config
-from blemish.errors import RequestError
+from blemish import jobs
+from blemish.images import labels
 from blemish.jobs.asked import recorded
+from blemish.machine.errors import RequestError
+from blemish.runs.artifact import read_config
 from command_line import QUICK, call, refused
 from conftest import fill, small_detector
 

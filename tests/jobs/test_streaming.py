@@ -7,11 +7,11 @@ import pytest
 
 import blemish
 from blemish import jobs
-from blemish.errors import RequestError
 from blemish.images import NORMAL, ImageSet
 from blemish.jobs import streaming
 from blemish.jobs.streaming import learned_from, split
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from command_line import QUICK, call, refused, table
 from conftest import fill, picture, small_detector
 

@@ -9,10 +9,10 @@ import sys
 import pytest
 from starlette.testclient import TestClient
 
-from blemish.artifact import read_config, write_config
 from blemish.review.app import application
 from blemish.review.gallery import Gallery
 from blemish.review.guard import Guard
+from blemish.runs.artifact import read_config, write_config
 
 from .browsing import CHROMIUM, FLAGS, SLOW, until
 
@@ -60,7 +60,7 @@ def browser():
 def link(reviewed):
     """The program as a person starts it; the link it prints."""
     program = subprocess.Popen(
-        [sys.executable, "-m", "blemish.cli", "review", str(reviewed)],
+        [sys.executable, "-m", "blemish", "review", str(reviewed)],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:

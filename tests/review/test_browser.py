@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish import labels
+from blemish.images import labels
 
 from .browsing import reads, until
 

@@ -5,11 +5,12 @@ import time
 
 import pytest
 
-from blemish import jobs, labels
-from blemish.artifact import read_config, write_config
+from blemish import jobs
+from blemish.images import labels
 from blemish.review.gallery import Gallery
 from blemish.review.labelling import StaleError
 from blemish.review.refitting import beside
+from blemish.runs.artifact import read_config, write_config
 
 from .conftest import client_of
 

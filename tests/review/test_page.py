@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish import labels
-from blemish.artifact import read_config, write_config
-from blemish.errors import RequestError
+from blemish.images import labels
+from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
-from blemish.run import load
+from blemish.runs.artifact import read_config, write_config
+from blemish.runs.run import load
 from conftest import picture
 
 from .conftest import client_of

@@ -7,7 +7,7 @@ import socket
 import pytest
 from PIL import Image
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
 from blemish.review.server import _listening, is_loopback
 from conftest import picture

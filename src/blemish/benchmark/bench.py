@@ -11,7 +11,7 @@ from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, compar
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
 from blemish.benchmark.results import Results
 from blemish.benchmark.run import Plan, plan, run, todo
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 SIZES = {size.name: size for size in (QUICK, STANDARD, FULL)}
 

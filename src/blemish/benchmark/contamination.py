@@ -16,8 +16,8 @@ from blemish.benchmark.manifest import (
     ratio_of,
     read_manifest,
 )
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL
+from blemish.machine.errors import RequestError
 
 POLICIES = ("shrink", "cap", "resample")
 TEST_SHARE = 0.4  # of the anomalies, kept out of the training images for the test without overlap

@@ -11,8 +11,9 @@ from blemish.benchmark.datasets import Category
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.statistics import KINDS, Gaussians, Histograms, distance_histograms, matching_ratios
 from blemish.detectors.views import DEEP_VIEWS, specs_of
-from blemish.errors import RequestError
+from blemish.features import features_of
 from blemish.features.backbones import DEFAULT_BACKBONE
+from blemish.machine.errors import RequestError
 
 HISTOGRAM = "histogram.csv"
 IMAGE, PATCH, SYNTHETIC = "image", "patch", "synthetic"
@@ -79,7 +80,7 @@ def _vectors(category: Category, paths: list[str], level: str, *, anomalous: boo
     images = category.images(paths)
     (spec,) = specs_of((VIEW,), DEFAULT_BACKBONE)
     # the working size is that of the training images for both classes
-    features = images.features(spec.resolved(category.images([each.path for each in category.train[:50]])))
+    features = features_of(images, spec.resolved(category.images([each.path for each in category.train[:50]])))
     found = []
     for batch in features.batches(stage="features"):
         if level == IMAGE:

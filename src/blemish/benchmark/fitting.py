@@ -10,8 +10,9 @@ from blemish.benchmark.jobs import Task, settings_of, timed
 from blemish.benchmark.metrics import bin_edges, decision_metrics, image_metrics, pixel_counts
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
-from blemish.errors import RequestError
+from blemish.features import features_of
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
 LAST, LABEL_FREE, ORACLE = "last", "label-free", "oracle"
@@ -90,7 +91,7 @@ def scored(detector: Detector, test: ImageSet) -> tuple[Scores, dict[str, float]
     seconds: dict[str, float] = {}
     if isinstance(detector, FeatureDetector):
         for spec in detector.feature_specs():
-            test.features(spec).make()
+            features_of(test, spec).make()
     with timed(seconds, "score_seconds"):
         scores = detector.score(test)
     if scores.skipped:

@@ -13,7 +13,7 @@ from blemish.benchmark.contamination import Manifest
 from blemish.benchmark.datasets import Category
 from blemish.detectors import FeatureDetector
 from blemish.detectors.views import SEMANTIC_VIEWS
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 # By name, the function that does it, imported when it is asked for.
 JOBS = {

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.benchmark.datasets import Category, Sample
-from blemish.decoding import Decoding, Pixels, decode
-from blemish.disk import writing_to
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, ImageSet
+from blemish.images.decoding import Decoding, Pixels, decode
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
 
 OVERLAP, NO_OVERLAP = "overlap", "no_overlap"
 MODES = (OVERLAP, NO_OVERLAP)
@@ -161,7 +161,7 @@ def read_manifest(source: Path, category: Category) -> Manifest:
     Of a foreign list nothing but the paths is taken: its ratio follows from the truth of `category`. Raises
     `RequestError` for paths that the category does not have.
     """
-    from blemish.folders import names_in  # the one reader of lists
+    from blemish.images.finding import names_in  # the one reader of lists
 
     source = source.expanduser()
     table = source / MANIFEST if source.is_dir() else source

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import RequestError
-from blemish.runtime import runtime, side_by_side
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime, side_by_side
 from blemish.scores import Scores
 
 FPR_LIMIT = 0.3  # AUPRO is the mean overlap up to this false positive rate, as MVTec AD defines it

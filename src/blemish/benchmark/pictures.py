@@ -13,7 +13,7 @@ from blemish.benchmark.datasets import Category
 from blemish.benchmark.fitting import fitted, scored
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import bin_edges, image_metrics, pixel_counts
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
 MAPS = (

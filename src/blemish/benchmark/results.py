@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blemish.disk import writing_to
-from blemish.errors import RequestError
-from blemish.transaction import alive
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
+from blemish.runs.transaction import alive
 
 RESULTS, LOCK, FORMAT_VERSION = "results.csv", ".results.lock", 1
 DONE, FAILED = "done", "failed"

@@ -16,9 +16,9 @@ from blemish.benchmark.memory import forget_peak, peak_mib
 from blemish.benchmark.published import differences
 from blemish.benchmark.results import DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
-from blemish.errors import BlemishError, RequestError
-from blemish.remote import in_tasks
-from blemish.runtime import runtime
+from blemish.machine.errors import BlemishError, RequestError
+from blemish.machine.ray_tasks import in_tasks
+from blemish.machine.runtime import runtime
 
 MANIFESTS, RUNS = "manifests", "runs"
 

@@ -8,7 +8,7 @@ from typing import Any
 from blemish.benchmark.contamination import OVERLAP
 from blemish.benchmark.fitting import fitted
 from blemish.benchmark.jobs import Task
-from blemish.runtime import use_runtime
+from blemish.machine.runtime import use_runtime
 
 WARM_UP, TIMED = 8, 64  # images
 

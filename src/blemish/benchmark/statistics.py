@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 Array = NDArray[np.float64]
 Truth = NDArray[np.bool_]

@@ -13,7 +13,7 @@ from blemish.benchmark.results import COLUMNS, DONE, FAILED, Results
 from blemish.benchmark.table_columns import costs, decisions, measures
 from blemish.benchmark.table_entries import Entry
 from blemish.benchmark.table_pairs import PUBLISHED, TITLES, pairs, published_of, reached
-from blemish.disk import writing_to
+from blemish.machine.disk import writing_to
 
 TABLE, VIEW = "table.md", "results.csv"
 

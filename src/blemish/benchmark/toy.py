@@ -9,7 +9,7 @@ from blemish.benchmark.fitting import fitted
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import image_metrics
 from blemish.detectors.funad import FunAD
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 STEPS = 11  # rows at most, evenly spaced, both ends among them
 SCORES = "scores.csv"  # path, anomalous, and the score before and after training

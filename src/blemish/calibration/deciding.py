@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from blemish.calibration.anchoring import Labels, best_expected, boundary, known_chance
 from blemish.calibration.decision import Decision, Interval
 from blemish.calibration.rules import DEFAULT_RULE, PYTHRESH, Cut, Rule, rule_called
-from blemish.cuts import LONE, median_and_deviation
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.machine.errors import RequestError
+from blemish.scores.cuts import LONE, median_and_deviation
 
 RESAMPLES = {"mixture": 40, "tail": 100, PYTHRESH: 20}  # they take longer
 MOST_RESAMPLES = 200

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 LARGEST = 1e6  # scores are deviations; nothing real comes near
 Interval = tuple[float, float]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from blemish.calibration.anchoring import Labels, boundary
 from blemish.calibration.decision import Decision
 from blemish.calibration.tail import low_tail
-from blemish.cuts import median_and_deviation
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.machine.errors import RequestError
+from blemish.scores.cuts import median_and_deviation
 
 KNOTS = 64
 FOLDS = 5

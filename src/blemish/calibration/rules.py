@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.tail import FEWEST, low_tail
-from blemish.cuts import adaptive_mad, median_and_deviation, median_mad, mixture
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
+from blemish.scores.cuts import adaptive_mad, median_and_deviation, median_mad, mixture
 
 K = 3.0  # deviations of the rule "mad"
 FALSE_ALARMS = 0.01  # of the rule "tail" where no target is given

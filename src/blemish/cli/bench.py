@@ -8,7 +8,7 @@ import typer
 from blemish.benchmark.catalogue import ABOUT
 from blemish.cli.console import errors_as_sentences, progress_shown, tell
 from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Ray, Threads
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 # One paragraph a line: the help would join them otherwise.
 EPILOG = "\n\n".join(f"{name}: {about}" for name, about in ABOUT.items())
@@ -52,7 +52,7 @@ def bench(
         if quick and full:
             raise RequestError("--quick and --full are two sizes; give one of them.")
         from blemish.benchmark.bench import bench as run_bench
-        from blemish.runtime import use_runtime
+        from blemish.machine.runtime import use_runtime
 
         with use_runtime(device=device, threads=threads, cache=cache, ray=ray, progress=progress):
             found = run_bench(

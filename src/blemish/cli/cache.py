@@ -41,6 +41,6 @@ def cache_prune(
 
 def _cache_folder(given: Path | None) -> Path:
     """The folder given, or the user's."""
-    from blemish.runtime import Runtime
+    from blemish.machine.runtime import Runtime
 
     return given.expanduser() if given else Runtime().cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from blemish.errors import BlemishError, RequestError
+from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
     from blemish.purification import PurifySettings
@@ -20,7 +20,7 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 @contextmanager
 def progress_shown(shown: bool) -> Iterator[Any]:
     """The progress callback of a command, drawn as bars if shown."""
-    from blemish.progress import progress_bars
+    from blemish.machine.progress import progress_bars
 
     with progress_bars(shown=shown) as progress:
         yield progress
@@ -73,10 +73,10 @@ def skipped_line(count: int, out: Path) -> list[str]:
 
 def check_exists(images: str) -> None:
     """Tell of a wrong path before the seconds that importing torch takes."""
-    from blemish.urls import located
+    from blemish.images.urls import located
 
     if isinstance(path := located(images), Path) and not path.exists():
-        from blemish.folders import find
+        from blemish.images.finding import find
 
         find(path)
 

@@ -20,7 +20,7 @@ def datasets(
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         from blemish.benchmark.datasets import open_datasets
         from blemish.benchmark.datasets.inspection import problems_of
-        from blemish.runtime import use_runtime
+        from blemish.machine.runtime import use_runtime
 
         categories = open_datasets(root)
         with use_runtime(progress=progress):

@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Make a contaminated folder from sample photos and run the main job on it."""
     with errors_as_sentences(debug), progress_shown(not quiet) as progress:
-        from blemish.demo_job import run_demo
+        from blemish.jobs.demo import run_demo
 
         lines = run_demo(out, count=count, seed=seed, force=force, threads=threads, progress=progress)
     tell(lines, {}, quiet=quiet, as_json=False)

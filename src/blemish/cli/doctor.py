@@ -18,7 +18,7 @@ def doctor(
 ) -> None:
     """Say what is installed, which weights are there, and what a job of N images will cost."""
     with errors_as_sentences(debug):
-        from blemish.doctor import examine
+        from blemish.jobs.doctor import examine
 
         findings = examine(images, network=network, threads=threads, cache=cache)
     tell([f"{name}: {value}" for name, value in findings.items()], findings, quiet=False, as_json=as_json)

@@ -33,7 +33,7 @@ def evaluate(
     """Tell how good the ranking and the flags are on the images that somebody labelled."""
     with errors_as_sentences(debug):
         from blemish.detectors.funad.bank_purity import write_purity
-        from blemish.evaluation import evaluate as of
+        from blemish.jobs.evaluation import evaluate as of
 
         found = of(run, labels)
         if purity:
@@ -61,7 +61,7 @@ def compare(
 ) -> None:
     """Tell how two Runs of the same images differ: rankings, flags, and with labels which is better."""
     with errors_as_sentences(debug):
-        from blemish.evaluation import compare as of
+        from blemish.jobs.evaluation import compare as of
 
         found = of(first, second, labels)
     both, one, other = found.flagged

@@ -42,7 +42,7 @@ from blemish.cli.options import (
     Threshold,
     Weights,
 )
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 if TYPE_CHECKING:
     from blemish.jobs.each_subfolder import Fitted

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from blemish.cli.console import skipped_line, tell
 
 if TYPE_CHECKING:
-    from blemish.run import Run
+    from blemish.runs.run import Run
 
 
 def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blemish.cli.console import check_exists
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 if TYPE_CHECKING:
     from blemish.images import ImageSet
@@ -21,8 +21,8 @@ def images_or_features(
         return images
     if features is None or images is not None:
         raise RequestError("Hand in either IMAGES, a folder or a list, or --features FILE.npy.")
-    from blemish.given import parsed_grid, read_ids
     from blemish.images import ImageSet
+    from blemish.images.feature_arrays import parsed_grid, read_ids
 
     return ImageSet.of_features(features, ids=read_ids(ids) if ids else None, grid=parsed_grid(grid) if grid else None)
 

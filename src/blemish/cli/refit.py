@@ -27,7 +27,7 @@ def refit(
     bars = not (quiet or as_json or progress_as_lines)
     with errors_as_sentences(debug), progress_shown(bars) as progress:
         from blemish import jobs
-        from blemish.progress import progress_lines
+        from blemish.machine.progress import progress_lines
 
         fitted = jobs.refit(
             run,

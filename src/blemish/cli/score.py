@@ -63,7 +63,7 @@ def score(
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         looked_at = images_or_features(images, features, ids, grid)
         from blemish import jobs
-        from blemish.artifact import read_config
+        from blemish.runs.artifact import read_config
 
         scores, decision = jobs.score(
             looked_at,

@@ -7,7 +7,7 @@ import typer
 
 from blemish.cli.console import errors_as_sentences
 from blemish.cli.options import Debug, Quiet, Threads
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 HERE = ("127.0.0.1", "localhost", "::1")
 

@@ -27,7 +27,7 @@ def watch(
     with errors_as_sentences(debug):
         from blemish.deploy.watch import Settled
         from blemish.deploy.watch import watch as watch_folder
-        from blemish.runtime import use_runtime
+        from blemish.machine.runtime import use_runtime
 
         def say(sentence: str) -> None:
             typer.echo(f"blemish: {sentence}", err=True)

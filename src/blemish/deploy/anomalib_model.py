@@ -25,10 +25,10 @@ from blemish.detectors import Detector, FeatureDetector, detector_class, restore
 from blemish.detectors.scoring import ScoringModule
 from blemish.detectors.settings import check_names
 from blemish.detectors.views import View
-from blemish.errors import RequestError
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 
 
 class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]

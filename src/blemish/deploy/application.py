@@ -27,10 +27,10 @@ from blemish.deploy.uploads import (
     parts_of,
     pixels_of,
 )
-from blemish.errors import BlemishError, RequestError
-from blemish.exported import ExportedModel
-from blemish.run import Run
-from blemish.runtime import available_cores
+from blemish.machine.errors import BlemishError, RequestError
+from blemish.machine.runtime import available_cores
+from blemish.runs.exported import ExportedModel
+from blemish.runs.run import Run
 
 KEY_HEADER = "X-API-Key"
 LOOK_AGAIN = 1.0  # seconds between two looks at whether a Run was replaced

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.decoding import Pixels
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import BusyError
-from blemish.run import Run
-from blemish.runtime import use_runtime
+from blemish.images.decoding import Pixels
+from blemish.machine.runtime import use_runtime
+from blemish.runs.run import Run
 
 LOOK_AGAIN = 0.001  # seconds, while a batch is being filled
 

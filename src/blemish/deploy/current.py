@@ -3,9 +3,9 @@
 import threading
 from pathlib import Path
 
-from blemish.artifact import CONFIG
-from blemish.errors import BlemishError, RequestError
-from blemish.run import Run, load
+from blemish.machine.errors import BlemishError, RequestError
+from blemish.runs.artifact import CONFIG
+from blemish.runs.run import Run, load
 
 Stamp = tuple[int, int, int]
 

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from blemish.artifact import FILES, SCORES, hashes, write_config
-from blemish.decoding import WORKING_SIDE
 from blemish.deploy.graph import ExportedScoring, as_openvino, quantise, write_onnx
 from blemish.deploy.parity import Parity, Precision, check, compared
 from blemish.detectors import FeatureDetector
-from blemish.errors import RequestError
-from blemish.exported import FORMATS, INPUT, KIND, MODEL_FILES, OUTPUTS, Format, graph_of
 from blemish.features.backbones import GIVEN
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
-from blemish.run import KNOWN_FILE, Run, known_state, load, versions
-from blemish.runtime import runtime, use_runtime
-from blemish.transaction import whole_or_absent
-from blemish.urls import is_url, joined
+from blemish.images.decoding import WORKING_SIDE
+from blemish.images.urls import is_url, joined
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime, use_runtime
+from blemish.runs.artifact import FILES, SCORES, hashes, write_config
+from blemish.runs.exported import FORMATS, INPUT, KIND, MODEL_FILES, OUTPUTS, Format, graph_of
+from blemish.runs.run import KNOWN_FILE, Run, known_state, load, versions
+from blemish.runs.transaction import whole_or_absent
 
 COMPARED = 64  # images that torch and the exported model are compared on
 CALIBRATED = 32  # images that the ranges of an int8 model are found on

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemish.detectors.scoring import ScoringModule
-from blemish.errors import JobError
-from blemish.exported import INPUT, MODEL_FILES, OUTPUTS, import_openvino
+from blemish.machine.errors import JobError
+from blemish.runs.exported import INPUT, MODEL_FILES, OUTPUTS, import_openvino
 
 SPLIT = np.float32(2**13 + 1)  # float32 has 13 bits more than float16
 LARGEST_BATCH = 1024

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from blemish.deploy.graph import ExportedScoring
 from blemish.detectors.scoring import exact_products
-from blemish.errors import JobError
-from blemish.runtime import intra_op_threads
+from blemish.machine.errors import JobError
+from blemish.machine.runtime import intra_op_threads
 
 Precision = Literal["float32", "int8"]
 LARGEST_GAP = 1e-3  # of the interquartile range of the training scores, DESIGN.md

@@ -11,7 +11,7 @@ import uvicorn
 from blemish.deploy.application import STOP_WITHIN, Batching, create_app
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import Limits
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 KEY_VARIABLE = "BLEMISH_API_KEY"
 

@@ -13,8 +13,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from blemish.decoding import MIN_SIDE, Decoding, Pixels, decode, read_header
-from blemish.errors import UnreadableImageError
+from blemish.images.decoding import MIN_SIDE, Decoding, Pixels, decode, read_header
+from blemish.machine.errors import UnreadableImageError
 
 FORMATS = ("PNG", "JPEG")  # Pillow's names; no other decoder is ever handed what a stranger sent
 RAW = "application/octet-stream"

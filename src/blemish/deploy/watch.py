@@ -18,13 +18,13 @@ from typing import Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from blemish.decoding import SUFFIXES
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.watch_table import TABLE, Key, Table
-from blemish.disk import writing_to
-from blemish.errors import BlemishError, JobError, RequestError
-from blemish.folders import printable
 from blemish.images import ImageSet
+from blemish.images.decoding import SUFFIXES
+from blemish.images.finding import printable
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import BlemishError, JobError, RequestError
 
 Action = Literal["move", "link", "none"]
 GOOD, BAD, UNREADABLE = "good", "bad", "unreadable"

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from blemish.disk import writing_to
-from blemish.errors import RequestError
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
 
 TABLE = "scores.csv"
 COLUMNS = ("time", "path", "size", "modified_ns", "sha256", "score", "flagged", "threshold", "version", "to", "reason")

@@ -9,7 +9,7 @@ from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.scoring import ScoringHead
 from blemish.detectors.views import View
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 REGISTRY = {
     "dinomaly": "blemish.detectors.dinomaly:Dinomaly",

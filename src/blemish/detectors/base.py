@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from blemish.detectors.settings import check_numbers
-from blemish.errors import NotFittedError, RequestError
 from blemish.images import ImageSet
+from blemish.machine.errors import NotFittedError, RequestError
 from blemish.scores import Scores
 
 State = dict[str, Tensor]

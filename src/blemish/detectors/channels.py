@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blemish.cuts import median_mad
 from blemish.detectors.nearest import squared_distances
-from blemish.runtime import side_by_side
+from blemish.machine.runtime import side_by_side
+from blemish.scores.cuts import median_mad
 
 LOOSE = 3.0  # deviations above the median spread from which a channel ties together what does not belong together
 

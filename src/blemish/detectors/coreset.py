@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.nearest import squared_distances
-from blemish.runtime import side_by_side
+from blemish.machine.runtime import side_by_side
 
 Coreset = Literal["greedy", "approximate", "random"]
 DIMENSIONS = 128  # of the random projection that distances are compared in, PatchCore Sec. 3.2

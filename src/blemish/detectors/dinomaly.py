@@ -9,8 +9,8 @@ from unittest import mock
 from blemish.detectors.anomalib_adapter.backbones import architecture, shape_of
 from blemish.detectors.anomalib_adapter.detector import AnomalibDetector
 from blemish.detectors.settings import check_least
-from blemish.errors import RequestError
 from blemish.features.backbones import backbone
+from blemish.machine.errors import RequestError
 
 SIDE = 392  # pixels, about: 28 patches of 14, as published
 TAKEN = 8  # blocks whose outputs are reproduced, in two groups of four

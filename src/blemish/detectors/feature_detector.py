@@ -16,13 +16,13 @@ from blemish.detectors.regions_of_interest import roi_masks
 from blemish.detectors.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule
 from blemish.detectors.settings import check_words
 from blemish.detectors.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
-from blemish.errors import JobError, NotFittedError, RequestError
-from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures
+from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures, features_of
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
 from blemish.features.weights import obtain
 from blemish.images import ImageSet
-from blemish.runtime import intra_op_threads, runtime, side_by_side
+from blemish.machine.errors import JobError, NotFittedError, RequestError
+from blemish.machine.runtime import intra_op_threads, runtime, side_by_side
 from blemish.scores import Scores
 
 MOST_SMOOTHING = 10  # patches
@@ -106,7 +106,7 @@ class FeatureDetector(Detector):
             specs = tuple(spec.resolved(images) for spec in self._specs())
             before = images
             for spec in specs:
-                features = images.features(spec)
+                features = features_of(images, spec)
                 features.make()
                 images = images.without(features.unreadable)
             if images is before:
@@ -115,7 +115,7 @@ class FeatureDetector(Detector):
     def fit(self, images: ImageSet) -> Self:
         """Make the features that are missing, fit the views, keep cross-fitted training scores."""
         images, specs = self.prepared(images)
-        by_size = {spec.pixels: images.features(spec) for spec in specs}
+        by_size = {spec.pixels: features_of(images, spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         # what is large is done side by side; in the many small steps, threads would only wait for each other
         with torch.no_grad(), intra_op_threads(1):
@@ -154,7 +154,7 @@ class FeatureDetector(Detector):
 
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
-        features = [images.features(spec) for spec in self._fitted().features_]
+        features = [features_of(images, spec) for spec in self._fitted().features_]
         device = runtime().device
         head = self.head_.to(device)
         wholes, maps, boxes, ids = [], [], [], []

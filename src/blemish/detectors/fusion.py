@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.cuts import median_and_deviation
+from blemish.scores.cuts import median_and_deviation
 
 SIGMA = 0.7  # patches; a single noisy patch is not a defect
 ImageScore = Literal["extents", "max", "top"]

@@ -13,7 +13,7 @@ from blemish.detectors.memory import on_grid
 from blemish.detectors.one_class import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 
 @dataclass(kw_only=True)

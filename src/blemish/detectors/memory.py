@@ -8,7 +8,7 @@ from blemish.detectors.nearest import Bank, smallest, squared_distances
 from blemish.detectors.one_class import Part
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import View
-from blemish.runtime import side_by_side
+from blemish.machine.runtime import side_by_side
 
 UNSEEN = 16_000  # patches whose distances to the other images' entries tell what unseen patches would get
 ROWS = 512  # of those at a time

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.cuts import median_and_deviation
 from blemish.detectors.base import State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.feature_detector import FeatureDetector
@@ -17,8 +16,9 @@ from blemish.detectors.sampling import draw_patches, even_plan, group_numbers
 from blemish.detectors.scoring import PatchScorer, rough_products
 from blemish.detectors.settings import check_least
 from blemish.detectors.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
+from blemish.machine.errors import RequestError
+from blemish.scores.cuts import median_and_deviation
 
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
 LAYOUT = 4  # cells a side that a map is pooled to, for retrieval

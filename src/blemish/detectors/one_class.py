@@ -14,8 +14,8 @@ from blemish.detectors.fusion import robust_scale
 from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
+from blemish.machine.errors import RequestError
 
 WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 

@@ -15,7 +15,7 @@ from blemish.detectors.one_class import Learned, OneClass, Part, whole_images
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.settings import check_least
 from blemish.detectors.views import View, ViewFeatures
-from blemish.runtime import runtime, side_by_side
+from blemish.machine.runtime import runtime, side_by_side
 
 AT_ONCE = 32  # places worked on together
 PLACES, LEFT_OUT = 16, 64  # places, and images left out at each, that tell what unseen patches would get

@@ -17,8 +17,8 @@ from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.settings import check_least
 from blemish.detectors.views import View, ViewFeatures
-from blemish.errors import RequestError
-from blemish.runtime import runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime
 
 
 @dataclass(kw_only=True)

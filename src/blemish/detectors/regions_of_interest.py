@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.errors import RequestError
 from blemish.features.store import valid_patches
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
 
 
 def roi_masks(images: ImageSet, ids: Sequence[str]) -> Tensor | None:

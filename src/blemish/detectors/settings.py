@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 NUMBERS: Mapping[type, Any] = {bool: bool, int: Integral, float: Real}
 YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

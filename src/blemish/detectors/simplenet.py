@@ -15,7 +15,7 @@ from blemish.detectors.sampling import even_plan
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.settings import check_least
 from blemish.detectors.views import View, ViewFeatures
-from blemish.runtime import runtime, side_by_side
+from blemish.machine.runtime import runtime, side_by_side
 
 MARGIN = 0.5  # th+ and -th-, SimpleNet Sec. 3.4
 SLOPE = 0.2  # of the leaky rectifier, spec/detectors.md

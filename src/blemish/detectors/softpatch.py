@@ -16,8 +16,8 @@ from blemish.detectors.local_outliers import (
 from blemish.detectors.one_class import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
-from blemish.errors import RequestError
-from blemish.runtime import side_by_side
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import side_by_side
 
 
 @dataclass(kw_only=True)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from blemish.detectors.embedding import Rooted, Standardised
 from blemish.detectors.regions_of_interest import roi_masks, within
-from blemish.errors import JobError, RequestError
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
 from blemish.images import ImageSet
-from blemish.runtime import side_by_side
+from blemish.machine.errors import JobError, RequestError
+from blemish.machine.runtime import side_by_side
 
 R = TypeVar("R")
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 Channels = tuple[float, float, float]
 EMBEDDED_MEAN, EMBEDDED_SCALE = (127.0,) * 3, (128.0,) * 3  # the weights' authors' own (spec/backbones.md)

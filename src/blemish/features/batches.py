@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blemish.features.extract import FeatureSpec
 from blemish.images import ImageSet
-from blemish.runtime import intra_op_threads, runtime
+from blemish.machine.runtime import intra_op_threads, runtime
 
 SLICE = 32  # images read together
 

@@ -3,21 +3,18 @@
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.errors import RequestError, WeightsError
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.networks import load_network
 from blemish.features.tiles import Stitched, Window, resized_window, windows
 from blemish.features.weights import weights_sha256
 from blemish.images import ImageSet
-
-if TYPE_CHECKING:
-    from blemish.features.store import PatchFeatures
+from blemish.machine.errors import RequestError, WeightsError
 
 ALIGN = 32  # pixels; less than half of this between an image's shape and the working size is taken up by stretching
 SMALLEST = 64  # pixels, a side of the working size
@@ -132,12 +129,6 @@ class FeatureSpec:
                 f"{wanted[:8]}...; name that file with --weights FILE, or fit again."
             )
         return self
-
-    def extract(self, images: ImageSet) -> "PatchFeatures":
-        """Features of `images`, made as they are read and kept in the cache of the runtime."""
-        from blemish.features.store import features_of
-
-        return features_of(images, self.resolved(images))
 
 
 class PatchExtractor(nn.Module):

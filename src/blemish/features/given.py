@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blemish.errors import RequestError
 from blemish.features.backbones import GIVEN_STAGE
 from blemish.features.batches import FeatureBatch, PatchFeatures
 from blemish.features.extract import FeatureSpec
-from blemish.given import GivenFeatures
 from blemish.images import ImageSet
+from blemish.images.feature_arrays import GivenFeatures
+from blemish.machine.errors import RequestError
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that fills its grid
 

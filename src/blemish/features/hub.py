@@ -6,9 +6,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
-from blemish.errors import JobError, WeightsError
 from blemish.features.backbones import Backbone
-from blemish.runtime import quiet, runtime
+from blemish.machine.errors import JobError, WeightsError
+from blemish.machine.runtime import quiet, runtime
 
 ANSWER_SECONDS = 2.0  # within which the hub answers, or counts as out of reach; its own client tries for 46 s
 OLDER_FILE = "pytorch_model.bin"  # what the hub holds of models saved before safetensors

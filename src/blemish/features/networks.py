@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from blemish.errors import RequestError
 from blemish.features.backbones import BACKBONES, Backbone, backbone, stride_of
 from blemish.features.weights import in_order, load_into, read_weights, weights_path, weights_sha256
+from blemish.machine.errors import RequestError
 
 EMBEDDED_STYLE = "_conv_stem.weight"  # a tensor's name in the embedded EfficientNets
 Output = tuple[Tensor, list[Tensor]]

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from blemish.disk import writing_to
 from blemish.features.extract import FeatureSpec
 from blemish.images import ImageSet
+from blemish.machine.disk import writing_to
 
 Features = dict[str, Tensor]
 """Of one image: `GLOBALS` (G,) and each stage (h, w, C) by name, float16."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from blemish.errors import JobError, RequestError, UnreadableImageError
 from blemish.features.backbones import GIVEN
 from blemish.features.batches import SLICE, FeatureBatch, PatchFeatures, valid_patches
 from blemish.features.cache import IN_USE_SECONDS, prune
@@ -15,8 +14,9 @@ from blemish.features.extract import FeatureSpec, box_in_grid, extractor
 from blemish.features.given import HandedIn
 from blemish.features.shards import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
-from blemish.remote import in_tasks
-from blemish.runtime import in_threads, intra_op_threads, runtime
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.machine.ray_tasks import in_tasks
+from blemish.machine.runtime import in_threads, intra_op_threads, runtime
 
 __all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "features_of", "valid_patches"]
 
@@ -26,7 +26,12 @@ SHARD_IMAGES = SLICE  # at most this many images are lost when an extraction is 
 
 
 def features_of(images: ImageSet, spec: FeatureSpec) -> PatchFeatures:
-    """Features of `images` through the cache of the runtime, or those that were handed in."""
+    """Features of the readable images, each made once and kept in the runtime's cache, or those given as arrays.
+
+    A `spec` without a working size gets the one for these images. Raises `RequestError` for a backbone that cannot be
+    used on them.
+    """
+    spec = spec.resolved(images)
     if spec.backbone == GIVEN:
         return HandedIn.of(images, spec)
     if images.features_alone:

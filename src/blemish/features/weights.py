@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from blemish.errors import WeightsError
 from blemish.features.backbones import backbone
 from blemish.features.hub import cached, fetch, not_here
+from blemish.machine.errors import WeightsError
 
 Tensors = dict[str, Tensor]
 

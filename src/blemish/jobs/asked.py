@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from blemish.errors import RequestError
+from blemish.images.urls import located
+from blemish.machine.errors import RequestError
 from blemish.purification import PurifySettings
-from blemish.urls import located
 
 ASKED = "asked"  # its entry in `config.json`
 FILES = ("images", "normals", "roi", "cache", "checkpoints")

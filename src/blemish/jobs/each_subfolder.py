@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from blemish.disk import writing_to
-from blemish.errors import BlemishError, RequestError
-from blemish.folders import find
+from blemish.images.finding import find
+from blemish.images.urls import folders_in, located
 from blemish.jobs.fitting import fit
-from blemish.run import Run, load
-from blemish.runtime import runtime
-from blemish.urls import folders_in, located
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import BlemishError, RequestError
+from blemish.machine.runtime import runtime
+from blemish.runs.run import Run, load
 
 TABLE = "subfolders.csv"
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from blemish.detectors import FeatureDetector
+from blemish.features import features_of
 from blemish.features.backbones import GIVEN
 from blemish.features.store import FeatureStore
 from blemish.images import ImageSet
-from blemish.runtime import intra_op_threads, runtime
+from blemish.machine.runtime import intra_op_threads, runtime
 
 PROBES = 8  # images timed, after one that loads the network
 WORTH_TELLING = 60.0  # seconds
@@ -78,8 +79,8 @@ def estimated(detector: FeatureDetector, images: ImageSet, count: int, sample: i
     probe, each, size = images.settled(), 0.0, 0
     names = probe.ids[: PROBES + 1]
     for spec in detector.feature_specs():
-        next(probe.subset(names[:1]).features(spec).batches(), None)  # loads the network
-        timed, start = probe.subset(names[1:]).features(spec), time.perf_counter()
+        next(features_of(probe.subset(names[:1]), spec).batches(), None)  # loads the network
+        timed, start = features_of(probe.subset(names[1:]), spec), time.perf_counter()
         next(timed.batches(), None)
         each += (time.perf_counter() - start) / (len(names) - 1)
         size += spec.resolved(probe).bytes_each()

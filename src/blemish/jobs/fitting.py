@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from blemish import calibration
-from blemish.artifact import TRAINING
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
-from blemish.drift import Usual
-from blemish.errors import RequestError
-from blemish.heatmaps import MapScale
 from blemish.images import ImageSet
+from blemish.images.labels import LABELS, carry
 from blemish.jobs.asked import ASKED, recorded
 from blemish.jobs.estimating import tell_cost
 from blemish.jobs.line import Line, labels_of
@@ -29,12 +26,15 @@ from blemish.jobs.request import (
 from blemish.jobs.results import Stopwatch, refuse_skipped
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.written_run import write_run
-from blemish.labels import LABELS, carry
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from blemish.purification import BEFORE_FIT, PurifySettings
-from blemish.regions import pixel_threshold
-from blemish.run import OWN_MASKS, Run
-from blemish.runtime import use_runtime
-from blemish.transaction import whole_or_absent
+from blemish.runs.artifact import TRAINING
+from blemish.runs.run import OWN_MASKS, Run
+from blemish.runs.transaction import whole_or_absent
+from blemish.scores.drift import Usual
+from blemish.scores.heatmaps import MapScale
+from blemish.scores.regions import pixel_threshold
 
 
 def fit(

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from blemish import calibration
 from blemish.calibration import Decision
-from blemish.errors import RequestError
 from blemish.images import UNKNOWN, ImageSet
 from blemish.jobs.request import NORMALS_PREFIX
+from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
 

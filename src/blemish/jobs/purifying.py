@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blemish.artifact import PARAMETERS, write_config
-from blemish.decoding import Decoding
 from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
-from blemish.disk import writing_to
-from blemish.errors import RequestError
 from blemish.images import SUSPECTED, ImageSet
+from blemish.images.decoding import Decoding
+from blemish.images.urls import RemoteFile
 from blemish.jobs.request import NORMALS_PREFIX, decoding_of, detector_of, ready, with_normals
 from blemish.jobs.results import (
     REPORT,
@@ -23,14 +21,16 @@ from blemish.jobs.results import (
     refuse_skipped,
     write_skipped,
 )
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings
 from blemish.purification import purify as purify_images
 from blemish.report.of_purification import PurificationContent, write_purification_report
-from blemish.run import versions
-from blemish.runtime import runtime, use_runtime
+from blemish.runs.artifact import PARAMETERS, write_config
+from blemish.runs.run import versions
+from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
-from blemish.transaction import whole_or_absent
-from blemish.urls import RemoteFile
 
 TABLE, KEPT_LIST, THUMBNAILS = "purification.csv", "kept.txt", "set-aside"
 

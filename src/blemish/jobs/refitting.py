@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blemish.artifact import read_config
 from blemish.detectors import restored_detector
-from blemish.errors import RequestError
+from blemish.images.labels import LABELS
+from blemish.images.urls import is_url
 from blemish.jobs.asked import asked_again
 from blemish.jobs.fitting import fit
-from blemish.labels import LABELS
-from blemish.run import Run
-from blemish.urls import is_url
+from blemish.machine.errors import RequestError
+from blemish.runs.artifact import read_config
+from blemish.runs.run import Run
 
 
 def refit(

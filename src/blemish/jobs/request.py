@@ -6,15 +6,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from blemish.decoding import Decoding
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.settings import check_names
-from blemish.errors import RequestError
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
-from blemish.grouping import groups_by
 from blemish.images import NORMAL, ImageSet
-from blemish.labels import labelled
-from blemish.roi import Roi
+from blemish.images.decoding import Decoding
+from blemish.images.groups import groups_by
+from blemish.images.labels import labelled
+from blemish.images.roi import Roi
+from blemish.machine.errors import RequestError
 
 NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pile has two slashes in a row
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.errors import RequestError
-from blemish.heatmaps import MapScale, write_heatmaps
 from blemish.images import ImageSet
-from blemish.regions import write_regions
-from blemish.runtime import runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime
 from blemish.scores import Scores
+from blemish.scores.heatmaps import MapScale, write_heatmaps
+from blemish.scores.regions import write_regions
 
 REPORT, HEATMAPS, SKIPPED = "report.html", "heatmaps", "skipped.csv"
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from blemish import calibration
-from blemish.artifact import PARAMETERS, SCORES, write_config
 from blemish.calibration import Decision
-from blemish.errors import RequestError
-from blemish.exported import FORMATS, ExportedModel
 from blemish.images import ImageSet
 from blemish.jobs.request import decoding_of, within_roi
 from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
-from blemish.run import Run, load, versions
-from blemish.runtime import use_runtime
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
+from blemish.runs.artifact import PARAMETERS, SCORES, write_config
+from blemish.runs.exported import FORMATS, ExportedModel
+from blemish.runs.run import Run, load, versions
+from blemish.runs.stored_scores import write_maps
+from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
-from blemish.stored_scores import write_maps
-from blemish.transaction import whole_or_absent
 
 
 def score(

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.detectors import Detector, FeatureDetector
-from blemish.disk import writing_to
-from blemish.errors import JobError, RequestError
 from blemish.features.backbones import GIVEN
 from blemish.images import UNKNOWN, ImageSet
-from blemish.runtime import quiet, runtime, use_runtime
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import JobError, RequestError
+from blemish.machine.runtime import quiet, runtime, use_runtime
 from blemish.scores import Scores
 
 ALL_OF = 1000  # images up to which a pile is learned from as a whole

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from blemish import calibration
-from blemish.artifact import SCORES, write_artifact
-from blemish.errors import RequestError
 from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.jobs.line import labels_of
 from blemish.jobs.purifying import told, write_purification
@@ -20,12 +18,14 @@ from blemish.jobs.results import (
     write_flagged_regions,
     write_skipped,
 )
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime
 from blemish.purification import Purification
 from blemish.report import write_report
 from blemish.report.content import ReportContent
-from blemish.run import Run
-from blemish.runtime import runtime
-from blemish.stored_scores import write_maps
+from blemish.runs.artifact import SCORES, write_artifact
+from blemish.runs.run import Run
+from blemish.runs.stored_scores import write_maps
 
 
 def write_run(

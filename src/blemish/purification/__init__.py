@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from blemish.detectors import Detector, FeatureDetector, detector_class
 from blemish.detectors.sampling import group_numbers
 from blemish.detectors.settings import check_names
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
+from blemish.machine.errors import RequestError
 from blemish.purification.aggregation import aggregated
 from blemish.purification.keeping import chosen
 from blemish.purification.kept_scores import KEPT_SCORES, KeptScores

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.cuts import median_and_deviation
 from blemish.purification.settings import PurifySettings
+from blemish.scores.cuts import median_and_deviation
 
 Vector = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.cuts import far_out, median_mad, mixture
 from blemish.purification.settings import PurifySettings
+from blemish.scores.cuts import far_out, median_mad, mixture
 
 
 @dataclass(frozen=True)

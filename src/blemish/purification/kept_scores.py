@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.detectors import Detector, FeatureDetector
-from blemish.disk import writing_to
 from blemish.images import ImageSet
+from blemish.machine.disk import writing_to
 from blemish.purification.settings import PurifySettings
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.runtime import side_by_side
+from blemish.machine.runtime import side_by_side
 from blemish.scores import Scores
 
 SIDE, SIGMA = 224, 4.0  # pixels: of a square of the map's area, and of the Gaussian (spec/llbnad.md, stage 1)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from blemish.detectors import detector_class
 from blemish.detectors.settings import check_least, check_numbers, check_words
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 Aggregate = Literal["mean", "max", "max_variance"]
 OwnSubset = Literal["cross_fit", "include", "exclude"]

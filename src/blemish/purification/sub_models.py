@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from blemish.detectors import Detector, FeatureDetector
 from blemish.detectors.sampling import split_in_folds
-from blemish.errors import JobError, NotFittedError, RequestError
 from blemish.features.store import PackedFeatures
 from blemish.images import ANOMALOUS, ImageSet
+from blemish.machine.errors import JobError, NotFittedError, RequestError
+from blemish.machine.ray_tasks import connected, in_tasks
+from blemish.machine.runtime import runtime, side_by_side, use_runtime
 from blemish.purification.kept_scores import KeptScores
 from blemish.purification.map_scores import map_scores
 from blemish.purification.settings import PurifySettings
-from blemish.remote import connected, in_tasks
-from blemish.runtime import runtime, side_by_side, use_runtime
 from blemish.scores import Scores
 
 STAGE = "sub-models"

@@ -5,11 +5,11 @@ import shlex
 from math import ceil
 from pathlib import Path
 
-from blemish.heatmaps import colours
-from blemish.histogram import histogram, reliability_chart
 from blemish.report.content import ReportContent
+from blemish.report.histogram import histogram, reliability_chart
 from blemish.report.page import counted, write_page
 from blemish.report.ranking import cards_of, listed_after
+from blemish.scores.heatmaps import colours
 
 SHORTEST_LOOK = 10  # images to look at even where fewer are believed to be bad
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from blemish.calibration import Decision, ReliabilityBin
-from blemish.errors import RequestError
-from blemish.heatmaps import MapScale
+from blemish.machine.errors import RequestError
 from blemish.report.page import JobContent
 from blemish.scores import Scores
+from blemish.scores.heatmaps import MapScale
 
 
 @dataclass(frozen=True, kw_only=True)

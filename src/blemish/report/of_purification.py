@@ -7,11 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from blemish.detectors import REGISTRY
-from blemish.disk import writing_to
-from blemish.errors import RequestError, UnreadableImageError
-from blemish.heatmaps import heatmap_path, shown
-from blemish.histogram import histogram
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.runtime import runtime
 from blemish.purification import Purification
+from blemish.report.histogram import histogram
 from blemish.report.page import (
     EMBEDDED,
     LISTED,
@@ -25,7 +25,7 @@ from blemish.report.page import (
     link,
     write_page,
 )
-from blemish.runtime import runtime
+from blemish.scores.heatmaps import heatmap_path, shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from blemish.errors import JobError
 from blemish.images import ImageSet
+from blemish.machine.errors import JobError
 
 EMBEDDED = 200  # images shown; the rest is listed
 MAX_BYTES = 20_000_000  # of the file
@@ -118,7 +118,7 @@ def _duration(seconds: float) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("blemish"),
+        loader=PackageLoader("blemish.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.errors import UnreadableImageError
-from blemish.heatmaps import heatmap_path, overlay, shown
+from blemish.machine.errors import UnreadableImageError
 from blemish.report.content import ReportContent
 from blemish.report.page import EMBEDDED, LISTED, LISTED_BYTES, MAX_BYTES, PAGE_BYTES, THUMBNAIL, data_uri, link
+from blemish.scores.heatmaps import heatmap_path, overlay, shown
 
 
 @dataclass(frozen=True)

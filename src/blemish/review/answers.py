@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
-from blemish.errors import UnreadableImageError
+from blemish.machine.errors import UnreadableImageError
 from blemish.review.gallery import Gallery
 
 KEEP = "private, max-age=86400"

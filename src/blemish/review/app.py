@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from blemish.errors import BlemishError, UnreadableImageError
+from blemish.machine.errors import BlemishError, UnreadableImageError
 from blemish.review import changing, learning, looking, pictures
 from blemish.review.gallery import Gallery
 from blemish.review.guard import Guard

@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.artifact import read_config
 from blemish.calibration import Decision
-from blemish.decoding import Decoding, Pixels, decode
-from blemish.errors import RequestError, UnreadableImageError
-from blemish.heatmaps import MapScale
+from blemish.images.decoding import Decoding, Pixels, decode
+from blemish.images.urls import is_url
+from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.runs.artifact import read_config
+from blemish.runs.stored_scores import read_scores
 from blemish.scores import Scores
-from blemish.stored_scores import read_scores
-from blemish.urls import is_url
+from blemish.scores.heatmaps import MapScale
 
 MOST_FOLDERS = 300  # to choose from; deeper trees are shown by their upper folders
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.decision import LARGEST
-from blemish.errors import BlemishError, RequestError
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
-from blemish.labels import LABELS, MEANINGS, SKIPPED, WORDS, Row, append, carry, latest, read
+from blemish.images.labels import LABELS, MEANINGS, SKIPPED, WORDS, Row, append, carry, latest, read
+from blemish.machine.errors import BlemishError, RequestError
 from blemish.review.gallery import Gallery
 
 SAID = (WORDS[NORMAL], WORDS[ANOMALOUS], SKIPPED)  # what the page offers

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
 
 Show = Literal["all", "open", "flagged", "good", "bad", "skipped"]

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from blemish.errors import BlemishError, UnreadableImageError
+from blemish.machine.errors import BlemishError, UnreadableImageError
 from blemish.review.answers import Row, check_row
 from blemish.review.listing import PAGE, SHOWN, Filter, exported
 from blemish.review.page import Current, Page, Same

@@ -50,7 +50,7 @@ class Page:
         ).hexdigest()[:10]
         self._chances: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None = None
         self.environment = Environment(
-            loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish")]),
+            loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish.report")]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

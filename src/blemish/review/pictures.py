@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from PIL import Image
 
-from blemish.heatmaps import shown
 from blemish.review.answers import KEEP, Row, check_row, jpeg
 from blemish.review.page import Same
+from blemish.scores.heatmaps import shown
 
 LARGE, PATCH = 1400, 180  # pixels of the longer side: an image zoomed into, a place of it
 AROUND = 3.0  # patches shown around a place, each way

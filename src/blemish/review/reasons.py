@@ -13,10 +13,11 @@ from torch import Tensor
 from blemish.detectors import FeatureDetector
 from blemish.detectors.nearest_images import ImageNeighbours, Matches, NearestImages, layouts_of
 from blemish.detectors.views import View, ViewFeatures
-from blemish.errors import RequestError, UnreadableImageError
+from blemish.features import features_of
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.review.gallery import Gallery
-from blemish.run import load
+from blemish.runs.run import load
 
 COMPARED = 80  # images that look normal, where the detector does not compare images itself
 PLACES, NEAREST = 2, 3  # places explained of an image, and images shown for each
@@ -112,7 +113,7 @@ class Reasons:
     def _patches(self, row: int) -> Tensor:
         """(1, h, w, D)."""
         images = self._images([row])
-        (batch,) = ViewFeatures(self.view, images.features(self.spec)).batches()
+        (batch,) = ViewFeatures(self.view, features_of(images, self.spec)).batches()
         return batch.patches
 
     def _peaks(self, row: int, size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemish.artifact import read_config
-from blemish.errors import BlemishError, RequestError
+from blemish.images.urls import is_url
 from blemish.jobs.asked import asked_again
+from blemish.machine.errors import BlemishError, RequestError
 from blemish.review.gallery import Gallery
 from blemish.review.page import Page
-from blemish.urls import is_url
+from blemish.runs.artifact import read_config
 
 PATIENCE = 30.0  # seconds that a cancelled fit has to clear up
 
@@ -81,7 +81,7 @@ class Refits:
                 raise RequestError("Nothing was reviewed yet; say of some images whether they are good or bad first.")
             self._cancelled, self._step, self._trouble = False, {}, ""
             self._process = subprocess.Popen(  # noqa: S603 - this program, and paths of this Run
-                [sys.executable, "-m", "blemish.cli", *asked, "--progress-lines"],
+                [sys.executable, "-m", "blemish", *asked, "--progress-lines"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
                 errors="replace", env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
-from blemish.errors import JobError, RequestError
+from blemish.machine.errors import JobError, RequestError
 from blemish.review.gallery import Gallery
 
 LOOPBACK = "127.0.0.1"

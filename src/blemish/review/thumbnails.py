@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.errors import UnreadableImageError
-from blemish.heatmaps import layer, shown
+from blemish.machine.errors import UnreadableImageError
 from blemish.review.gallery import Gallery
 from blemish.review.near_duplicates import SIDE, alike
+from blemish.scores.heatmaps import layer, shown
 
 LONGER = 288  # pixels of the longer side: sharp on a screen of double density at half that size
 QUALITY = 80

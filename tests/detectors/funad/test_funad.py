@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from blemish import jobs
-from blemish.decoding import Decoding
 from blemish.detectors.funad import FunAD
 from blemish.detectors.funad.bank_purity import BankPurity
 from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.synthetic import _in_grid, drawn_on
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.views import View
-from blemish.errors import RequestError
-from blemish.evaluation import evaluate
 from blemish.images import ImageSet
-from blemish.runtime import use_runtime
+from blemish.images.decoding import Decoding
+from blemish.jobs.evaluation import evaluate
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from command_line import call
 from conftest import fill
 

@@ -7,6 +7,7 @@ import torch
 from blemish.detectors.funad.minibatches import OfPatches
 from blemish.detectors.funad.pool import KNOWN_BAD, Pool
 from blemish.detectors.funad.schedule import Schedule
+from blemish.features import features_of
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
 
@@ -47,7 +48,7 @@ def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(
     kind = detector_class("nearest_images")
     detector = kind()
     images, specs = detector.prepared(replace(ImageSet.of(pile), labels={"part-02.png": said}))
-    features = ViewFeatures(detector.views[0], images.features(specs[0]))
+    features = ViewFeatures(detector.views[0], features_of(images, specs[0]))
     height, width = features.grid
     distances = torch.rand(len(images), height, width, generator=torch.Generator().manual_seed(0))
     found = pool_of(features, 0, 0, distances, distances.amax((1, 2)))

@@ -15,7 +15,7 @@ from blemish.detectors.funad.neighbours import nearest
 from blemish.detectors.funad.noise import largest_spread_over_positions, spread_over_batch
 from blemish.detectors.funad.pseudo_labels import labels_of, normalised
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
-from blemish.runtime import intra_op_threads
+from blemish.machine.runtime import intra_op_threads
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

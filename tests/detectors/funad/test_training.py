@@ -16,8 +16,8 @@ from blemish.detectors.funad.pseudo_labels import labels_of
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.stopping import agreement, best_snapshot, entropy, told_apart
 from blemish.detectors.funad.training import Trained, Training
-from blemish.errors import JobError, RequestError
 from blemish.images import NORMAL, UNKNOWN
+from blemish.machine.errors import JobError, RequestError
 
 IMAGES, EACH, WIDTH = 24, 16, 6
 ODD = (3, 11)  # images whose last patches are far off

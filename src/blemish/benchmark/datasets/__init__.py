@@ -7,7 +7,7 @@ from blemish.benchmark.datasets import classes, folder, mvtec, realiad, visa
 from blemish.benchmark.datasets.category import GOOD, Category, Sample, read_mask
 from blemish.benchmark.datasets.files import folders_in, images_in
 from blemish.benchmark.datasets.layout import Layout
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 PUBLISHED = (mvtec.LAYOUT, visa.LAYOUT, realiad.LAYOUT, classes.LAYOUT)
 LAYOUTS = (*PUBLISHED, folder.LAYOUT)

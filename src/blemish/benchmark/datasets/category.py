@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.decoding import Pixels
-from blemish.errors import RequestError
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images.decoding import Pixels
+from blemish.machine.errors import RequestError
 
 GOOD = "good"
 Mask = NDArray[np.bool_]

@@ -19,9 +19,9 @@ from blemish.benchmark.datasets import official_archives
 from blemish.benchmark.datasets.category import Category, Sample
 from blemish.benchmark.datasets.files import folders_in, images_in, with_own_split
 from blemish.benchmark.datasets.layout import Layout
-from blemish.decoding import SUFFIXES, Pixels, to_rgb
-from blemish.errors import RequestError
-from blemish.folders import identifier
+from blemish.images.decoding import SUFFIXES, Pixels, to_rgb
+from blemish.images.finding import identifier
+from blemish.machine.errors import RequestError
 
 CLASSES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),

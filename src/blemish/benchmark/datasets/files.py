@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from blemish.benchmark.datasets.category import GOOD, Sample
-from blemish.decoding import SUFFIXES
-from blemish.errors import RequestError
-from blemish.folders import identifier
+from blemish.images.decoding import SUFFIXES
+from blemish.images.finding import identifier
+from blemish.machine.errors import RequestError
 
 GOOD_NAMES = frozenset({GOOD, "ok", "normal"})  # folders of normal images, in any case
 TEST_EVERY = 5  # where a dataset ships no split, every fifth normal image is for the test

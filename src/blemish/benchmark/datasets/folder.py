@@ -8,8 +8,8 @@ from pathlib import Path
 from blemish.benchmark.datasets.category import Category, Sample
 from blemish.benchmark.datasets.files import GOOD_NAMES, folders_in, images_in, inside, with_own_split
 from blemish.benchmark.datasets.layout import Layout
-from blemish.errors import RequestError
-from blemish.folders import find, identifier
+from blemish.images.finding import find, identifier
+from blemish.machine.errors import RequestError
 
 NAME, LABELS, DEFECT = "folder", "labels.csv", "defect"
 MASKS = ("masks", "ground_truth")

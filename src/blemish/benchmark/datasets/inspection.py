@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from blemish.benchmark.datasets.category import Category, Sample, read_mask
-from blemish.decoding import read_header
-from blemish.errors import RequestError, UnreadableImageError
-from blemish.runtime import runtime
+from blemish.images.decoding import read_header
+from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.runtime import runtime
 
 SHOWN = 3  # examples a problem names
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.benchmark.datasets.category import Sample
-from blemish.decoding import Pixels
-from blemish.errors import RequestError
-from blemish.folders import identifier
+from blemish.images.decoding import Pixels
+from blemish.images.finding import identifier
+from blemish.machine.errors import RequestError
 
 # By set, what it is published as: an archive, or the folder that it unpacks to.
 FORMS = {

@@ -12,8 +12,8 @@ from typing import Any
 from blemish.benchmark.datasets.category import GOOD, Category, Sample
 from blemish.benchmark.datasets.files import folders_in, inside, missing_note
 from blemish.benchmark.datasets.layout import Layout
-from blemish.errors import RequestError
-from blemish.folders import identifier
+from blemish.images.finding import identifier
+from blemish.machine.errors import RequestError
 
 NAME, SPLITS = "realiad", "realiad_jsons"
 SIZES = ("realiad_512", "realiad_1024", "realiad_256", "realiad_raw")  # the first that is there is read

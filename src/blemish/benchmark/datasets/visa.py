@@ -8,8 +8,8 @@ from pathlib import Path
 from blemish.benchmark.datasets.category import GOOD, Category, Sample
 from blemish.benchmark.datasets.files import folders_in, images_in, inside, missing_note, samples_in, with_own_split
 from blemish.benchmark.datasets.layout import Layout
-from blemish.errors import RequestError
-from blemish.folders import identifier
+from blemish.images.finding import identifier
+from blemish.machine.errors import RequestError
 
 NAME = "visa"
 SPLIT = Path("split_csv", "1cls.csv")

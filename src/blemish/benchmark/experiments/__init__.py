@@ -6,7 +6,7 @@ from blemish.benchmark.experiments import fun_ad, llbnad, observations, qualitat
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
 from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Experiment, Planned, Size, lacking
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 EXPERIMENTS = {
     each.name: each

@@ -9,7 +9,7 @@ from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.detectors import detector_class
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 NAME = "compare"
 DETECTORS, RATIOS = ("nearest_images", "funad"), (0.1,)

@@ -1,11 +1,16 @@
-"""Which models anomalib has and what each needs. Nothing here imports anomalib, which takes seconds."""
+"""Which models anomalib has and what each needs. Only `anomalib_class` imports anomalib, which takes seconds."""
 
 import ast
+import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from blemish.machine.errors import RequestError
 
 PREFIX = "anomalib:"
 INSTALL = "pip install 'blemish[anomalib]'"
@@ -69,3 +74,24 @@ def by_need() -> dict[str, list[str]]:
     for model in models() or NEEDS:
         found.setdefault(NEEDS.get(model, NOT_TRIED), []).append(model)
     return {need: found[need] for need in (*dict.fromkeys(NEEDS.values()), NOT_TRIED) if need in found}
+
+
+def anomalib_class(model: str) -> Any:
+    """The class of an image model of anomalib. Raises `RequestError`, with near names or with what to install."""
+    known = models()
+    if not known:
+        raise RequestError(f"'{PREFIX}{model}' needs anomalib, which is not installed; run: {INSTALL}")
+    if model in OTHER_WORK:
+        raise RequestError(f"'{PREFIX}{model}' does not learn from a folder of images; see: blemish detectors")
+    if model not in known:
+        lower = {each.lower(): each for each in known}
+        near = [PREFIX + lower[each] for each in get_close_matches(model.lower(), lower, n=2)]
+        meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}."
+        raise RequestError(f"anomalib {version('anomalib')} has no image model '{model}'; {meant}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what its modules say of each other concerns nobody here
+            import anomalib.models.image
+    except ImportError as error:
+        raise RequestError(f"anomalib is installed but cannot be imported ({error}); run: {INSTALL}") from error
+    return getattr(anomalib.models.image, model)

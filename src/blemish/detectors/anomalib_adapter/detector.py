@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.anomalib_adapter import backbones
-from blemish.detectors.anomalib_adapter.catalogue import NEEDS, NOT_TRIED
+from blemish.detectors.anomalib_adapter.catalogue import NEEDS, NOT_TRIED, anomalib_class
 from blemish.detectors.anomalib_adapter.offline import NetworkRefusedError, no_network
 from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
 from blemish.detectors.base import Detector, State
 from blemish.detectors.sampling import split_in_folds
 from blemish.detectors.settings import check_least
-from blemish.errors import BlemishError, JobError, NotFittedError, RequestError
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
-from blemish.runtime import intra_op_threads, runtime
+from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError
+from blemish.machine.runtime import intra_op_threads, runtime
 from blemish.scores import Scores
 
 SIDES = (32, 2048)  # pixels
@@ -242,8 +242,6 @@ class AnomalibDetector(Detector):
 
     def _kind(self) -> Any:
         """The class of anomalib. Raises `RequestError` if anomalib is not installed."""
-        from blemish.detectors.anomalib_adapter.models import anomalib_class
-
         return anomalib_class(self.model)
 
     def _side(self) -> int:

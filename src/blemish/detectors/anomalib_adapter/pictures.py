@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.disk import writing_to
-from blemish.errors import UnreadableImageError
 from blemish.features.extract import letterbox
 from blemish.images import ImageSet
-from blemish.runtime import in_threads, runtime
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import UnreadableImageError
+from blemish.machine.runtime import in_threads, runtime
 
 CHUNK = 32  # images decoded at a time: what waits for a slow network stays small
 

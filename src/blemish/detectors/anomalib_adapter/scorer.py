@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blemish.cuts import median_and_deviation
 from blemish.features.extract import letterbox
-from blemish.runtime import runtime
+from blemish.machine.runtime import runtime
+from blemish.scores.cuts import median_and_deviation
 
 MAP_SIDE = 64  # most cells along a map: finer ones show the interpolation of the model, not more of the image
 AT_ONCE = 8  # images that pass a model together

@@ -28,7 +28,7 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, RandomCrop
 from torchvision.tv_tensors import Image, Mask
 
 from blemish.detectors.anomalib_adapter.pictures import Pictures
-from blemish.runtime import runtime
+from blemish.machine.runtime import runtime
 
 GEOMETRIC = (Resize, CenterCrop, RandomCrop)
 NOISY = (

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from blemish.cuts import unexplained
 from blemish.detectors.base import Detector, State
 from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.learning import Learned, learned
@@ -25,8 +24,10 @@ from blemish.detectors.nearest_images import FittedNeighbours, ImageNeighbours, 
 from blemish.detectors.sampling import group_numbers, split_in_folds
 from blemish.detectors.scoring import PatchScorer
 from blemish.detectors.views import PatchBatch, View, ViewFeatures
-from blemish.errors import RequestError
+from blemish.features import features_of
 from blemish.images import ImageSet
+from blemish.machine.errors import RequestError
+from blemish.scores.cuts import unexplained
 
 VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the folder
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
@@ -222,7 +223,7 @@ class FunAD(Schedule, NearestImages):
         """Maps (M, h, w) of the drawn images, each compared with all but the group of the image it was made from."""
         groups = group_numbers(features.images)
         barred = groups[drawn.sources][:, None] == groups[self._compared_with(features.images)]
-        seen = ViewFeatures(features.view, drawn.images.features(features.features.spec))
+        seen = ViewFeatures(features.view, features_of(drawn.images, features.features.spec))
         row_of = {name: row for row, name in enumerate(drawn.images.ids)}
 
         def one(batch: PatchBatch, row: int) -> Tensor:

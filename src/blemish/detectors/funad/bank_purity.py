@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from blemish.detectors.funad.curve import Curve
-from blemish.disk import writing_to
-from blemish.errors import RequestError
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
 
 HELD = "bank_images.csv"  # in a Run's training/: path, then a column NET@STEP for each bank, 1 where it held the image
 

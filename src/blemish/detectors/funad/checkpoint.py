@@ -14,8 +14,8 @@ from torch import Tensor
 
 from blemish.detectors.funad.training import Training
 from blemish.detectors.funad.training_state import restore, state_of
-from blemish.disk import writing_to
-from blemish.errors import RequestError
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
 
 FORMAT = "1"
 

@@ -15,8 +15,8 @@ from blemish.detectors.funad.precision import image_scores
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.stopping import best_snapshot
 from blemish.detectors.funad.training import Trained, Training
-from blemish.errors import RequestError
-from blemish.runtime import intra_op_threads, runtime, side_by_side
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import intra_op_threads, runtime, side_by_side
 
 TWIN = 1000  # added to the seed for the second net of the stopping rule "agreement"
 

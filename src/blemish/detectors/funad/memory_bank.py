@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.cuts import median_mad
 from blemish.detectors.funad.schedule import Cut
+from blemish.scores.cuts import median_mad
 
 FAR_OUT = 3.0  # scaled median absolute deviations above the median, for the cut "mad"
 LEAST_IMAGES = 8  # fewer would let single images decide what is normal

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blemish.detectors.settings import check_least
-from blemish.errors import RequestError
+from blemish.machine.errors import RequestError
 
 Minibatch = Literal["patches", "images"]
 Scale = Literal["quantile", "minmax"]

@@ -12,10 +12,10 @@ from torch import Tensor
 from blemish.detectors.funad.pool import Pool, pool_of
 from blemish.detectors.sampling import group_numbers
 from blemish.detectors.views import ViewFeatures
-from blemish.features import FeatureSpec
+from blemish.features import FeatureSpec, features_of
 from blemish.features.extract import box_in_grid
 from blemish.images import ANOMALOUS, UNKNOWN, ImageSet
-from blemish.synthesis import perlin_anomaly
+from blemish.images.synthesis import perlin_anomaly
 
 COVERED = 0.1  # of a patch's area, from which the drawn defect counts as in it
 
@@ -37,7 +37,7 @@ class Drawn:
 
     def pool(self, view: ViewFeatures, spec: FeatureSpec, patches: int, seed: int, labels: str) -> Pool:
         """Patches of these images as `view` sees them; `labels` "mask" gives their labels, "pseudo" does not."""
-        features = ViewFeatures(view.view, self.images.features(spec))
+        features = ViewFeatures(view.view, features_of(self.images, spec))
         pool = pool_of(features, patches, seed)
         groups = group_numbers(view.images)[self.sources]
         if labels == "pseudo":

@@ -20,7 +20,7 @@ from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.precision import autocast, fast_products, image_scores
 from blemish.detectors.funad.pseudo_labels import Labels, labels_of, normalised
 from blemish.detectors.funad.schedule import Schedule
-from blemish.errors import JobError
+from blemish.machine.errors import JobError
 
 DECAY = 0.98  # of the average of the weights: about the last 50 steps count, so that no step has to be chosen
 CALIBRATION = 1000  # patches of normal-looking images whose distances set the scale of the labels

@@ -1,0 +1,6 @@
+"""`python -m blemish` is `blemish`."""
+
+from blemish.cli import main
+
+if __name__ == "__main__":
+    main()

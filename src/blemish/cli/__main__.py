@@ -1,5 +1,0 @@
-"""`python -m blemish.cli` is `blemish`."""
-
-from blemish.cli import main
-
-main()

@@ -1,0 +1,180 @@
+"""Features that a person hands in instead of images: one array of numbers an image, read from disk as needed."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.images.finding import names_in
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime
+
+Layout = Literal["patches", "first", "repeated"]
+Array = NDArray[np.floating[Any]]
+LARGEST = 1e6  # beyond, squared distances lose what float32 can hold
+
+
+@dataclass(frozen=True)
+class GivenFeatures:
+    """The features of one image, a row of the array that was handed in.
+
+    Attributes
+    ----------
+    tokens : (P or P + 1, width) floats, on disk until asked for.
+    grid : (rows, columns) of the P patches.
+    layout : "patches" alone, the class token "first", before the patches, or "repeated" in the first half of every
+        patch, as FUN-AD's features [global ; patch] come.
+    """
+
+    tokens: Array
+    grid: tuple[int, int]
+    layout: Layout
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Of the global vector and of a patch."""
+        width = int(self.tokens.shape[-1])
+        return (width // 2, width - width // 2) if self.layout == "repeated" else (width, width)
+
+    def patches(self) -> NDArray[np.float32]:
+        """(rows, columns, width of a patch) float32."""
+        tokens = np.asarray(self.tokens, dtype=np.float32)
+        if self.layout == "first":
+            tokens = tokens[1:]
+        elif self.layout == "repeated":
+            tokens = tokens[:, self.widths[0] :]
+        return tokens.reshape(*self.grid, -1)
+
+    def whole(self) -> NDArray[np.float32]:
+        """The global vector, (width,) float32: the class token, or the mean patch where there is none."""
+        if self.layout == "patches":
+            mean: NDArray[np.float32] = self.patches().mean(axis=(0, 1))
+            return mean
+        return np.asarray(self.tokens[0, : self.widths[0]], dtype=np.float32)
+
+
+def read_features(
+    source: str | Path | Array, ids: Sequence[str] | None, grid: tuple[int, int] | None
+) -> tuple[list[str], list[GivenFeatures], list[str]]:
+    """Ids, features and content hashes of the images in an array (N, P, D), or a .npy file that holds one.
+
+    Where the class token is, is seen: P + 1 tokens on a grid of P hold it first; if the first half of all patches of
+    an image is equal, and so in every image, it is repeated; else there is none. P is a square unless `grid` gives
+    (rows, columns). An array (N, D) is one feature an image. Raises `RequestError`.
+    """
+    array, named = _opened(source), _called(source)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.ndim == 2:
+        array = array[:, None]
+    if array.ndim != 3 or 0 in array.shape or array.dtype not in (np.float16, np.float32, np.float64):
+        raise RequestError(
+            f"{named} is {array.dtype} of shape {array.shape}; features are floats of shape (images, patches, width)."
+        )
+    names = [f"image-{index:06d}" for index in range(len(array))] if ids is None else list(ids)
+    _check_ids(names, len(array), named)
+    shape, first = _grid_of(array.shape[1], grid, named)
+    content, halves_alike = [], True
+    for index, tokens in enumerate(array):
+        _check_values(tokens, names[index], named)
+        half = tokens.shape[1] // 2
+        halves_alike = halves_alike and bool((tokens[1:, :half] == tokens[:1, :half]).all())
+        content.append(hashlib.sha256(repr(tokens.shape).encode() + np.ascontiguousarray(tokens).data).hexdigest())
+        if index % 16 == 15 or index == len(array) - 1:
+            runtime().progress("reading features", index + 1, len(array))
+    repeated = halves_alike and len(array[0]) > 1 and array.shape[2] % 2 == 0 and _differ(array)
+    layout: Layout = "first" if first else "repeated" if repeated else "patches"
+    return names, [GivenFeatures(tokens, shape, layout) for tokens in array], content
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """The ids of a list: one a line of a .txt file, or the column `path` or `id` of a .csv file."""
+    path = Path(path).expanduser()
+    try:
+        return names_in(path, columns=("path", "id"))
+    except OSError as error:
+        raise RequestError(f"The ids '{path}' cannot be read ({error.strerror}); name another file.") from None
+
+
+def parsed_grid(text: str) -> tuple[int, int]:
+    """Rows and columns of a text such as 28x28. Raises `RequestError`."""
+    rows, _, columns = text.lower().partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise RequestError(f"--grid takes ROWSxCOLUMNS, such as 28x28; got '{text}'.")
+    return int(rows), int(columns)
+
+
+def _opened(source: str | Path | Array) -> Array:
+    if isinstance(source, np.ndarray):
+        return source
+    path = Path(source).expanduser()
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise RequestError(f"The features '{path}' do not exist; name a .npy file.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise RequestError(
+            f"The features '{path}' cannot be read ({error}); save one array of floats with numpy.save."
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise RequestError(f"'{path}' holds several arrays; save the features alone with numpy.save.")
+    return array
+
+
+def _called(source: str | Path | Array) -> str:
+    return "The array of features" if isinstance(source, np.ndarray) else f"'{source}'"
+
+
+def _check_ids(ids: Sequence[str], count: int, named: str) -> None:
+    if len(ids) != count:
+        first = f", the first is '{ids[0]}'" if ids else ""
+        raise RequestError(
+            f"There are {len(ids)} ids for the {count} images of {named}{first}; give one for each, in order. Their "
+            "column in a table is headed 'path' or 'id'."
+        )
+    seen: set[str] = set()
+    for name in ids:
+        if not isinstance(name, str):
+            raise RequestError(f"The ids must be texts; got {name!r}, of type {type(name).__name__}.")
+        if not name or name in seen:
+            raise RequestError(f"The id '{name}' stands twice or is empty; each image needs an id of its own.")
+        seen.add(name)
+
+
+def _grid_of(tokens: int, grid: tuple[int, int] | None, named: str) -> tuple[tuple[int, int], bool]:
+    """The grid of the patches, and whether a class token stands before them."""
+    if grid is not None:
+        if tokens - math.prod(grid) not in (0, 1):
+            raise RequestError(
+                f"{named} has {tokens} tokens an image, which are neither the {math.prod(grid)} patches of the grid "
+                f"{grid[0]}x{grid[1]} nor those and a class token; give another --grid."
+            )
+        return grid, tokens == math.prod(grid) + 1
+    for patches in (tokens, tokens - 1):
+        side = math.isqrt(patches)
+        if side and side * side == patches:
+            return (side, side), patches < tokens
+    raise RequestError(
+        f"{named} has {tokens} tokens an image, neither a square nor a square and a class token; give --grid "
+        "ROWSxCOLUMNS, and leave register tokens out."
+    )
+
+
+def _check_values(tokens: Array, name: str, named: str) -> None:
+    largest = float(np.abs(tokens).max())  # not a number if one of them is none
+    if not largest <= LARGEST:
+        what = f"{largest:.3g} in size" if np.isfinite(largest) else "no finite number"
+        raise RequestError(
+            f"{named} holds a value that is {what}, at '{name}'; features must be finite and at most {LARGEST:.0e}."
+        )
+
+
+def _differ(array: Array) -> bool:
+    """Whether the second halves tell patches apart; features that are all equal hold no class token."""
+    half = array.shape[2] // 2
+    return any(bool((tokens[1:, half:] != tokens[:1, half:]).any()) for tokens in array)

@@ -1,0 +1,203 @@
+"""Which files a person means by a folder or a list: any tree, any names, nothing followed twice."""
+
+import codecs
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from blemish.images.decoding import SUFFIXES
+from blemish.images.urls import RemoteFile, files_below, is_url, located, remote_file
+from blemish.machine.errors import RequestError
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
+RUN_MARKER = "config.json"  # a folder that holds this and one of the next is a result of ours, not images
+RESULTS = ("scores.csv", "purification.csv")
+
+
+@dataclass
+class Found:
+    """Files that may be images, by id (POSIX path below `root`, a folder or a URL), and what else was met on the way.
+
+    `skipped` holds the reason by id; `others` counts the files of other kinds by suffix.
+    """
+
+    root: Path | str
+    files: dict[str, Path | RemoteFile] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
+    """Image files below a folder or a URL, or those named by a `.txt` or `.csv` list.
+
+    A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
+    URLs.
+    Links are followed, each real folder once. Hidden files and folders, earlier Runs and `leave_out` are not
+    entered. Raises `RequestError` if there is nothing to take.
+    """
+    source = located(source)
+    if isinstance(source, str):
+        found = _sorted_out(source, files_below(source))
+    elif source.is_dir():
+        if _is_result(source):
+            raise RequestError(f"'{source}' is a result of blemish, not a folder of images; name the images' folder.")
+        found = _walk(source, leave_out)
+    elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
+        found = _listed(source)
+    elif source.is_file():
+        raise RequestError(
+            f"'{source}' is one file; hand in a folder of images, or a list of paths named .txt or .csv."
+        )
+    else:
+        near = _nearest_existing(source)
+        raise RequestError(f"'{source}' does not exist; the nearest folder that does is '{near}'.")
+    if not found.files:
+        raise RequestError(_nothing_found(source, found))
+    return found
+
+
+def _walk(root: Path, leave_out: Path | None) -> Found:
+    found, visited = Found(root), set()
+    closed = leave_out.resolve() if leave_out else None
+
+    def remember(error: OSError) -> None:
+        found.skipped[identifier(Path(error.filename or root), root)] = f"cannot be opened: {error.strerror}"
+
+    for folder, folders, names in os.walk(root, onerror=remember, followlinks=True):
+        try:
+            here = Path(folder).stat()
+        except OSError as error:  # gone since it was listed
+            remember(error)
+            continue
+        if (here.st_dev, here.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(f for f in folders if not _closed(Path(folder) / f, closed))
+        for name in sorted(names):
+            path = Path(folder) / name
+            if name.startswith("."):
+                found.others["hidden"] += 1
+            elif path.suffix.lower() in SUFFIXES:
+                found.files[identifier(path, root)] = path
+            else:
+                found.others[path.suffix.lower() or name] += 1
+    return found
+
+
+def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
+    """The images among the files below a URL, as `_walk` finds them in a folder."""
+    found = Found(url)
+    marked = {PurePosixPath(name).parent for name in files if PurePosixPath(name).name == RUN_MARKER}
+    results = {folder for folder in marked if any(str(folder / name) in files for name in RESULTS)}
+    if PurePosixPath() in results:
+        raise RequestError(f"'{url}' is a result of blemish, not a folder of images; name the images' folder.")
+    for name, file in sorted(files.items()):
+        path = PurePosixPath(name)
+        if results.intersection(path.parents):
+            continue
+        if ".." in path.parts:
+            found.skipped[name] = "its name leads out of the folder"
+        elif any(part.startswith(".") for part in path.parts):
+            found.others["hidden"] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            found.files[name] = file
+        else:
+            found.others[path.suffix.lower() or path.name] += 1
+    return found
+
+
+def _closed(folder: Path, leave_out: Path | None) -> bool:
+    if folder.name.startswith(".") or _is_result(folder):
+        return True
+    return leave_out is not None and folder.resolve() == leave_out
+
+
+def _is_result(folder: Path) -> bool:
+    return _is_file(folder / RUN_MARKER) and any(_is_file(folder / name) for name in RESULTS)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - never raises
+
+
+def _listed(source: Path) -> Found:
+    base, names = source.parent.absolute(), names_in(source)
+    if any(map(is_url, names)):
+        return _listed_urls(source, names)
+    paths = [base / Path(name).expanduser() for name in names]
+    inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
+    root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
+    found = Found(root)
+    for path in paths:
+        # The name is made tidy, the path is not: beyond a link, '..' leads elsewhere than the text says.
+        name = identifier(Path(os.path.normpath(path)), root)
+        if path.is_dir():
+            found.skipped[name] = "is a folder; a list names files"
+        elif os.path.lexists(path):
+            found.files[name] = path
+        else:
+            found.skipped[name] = f"named in the list but not there (looked for {printable(path)})"
+    return found
+
+
+def _listed_urls(source: Path, names: Sequence[str]) -> Found:
+    if other := next((name for name in names if not is_url(name)), None):
+        raise RequestError(f"'{source}' names URLs and paths, such as '{other}'; a list holds one or the other.")
+    folders = [f"{name.rpartition('/')[0]}/" for name in names]
+    root = os.path.commonprefix(folders).rpartition("/")[0]  # noqa: RUF071 - commonpath would take the second slash
+    return Found(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names})
+
+
+def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
+    """The names in a list: one a line (.txt), or one of the `columns`, else the first one (.csv).
+
+    Raises `RequestError`.
+    """
+    data = source.read_bytes()
+    try:
+        text = data.decode("utf-16" if data[:2] in UTF_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise RequestError(f"'{source}' is not UTF-8 text; save the list as UTF-8.") from None
+    if source.suffix.lower() == ".csv":
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        except csv.Error as error:
+            raise RequestError(f"'{source}' is no CSV table ({error}); save the list as CSV or .txt.") from None
+        head = next((each for each in columns if rows and each in rows[0]), None)
+        headed, column = head is not None, rows[0].index(head) if head is not None else 0
+        return [row[column] for row in rows[headed:] if len(row) > column and row[column].strip()]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return [line for line in lines if line.strip() and (not line.startswith("#") or (source.parent / line).is_file())]
+
+
+def identifier(path: Path, root: Path) -> str:
+    """The POSIX path of `path` below `root`, printable."""
+    return printable(path.relative_to(root))
+
+
+def printable(path: Path) -> str:
+    """`path` with slashes as UTF-8 text; bytes that are not UTF-8 stand as backslash escapes."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+
+
+def _nothing_found(source: str | Path, found: Found) -> str:
+    wanted = ", ".join(sorted(SUFFIXES))
+    if found.skipped:
+        name, reason = next(iter(found.skipped.items()))
+        return (
+            f"'{source}' leads to no image: {len(found.skipped)} entries failed, such as '{name}' ({reason}); mend "
+            "that, or name another folder or list."
+        )
+    if not found.others:
+        return f"'{source}' holds no files; hand in a folder with images ({wanted})."
+    held = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(6))
+    return f"'{source}' holds no images ({wanted}); it holds {held}. Hand in a folder with images."

@@ -1,0 +1,121 @@
+"""From whatever a person has, a folder, a list, paths, pixels or features, to images with what is known of each."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from blemish.images.decoding import Decoding, Header, Pixels
+from blemish.images.feature_arrays import Array, GivenFeatures, read_features
+from blemish.images.finding import find, printable
+from blemish.images.sources import as_pixels, common_range, examined_file, levels_of, none_readable
+from blemish.images.urls import RemoteFile, is_url, remote_file
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import in_threads, runtime
+
+WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
+Source = Path | RemoteFile | bytes | Pixels | GivenFeatures
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was found, by id; see the attributes of `images.ImageSet`, which have the same names."""
+
+    sources: Mapping[str, Source]
+    content: Mapping[str, str]
+    sizes: Mapping[str, tuple[int, int]]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    root: Path | str | None = None
+    decoding: Decoding = field(default_factory=Decoding)
+    notes: tuple[str, ...] = ()
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def gathered(images: Any, decoding: Decoding, leave_out: Path | None, find_range: bool) -> Gathered:
+    """What a folder, its URL, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3) hold; see `ImageSet.of`."""
+    if isinstance(images, (str, Path)):
+        found = find(images, leave_out=leave_out)
+        return of_files(found.files, found.root, decoding, found.skipped, str(images), find_range)
+    if isinstance(images, (Image.Image, np.ndarray)):
+        raise RequestError("Got one image; hand in a list of images, such as [image].")
+    if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
+        raise RequestError(
+            f"Images cannot be a {type(images).__name__}; hand in a folder, a list file, or a list of paths, PIL "
+            "images or uint8 RGB arrays."
+        )
+    items = list(images)
+    if not items:
+        raise RequestError("The list of images is empty; hand in at least one.")
+    if all(isinstance(item, (str, Path)) for item in items):
+        files = dict(_named(item) for item in items)
+        return of_files(files, None, decoding, {}, "the list", find_range)
+    return of_pixels({f"image-{index:06d}": item for index, item in enumerate(items)}, decoding)
+
+
+def of_files(
+    files: Mapping[str, Path | RemoteFile],
+    root: Path | str | None,
+    decoding: Decoding,
+    skipped: Mapping[str, str],
+    source: str,
+    find_range: bool,
+) -> Gathered:
+    """The files that hold an image, each read once. Raises `RequestError` if none does; `source` names the lot."""
+    left_out, paged = dict(skipped), 0
+    sizes: dict[str, tuple[int, int]] = {}
+    content: dict[str, str] = {}
+    deep: list[str] = []
+    names = sorted(files)
+
+    def examined(name: str) -> tuple[Header, str] | str:
+        return examined_file(files[name], decoding.max_pixels)
+
+    with closing(in_threads(examined, names, runtime().threads + WAITING)) as results:
+        for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
+            if isinstance(result, str):
+                left_out[name] = result
+            else:
+                header, content[name] = result
+                sizes[name] = header.size
+                deep += [name] if header.deep else []
+                paged += header.pages > 1
+            if done % 16 == 0 or done == len(names):
+                runtime().progress("reading files", done, len(names))
+    if not content:
+        raise RequestError(none_readable(source, left_out))
+    levels: Mapping[str, tuple[float, float]] = {}
+    if deep and decoding.range is None and find_range:
+        levels = levels_of({name: files[name] for name in deep})
+        decoding = replace(decoding, range=common_range(levels.values()))
+    notes = (f"{paged} files have several pages or frames; the first of each is used",) if paged else ()
+    return Gathered(files, content, sizes, left_out, root, decoding, notes, levels)
+
+
+def of_pixels(items: Mapping[str, object], decoding: Decoding) -> Gathered:
+    """PIL images and uint8 RGB arrays (H, W, 3). Raises `RequestError` for what is neither."""
+    sources: dict[str, Source] = {}
+    sizes, content = {}, {}
+    for index, (name, item) in enumerate(items.items()):
+        rgb = as_pixels(item, index, decoding)
+        sources[name], sizes[name] = rgb, (rgb.shape[1], rgb.shape[0])
+        content[name] = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
+    return Gathered(sources, content, sizes, decoding=decoding)
+
+
+def of_features(features: str | Path | Array, ids: Sequence[str] | None, grid: tuple[int, int] | None) -> Gathered:
+    """Features alone; see `ImageSet.of_features`."""
+    names, rows, content = read_features(features, ids, grid)
+    sizes = {name: (row.grid[1], row.grid[0]) for name, row in zip(names, rows, strict=True)}
+    sources: dict[str, Source] = dict(zip(names, rows, strict=True))
+    note = "There are features alone: no image can be shown, no heatmap drawn."
+    return Gathered(sources, dict(zip(names, content, strict=True)), sizes, notes=(note,))
+
+
+def _named(item: str | Path) -> tuple[str, Path | RemoteFile]:
+    """Id and file of one of a list of paths and URLs."""
+    return (str(item), remote_file(str(item))) if is_url(item) else (printable(Path(item)), Path(item).expanduser())

@@ -1,0 +1,178 @@
+"""What a person said of images: `labels.csv`, to which rows are only ever appended."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import JobError, RequestError
+
+LABELS = "labels.csv"  # its name in a Run
+COLUMNS = ("time", "path", "sha256", "label")
+WORDS = {NORMAL: "good", ANOMALOUS: "bad", UNKNOWN: "cleared"}
+SKIPPED = "skipped"  # looked at and left open
+MEANINGS = {
+    **dict.fromkeys(("good", "normal", "ok", "accept", "accepted", "0"), NORMAL),
+    **dict.fromkeys(("bad", "anomalous", "defect", "reject", "rejected", "1"), ANOMALOUS),
+    **dict.fromkeys(("cleared", SKIPPED, "unsure", "unknown", "-1", ""), UNKNOWN),
+}
+PATIENCE = 10.0  # seconds to wait for another process that writes
+MOST_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what was said of an image, and of which content; `sha256` is empty where a list was made by hand."""
+
+    path: str
+    sha256: str
+    label: str
+    time: str = ""
+
+    @property
+    def meaning(self) -> int:
+        """`NORMAL`, `ANOMALOUS` or `UNKNOWN`."""
+        return MEANINGS[self.label]
+
+
+def append(file: Path, rows: Sequence[Row]) -> None:
+    """Add rows, whole or not at all as far as the disk allows, while no other process does. Raises `JobError`."""
+    from filelock import FileLock, Timeout
+
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    table.writerows((row.time or now, row.path, row.sha256, row.label) for row in rows)
+    try:
+        with writing_to(file.parent), FileLock(f"{file}.lock", timeout=PATIENCE), file.open("a+b") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            start = "" if size else ",".join(COLUMNS) + "\n"
+            if size:
+                stream.seek(-1, os.SEEK_END)
+                start = "" if stream.read(1) == b"\n" else "\n"  # a row that was cut short stays a row of its own
+            stream.write((start + text.getvalue()).encode("utf-8", "backslashreplace"))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except Timeout:
+        raise JobError(f"'{file}' is being written by another process for {PATIENCE:.0f} seconds; end that.") from None
+
+
+def carry(source: str | Path, target: Path) -> None:
+    """Add the rows of one file to another that has not got them yet; nothing is removed. Raises as they do."""
+    rows, _ = read(source)
+    known = read(target)[0] if target.exists() else []
+    seen = {*known, *(replace(row, time="") for row in known)}
+    missing = [row for row in rows if row not in seen]
+    if missing:
+        append(target, missing)
+
+
+def read(file: str | Path) -> tuple[list[Row], list[str]]:
+    """The rows in their order, and sentences on those that could not be read. Raises `RequestError`.
+
+    A table made by hand needs the columns `path` and `label` only.
+    """
+    file = Path(file).expanduser()
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise RequestError(f"The labels '{file}' are larger than {MOST_BYTES // 10**6} MB; name a labels.csv.")
+        text = file.read_bytes().decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise RequestError(f"The labels '{file}' cannot be read ({error.strerror}); name a labels.csv.") from None
+    if not text.strip():
+        return [], []
+    table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
+    try:
+        head = [name.strip().lower() for name in next(table)]
+        if "path" not in head or "label" not in head:
+            raise RequestError(
+                f"The labels '{file}' have the columns {', '.join(head)}; they need 'path' and 'label', and may have "
+                "'time' and 'sha256'."
+            )
+        found, broken = _rows(table, head)
+    except csv.Error as error:
+        raise RequestError(f"The labels '{file}' are no CSV table ({error}); mend that line.") from None
+    notes = []
+    if broken:
+        notes.append(
+            f"{_count(broken, 'row')} of '{file.name}' could not be read and {_were(broken)} passed over, such as line "
+            f"{broken[0]}; a row that was cut short by a crash is one. Nothing was removed from the file."
+        )
+    return found, notes
+
+
+def _rows(table: Iterable[list[str]], head: Sequence[str]) -> tuple[list[Row], list[int]]:
+    found: list[Row] = []
+    broken: list[int] = []
+    for number, cells in enumerate(table, start=2):
+        if not cells:
+            continue
+        named = dict(zip(head, cells, strict=False))
+        label = named.get("label", "?").strip().lower()
+        if len(cells) != len(head) or label not in MEANINGS or not named["path"]:
+            broken.append(number)
+            continue
+        found.append(Row(named["path"], named.get("sha256", "").strip().lower(), label, named.get("time", "")))
+    return found, broken
+
+
+def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, Row], list[str]]:
+    """By id, the last row that speaks of it, and sentences on rows that speak of no image.
+
+    `content` holds the SHA-256 of the images by id. A row speaks of the images of its content, wherever they lie now;
+    one without a hash speaks of its path. A row of a path whose content has changed speaks of nothing.
+    """
+    by_content: dict[str, list[str]] = {}
+    for name, digest in content.items():
+        by_content.setdefault(digest, []).append(name)
+    found: dict[str, Row] = {}
+    changed: dict[str, None] = {}
+    unknown: dict[str, None] = {}
+    for row in rows:
+        names = by_content.get(row.sha256, []) if row.sha256 else [row.path] if row.path in content else []
+        found.update(dict.fromkeys(names, row))
+        if not names:
+            (changed if row.path in content else unknown)[row.path] = None
+    notes = []
+    if changed:
+        notes.append(
+            f"{_count(changed, 'image')} changed since the review, such as '{next(iter(changed))}': what was said of "
+            "the earlier content is not used; review again."
+        )
+    if unknown:
+        notes.append(
+            f"{_count(unknown, 'image')} that the labels speak of {_were(unknown)} not found here, such as "
+            f"'{next(iter(unknown))}'; what they say is kept, but not used."
+        )
+    return found, notes
+
+
+def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[str]]:
+    """By id, `NORMAL` or `ANOMALOUS` for the reviewed images of a set, and sentences a person should read.
+
+    Raises `RequestError` if the file cannot be read, holds no label, or speaks of none of the images.
+    """
+    rows, notes = read(file)
+    if notes and not rows:
+        raise RequestError(f"'{file}' holds no label that can be used; a label is good or bad. {' '.join(notes)}")
+    last, more = latest(rows, {name: images.content[name] for name in images.ids})
+    found = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
+    if rows and not last:
+        raise RequestError(
+            f"No row of '{file}' speaks of an image of this folder as it is now. "
+            f"{' '.join(more)} Name the labels of these images."
+        )
+    return found, [*notes, *more]
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _were(things: Sized) -> str:
+    return "was" if len(things) == 1 else "were"

@@ -1,0 +1,36 @@
+"""The demo: plant defects in a folder of sample photos, run the main job, and see how many it finds."""
+
+import re
+import shutil
+from pathlib import Path
+
+from blemish import jobs
+from blemish.jobs.demo_images import NOTE, make_demo_folder
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import Progress
+
+IMAGES, RUN = "images", "run"
+OURS = re.compile(r"tile-\d+\.(png|jpg)")
+
+
+def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | None, progress: Progress) -> list[str]:
+    """Make `out/images`, fit to `out/run`; returns what there is to tell, a line each."""
+    folder, run_folder = out / IMAGES, out / RUN
+    if folder.exists() and not force:
+        raise RequestError(f"'{folder}' exists; name another folder with --out, or replace the demo with --force.")
+    if folder.exists():
+        if foreign := [path.name for path in folder.iterdir() if not OURS.fullmatch(path.name)]:
+            raise RequestError(f"'{folder}' holds '{foreign[0]}', which the demo did not make; name another folder.")
+        shutil.rmtree(folder)
+    planted = make_demo_folder(folder, count=count, seed=seed)
+    run = jobs.fit(folder, run_folder, force=force, seed=seed, threads=threads, progress=progress)
+    ranking = run.scores.ranking() if run.scores else []
+    top = set(ranking[: len(planted)]).intersection(planted)
+    flagged = [name for name in ranking if run.scores and run.scores[name] > run.threshold_]
+    return [
+        NOTE,
+        f"{len(planted)} of the {count} images have a planted defect; nothing told blemish which.",
+        f"{len(top)} of these {len(planted)} stand among the {len(planted)} top-ranked images.",
+        f"{len(flagged)} images were flagged, {len(set(flagged).intersection(planted))} of them with a planted defect.",
+        f"Report: {run_folder / jobs.REPORT}",
+    ]

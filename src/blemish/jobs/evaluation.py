@@ -1,0 +1,232 @@
+"""How good a Run is on the images that somebody labelled, and how two Runs differ. Looks only; nothing is fitted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.calibration import Decision
+from blemish.detectors.funad.bank_purity import BankPurity, bank_purity
+from blemish.images import ANOMALOUS, UNKNOWN
+from blemish.images.labels import latest, read
+from blemish.machine.errors import RequestError
+from blemish.runs.artifact import SCORES, TRAINING, read_config
+from blemish.runs.stored_scores import MAPS, read_scores
+
+RESAMPLES = 500
+COVERED = (2.5, 97.5)  # percentiles
+MOVED = 10  # images listed that changed their rank the most
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of a folder of results: scores, SHA-256 (empty where unknown) by id, and the decision."""
+
+    scores: Mapping[str, float]
+    content: Mapping[str, str]
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics on the labelled images.
+
+    Attributes
+    ----------
+    images, bad : how many are labelled, and how many of them bad.
+    auroc, average_precision : of the ranking, with the interval of 95 % of bootstrap samples; None with one kind only.
+    precision, recall, f1, false_alarms : of the flags at the threshold; None where there is nothing to divide by.
+    best_f1, best_threshold : what a threshold chosen with these labels would have given, for comparison only.
+    bank_purity : of each bank that `funad` rebuilt as it learned, how many of its images are normal; see `BankPurity`.
+    notes : sentences a person should read.
+    """
+
+    images: int
+    bad: int
+    threshold: float
+    auroc: float | None
+    auroc_interval: Interval | None
+    average_precision: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    false_alarms: float | None
+    best_f1: float | None
+    best_threshold: float | None
+    bank_purity: tuple[BankPurity, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two Runs on the images that both scored.
+
+    Attributes
+    ----------
+    images : how many both scored; `only_one` of either alone.
+    agreement : Spearman's rank correlation of the scores.
+    flagged : by both, by the first only, by the second only.
+    moved : (id, rank in the first, rank in the second) of those whose rank changed most.
+    auroc : of first and second on labelled images, and `difference` with its 95 % interval; None without labels.
+    """
+
+    images: int
+    only_one: int
+    agreement: float
+    flagged: tuple[int, int, int]
+    moved: tuple[tuple[str, int, int], ...]
+    auroc: tuple[float, float] | None = None
+    difference: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def evaluate(run: str | Path, labels: str | Path | None = None) -> Evaluation:
+    """Metrics of the scores in `run` on the labels of a file, `labels.csv` of the Run by default.
+
+    Raises `RequestError` if no labelled image was scored.
+    """
+    folder = Path(run).expanduser()
+    found = _scored(folder)
+    truth, notes = _truth(found, labels or folder / "labels.csv")
+    names = sorted(truth)
+    bad = np.array([truth[name] == ANOMALOUS for name in names])
+    scores = np.array([found.scores[name] for name in names])
+    flags = scores.astype(np.float32) > np.float32(found.decision.threshold)
+    hits, false = int((flags & bad).sum()), int((flags & ~bad).sum())
+    auroc, interval = _auroc(scores, bad)
+    best = _best(scores, bad)
+    banks = bank_purity(folder / TRAINING, dict(zip(names, bad.tolist(), strict=True)))
+    if not bad.any() or bad.all():
+        notes.append("The labels are of one kind only, so nothing can be said of the ranking.")
+    return Evaluation(
+        len(names), int(bad.sum()), found.decision.threshold, auroc, interval, _precision(scores, bad),
+        _share(hits, hits + false), _share(hits, int(bad.sum())), _share(2 * hits, hits + false + int(bad.sum())),
+        _share(false, int((~bad).sum())), *best, banks, tuple(notes),
+    )  # fmt: skip
+
+
+def compare(first: str | Path, second: str | Path, labels: str | Path | None = None) -> Comparison:
+    """How two Runs rank and flag the images that both scored. Raises `RequestError` if there are none."""
+    from scipy.stats import rankdata, spearmanr
+
+    one, other = _scored(Path(first).expanduser()), _scored(Path(second).expanduser())
+    names = sorted(set(one.scores) & set(other.scores))
+    if len(names) < 2:
+        raise RequestError(f"'{first}' and '{second}' share {len(names)} images; compare two Runs of one folder.")
+    a, b = (np.array([each.scores[name] for name in names]) for each in (one, other))
+    places = [rankdata(-values, method="ordinal").astype(int) for values in (a, b)]
+    flags = [v.astype(np.float32) > np.float32(each.decision.threshold) for v, each in ((a, one), (b, other))]
+    most = np.argsort(-abs(places[0] - places[1]), kind="stable")[:MOVED]
+    agreement = float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else 1.0
+    result: dict[str, Any] = {
+        "images": len(names),
+        "only_one": len(set(one.scores) ^ set(other.scores)),
+        "agreement": agreement,
+        "flagged": (
+            int((flags[0] & flags[1]).sum()), int((flags[0] & ~flags[1]).sum()), int((~flags[0] & flags[1]).sum())
+        ),
+        "moved": tuple((names[row], int(places[0][row]), int(places[1][row])) for row in most),
+    }  # fmt: skip
+    return Comparison(**result, **(_difference(one, other, labels) if labels else {}))
+
+
+def _scored(folder: Path) -> Scored:
+    import pandas as pd
+
+    decision = read_config(folder).get("decision")
+    if not isinstance(decision, dict):
+        raise RequestError(f"'{folder}' holds no scores with a threshold; name what `fit` or `score` left.")
+    if (folder / MAPS).is_file():
+        stored = read_scores(folder)
+        scores = dict(zip(stored.scores.ids, stored.scores.image.astype(float).tolist(), strict=True))
+        return Scored(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
+    try:  # made by an earlier version: images are known by their paths
+        table = pd.read_csv(folder / SCORES, dtype={"path": str}, keep_default_na=False)
+        scores = dict(zip(table["path"], table["score"].astype(float), strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with --force.") from None
+    return Scored(scores, {}, Decision.from_json(decision))
+
+
+def _truth(found: Scored, labels: str | Path) -> tuple[dict[str, int], list[str]]:
+    rows, notes = read(labels)
+    content = found.content or dict.fromkeys(found.scores, "")
+    if not found.content:  # nothing but the path can be compared
+        rows = [type(row)(row.path, "", row.label, row.time) for row in rows]
+    last, more = latest(rows, content)
+    truth = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
+    if not truth:
+        raise RequestError(f"None of the {len(rows)} rows of '{labels}' says good or bad of an image that was scored.")
+    notes += more
+    if len(truth) < len(found.scores):
+        notes.append(
+            f"{len(truth)} of {len(found.scores)} images are labelled. If they were picked from the ranking's top, "
+            "these figures are not those of all images."
+        )
+    return truth, notes
+
+
+def _auroc(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, Interval | None]:
+    if not bad.any() or bad.all():
+        return None, None
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(bad), len(bad))
+        if 0 < bad[rows].sum() < len(rows):
+            samples.append(_area(scores[rows], bad[rows]))
+    low, high = np.percentile(samples, COVERED) if samples else (np.nan, np.nan)
+    return _area(scores, bad), (float(low), float(high))
+
+
+def _area(scores: Array, bad: NDArray[np.bool_]) -> float:
+    """The AUROC by ranks, many times quicker than scikit-learn's, which the bootstrap needs."""
+    from scipy.stats import rankdata
+
+    ranks, count = rankdata(scores), int(bad.sum())
+    return float((ranks[bad].sum() - count * (count + 1) / 2) / (count * (len(bad) - count)))
+
+
+def _precision(scores: Array, bad: NDArray[np.bool_]) -> float | None:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(bad, scores)) if bad.any() and not bad.all() else None
+
+
+def _best(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, float | None]:
+    from sklearn.metrics import precision_recall_curve
+
+    if not bad.any():
+        return None, None
+    precision, recall, cuts = precision_recall_curve(bad, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    at = int(np.argmax(f1[: len(cuts)]))
+    return float(f1[at]), float(cuts[at])
+
+
+def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any]:
+    truth, notes = _truth(one, labels)
+    names = sorted(set(truth) & set(other.scores))
+    bad = np.array([truth[name] == ANOMALOUS for name in names])
+    if not bad.any() or bad.all():
+        notes.append("The labels are of one kind only, so nothing can be said of the rankings.")
+        return {"notes": tuple(notes)}
+    a, b = (np.array([each.scores[name] for name in names]) for each in (one, other))
+    rng = np.random.default_rng(0)
+    changes = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(bad), len(bad))
+        if 0 < bad[rows].sum() < len(rows):
+            changes.append(_area(b[rows], bad[rows]) - _area(a[rows], bad[rows]))
+    low, high = np.percentile(changes, COVERED)
+    pair = _area(a, bad), _area(b, bad)
+    return {"auroc": pair, "difference": (pair[1] - pair[0], float(low), float(high)), "notes": tuple(notes)}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

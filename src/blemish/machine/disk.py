@@ -1,0 +1,46 @@
+"""What a disk refuses, as one sentence that says what to do."""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from blemish.machine.errors import JobError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+REFUSED = frozenset({
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO
+})  # fmt: skip
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Raise `JobError` for what the disk under `folder` refuses inside the block; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise JobError(_full(folder)) from error
+        if error.errno in REFUSED:
+            place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else folder
+            reason = error.strerror or error
+            raise JobError(
+                f"'{place}' cannot be written ({reason}); name another place (--cache, --out, --purity), or mend that."
+            ) from error
+        raise
+    except sqlite3.DatabaseError as error:
+        if "full" in str(error):
+            raise JobError(_full(folder)) from error
+        raise JobError(
+            f"The index of '{folder}' cannot be written ({error}); end the process that holds it, or name another "
+            "cache with --cache."
+        ) from error
+
+
+def _full(folder: Path) -> str:
+    return (
+        f"The disk that holds '{folder}' is full; free some space or name another place with --cache or --out. "
+        "Features made so far are kept."
+    )

@@ -1,0 +1,127 @@
+"""A Run on disk: what was learned as safetensors, everything else as JSON. Nothing in it can run code.
+
+`config.json` holds the SHA-256 of every file that is read back under `files`, and its own under `sha256`. Format 3 has
+the detectors as they are since images are compared with images; earlier formats are refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from blemish.detectors.base import State
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
+
+PROGRAM, FORMAT_VERSION = "blemish", 3
+CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
+FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
+AGAIN = "make it again with --force"
+
+
+def write_artifact(folder: Path, config: dict[str, Any], state: State) -> None:
+    """Write `config.json` and `detector.safetensors`; the config holds the hashes of what is read back."""
+    with writing_to(folder):
+        (folder / PARAMETERS).write_bytes(save(state))
+    write_config(folder, {**config, FILES: hashes(folder, (PARAMETERS, SCORES))})
+
+
+def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """By name, the SHA-256 of those of the files that are there."""
+    return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write `config.json`, marked as ours, with a hash of its own."""
+    whole = {"program": PROGRAM, "format_version": FORMAT_VERSION, **config}
+    # A folder's name may hold bytes that are no UTF-8: Python's stand-ins for them become JSON escapes.
+    with writing_to(folder):
+        text = json.dumps({**whole, OWN: own_hash(whole)}, indent=1, ensure_ascii=False)
+        (folder / CONFIG).write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def own_hash(config: dict[str, Any]) -> str:
+    """The SHA-256 of the entries of a `config.json`, whatever their order and the white space between them."""
+    rest = {name: value for name, value in config.items() if name != OWN}
+    return _sha256(json.dumps(rest, sort_keys=True).encode())
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether blemish wrote the `config.json` of a folder."""
+    try:
+        return type(_marked(folder).get("format_version")) is int
+    except RequestError:
+        return False
+
+
+def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
+    """Read both back. Raises `RequestError` for a folder that is no Run, or one that was damaged or tampered with."""
+    config = read_config(folder)
+    path = folder / PARAMETERS
+    if not path.is_file():
+        raise RequestError(f"'{folder}' has no {PARAMETERS}; it is not a complete Run: fit again with --force.")
+    data = checked_bytes(folder, config, PARAMETERS)
+    if SCORES in config[FILES]:
+        checked_bytes(folder, config, SCORES)
+    try:
+        return config, load(data)
+    except SafetensorError as error:
+        raise RequestError(f"'{path}' is no safetensors file ({error}); fit again with --force.") from None
+
+
+def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
+    """A file beside `config.json`. Raises `RequestError` if it is not the one that was written with it."""
+    path, files = folder / name, config.get(FILES)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"'{path}' cannot be read ({error.strerror}); mend that, or {AGAIN}.") from None
+    if not isinstance(files, dict) or _sha256(data) != files.get(name):
+        raise RequestError(
+            f"'{path}' is not the file that '{CONFIG}' was written with (its SHA-256 differs: it was changed, "
+            f"truncated or replaced); {AGAIN}."
+        )
+    return data
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a Run. Raises `RequestError` with what was looked for."""
+    config, path = _marked(folder), folder / CONFIG
+    version = config.get("format_version")
+    if type(version) is not int or version > FORMAT_VERSION:
+        raise RequestError(
+            f"'{path}' has format version {version}; this blemish reads {FORMAT_VERSION}: upgrade blemish."
+        )
+    if version < FORMAT_VERSION:
+        raise RequestError(
+            f"'{path}' has format version {version}, of an earlier blemish whose detectors are gone; this one reads "
+            f"{FORMAT_VERSION}: fit again with --force."
+        )
+    if config.get(OWN) != own_hash(config):
+        raise RequestError(
+            f"'{path}' is not as blemish wrote it (its SHA-256 differs): it was changed by hand or damaged; {AGAIN}. "
+            "A threshold is changed with --threshold."
+        )
+    return config
+
+
+def _marked(folder: Path) -> dict[str, Any]:
+    """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the --out folder of a fit.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise RequestError(f"'{path}' cannot be read ({error}); fit again with --force.") from None
+    if not isinstance(config, dict) or config.get("program") != PROGRAM:
+        raise RequestError(f"'{path}' was not written by blemish; name the --out folder of a fit.")
+    return config
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

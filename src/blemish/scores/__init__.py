@@ -1,0 +1,5 @@
+"""What scoring leaves: scores and maps, heatmaps, regions, cuts, drift."""
+
+from blemish.scores.scores import Scores
+
+__all__ = ["Scores"]

@@ -1,0 +1,265 @@
+"""Anomaly maps drawn over images on one fixed scale: a colour means the same level throughout a run."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from blemish.images import ImageSet
+from blemish.images.decoding import Pixels
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.scores import Scores
+
+Map = NDArray[np.float32]
+Progress = Callable[[int, int], None]  # (done, of how many)
+
+LIMIT = 640  # pixels, longer side of a drawn image
+SMALLEST = 256  # pixels; images with a shorter longer side are enlarged by whole factors
+CALM = 0.4  # level the hottest patches of ordinary images reach where nothing is flagged: faint, seen through
+STRONG, WEAK = 0.7, 0.3  # levels they may reach at most and at least, where the flagged images set the scale
+PALETTE = "inferno"  # perceptually even, and read alike by people who are colour-blind
+FIRST, LAST = (
+    0.30,
+    0.97,
+)  # part of the palette: its darkest purples would look like shadows, its white like glare
+FAINTEST, OPAQUE = 0.12, 0.68  # level from which colour is laid on; share of colour at the top
+UNDERLAY = 128  # grey below the colour bar, in place of an image
+MARGIN, BAR, TEXT = 12, 12, 13  # pixels: around the images, height of the colour bar, size of its labels
+OTHERS = "_other"  # subfolder for ids that cannot be file names below a folder
+SAMPLED_VALUES = 2_000_000
+_NOT_IN_NAMES = set('\0\\:*?"<>|') if os.name == "nt" else {"\0"}
+
+
+@dataclass(frozen=True)
+class MapScale:
+    """The levels of a map that get the first and the last colour; one for a whole run, kept in its settings.
+
+    Attributes
+    ----------
+    low : level of ordinary patches, drawn transparent.
+    high : level of clearly anomalous patches, drawn in the last colour, as is all above it.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Check that the scale rises."""
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
+            raise RequestError(f"A map scale must rise; got low {self.low} and high {self.high}.")
+
+    @classmethod
+    def of(cls, scores: Scores, threshold: float | None = None) -> "MapScale":
+        """Find the scale for the images of a run, from their maps alone, no labels.
+
+        `low` is the median of all patches. `high` is set against the reach of ordinary images, below which
+        the hottest patches of nearly all of them stay: 95 % of those not above `threshold`, on the scale of
+        the image scores; without one, or with more than half above it, median + 3 MAD of all. With nothing
+        flagged that reach is at level `CALM`, so that good images look good where no defect is. Else `high`
+        is where flagged images peak (their median), the reach held between the levels `WEAK` and `STRONG`.
+        """
+        low = _median_patch(scores)
+        peaks = np.array([scores.inside(row).max(initial=low) for row in range(len(scores))])
+        flagged = scores.image > threshold if threshold is not None else np.zeros(len(scores), bool)
+        middle = float(np.median(peaks)) if len(peaks) else low
+        if threshold is None or flagged.mean() > 0.5:
+            flagged = np.zeros(len(scores), bool)
+            spread = 1.4826 * float(np.median(np.abs(peaks - middle))) if len(peaks) else 0.0
+            reach = middle + 3 * spread
+        else:
+            reach = float(np.quantile(peaks[~flagged], 0.95)) if len(peaks) else low
+        high = low + (reach - low) / CALM
+        if flagged.any():
+            high = float(np.clip(np.median(peaks[flagged]), low + (reach - low) / STRONG, low + (reach - low) / WEAK))
+        # Maps without any variation: everything is ordinary, whatever the units.
+        return cls(low, max(high, low + 1e-6 + 1e-3 * abs(low)))
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Both levels for people: three digits, and 0 for what is less than a thousandth of the way between them."""
+        least = 1e-3 * (self.high - self.low)
+        low, high = (f"{0 if abs(level) < least else level:.3g}" for level in (self.low, self.high))
+        return low, high
+
+    def levels(self, values: Map) -> Pixels:
+        """Map values, any shape, as levels 0 (`low` and below, and what is not a number) .. 255 (`high`)."""
+        levels = (np.nan_to_num(values, nan=self.low) - self.low) * (255.0 / (self.high - self.low))
+        return levels.clip(0, 255).astype(np.uint8)
+
+
+def overlay(rgb: Pixels, anomaly_map: Map, scale: MapScale, limit: int = LIMIT) -> Image.Image:
+    """Draw the map in colour over the image, more opaque the higher the level.
+
+    The longer side is at most `limit` pixels. `rgb` is uint8 (H, W, 3), `anomaly_map` float32 (h, w) of the
+    same view at any resolution.
+    """
+    return _coloured(shown(rgb, limit), anomaly_map, scale)
+
+
+def panel(rgb: Pixels, anomaly_map: Map, scale: MapScale, limit: int = LIMIT) -> Image.Image:
+    """Draw image and overlay side by side (below each other if wider than 2:1), over a labelled colour bar.
+
+    Parameters as for `overlay`; `limit` holds for each of the two.
+    """
+    plain = shown(rgb, limit)
+    coloured = _coloured(plain, anomaly_map, scale)
+    width, height = plain.size
+    step = (0, height + MARGIN) if width > 2 * height else (width + MARGIN, 0)
+    both = (width + step[0], height + step[1])
+    sheet = Image.new("RGB", (max(both[0], SMALLEST + 64) + 2 * MARGIN, both[1] + 3 * MARGIN + BAR + TEXT + 8), "white")
+    left = (sheet.width - both[0]) // 2
+    sheet.paste(plain, (left, MARGIN))
+    sheet.paste(coloured, (left + step[0], MARGIN + step[1]))
+    _draw_bar(sheet, scale, top=both[1] + 2 * MARGIN)
+    return sheet
+
+
+def layer(anomaly_map: Map, scale: MapScale, size: tuple[int, int]) -> Image.Image:
+    """Draw the map alone as RGBA of `size` (width, height), to be laid over the image by whoever shows it."""
+    levels = Image.fromarray(scale.levels(_enlarged(anomaly_map, scale, size)))
+    painted, mask = _painted(levels)
+    painted.putalpha(mask)
+    return painted
+
+
+def colours(count: int = 256) -> Pixels:
+    """Give the colours of `count` even levels as they look over grey, (count, 3) uint8: for colour bars."""
+    colour, opacity = _palette()
+    at = np.linspace(0, 255, count).round().astype(int)
+    mixed: Pixels = (UNDERLAY * (1 - opacity[at]) + colour[at] * opacity[at]).round().astype(np.uint8)
+    return mixed
+
+
+def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
+    """Say where the picture of image `name` lies: `folder/<name>.png`, always below `folder`, one file an id.
+
+    Ids that no file can have there ('../x', '/x', 'a//b', a name too long) get a name made of their hash
+    below `folder/_other`; so do those below a folder called '*.png', which may be the name of a picture.
+    """
+    parts = name.split("/")
+    plain = (
+        all(part not in ("", ".", "..") and not _NOT_IN_NAMES.intersection(part) for part in parts)
+        and all(len(part.encode("utf-8", "surrogatepass")) + len(suffix) <= 255 for part in parts)
+        and not any(part.lower().endswith(suffix) for part in parts[:-1])
+        and parts[0] != OTHERS
+    )
+    if plain:
+        return folder.joinpath(*parts[:-1], f"{parts[-1]}{suffix}")
+    return folder / OTHERS / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}{suffix}"
+
+
+def write_heatmaps(
+    images: ImageSet,
+    scores: Scores,
+    ids: Iterable[str],
+    scale: MapScale,
+    folder: Path,
+    progress: Progress | None = None,
+) -> dict[str, Path]:
+    """Write the panel of every id to its `heatmap_path`; returns the files by id.
+
+    Images that turn out unreadable are left out. Raises `RequestError` for an id without image or score, or
+    if a link below `folder` leads out of it, `JobError` if a file cannot be written.
+    """
+    wanted, written = list(ids), {}
+    if unknown := [name for name in wanted if name not in images.sources]:
+        raise RequestError(f"'{unknown[0]}' is not an image of this set of {len(images)}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = folder.resolve()
+    for done, name in enumerate(wanted, start=1):
+        target = heatmap_path(folder, name)
+        if not target.resolve().is_relative_to(inside):
+            raise RequestError(f"'{target}' leads out of '{folder}'; remove the link or name a new folder.")
+        try:
+            rgb = images.read(name)
+            size = _shown_size(rgb, LIMIT)
+            drawn = panel(rgb, scores.map(name, size), scale)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Level 1: three times as quick as the default for a tenth more bytes.
+            drawn.save(target, "PNG", compress_level=1)
+            written[name] = target
+        except UnreadableImageError:
+            pass
+        except OSError as error:
+            raise JobError(f"'{target}' cannot be written: {error.strerror or error}.") from error
+        if progress:
+            progress(done, len(wanted))
+    return written
+
+
+def _median_patch(scores: Scores) -> float:
+    step = max(1, scores.maps.size // SAMPLED_VALUES)
+    # Every row starts at another offset, so that the sample is no grid of places.
+    parts = [scores.inside(row)[row % step :: step] for row in range(len(scores))]
+    values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _shown_size(rgb: Pixels, limit: int) -> tuple[int, int]:
+    """(width, height) at which an image is drawn."""
+    height, width = rgb.shape[:2]
+    longer = max(width, height)
+    enlarged = min(SMALLEST, limit) // longer
+    factor = float(enlarged) if enlarged >= 2 else min(1.0, limit / longer)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def shown(rgb: Pixels, limit: int) -> Image.Image:
+    """Give the plain image as it is drawn: its longer side at most `limit`, tiny ones enlarged."""
+    image, size = Image.fromarray(rgb), _shown_size(rgb, limit)
+    if size == image.size:
+        return image
+    if size[0] > image.width:
+        return image.resize(size, Image.Resampling.NEAREST)
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def _coloured(plain: Image.Image, anomaly_map: Map, scale: MapScale) -> Image.Image:
+    painted, mask = _painted(Image.fromarray(scale.levels(_enlarged(anomaly_map, scale, plain.size))))
+    return Image.composite(painted, plain, mask)
+
+
+def _enlarged(anomaly_map: Map, scale: MapScale, size: tuple[int, int]) -> Map:
+    values = np.asarray(anomaly_map, dtype=np.float32)
+    if (values.shape[1], values.shape[0]) == size:
+        return values
+    # Levels saturate only after the map is enlarged: a peak between two patches keeps its height.
+    values = np.nan_to_num(values, nan=scale.low)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+
+
+def _painted(levels: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The colours of levels 0..255, and how opaque they are."""
+    colour, opacity = _palette()
+    painted = Image.merge("RGB", [levels.point(colour[:, band].round().astype(int).tolist()) for band in range(3)])
+    return painted, levels.point((opacity[:, 0] * 255).round().astype(int).tolist())
+
+
+@cache
+def _palette() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Colour (256, 3), 0..255, and opacity (256, 1), 0..1, by level."""
+    from matplotlib import colormaps  # slow to import, and not everyone draws
+
+    level = np.linspace(0, 1, 256)
+    colour = np.asarray(colormaps[PALETTE](FIRST + (LAST - FIRST) * level))[:, :3] * 255
+    opacity = OPAQUE * ((level - FAINTEST) / (1 - FAINTEST)).clip(0, 1) ** 0.8
+    return colour, opacity[:, None]
+
+
+def _draw_bar(sheet: Image.Image, scale: MapScale, top: int) -> None:
+    length = min(sheet.width - 2 * MARGIN, LIMIT)
+    left = (sheet.width - length) // 2
+    bar = np.repeat(colours(length)[None], BAR, axis=0)
+    sheet.paste(Image.fromarray(bar), (left, top))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    below = top + BAR + 4
+    low, high = scale.labels
+    draw.text((left, below), f"ordinary {low}", fill=(64, 64, 64), font=font)
+    text = f"{high} clearly anomalous"
+    draw.text((left + length - draw.textlength(text, font=font), below), text, fill=(64, 64, 64), font=font)

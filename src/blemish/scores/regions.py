@@ -1,0 +1,83 @@
+"""Where in an image the map lies above a level: masks, and the connected regions in them."""
+
+import csv
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
+from blemish.scores import Scores
+from blemish.scores.heatmaps import heatmap_path
+
+REGIONS, MASKS = "regions.csv", "masks"
+COLUMNS = ("path", "region", "left", "top", "right", "bottom", "area", "peak")
+CALM_SHARE = 0.95  # of the images that are not flagged, whose hottest place lies below the level
+MOST_REGIONS = 100  # of an image; the rest is noise of a level that was set too low
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region: pixel box with `right` and `bottom` outside it, area in pixels, highest map value."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    area: int
+    peak: float
+
+
+def pixel_threshold(scores: Scores, threshold: float) -> float:
+    """The level above which a place counts as defective, from the maps alone.
+
+    It is what the hottest places of `CALM_SHARE` of the images that are not flagged stay below; of all images where
+    more than half are flagged. Raises `RequestError` without images.
+    """
+    if not len(scores):
+        raise RequestError("There is no map to find a pixel threshold in.")
+    calm = scores.image <= threshold
+    rows = np.flatnonzero(calm) if calm.mean() >= 0.5 else np.arange(len(scores))
+    peaks = np.array([scores.inside(int(row)).max(initial=0.0) for row in rows])
+    return float(np.quantile(peaks, CALM_SHARE))
+
+
+def regions_of(mask: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[Region]:
+    """The 8-connected regions of a mask (H, W), the highest peak first; `levels` (H, W) is the map."""
+    from skimage.measure import label, regionprops
+
+    found = [
+        Region(box[1], box[0], box[3], box[2], int(each.area), float(levels[each.slice][each.image].max()))
+        for each in regionprops(label(mask, connectivity=2))
+        for box in (each.bbox,)
+    ]
+    return sorted(found, key=lambda region: (-region.peak, region.top, region.left))
+
+
+def write_regions(
+    scores: Scores, ids: Iterable[str], level: float, folder: Path, *, masks: bool, progress: Progress | None = None
+) -> None:
+    """Leave `regions.csv` of the images `ids`, and their masks as PNG, 255 where the map is above `level`, if asked."""
+    names = list(ids)
+    with writing_to(folder), (folder / REGIONS).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        if masks:
+            (folder / MASKS).mkdir()
+        for done, name in enumerate(names, start=1):
+            levels = scores.map(name)
+            mask = levels > level
+            for number, each in enumerate(regions_of(mask, levels)[:MOST_REGIONS], start=1):
+                box = (each.left, each.top, each.right, each.bottom)
+                table.writerow((name, number, *box, each.area, f"{each.peak:.6g}"))
+            if masks:
+                target = heatmap_path(folder / MASKS, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask.astype(np.uint8) * 255).save(target, "PNG")
+            if progress:
+                progress(done, len(names))

@@ -1,0 +1,153 @@
+"""The one result of scoring: an image score and an anomaly map for every image. Higher is more anomalous."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.machine.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Raw scores, never clamped or rescaled; a threshold is data beside them, not inside.
+
+    Attributes
+    ----------
+    ids : the images, in the order of the arrays.
+    image : (N,) float32, one score an image.
+    maps : (N, h, w) float32 at the size of the patch grid; read one at a time with `map`.
+    boxes : (N, 4) float32, where the image lies in its grid as (left, top, right, bottom), each 0..1; the rest
+        is padding.
+    sizes : (N, 2) int, (width, height) of the images in pixels.
+    skipped : images that could not be read, with the reason; they are in none of the arrays.
+    """
+
+    ids: tuple[str, ...]
+    image: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    sizes: NDArray[np.int64]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that all parts speak of the same images."""
+        lengths = {len(self.ids), len(self.image), len(self.maps), len(self.boxes), len(self.sizes)}
+        if len(lengths) != 1:
+            raise RequestError(f"The parts of Scores must have one length; got {sorted(lengths)}.")
+        if not np.isfinite(self.image).all():
+            bad = self.ids[int(np.flatnonzero(~np.isfinite(self.image))[0])]
+            raise RequestError(f"The score of '{bad}' is not a finite number; scores must be finite.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, name: str) -> float:
+        """The image score of `name`."""
+        return float(self.image[self.index(name)])
+
+    def index(self, name: str) -> int:
+        """The row of `name`. Raises `RequestError` if it was not scored."""
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise RequestError(f"'{name}' was not scored; it is none of the {len(self)} images.") from None
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
+
+    def subset(self, ids: "tuple[str, ...] | list[str]") -> "Scores":
+        """The scores of `ids`, in that order."""
+        rows = [self._rows[name] for name in ids]
+        return Scores(tuple(ids), self.image[rows], self.maps[rows], self.boxes[rows], self.sizes[rows])
+
+    def joined(self, others: "Scores") -> "Scores":
+        """Both as one, in the order of the ids. Maps must have one size. Raises `RequestError` where they do not."""
+        if self.maps.shape[1:] != others.maps.shape[1:]:
+            raise RequestError(f"Maps must have one size; got {self.maps.shape[1:]} and {others.maps.shape[1:]}.")
+        ids = (*self.ids, *others.ids)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+
+        def both(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(self, name), getattr(others, name)])[order]
+
+        arrays = {name: both(name) for name in ("image", "maps", "boxes", "sizes")}
+        return Scores(tuple(ids[at] for at in order), **arrays, skipped={**self.skipped, **others.skipped})
+
+    def ranking(self) -> list[str]:
+        """The ids, most anomalous first; equal scores in the order of their names."""
+        return [self.ids[i] for i in sorted(range(len(self)), key=lambda i: (-float(self.image[i]), self.ids[i]))]
+
+    def map(self, name: str, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+        """The anomaly map of one image, (height, width) float32, padding cut away, bilinear.
+
+        `size` is (width, height); the image's own by default.
+        """
+        row = self.index(name)
+        width, height = size or (int(self.sizes[row, 0]), int(self.sizes[row, 1]))
+        grid = self.maps[row]
+        left, top, right, bottom = self.boxes[row]
+        rows = _centres(top, bottom, height) * grid.shape[0] - 0.5
+        columns = _centres(left, right, width) * grid.shape[1] - 0.5
+        return _bilinear(grid, rows, columns)
+
+    def inside(self, row: int) -> NDArray[np.float32]:
+        """The finite values of one map, padding left out, (P,) float32."""
+        grid = np.asarray(self.maps[row])
+        left, top, right, bottom = self.boxes[row] * np.array([grid.shape[1], grid.shape[0]] * 2)
+        inner = grid[int(np.floor(top)) : int(np.ceil(bottom)), int(np.floor(left)) : int(np.ceil(right))].ravel()
+        finite: NDArray[np.float32] = inner[np.isfinite(inner)]
+        return finite
+
+    def to_frame(
+        self, threshold: float | None = None, probability: "NDArray[np.floating] | None" = None
+    ) -> "pd.DataFrame":
+        """A table `path,score`, most anomalous first.
+
+        With a threshold it has the column `flagged`, 0 or 1; with the chances of being bad (N,), `probability`.
+        """
+        import pandas as pd
+
+        order = self.ranking()
+        score = np.array([self.image[self._rows[name]] for name in order], dtype=np.float32)
+        frame = pd.DataFrame({"path": order, "score": score})
+        if threshold is not None:
+            frame["flagged"] = (score > threshold).astype(int)
+        if probability is not None:
+            frame["probability"] = np.round([probability[self._rows[name]] for name in order], 4)
+        return frame
+
+    def to_csv(
+        self, path: Path, threshold: float | None = None, probability: "NDArray[np.floating] | None" = None
+    ) -> None:
+        """Write `to_frame` as UTF-8 CSV; scores round-trip to the same float32."""
+        frame = self.to_frame(threshold, probability)
+        frame.to_csv(path, index=False, encoding="utf-8", float_format="%.9g")
+
+
+def _centres(low: float, high: float, count: int) -> NDArray[np.float64]:
+    return low + (np.arange(count) + 0.5) / count * (high - low)
+
+
+def _bilinear(
+    grid: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Sample `grid` at fractional rows and columns, edges repeated."""
+
+    def along(values: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
+        at = at.clip(0, len(values) - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, len(values) - 1)
+        weight = (at - low).astype(np.float32)[:, None]
+        mixed: NDArray[np.float32] = values[low] * (1 - weight) + values[high] * weight
+        return mixed
+
+    return along(along(grid, rows).T, columns).T
