@@ -79,7 +79,7 @@ def test_another_format_version_says_what_to_do(run):
 
 def test_a_run_of_an_earlier_format_is_refused_with_what_to_do(run):
     change(run, lambda config: config.update(format_version=2))
-    with pytest.raises(RequestError, match=r"format version 2, of an earlier blemish .* fit again with --force"):
+    with pytest.raises(RequestError, match=r"format version 2, of an earlier blemish .* fit again with `force`"):
         blemish.load(run)
 
 

@@ -82,10 +82,10 @@ def test_weights_that_moved_are_named_again_and_others_are_refused(tmp_path, pil
     config["detector"]["settings"]["weights"] = str(tmp_path / "gone.pth")
     write_config(dino_run, config)
     score = ("score", pile, "--model", dino_run, "--threads", 1)
-    refused(call(*score, "--out", tmp_path / "a"), tmp_path / "gone.pth", "is not there", "--weights FILE")
+    refused(call(*score, "--out", tmp_path / "a"), tmp_path / "gone.pth", "is not there", "--weights")
     done(*score, "--out", tmp_path / "b", "--weights", moved)
     torch.save({**layouts.dino(), "cls_token": torch.ones(1, 1, layouts.WIDTH)}, moved)
-    refused(call(*score, "--out", tmp_path / "c", "--weights", moved), "fitted with", "--weights FILE", "or fit again")
+    refused(call(*score, "--out", tmp_path / "c", "--weights", moved), "fitted with", "--weights", "or fit again")
     assert not (tmp_path / "c").exists()
     with pytest.raises(WeightsError, match="is not there"):
         blemish.load(dino_run)
@@ -106,7 +106,7 @@ def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, pile):
     [
         (["--backbone", "dino_vits9"], ["'dino_vits9' is not known; did you mean", "dino_vits8"]),
         (["--backbone", "tiny_dino8", "--weights", "none.pth"], ["none.pth", "is not there"]),
-        (["--features", "f.npy"], ["either IMAGES", "or --features FILE.npy"]),
+        (["--features", "f.npy"], ["either IMAGES", "or ImageSet.of_features"]),
         (["--grid", "2x2"], ["go with --features"]),
     ],
     ids=lambda value: " ".join(value),
@@ -159,12 +159,12 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
     np.save(tmp_path / "f.npy", features(20))
     done("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "run", *QUICK)
     result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "a", "--threads", 1)
-    refused(result, "these are images; hand in features", "--features FILE.npy")
+    refused(result, "these are images; hand in features", "ImageSet.of_features")
     result = call("score", "--features", tmp_path / "f.npy", "--model", dino_run, "--out", tmp_path / "b")
     refused(result, "features alone, which 'tiny_dino8' cannot be made of")
     for words in (["--backbone", "dino_vits8"], ["--weights", "w.pth"]):
         refused(call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words), "leave out --backbone")
-    for words in (["--roi", tmp_path / "r.png"], ["--range", 0, 100], ["--max-pixels", 3]):
+    for words in (["--roi", tmp_path / "r.png"], ["--levels", 0, 100], ["--max-pixels", 3]):
         result = call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words)
         refused(result, f"--features are no images: {words[0]} would change nothing")
     with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):

@@ -63,7 +63,7 @@ def test_quiet_is_silent(tmp_path, pile, run):
         (["--detector", "nearest_images", "--set", "retrieved"], ["NAME=VALUE", "'retrieved'"]),
         (["--detector", "nearest_images", "--set", "views=1"], ["'views'"]),
         (["--detector", "padim", "--set", "folds=0"], ["padim with 'folds' = 0 makes no training scores", "2 or more"]),
-        (["--range", "9", "3"], ["--range", "lower one first", "9 3"]),
+        (["--levels", "9", "3"], ["--levels", "lower one first", "9 3"]),
         ([*QUICK, "--threshold", "1", "--contamination", "0.1"], ["exclude each other"]),
         ([*QUICK, "--contamination", "3"], ["0 up to less than 1", "3"]),
         ([*QUICK, "--device", "cuda:77"], ["'cuda:77' cannot be used", "leave out --device"]),
@@ -124,7 +124,7 @@ def test_larger_images_than_max_pixels_are_skipped(tmp_path, pile, run):
     words = ["--model", run, "--threads", 1, "--max-pixels", 10_000]
     assert call("score", pile, "--out", tmp_path / "new", *words).exit_code == 0
     (row,) = table(tmp_path / "new" / "skipped.csv")
-    assert row == {"path": "large.png", "reason": "128 x 128 is 16,384 pixels, more than --max-pixels 10,000"}
+    assert row == {"path": "large.png", "reason": "128 x 128 is 16,384 pixels, more than `max_pixels` 10,000"}
 
 
 def test_the_range_of_the_fit_is_stored_and_used_again(tmp_path):
@@ -152,8 +152,8 @@ def test_deep_images_for_a_detector_that_never_saw_any_need_a_range(tmp_path, ru
     words = ["--model", run, "--threads", 1]
     result = call("score", tmp_path / "deep", "--out", tmp_path / "a", *words)
     assert result.exit_code in (1, 2)
-    assert "--range LOW HIGH" in result.stderr
-    assert call("score", tmp_path / "deep", "--out", tmp_path / "b", *words, "--range", 0, 65535).exit_code == 0
+    assert "give --levels" in result.stderr
+    assert call("score", tmp_path / "deep", "--out", tmp_path / "b", *words, "--levels", 0, 65535).exit_code == 0
 
 
 def test_names_of_all_kinds_go_through(tmp_path):

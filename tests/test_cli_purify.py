@@ -12,7 +12,8 @@ from blemish.detectors.views import View
 from command_line import QUICK, call, refused
 from conftest import fill
 
-HOW = ("--how", "k=1")
+SET = "--purify-set"
+HOW = (SET, "k=1")
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_fit_purifies_within_the_main_job(tmp_path, pile, quick):
 
     result = call("fit", pile, "--out", tmp_path / "run", *quick, "--force")
     assert result.exit_code == 0, result.output
-    kept = call("fit", pile, "--out", tmp_path / "kept", "--purify", "--how", "keep=1", *quick)
+    kept = call("fit", pile, "--out", tmp_path / "kept", "--purify", SET, "keep=1", *quick)
     assert "all 26 were kept, nothing was set aside" in kept.stdout
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert not left & {"purification.csv", "kept.txt"}, "of the earlier result, they would lie"
@@ -99,7 +100,7 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
     first = rows(tmp_path / "run" / "purification.csv")[0]
     assert (first["path"], first["kept"]) == ("part-00.png", "0"), "the one with the square"
     for setting, result in (("subsets=3", (3, "far_out", 0.67)), ("k=2", (2, "mad", 2.0))):
-        call("fit", pile, "--out", tmp_path / setting, "--purify", "--how", setting, *quick)
+        call("fit", pile, "--out", tmp_path / setting, "--purify", SET, setting, *quick)
         told = json.loads((tmp_path / setting / "config.json").read_text())["purification"]
         assert (told["subsets"], told["cut"], told["k"]) == result, "a setting changes no other, but k asks for its cut"
 
@@ -108,18 +109,37 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
     ("words", "parts"),
     [
         (["--detector", "padimm"], ["'padimm'", "did you mean"]),
-        (["--how", "subset=4"], ["'subset'", "did you mean subsets"]),
-        (["--how", "subsets=many"], ["'subsets'", "int", "'many'"]),
-        (["--how", "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
-        (["--how", "subsets=5"], ["one holds 5, and nearest_images needs 8; take 3 subsets, or hand in at least 40"]),
-        (["--how", "aggregate=median"], ["'aggregate' must be one of mean, max, max_variance; got 'median'"]),
+        ([SET, "subset=4"], ["'subset'", "did you mean subsets"]),
+        ([SET, "subsets=many"], ["'subsets'", "int", "'many'"]),
+        ([SET, "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
+        (
+            [SET, "subsets=5"],
+            ["one holds 5, and nearest_images needs 8; take 3 subsets, or hand in at least 40"],
+        ),
+        ([SET, "aggregate=median"], ["'aggregate' must be one of mean, max, max_variance; got 'median'"]),
         (["--keep", "0"], ["above 0 up to 1; got 0"]),
-        (["--keep", "0.5", "--how", "k=1"], ["'k' would change nothing: 'keep' says how many"]),
-        (["--how", "cut=mixture", "--how", "k=1"], ["'k' would change nothing: the cut 'mixture' has no 'k'"]),
-        (["--how", "k=1", "--how", "cut=far_out"], ["the cut 'far_out' has no 'k'"]),
-        (["--how", "k=1", "--how", "k=2"], ["'k' is given twice: 1 and 2"]),
-        (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "own_subset=exclude"], ["give 1, as its"]),
-        (["--how", "subsets=2", "--how", "aggregate=max_variance", "--how", "by=patchcore"], ["needs two scores"]),
+        (["--keep", "0.5", SET, "k=1"], ["'k' would change nothing: 'keep' says how many"]),
+        (
+            [SET, "cut=mixture", SET, "k=1"],
+            ["'k' would change nothing: the cut 'mixture' has no 'k'"],
+        ),
+        ([SET, "k=1", SET, "cut=far_out"], ["the cut 'far_out' has no 'k'"]),
+        ([SET, "k=1", SET, "k=2"], ["'k' is given twice: 1 and 2"]),
+        (
+            [
+                SET,
+                "subsets=2",
+                SET,
+                "aggregate=max_variance",
+                SET,
+                "own_subset=exclude",
+            ],
+            ["give 1, as its"],
+        ),
+        (
+            [SET, "subsets=2", SET, "aggregate=max_variance", SET, "by=patchcore"],
+            ["needs two scores"],
+        ),
         (["--group-regex", "part-(\\d"], ["'part-(\\d' is no regular expression"]),
         (["--group-regex", "shot"], ["'shot' matches none of the 26 paths, such as 'part-00.png'"]),
         (["--group-regex", "^(.*)-"], ["too few images: 1 of different content"]),
@@ -133,7 +153,7 @@ def test_a_wrong_request_is_one_sentence(tmp_path, pile, quick, words, parts):
 
 
 def test_settings_of_a_purification_need_one(tmp_path, pile, quick):
-    refused(call("fit", pile, "--out", tmp_path / "run", *HOW, *quick), "--purify asks for", "k=1")
+    refused(call("fit", pile, "--out", tmp_path / "run", *HOW, *quick), "--purify-set goes with --purify", "k=1")
 
 
 def test_a_run_is_not_overwritten_and_results_are_not_taken_for_images(tmp_path, pile, run, quick):

@@ -114,7 +114,7 @@ def test_deep_images_are_scaled_by_one_range_and_not_by_their_own(tmp_path, kind
     assert decode(bright, decoding)[-1, -1].tolist() == [255] * 3
     assert decode(dark, decoding)[-1, -1].tolist() == [128] * 3
     assert read_header(bright).deep
-    with pytest.raises(UnreadableImageError, match="--range LOW HIGH"):
+    with pytest.raises(UnreadableImageError, match="give `levels`"):
         decode(bright, PLAIN)
 
 
@@ -172,7 +172,7 @@ def broken(folder: Path, case: str) -> Path:
         ("empty", r"the file is empty \(0 bytes\)"),
         ("text", "not an image"),
         ("tiny", "1 x 1 pixels; each side needs at least 8"),
-        ("huge", "20000 x 20000 is 400,000,000 pixels, more than --max-pixels 180,000,000"),
+        ("huge", "20000 x 20000 is 400,000,000 pixels, more than `max_pixels` 180,000,000"),
         ("loop", "cannot be opened: Too many levels of symbolic links"),
         ("dangling", "cannot be opened: No such file"),
         ("pipe", "not a file"),

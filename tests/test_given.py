@@ -97,7 +97,7 @@ def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
 
 def test_images_are_no_given_features():
     images = ImageSet.of([np.zeros((20, 20, 3), np.uint8)])
-    with pytest.raises(RequestError, match=r"these are images; hand in features .*--features"):
+    with pytest.raises(RequestError, match=r"these are images; hand in features .*of_features"):
         features_of(images, SPEC)
 
 
@@ -124,7 +124,7 @@ def with_value(value):
         (features(), {"ids": ["a", "b"]}, "2 ids for the 6 images"),
         (features(), {"ids": ["a", "b", "a", "c", "d", "e"]}, "id 'a' stands twice"),
         (features(), {"ids": ["a", "b", "", "c", "d", "e"]}, "id '' stands twice or is empty"),
-        (features(patches=14), {}, r"has 14 tokens an image, neither a square .*--grid"),
+        (features(patches=14), {}, r"has 14 tokens an image, neither a square .*`grid`"),
         (features(patches=14), {"grid": (3, 4)}, "neither the 12 patches of the grid 3x4 nor those and a class token"),
         (features().astype(np.int64), {}, r"is int64 of shape \(6, 9, 4\); features are floats"),
         (np.zeros(5), {}, r"float64 of shape \(5,\)"),

@@ -8,7 +8,7 @@ from blemish import jobs
 from blemish.detectors.sampling import split_in_folds
 from blemish.images import ImageSet
 from blemish.images.groups import groups_by
-from blemish.jobs.request import with_normals
+from blemish.jobs.preparing import with_normals
 from blemish.machine.errors import RequestError
 from conftest import fill, small_detector
 

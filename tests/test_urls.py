@@ -129,4 +129,4 @@ def test_a_missing_package_and_missing_rights_are_one_sentence(bucket, tmp_path,
 
 def test_review_says_that_it_shows_files_only(bucket, tmp_path):
     jobs.fit(ROOT, tmp_path / "run", detector=small_detector(), threads=1)
-    refused(call("review", tmp_path / "run"), ROOT, "--images FOLDER")
+    refused(call("review", tmp_path / "run"), ROOT, "--images")

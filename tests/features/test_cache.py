@@ -79,5 +79,5 @@ def test_damaged_sets_are_listed_and_pruned(pile, own_cache):
 def test_a_cache_that_is_not_there_is_empty_and_one_that_is_a_file_is_an_error(tmp_path):
     assert feature_sets(tmp_path / "none") == []
     (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match=r"cannot be read .*--cache"):
+    with pytest.raises(RequestError, match=r"cannot be read .*`cache`"):
         feature_sets(tmp_path / "file")

@@ -53,7 +53,7 @@ def test_offline_and_uncached_is_one_error_at_once_that_says_what_to_fetch(endpo
     assert time.perf_counter() - start < OFFLINE_SECONDS
     said = str(caught.value)
     assert "\n" not in said
-    for part in (f"'{name}'", "--weights FILE", "model.safetensors", str(tmp_path / "hub"), str(tmp_path / "torch")):
+    for part in (f"'{name}'", "`weights`", "model.safetensors", str(tmp_path / "hub"), str(tmp_path / "torch")):
         assert part in said
     assert BACKBONES.get(name) is None or BACKBONES[name].original in said
 
@@ -97,13 +97,13 @@ def test_switched_off_by_the_environment_nothing_is_asked(monkeypatch):
 
 def test_looking_for_weights_asks_nobody(monkeypatch):
     monkeypatch.setattr(hub, "asked", lambda *_: pytest.fail("the hub was asked"))
-    with pytest.raises(WeightsError, match=r"only by a fit that names the backbone; fetch https://.*--weights FILE"):
+    with pytest.raises(WeightsError, match=r"only by a fit that names the backbone; fetch https://.*`weights`"):
         weights_path("dino_vits8")
     assert weights_found("dino_vits8").startswith("not here; Apache-2.0, about 87 MB")
 
 
 def test_an_architecture_without_published_weights_asks_for_a_file():
-    with pytest.raises(WeightsError, match=r"No weights are published for 'efficientnet_lite3'; .*--weights FILE"):
+    with pytest.raises(WeightsError, match=r"No weights are published for 'efficientnet_lite3'; .*`weights`"):
         obtain("efficientnet_lite3")
 
 
@@ -170,5 +170,5 @@ def test_a_hub_in_reach_is_asked_for_the_file_which_is_then_in_the_cache(local_h
 
 def test_a_download_that_breaks_off_is_one_sentence(local_hub, monkeypatch):
     monkeypatch.setattr(Hub, "breaks", True)
-    with pytest.raises(JobError, match=r"download of the weights of 'dino_vits8' broke off .*--weights FILE"):
+    with pytest.raises(JobError, match=r"download of the weights of 'dino_vits8' broke off .*`weights`"):
         obtain("dino_vits8")

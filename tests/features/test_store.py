@@ -155,7 +155,7 @@ def test_an_index_that_another_process_holds_is_one_sentence(pile, own_cache, mo
     monkeypatch.setattr(shards_module, "ANSWER_WITHIN", 0.1)
     with sqlite3.connect(only(own_cache, "index.sqlite")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(JobError, match=r"index of .*locked.*--cache"):
+        with pytest.raises(JobError, match=r"index of .*locked.*`cache`"):
             made(pile)
         other.rollback()
     other.close()
@@ -164,7 +164,7 @@ def test_an_index_that_another_process_holds_is_one_sentence(pile, own_cache, mo
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "is full; free some space"), (errno.EROFS, "cannot be written .*--cache")],
+    [(errno.ENOSPC, "is full; free some space"), (errno.EROFS, "cannot be written .*`cache`")],
 )
 def test_a_disk_that_refuses_is_one_sentence_and_nothing_half_written_stays(
     pile, own_cache, monkeypatch, number, message
@@ -183,7 +183,7 @@ def test_a_disk_that_refuses_is_one_sentence_and_nothing_half_written_stays(
 
 def test_a_cache_that_is_a_file_is_one_sentence(pile, tmp_path):
     (tmp_path / "file").touch()
-    with use_runtime(cache=tmp_path / "file"), pytest.raises(RequestError, match=r"cannot be read .*--cache"):
+    with use_runtime(cache=tmp_path / "file"), pytest.raises(RequestError, match=r"cannot be read .*`cache`"):
         made(pile)
 
 

@@ -116,7 +116,7 @@ def test_another_architecture_is_named_by_the_tensors_that_differ(tmp_path):
         load_network("tiny_dino8", ("8",), str(file), (64, 64))
     for part in (
         "'blocks.1.mlp.fc1.bias' is (127,), not (128,); 'blocks.2.norm2.weight' is missing; 'surplus' does not belong",
-        "the --backbone that it belongs to",
+        "the `backbone` that it belongs to",
     ):
         assert part in str(caught.value)
 

@@ -62,7 +62,7 @@ def test_rules_and_false_alarms_are_kept_with_the_run(tmp_path, pile, small):
     assert blemish.load(tmp_path / "run").decision == run.decision
     with pytest.raises(RequestError, match="no rule 'nosuch'"):
         jobs.fit(pile, detector=small, rule="nosuch")
-    with pytest.raises(RequestError, match="--rule finds the threshold"):
+    with pytest.raises(RequestError, match="`rule` finds the threshold"):
         jobs.fit(pile, detector=small, rule="mad", threshold=2)
     # ten images are too few for a tail, and the run says so instead of guessing
     few = jobs.fit(pile, detector=small, false_alarms=0.01, threads=1)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from blemish import jobs
 from blemish.images import labels
-from blemish.jobs.asked import recorded
+from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import read_config
 from command_line import QUICK, call, refused
@@ -27,7 +27,7 @@ def test_a_refit_has_the_options_of_the_fit_and_its_labels(pile, tmp_path, own_c
     (run / "labels.csv").write_text(LABELS)
     jobs.refit(run, tmp_path / "again")
     first, second = read_config(run), read_config(tmp_path / "again")
-    assert second["asked"] == first["asked"]
+    assert second["request"] == first["request"]
     assert second["detector"] == first["detector"]
     assert (first["reviewed"], second["reviewed"]) == (0, 2)
     assert second["roi"] == "one mask"
@@ -80,14 +80,14 @@ def test_the_command_says_what_is_missing(pile, tmp_path):
 def test_images_from_python_are_not_fitted_again(pile, tmp_path, small):
     jobs.fit(sorted(pile.iterdir()), tmp_path / "run", detector=small, threads=1)
     (tmp_path / "run" / "labels.csv").write_text(LABELS)
-    with pytest.raises(RequestError, match="handed in from Python"):
+    with pytest.raises(RequestError, match="memory of a Python program"):
         jobs.refit(tmp_path / "run", tmp_path / "again")
 
 
-def test_what_is_recorded_is_json_whatever_numbers_were_handed_in():
-    words = {"images": "some/where", "threshold": np.float32(1.5), "levels": (np.int64(0), 10), "normals": None}
-    found = json.loads(json.dumps(recorded(words)))
+def test_a_request_is_json_whatever_numbers_it_has():
+    request = FitRequest(images="some/where", threshold=np.float32(1.5), levels=(np.int64(0), 10))
+    found = json.loads(json.dumps(request.to_json()))
     assert found["threshold"] == 1.5
     assert found["levels"] == [0.0, 10.0]
     assert found["images"].endswith("/some/where")
-    assert recorded({"images": "s3://bucket/folder"}) == {"images": "s3://bucket/folder"}
+    assert FitRequest(images="s3://bucket/folder").to_json()["images"] == "s3://bucket/folder"

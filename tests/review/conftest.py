@@ -24,8 +24,8 @@ def reviewed(tmp_path, run):
     """A Run with a copy of its images, both free to be changed."""
     config = read_config(run)
     images = shutil.copytree(config["image_root"], tmp_path / "images")
-    asked = {**config["asked"], "images": str(images)}
-    write_config(run, {**config, "image_root": str(images), "asked": asked})
+    request = {**config["request"], "images": str(images)}
+    write_config(run, {**config, "image_root": str(images), "request": request})
     return run
 
 

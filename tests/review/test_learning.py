@@ -125,9 +125,9 @@ def test_scores_of_new_images_are_not_learned_from(gallery, tmp_path):
 
 def test_a_run_of_an_earlier_version_says_what_to_do(reviewed):
     config = read_config(reviewed)
-    del config["asked"]
+    del config["request"]
     write_config(reviewed, config)
-    assert "fit the images with --labels" in client_of(Gallery.open(reviewed)).get("/").text
+    assert "fit the images with `labels`" in client_of(Gallery.open(reviewed)).get("/").text
 
 
 def test_moved_images_are_learned_from_where_they_are_now(reviewed, tmp_path):
@@ -142,7 +142,7 @@ def test_moved_images_are_learned_from_where_they_are_now(reviewed, tmp_path):
 
 def test_a_moved_list_is_not_mistaken_for_its_folder(reviewed, tmp_path):
     config = read_config(reviewed)
-    write_config(reviewed, {**config, "asked": {**config["asked"], "images": str(tmp_path / "list.txt")}})
+    write_config(reviewed, {**config, "request": {**config["request"], "images": str(tmp_path / "list.txt")}})
     shutil.move(tmp_path / "images", tmp_path / "elsewhere")
     text = client_of(Gallery.open(reviewed, tmp_path / "elsewhere")).get("/").text
     assert "refit-start" not in text

@@ -144,7 +144,7 @@ def test_a_changed_image_and_one_that_is_gone_are_said_to_be(page, gallery):
 
 def test_a_moved_image_folder_is_named_and_can_be_said(reviewed, tmp_path):
     shutil.move(tmp_path / "images", tmp_path / "elsewhere")
-    with pytest.raises(RequestError, match=r"no longer in .*--images"):
+    with pytest.raises(RequestError, match=r"no longer in .*`images`"):
         Gallery.open(reviewed)
     assert client_of(Gallery.open(reviewed, tmp_path / "elsewhere")).get("/picture/0").status_code == 200
 

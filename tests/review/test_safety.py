@@ -101,7 +101,7 @@ def test_links_out_of_the_image_folder_are_followed_only_if_asked(reviewed, tmp_
     (images / "part-00.png").symlink_to(tmp_path / "secret.png")
     page = client_of(Gallery.open(reviewed))
     assert page.get("/picture/0").status_code == 404
-    assert "--follow-links" in page.get("/zoom/0").text
+    assert "`follow_links`" in page.get("/zoom/0").text
     assert client_of(Gallery.open(reviewed, follow_links=True)).get("/picture/0").status_code == 200
 
 

@@ -60,10 +60,10 @@ def bench(
     chosen = replace(SIZES[size], seeds=seeds) if seeds else SIZES[size]
     if (detectors or ratios or manifest or policy) and COMPARE not in [name.lower() for name in names]:
         raise RequestError(
-            f"--detectors, --contamination, --policy and --manifest are for `{COMPARE}`; {names[0]} names its own."
+            f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."
         )
     if manifest and (ratios or policy):
-        raise RequestError("A manifest says what is trained on; leave out --contamination and --policy.")
+        raise RequestError("A manifest says what is trained on; leave out `contamination` and `policy`.")
     own = compare(
         detectors or DETECTORS,
         (0.0,) if manifest else ratios or RATIOS,
@@ -81,7 +81,7 @@ def bench(
     earlier = f", {outcome.earlier} were there already" if outcome.earlier else ""
     lines.append(f"{outcome.done} runs done{earlier}; results: {out / 'results.csv'}")
     if outcome.failed:
-        lines.append(f"{outcome.failed} runs failed; the tables say why. Run them again with --retry.")
+        lines.append(f"{outcome.failed} runs failed; the tables say why. Run them again with `retry`.")
     summary = {
         "out": str(out),
         "tables": {name: str(path) for name, path in outcome.tables.items()},

@@ -18,5 +18,5 @@ ABOUT = {
     "S1": "speed of every detector on one backbone and machine",
     "LLBNAD-1": "detectors over contamination, plain and purified",
     "LLBNAD-2": "purification: K, keep ratio, aggregation, own subset, budget of stage 1, random keep, spread by class",
-    "compare": "detectors of your choice on your images: --detectors, --contamination, --seeds",
+    "compare": "detectors of your choice on your images: `detectors`, `contamination`, `seeds`",
 }

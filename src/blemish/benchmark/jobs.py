@@ -57,7 +57,7 @@ class Task:
     def images(self) -> tuple[Category, Manifest]:
         """Category and manifest. Raises `RequestError` for a cell that names none."""
         if self.category is None or self.manifest is None:
-            raise RequestError(f"The job '{self.cell.job}' needs images; name a dataset with --data.")
+            raise RequestError(f"The job '{self.cell.job}' needs images; name a dataset with `data`.")
         return self.category, self.manifest
 
 

@@ -41,7 +41,7 @@ def fit_purified(task: Task, detector: Detector, training: ImageSet) -> tuple[Sc
     truth = manifest.training_truth(purification.ids)
     if cell.extra.get("keep") == RANDOM:
         purification = replace(purification, kept=_by_lot(purification.kept, cell.seed))
-    scores, _ = fit_on_kept(detector, training, None, training, purification)
+    scores, _ = fit_on_kept(detector, training, None, purification)
     return scores, _measures(purification, truth)
 
 

@@ -53,20 +53,20 @@ class Results:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RequestError(f"'{path}' cannot be read ({error}); name another folder with --out.") from None
+            raise RequestError(f"'{path}' cannot be read ({error}); name another folder with `out`.") from None
         whole = text[: text.rfind("\n") + 1]
         table = csv.DictReader(io.StringIO(whole, newline=""))
         header = tuple(table.fieldnames or ())
         if header != COLUMNS[: len(header)] or not set(RUN_COLUMNS) <= set(header):
             raise RequestError(
                 f"'{path}' has other columns than this blemish writes: it is of another version, or no results of "
-                "`blemish bench`. Name another folder with --out."
+                "`blemish bench`. Name another folder with `out`."
             )
         rows = [{name: value or "" for name, value in row.items()} for row in table]
         if other := sorted({row["format"] for row in rows} - {str(FORMAT_VERSION)}):
             raise RequestError(
                 f"'{path}' has rows of format {other[0]}; this blemish writes {FORMAT_VERSION}. Name another folder "
-                "with --out."
+                "with `out`."
             )
         torn = text[len(whole) :]
         if torn and rows:  # it may be a further row of the last run, which then is not whole
@@ -119,7 +119,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         if not _locked(lock) and not (_left_behind(lock) and _locked(lock)):
             raise RequestError(
                 f"Another bench is writing to '{folder}' (process {_holder(lock)}); wait for it, or name another "
-                "folder with --out."
+                "folder with `out`."
             )
     _held.add(lock)
     try:

@@ -62,13 +62,13 @@ def plan(
     if any(each.needs_data for each in experiments):
         if data is None:
             needy = next(each.name for each in experiments if each.needs_data)
-            raise RequestError(f"{needy} needs images; name the folder of a dataset with --data.")
+            raise RequestError(f"{needy} needs images; name the folder of a dataset with `data`.")
         found = open_datasets(data, categories)
     by_name = {str(each): each for each in found}
     for category in found:
         other = by_name[str(category)]
         if other is not category:
-            raise RequestError(f"'{category.root}' and '{other.root}' both hold {category}; name one with --data.")
+            raise RequestError(f"'{category.root}' and '{other.root}' both hold {category}; name one with `data`.")
     left_out = "; ".join(f"{category} has no {lacking(category)}" for category in found if lacking(category))
     planned = {each.name: each.plan(found, size) for each in experiments}
     for each in experiments:
@@ -151,7 +151,7 @@ def _rows_in_task(out: Path, step: Step) -> list[dict[str, Any]]:
     """On a worker. Raises `RequestError` where it does not see the folder of the results."""
     if not out.is_dir():
         raise RequestError(
-            f"A node of the cluster does not see '{out}'; bench needs --out and --data on a shared disk."
+            f"A node of the cluster does not see '{out}'; bench needs `out` and `data` on a shared disk."
         )
     return rows_of(step, out / RUNS / step.run)
 

@@ -41,7 +41,7 @@ def decide(
     """
     if false_alarms is not None and rule not in (None, "tail"):
         raise RequestError(
-            f"--false-alarms is an aim of the rule 'tail'; got the rule '{rule}'. Leave one of them out."
+            f"`false_alarms` is an aim of the rule 'tail'; got the rule '{rule}'. Leave one of them out."
         )
     chosen = rule_called(rule or ("tail" if false_alarms is not None else DEFAULT_RULE), false_alarms)
     known = np.full(len(scores), UNKNOWN) if labels is None else np.asarray(labels)

@@ -25,7 +25,7 @@ class Decision:
     assumption : what has to be true for it to be right, one sentence.
     supported : whether the scores support a threshold at all. Where they do not, it is the highest score, so that
         nothing is flagged, and `rule` says why.
-    name : of the rule, as `--rule` takes it; "by hand" where a person set the line.
+    name : of the rule, as `rule` takes it; "by hand" where a person set the line.
     threshold_interval, contamination_interval : where nine of ten bootstrap samples of the scores put them; None
         where there is nothing to estimate.
     reviewed : how many reviewed images the line was anchored on.
@@ -57,17 +57,17 @@ class Decision:
 
 def check(threshold: float | None, contamination: float | None, false_alarms: float | None = None) -> None:
     """Refuse what a person cannot mean. Raises `RequestError`."""
-    given = {"--threshold": threshold, "--contamination": contamination, "--false-alarms": false_alarms}
+    given = {"`threshold`": threshold, "`contamination`": contamination, "`false_alarms`": false_alarms}
     several = [name for name, value in given.items() if value is not None]
     if len(several) > 1:
         raise RequestError(f"{several[0]} and {several[1]} exclude each other; give one.")
     if threshold is not None and not abs(threshold) <= LARGEST:
-        raise RequestError(f"--threshold must be a number between -{LARGEST:.0e} and {LARGEST:.0e}; got {threshold}.")
+        raise RequestError(f"`threshold` must be a number between -{LARGEST:.0e} and {LARGEST:.0e}; got {threshold}.")
     if contamination is not None and not 0 <= contamination < 1:
-        raise RequestError(f"--contamination is a share of the images, 0 up to less than 1; got {contamination}.")
+        raise RequestError(f"`contamination` is a share of the images, 0 up to less than 1; got {contamination}.")
     if false_alarms is not None and not 0 < false_alarms < 0.5:
         raise RequestError(
-            f"--false-alarms is the share of good images that may be flagged, above 0 and below 50%; got "
+            f"`false_alarms` is the share of good images that may be flagged, above 0 and below 50%; got "
             f"{false_alarms:g}."
         )
 

@@ -7,11 +7,14 @@ import platform
 import signal
 import sys
 import warnings
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from blemish.cli.bench import EPILOG, bench
 from blemish.cli.cache import cache_app
+from blemish.cli.console import saying_flags
 from blemish.cli.datasets import datasets
 from blemish.cli.demo import demo
 from blemish.cli.detectors import detectors
@@ -28,20 +31,37 @@ from blemish.cli.watch import watch
 
 M_ARENA_MAX, HEAPS = -8, 2  # the number of the setting in malloc.h, and its value
 
+RENAMED = {"--range": "--levels", "--learn-from": "--sample", "--how": "--purify-set"}
+
+
+class Program(TyperGroup):
+    """The program, which answers flags of earlier versions with what they are called now."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse what was renamed, then as any program."""
+        for word in args:
+            if (old := word.partition("=")[0]) in RENAMED:
+                typer.echo(f"blemish: {old} is called {RENAMED[old]} now.", err=True)
+                raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=Program,
     name="blemish",
     help="Finds defects in a folder of unlabelled images: ranks them, draws where, says how many are bad.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 for command in (
     *(fit, score, purify, review, refit, evaluate, compare, export, serve, watch),
     *(demo, detectors, datasets, doctor),
 ):
-    app.command()(command)
-app.command(epilog=EPILOG)(bench)
+    app.command()(saying_flags(command))
+app.command(epilog=EPILOG)(saying_flags(bench))
 app.add_typer(cache_app, name="cache")
 
 

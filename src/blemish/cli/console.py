@@ -1,20 +1,36 @@
 """What all commands do: show progress, tell results, turn errors into sentences."""
 
+import functools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from blemish.cli.options import as_typed, flags_of
 from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
+    from blemish.detectors import Detector
     from blemish.purification import PurifySettings
 
+FLAGS: dict[str, str] = {}  # of the command that runs, by the name of the parameter
 INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+def saying_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, whose messages call an option of the library as a person types it."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        FLAGS.clear()
+        FLAGS.update(flags_of(command))
+        command(**values)
+
+    return run
 
 
 @contextmanager
@@ -34,7 +50,7 @@ def errors_as_sentences(debug: bool) -> Iterator[None]:
     except BlemishError as error:
         if debug:
             raise
-        typer.echo(f"blemish: {error}", err=True)
+        typer.echo(f"blemish: {as_typed(str(error), FLAGS)}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         kept = "Features and sub-models made so far are kept."
@@ -62,7 +78,7 @@ def tell(lines: list[str], summary: dict[str, Any], *, quiet: bool, as_json: boo
         typer.echo(json.dumps(summary))  # ASCII: valid whatever the encoding of the terminal or pipe
     elif not quiet:
         for line in lines:
-            typer.echo(line)
+            typer.echo(as_typed(line, FLAGS))
 
 
 def skipped_line(count: int, out: Path) -> list[str]:
@@ -81,21 +97,11 @@ def check_exists(images: str) -> None:
         find(path)
 
 
-def share(text: str | None, option: str) -> float | None:
-    """A share such as 1% or 0.01. Raises `RequestError`."""
-    if text is None:
-        return None
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise RequestError(f"{option} takes a share, such as 1% or 0.01; got '{text}'.") from None
-
-
-def pairs(settings: list[str]) -> dict[str, str]:
+def pairs(flag: str, settings: list[str]) -> dict[str, str]:
     """NAME=VALUE texts by name. Raises `RequestError` for a text without the sign."""
     for text in settings:
         if "=" not in text:
-            raise RequestError(f"--set takes NAME=VALUE; got '{text}'.")
+            raise RequestError(f"{flag} takes NAME=VALUE; got '{text}'.")
     found: dict[str, str] = {}
     for name, _, value in (text.partition("=") for text in settings):
         if name.strip() in found:
@@ -106,7 +112,14 @@ def pairs(settings: list[str]) -> dict[str, str]:
     return found
 
 
-def purify_settings(texts: list[str], *, before_fit: bool = False) -> "PurifySettings":
+def settings_of(kind: "type[Detector]", texts: list[str] | None) -> dict[str, Any]:
+    """The settings of a detector from NAME=VALUE texts. Raises `RequestError`, with near names."""
+    from blemish.detectors.settings import set_by_name
+
+    return set_by_name(kind().settings(), pairs("--set", texts or []))
+
+
+def purify_settings(texts: list[str] | None, *, before_fit: bool = False) -> "PurifySettings":
     """The settings of a purification, alone or before a fit, from NAME=VALUE texts.
 
     Raises `RequestError`, with near names.
@@ -118,4 +131,4 @@ def purify_settings(texts: list[str], *, before_fit: bool = False) -> "PurifySet
 
     known = {**asdict(PurifySettings()), "keep": 1.0}  # a share, not the absence of one
     settings = BEFORE_FIT if before_fit else PurifySettings()
-    return settings.changed(**set_by_name(known, pairs(texts)))
+    return settings.changed(**set_by_name(known, pairs("--purify-set", texts or [])))

@@ -1,22 +1,20 @@
-"""Options that several commands take."""
+"""Flags: those of a request, made from its options, and those that several commands take beside it."""
 
+import functools
+import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 
+from blemish.jobs.request import Option, Request, options_of, panel_of
+
+FEATURES = "Features in place of images"
+
 Out = Annotated[Path, typer.Option("--out", help="Folder to leave the results in.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Replace earlier results in that folder.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at an unreadable file instead of skipping it.")]
-Normals = Annotated[Optional[str], typer.Option(help="A folder of images known to be good.")]  # noqa: UP045
-GroupRegex = Annotated[
-    str,
-    typer.Option(
-        "--group-regex",
-        metavar="REGEX",
-        help="Images whose paths hold the same text where this matches count as one, such as 'part(\\d+)_'.",
-    ),
-]
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
 Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
 Ray = Annotated[
@@ -24,13 +22,9 @@ Ray = Annotated[
     typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster to share the work with; local starts one here."),
 ]
 Cache = Annotated[Optional[Path], typer.Option("--cache", help="Folder to keep features in.")]  # noqa: UP045
-MaxPixels = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--max-pixels", min=1, help="Skip images with more pixels; 180,000,000, or what the fit had."),
-]
-Levels = Annotated[
-    Optional[tuple[float, float]],  # noqa: UP045
-    typer.Option("--range", metavar="LOW HIGH", help="Levels of 16-bit images that become black and white."),
+Weights = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--weights", help="File with the backbone's weights (.safetensors, .pth)."),
 ]
 Images = Annotated[
     Optional[str],  # noqa: UP045
@@ -41,46 +35,101 @@ Images = Annotated[
 ]
 Features = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--features", metavar="FILE.npy", help="Features instead of images: (images, patches, width) floats."),
+    typer.Option(
+        "--features",
+        metavar="FILE.npy",
+        help="Features instead of images: (images, patches, width) floats.",
+        rich_help_panel=FEATURES,
+    ),
 ]
 Ids = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--ids", help="With --features: an id for each image, one a line (.txt, .csv)."),
+    typer.Option("--ids", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES),
 ]
 Grid = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--grid", metavar="ROWSxCOLUMNS", help="With --features: the grid of the patches; a square by default."
+        "--grid",
+        metavar="ROWSxCOLUMNS",
+        help="The grid of the patches; a square by default.",
+        rich_help_panel=FEATURES,
     ),
 ]
-Weights = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--weights", help="File with the backbone's weights (.safetensors, .pth)."),
+PurifySet = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--purify-set",
+        metavar="NAME=VALUE",
+        help="A setting of the purification, such as subsets, repeats, keep or k; may be repeated.",
+    ),
 ]
-Threshold = Annotated[Optional[float], typer.Option("--threshold", help="Flag scores above this.")]  # noqa: UP045
-Contamination = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--contamination", help="Share of the training images that is bad, 0 to 1: sets the threshold."),
-]
-RegionOfInterest = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--roi", help="A mask, white where to look, or a folder of masks named IMAGE.png."),
-]
-Masks = Annotated[bool, typer.Option("--masks", help="Leave masks of the flagged images, too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
 
 
-How = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--how",
-        metavar="NAME=VALUE",
-        help="A setting of the purification, such as subsets, repeats, keep or k; may be repeated.",
-    ),
-]
-Settings = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the detector; may be repeated."),
-]
+def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for each option of a request that it does not take itself; they are its `**options`."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            each
+            for each in inspect.signature(command, eval_str=True).parameters.values()
+            if each.kind is not each.VAR_KEYWORD
+        ]
+        taken = {each.name for each in own}
+        hints, defaults = get_type_hints(request), request()
+        flags = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None if option.typed == list[str] else getattr(defaults, name),
+                annotation=_annotation(request, name, option, hints[name], getattr(defaults, name)),
+            )
+            for name, option in options_of(request).items()
+            if name not in taken
+        ]
+        first = [each for each in own if each.kind is not each.KEYWORD_ONLY]
+        last = [each for each in own if each.kind is each.KEYWORD_ONLY]
+
+        @functools.wraps(command)
+        def with_flags(**values: Any) -> None:
+            command(**values)
+
+        parameters = [*first, *flags, *last]
+        with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_flags
+
+    return decorated
+
+
+def _annotation(request: type[Request], name: str, option: Option, kind: Any, default: Any) -> Any:
+    kind = option.typed or kind
+    about = typer.Option(
+        option.flag or f"--{name.replace('_', '-')}",
+        help=option.help,
+        metavar=option.metavar or None,
+        show_default=default not in (None, "", False, {}),
+        rich_help_panel=panel_of(request, name),
+    )
+    return Annotated[kind | None if default in (None, {}) else kind, about]
+
+
+def flags_of(command: Callable[..., None]) -> dict[str, str]:
+    """By the name of each parameter of a command, what a person types for it."""
+    found = {}
+    for each in inspect.signature(command, eval_str=True).parameters.values():
+        for about in getattr(each.annotation, "__metadata__", ()):
+            if isinstance(about, typer.models.OptionInfo):
+                decided = [str(word) for word in (about.default, *(about.param_decls or ()))]
+                decided = [word for word in decided if word.startswith("--")]
+                found[each.name] = (decided or [f"--{each.name.replace('_', '-')}"])[0]
+            elif isinstance(about, typer.models.ArgumentInfo):
+                found[each.name] = about.metavar or each.name.upper()
+    return found
+
+
+def as_typed(sentence: str, flags: dict[str, str]) -> str:
+    """A sentence of the library with its options as a person types them: `levels` becomes --levels."""
+    return re.sub(r"`([a-z_]+)`", lambda found: flags.get(found[1], found[0]), sentence)

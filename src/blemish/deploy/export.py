@@ -52,9 +52,9 @@ def export(
     model differs from torch by more than `LARGEST_GAP`.
     """
     if format not in FORMATS:
-        raise RequestError(f"--format is {' or '.join(FORMATS)}; got '{format}'.")
+        raise RequestError(f"`format` is {' or '.join(FORMATS)}; got '{format}'.")
     if precision not in ("float32", "int8"):
-        raise RequestError(f"--precision is float32 or int8; got '{precision}'.")
+        raise RequestError(f"`precision` is float32 or int8; got '{precision}'.")
     run = model if isinstance(model, Run) else load(model, weights)
     detector = exportable(run)
     _check_installed(format)
@@ -133,14 +133,14 @@ def _images_of(run: Run, images: Any, size: tuple[int, int] | None) -> ImageSet:
     if max(wanted) >= 2 * WORKING_SIDE and not run.detector.whole_pixels:
         raise RequestError(
             f"Images of {wanted[0]}x{wanted[1]} pixels are averaged over blocks of pixels as they are read, which an "
-            f"exported model does not do: fit with --tile, or hand in images below {2 * WORKING_SIDE} pixels a side, "
-            "with --size."
+            f"exported model does not do: fit with `tile`, or hand in images below {2 * WORKING_SIDE} pixels a side, "
+            "with `size`."
         )
     alike = [name for name in found.ids if found.sizes[name] == wanted][:COMPARED]
     if len(alike) < 2:
         raise RequestError(
             f"{len(alike)} of the {len(found)} images looked at have {wanted[0]}x{wanted[1]} pixels; an exported "
-            "model is compared with torch on at least 2: name a folder of such images with --images."
+            "model is compared with torch on at least 2: name a folder of such images with `images`."
         )
     return found.subset(alike)
 
@@ -160,7 +160,7 @@ def _paths_of(run: Run) -> list[Path | str]:
     if not there:
         raise RequestError(
             f"The images of the Run are not where they were ({root or 'they were no files'}); name a folder of such "
-            "images with --images."
+            "images with `images`."
         )
     return there
 

@@ -75,7 +75,7 @@ def check(parity: Parity, precision: Precision) -> None:
             raise JobError(
                 f"In int8 the model decides like torch on {parity.equal_decisions:.1%} of {parity.images} images, and "
                 f"the ranks of its scores correlate by {parity.rank_correlation:.3f}; at least {FEWEST_EQUAL:.0%} and "
-                f"{LEAST_CORRELATION} are asked for: leave out --precision."
+                f"{LEAST_CORRELATION} are asked for: leave out `precision`."
             )
     elif not parity.score <= LARGEST_GAP:
         raise JobError(

@@ -57,7 +57,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return listening
     except (OSError, OverflowError) as error:
         raise RequestError(
-            f"Port {port} of '{host}' cannot be listened at ({error}); name another with --port or --host."
+            f"Port {port} of '{host}' cannot be listened at ({error}); name another with `port` or `host`."
         ) from None
 
 

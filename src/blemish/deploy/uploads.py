@@ -194,7 +194,7 @@ def _refused(part: Part) -> Iterator[None]:
     try:
         yield
     except UnreadableImageError as error:
-        status = 413 if "more than --max-pixels" in str(error) else 422
+        status = 413 if "more than `max_pixels`" in str(error) else 422
         raise RefusedError(status, f"'{part.name[:80]}' cannot be used: {error}.") from None
 
 

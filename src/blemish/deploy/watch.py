@@ -213,12 +213,12 @@ def watch(
     and tried again. Raises `RequestError`.
     """
     if action not in get_args(Action):
-        raise RequestError(f"--action is {', '.join(get_args(Action))}; got '{action}'.")
+        raise RequestError(f"`action` is {', '.join(get_args(Action))}; got '{action}'.")
     folder, out = folder.expanduser().absolute(), out.expanduser().absolute()
     if not folder.is_dir():
         raise RequestError(f"'{folder}' is not a folder; make it, or name the one that the files come to.")
     if out == folder or folder.is_relative_to(out):
-        raise RequestError(f"'{out}' holds the folder that is watched; name another folder with --out.")
+        raise RequestError(f"'{out}' holds the folder that is watched; name another folder with `out`.")
     run = CurrentRun(model)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ class Table:
         if not table:
             self._append([COLUMNS])
         elif tuple(table[0]) != COLUMNS:
-            raise RequestError(f"'{path}' is not a table of `blemish watch`; name another folder with --out.")
+            raise RequestError(f"'{path}' is not a table of `blemish watch`; name another folder with `out`.")
         for row in table[1:]:
             self.rows[(row[1], int(row[2]), int(row[3]))] = row[9]
         self.promised.update(self.rows.values())

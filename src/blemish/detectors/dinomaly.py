@@ -38,7 +38,7 @@ class Dinomaly(AnomalibDetector):
 
     name: ClassVar[str] = "dinomaly"
     summary: ClassVar[str] = "a decoder that reproduces a vision transformer's features of ordinary images only"
-    source: ClassVar[str] = "Dinomaly (CVPR 2025, arXiv 2405.14325), as in anomalib; needs anomalib and --weights FILE"
+    source: ClassVar[str] = "Dinomaly (CVPR 2025, arXiv 2405.14325), as in anomalib; needs anomalib and `weights`"
     model: ClassVar[str] = "Dinomaly"
     budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 1000}  # spec/llbnad.md
 

@@ -306,7 +306,7 @@ class NearestImages(FeatureDetector):
             count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
             found.append(
                 f"{count} images look like near copies of another, such as {example}. If they show one part, let "
-                "them count as one: group_regex (--group-regex) is a pattern for what their names share."
+                "them count as one: `group_regex` is a pattern for what their names share."
             )
         return tuple(found)
 

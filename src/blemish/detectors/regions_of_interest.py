@@ -36,6 +36,6 @@ def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     if not inside.flatten(1).any(dim=1).all():
         raise RequestError(
             f"The region of interest holds no centre of the {grid[0]} x {grid[1]} patches that are looked at; draw it "
-            "larger, or leave --roi out."
+            "larger, or leave `roi` out."
         )
     return inside

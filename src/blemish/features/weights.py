@@ -40,7 +40,7 @@ def weights_path(name: str, weights: str = "") -> Path:
         path = Path(weights).expanduser()
         if not path.is_file():
             raise WeightsError(
-                f"The weights file '{path}' of backbone '{name}' is not there; name it where it is with --weights FILE."
+                f"The weights file '{path}' of backbone '{name}' is not there; name it where it is with `weights`."
             )
         return path
     if not entry.package:
@@ -171,7 +171,7 @@ def load_into(network: nn.Module, tensors: Tensors, name: str, path: Path) -> No
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         raise WeightsError(
             f"'{path}' does not hold the weights of {name}: {'; '.join(found[:NAMED])}{more}. Name another file, or "
-            "the --backbone that it belongs to."
+            "the `backbone` that it belongs to."
         )
     if bad := next((key for key, each in tensors.items() if not each.isfinite().all()), None):
         raise WeightsError(f"'{path}' is damaged: '{bad}' holds values that are not finite; fetch it again.")

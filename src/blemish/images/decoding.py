@@ -68,7 +68,7 @@ def read_header(source: Path | bytes, max_pixels: int = MAX_PIXELS, formats: tup
         width, height = image.size
         if width * height > max_pixels:
             raise UnreadableImageError(
-                f"{width} x {height} is {width * height:,} pixels, more than --max-pixels {max_pixels:,}"
+                f"{width} x {height} is {width * height:,} pixels, more than `max_pixels` {max_pixels:,}"
             )
         if min(width, height) < MIN_SIDE:
             raise UnreadableImageError(f"{width} x {height} pixels; each side needs at least {MIN_SIDE}")
@@ -217,7 +217,7 @@ def _orientation(image: Image.Image) -> int:
 def _deep_to_grey(image: Image.Image, levels: tuple[float, float] | None) -> Pixels:
     if levels is None:
         raise UnreadableImageError(
-            f"mode {image.mode} is deeper than 8 bits and no range of levels is set; give --range LOW HIGH"
+            f"mode {image.mode} is deeper than 8 bits and no range of levels is set; give `levels`"
         )
     low, high = levels
     values = np.asarray(image)

@@ -105,7 +105,7 @@ def parsed_grid(text: str) -> tuple[int, int]:
     """Rows and columns of a text such as 28x28. Raises `RequestError`."""
     rows, _, columns = text.lower().partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
-        raise RequestError(f"--grid takes ROWSxCOLUMNS, such as 28x28; got '{text}'.")
+        raise RequestError(f"`grid` takes ROWSxCOLUMNS, such as 28x28; got '{text}'.")
     return int(rows), int(columns)
 
 
@@ -152,7 +152,7 @@ def _grid_of(tokens: int, grid: tuple[int, int] | None, named: str) -> tuple[tup
         if tokens - math.prod(grid) not in (0, 1):
             raise RequestError(
                 f"{named} has {tokens} tokens an image, which are neither the {math.prod(grid)} patches of the grid "
-                f"{grid[0]}x{grid[1]} nor those and a class token; give another --grid."
+                f"{grid[0]}x{grid[1]} nor those and a class token; give another `grid`."
             )
         return grid, tokens == math.prod(grid) + 1
     for patches in (tokens, tokens - 1):
@@ -160,7 +160,7 @@ def _grid_of(tokens: int, grid: tuple[int, int] | None, named: str) -> tuple[tup
         if side and side * side == patches:
             return (side, side), patches < tokens
     raise RequestError(
-        f"{named} has {tokens} tokens an image, neither a square nor a square and a class token; give --grid "
+        f"{named} has {tokens} tokens an image, neither a square nor a square and a class token; give `grid` "
         "ROWSxCOLUMNS, and leave register tokens out."
     )
 

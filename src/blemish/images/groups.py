@@ -13,7 +13,7 @@ def groups_by(pattern: str, ids: Sequence[str], content: Mapping[str, str]) -> d
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise RequestError(f"--group-regex '{pattern}' is no regular expression: {error}.") from None
+        raise RequestError(f"`group_regex` '{pattern}' is no regular expression: {error}.") from None
     found = {name: match for name in ids if (match := expression.search(name))}
     keys = {name: _key(match) for name, match in found.items()}
     known = set(keys.values())

@@ -138,7 +138,7 @@ class ImageSet:
         groups = groups_by(pattern, self.ids, self.content)
         if not any(group.startswith(BY_PATH) for group in groups.values()):
             raise RequestError(
-                f"--group-regex '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; mend it, "
+                f"`group_regex` '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; mend it, "
                 "or leave it out."
             )
         return replace(self, groups=groups, grouping=pattern)
@@ -269,6 +269,6 @@ class ImageSet:
         if len(given) < len(self):
             raise RequestError(
                 "The detector looks at features that were handed in, and these are images; hand in features of the "
-                "same kind (--features FILE.npy)."
+                "same kind (`ImageSet.of_features`)."
             )
         return given

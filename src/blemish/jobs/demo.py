@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blemish import jobs
 from blemish.jobs.demo_images import NOTE, make_demo_folder
+from blemish.jobs.results import REPORT
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import Progress
 
@@ -17,7 +18,7 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
     """Make `out/images`, fit to `out/run`; returns what there is to tell, a line each."""
     folder, run_folder = out / IMAGES, out / RUN
     if folder.exists() and not force:
-        raise RequestError(f"'{folder}' exists; name another folder with --out, or replace the demo with --force.")
+        raise RequestError(f"'{folder}' exists; name another folder with `out`, or replace the demo with `force`.")
     if folder.exists():
         if foreign := [path.name for path in folder.iterdir() if not OURS.fullmatch(path.name)]:
             raise RequestError(f"'{folder}' holds '{foreign[0]}', which the demo did not make; name another folder.")
@@ -32,5 +33,5 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
         f"{len(planted)} of the {count} images have a planted defect; nothing told blemish which.",
         f"{len(top)} of these {len(planted)} stand among the {len(planted)} top-ranked images.",
         f"{len(flagged)} images were flagged, {len(set(flagged).intersection(planted))} of them with a planted defect.",
-        f"Report: {run_folder / jobs.REPORT}",
+        f"Report: {run_folder / REPORT}",
     ]

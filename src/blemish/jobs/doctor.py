@@ -12,7 +12,7 @@ from blemish.features.hub import asked
 from blemish.features.weights import weights_found
 from blemish.images import ImageSet
 from blemish.jobs.estimating import PROBES, duration, estimated
-from blemish.jobs.streaming import learned_from
+from blemish.jobs.streaming import sample_size
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import available_cores, runtime, use_runtime
 from blemish.runs.run import versions
@@ -47,7 +47,7 @@ def _cache() -> str:
     try:
         free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
     except OSError as error:
-        return f"{folder}, UNREADABLE: {error.strerror}; name another with --cache"
+        return f"{folder}, UNREADABLE: {error.strerror}; name another with `cache`"
     return f"{folder}, {free / 2**30:.1f} GiB free"
 
 
@@ -58,7 +58,7 @@ def _estimate(images: int) -> dict[str, str]:
         return {}
     noise = list(np.random.default_rng(0).integers(0, 256, (PROBES + 1, PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8))
     try:
-        found = estimated(detector, ImageSet.of(noise), images, learned_from(images), made=images)
+        found = estimated(detector, ImageSet.of(noise), images, sample_size(images), made=images)
     except RequestError as error:
         return {f"a job of {images} images": f"cannot be run: {error}"}
     return {

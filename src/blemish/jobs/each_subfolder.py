@@ -1,14 +1,15 @@
-"""`fit --each-subfolder`: a Run for each product, one folder each, in one call that can be taken up."""
+"""`fit_each`: a Run for each product, one folder each, in one call that can be taken up."""
 
 import csv
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from blemish.images.finding import find
 from blemish.images.urls import folders_in, located
-from blemish.jobs.fitting import fit
+from blemish.jobs.fitting import fit_as
+from blemish.jobs.request import FitRequest
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import BlemishError, RequestError
 from blemish.machine.runtime import runtime
@@ -29,20 +30,21 @@ class Fitted:
     error: str = ""
 
 
-def fit_each(images: str | Path, out: str | Path, *, force: bool = False, **words: Any) -> list[Fitted]:
-    """Fit each folder in `images` alone, into a folder of that name in `out`; `words` are those of `fit`.
+def fit_each(images: str | Path, out: str | Path, *, progress: Any = None, **options: Any) -> list[Fitted]:
+    """Fit each folder in `images` alone, into a folder of that name in `out`; `options` are those of `fit`.
 
-    A folder that fails does not stop the others; one that is done already is kept unless `force`. Leaves
+    A folder that fails does not stop the others; one that is done already is kept unless `force` is set. Leaves
     `subfolders.csv`. Raises `RequestError` if there is no folder with images in `images`.
     """
+    request = FitRequest.of({"images": images, "out": Path(out).expanduser(), **options})
     root, out = located(images), Path(out).expanduser()
     folders = {name: each for name, each in _inside(root, out).items() if _holds_images(each)}
     if not folders:
-        raise RequestError(f"'{root}' holds no folder with images; leave out --each-subfolder for the images in it.")
+        raise RequestError(f"'{root}' holds no folder with images; leave out `each_subfolder` for the images in it.")
     done: list[Fitted] = []
     for number, (name, folder) in enumerate(folders.items()):
         runtime().progress("folders", number, len(folders))
-        done.append(_fitted(name, folder, out / name, force=force, words=words))
+        done.append(_fitted(name, replace(request, images=folder, out=out / name), progress))
         _write(out, done)
     return done
 
@@ -52,24 +54,24 @@ def _inside(root: str | Path, out: Path) -> dict[str, str | Path]:
     if isinstance(root, str):
         return {name: url for name, url in folders_in(root).items() if not name.startswith(".")}
     if not root.is_dir():
-        raise RequestError(f"'{root}' is not a folder; --each-subfolder takes a folder of folders.")
+        raise RequestError(f"'{root}' is not a folder; `each_subfolder` takes a folder of folders.")
     inside = [each for each in sorted(root.iterdir()) if each.is_dir() and not each.name.startswith(".")]
     return {each.name: each for each in inside if each.resolve() != out.resolve()}
 
 
-def _fitted(name: str, folder: str | Path, out: Path, *, force: bool, words: dict[str, Any]) -> Fitted:
-    if not force and os.path.lexists(out):
+def _fitted(name: str, request: FitRequest, progress: Any) -> Fitted:
+    if not request.force and request.out and os.path.lexists(request.out):
         try:
-            return _told(name, load(out), kept=True)
+            return _counted(name, load(request.out), kept=True)
         except RequestError as error:
-            return Fitted(name, error=f"{error} (give --force to replace it)")
+            return Fitted(name, error=f"{error} (set `force` to replace it)")
     try:
-        return _told(name, fit(folder, out, force=force, **words))
+        return _counted(name, fit_as(request, progress=progress))
     except BlemishError as error:
         return Fitted(name, error=str(error))
 
 
-def _told(name: str, run: Run, *, kept: bool = False) -> Fitted:
+def _counted(name: str, run: Run, *, kept: bool = False) -> Fitted:
     flagged = int((run.training_scores > run.threshold_).sum())
     return Fitted(name, len(run.training_scores), flagged, run.threshold_, kept)
 

@@ -149,7 +149,7 @@ def _scored(folder: Path) -> Scored:
         table = pd.read_csv(folder / SCORES, dtype={"path": str}, keep_default_na=False)
         scores = dict(zip(table["path"], table["score"].astype(float), strict=True))
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with --force.") from None
+        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
     return Scored(scores, {}, Decision.from_json(decision))
 
 

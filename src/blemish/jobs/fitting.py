@@ -1,201 +1,226 @@
-"""`fit`: from a pile of unlabelled images to a Run."""
+"""`fit`: from a folder of unlabelled images to a Run: find, prepare, set aside, learn, decide, write."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from blemish import calibration
-from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
-from blemish.images import ImageSet
+from blemish.calibration import Decision
+from blemish.detectors import Detector, FeatureDetector
+from blemish.images import UNKNOWN, ImageSet
+from blemish.images.decoding import Decoding
 from blemish.images.labels import LABELS, carry
-from blemish.jobs.asked import ASKED, recorded
 from blemish.jobs.estimating import tell_cost
-from blemish.jobs.line import Line, labels_of
-from blemish.jobs.purifying import fit_on_kept, purified
-from blemish.jobs.request import (
-    NORMALS_PREFIX,
+from blemish.jobs.preparing import (
+    check_features_alone,
     checkpoints_of,
     decoding_of,
     detector_of,
+    is_normal,
     ready,
     with_labels,
     with_normals,
     within_roi,
 )
+from blemish.jobs.purifying import fit_on_kept, purified
+from blemish.jobs.request import REQUEST, FitRequest, with_options_of
 from blemish.jobs.results import Stopwatch, refuse_skipped
 from blemish.jobs.streaming import split, with_rest
-from blemish.jobs.written_run import write_run
+from blemish.jobs.writing import write_run
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
-from blemish.purification import BEFORE_FIT, PurifySettings
+from blemish.purification import BEFORE_FIT, Purification, PurifySettings
 from blemish.runs.artifact import TRAINING
 from blemish.runs.run import OWN_MASKS, Run
 from blemish.runs.transaction import whole_or_absent
+from blemish.scores import Scores
 from blemish.scores.drift import Usual
 from blemish.scores.heatmaps import MapScale
 from blemish.scores.regions import pixel_threshold
 
 
+@with_options_of(FitRequest)
 def fit(
     images: Any,
     out: str | Path | None = None,
     *,
-    detector: str | Detector = DEFAULT_DETECTOR,
-    preset: str | None = None,
-    purify: bool | PurifySettings = False,
-    normals: Any = None,
-    learn_from: int | None = None,
-    disk: float | None = None,
-    labels: str | Path | None = None,
-    roi: str | Path | None = None,
-    rule: str | None = None,
-    false_alarms: float | None = None,
-    group_regex: str = "",
-    threshold: float | None = None,
-    contamination: float | None = None,
-    masks: bool = False,
-    levels: tuple[float, float] | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    force: bool = False,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    cache: str | Path | None = None,
-    ray: str | None = None,
-    checkpoints: str | Path | None = None,
     progress: Any = None,
     tell: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> Run:
-    """Learn from a pile of unlabelled images which of them are anomalous, and leave a detector.
+    """Learn from a folder of unlabelled images which of them are anomalous, and leave a detector.
 
     Parameters
     ----------
     images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255; or features
         alone, `ImageSet.of_features`.
     out : folder to leave the Run in; nothing is written without one.
-    detector : a name of `blemish detectors`, or a detector.
-    preset : a named set of the detector's settings, such as "paper" of funad.
-    purify : whether the detector learns only from what a purification keeps; its settings, if not `BEFORE_FIT`.
-        The scores cover all images: kept ones are scored as the detector scores its training images, the others,
-        which it never saw, as new ones. A detector that learns from defects is told which were set aside instead.
-    normals : images known to be good, which are learned from but not listed.
-    learn_from : images of the pile that the detector learns from, at random; by default all up to 1,000, then as the
-        square root of their number. The others are scored as new images are.
-    disk : GiB that the features may take; fewer images are learned from where they would take more.
-    labels : a `labels.csv` of a review. Good images are learned from whatever they score, bad ones never count as
-        normal, and both move the threshold. The `labels.csv` of the new Run begins with them.
-    roi : a mask for all images, white where to look, or a folder of masks `<path of the image>.png`. What lies outside
-        is neither learned from nor scored, in new images as well.
-    rule, false_alarms : how the threshold is found; see `calibration.decide`.
-    group_regex : images whose paths hold the same text where this matches count as one: shots of a part, a burst. None
-        of them is scored by what learned from another. See `ImageSet.grouped`.
-    threshold, contamination : overrule the label-free decision.
-    masks : whether the flagged images' masks are left, too.
-    levels : of images deeper than 8 bits, which become black and white; found by default.
-    max_pixels : images with more are skipped.
-    strict : an unreadable file is an error instead of being skipped.
-    settings : settings of the detector by name.
-    seed, device, threads, cache, ray, checkpoints : see `Detector` and `Runtime`.
-    tell : told before it starts what a job of more than a minute will cost.
+    progress : called with a stage's name, how much is done and how much there is.
+    tell : called, before a job of more than a minute starts, with a sentence on what it will cost.
 
     Raises
     ------
     RequestError, JobError
     """
-    asked = recorded({
-        "images": images, "purify": purify, "normals": normals, "learn_from": learn_from, "disk": disk, "roi": roi,
-        "rule": rule, "false_alarms": false_alarms, "group_regex": group_regex, "threshold": threshold,
-        "contamination": contamination, "masks": masks, "levels": levels, "max_pixels": max_pixels, "strict": strict,
-        "seed": seed, "device": device, "threads": threads, "cache": cache, "ray": ray, "checkpoints": checkpoints,
-    })  # fmt: skip
-    if not isinstance(purify, bool | PurifySettings):
-        raise RequestError(f"'purify' is True, False or PurifySettings(...); got {purify!r}.")
-    line = Line(rule, false_alarms, threshold, contamination)
-    chosen = detector_of(detector, preset=preset, seed=seed, settings=settings or {})
-    if not chosen.cross_fits:
-        raise RequestError(
-            f"{chosen.name} with 'folds' = 0 makes no training scores, which the threshold is read from; set it to 2 "
-            "or more."
+    return fit_as(FitRequest.of({"images": images, "out": out, **options}), progress=progress, tell=tell)
+
+
+def fit_as(request: FitRequest, *, progress: Any = None, tell: Callable[[str], None] | None = None) -> Run:
+    """Do the fit of a request; see `fit`."""
+    return _Fit(request, progress, tell).run()
+
+
+class _Fit:
+    """A fit on its way: the request, and what is known so far.
+
+    Attributes
+    ----------
+    detector : set up, and fitted from `learn` on.
+    images : what is learned from: the folder's images, and those known to be good.
+    rest : images of the folder that are scored only; None if all are learned from.
+    purification : what was set aside; None if nothing was to be.
+    """
+
+    def __init__(self, request: FitRequest, progress: Any, tell: Callable[[str], None] | None) -> None:
+        self.request, self.progress, self.tell = request, progress, tell
+        self.watch = Stopwatch()
+        self.detector: Detector = detector_of(request)
+        if not self.detector.cross_fits:
+            raise RequestError(
+                f"{self.detector.name} with 'folds' = 0 makes no training scores, which the threshold is read from; "
+                "set it to 2 or more."
+            )
+        self.images: ImageSet
+        self.rest: ImageSet | None = None
+        self.purification: Purification | None = None
+
+    def run(self) -> Run:
+        """All steps; a Run is left whole or not at all."""
+        request = self.request
+        place: AbstractContextManager[Path | None] = (
+            whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
         )
-    checkpoints = checkpoints_of(checkpoints, chosen)
-    decoding = decoding_of(levels, max_pixels)
-    out = Path(out) if out is not None else None
-    watch = Stopwatch()
-    place = whole_or_absent(out, force=force) if out else nullcontext()
-    where = use_runtime(
-        device=device, threads=threads, cache=cache, checkpoints=checkpoints, ray=ray, progress=progress
-    )
-    with where, place as staging:
-        chosen = ready(chosen, images)
-        with watch.stage("finding images"):
-            found = ImageSet.of(images, decoding=decoding, leave_out=out).grouped(group_regex)
-            pile = within_roi(with_labels(found, labels), roi, chosen)
-            everything = with_normals(pile, normals)
-            if strict:
-                refuse_skipped(everything.skipped)
-        bytes_free = None if disk is None else int(disk * 2**30)
-        everything, rest = split(everything, chosen, asked=learn_from, disk=bytes_free, seed=seed)
-        pile = pile if rest is None else pile.subset(set(pile.ids).intersection(everything.ids))
-        if isinstance(chosen, FeatureDetector):
-            with watch.stage("features"):
-                if tell:
-                    tell_cost(chosen, everything, len(rest or ()), tell)
-                everything, _ = chosen.prepared(everything)
-        if strict:
-            refuse_skipped(everything.skipped)
-        purification = None
-        if purify:
-            with watch.stage("purifying"):
-                how = purify if isinstance(purify, PurifySettings) else BEFORE_FIT
-                everything, purification = purified(everything, chosen, how, seed)
-            if strict:
-                refuse_skipped(everything.skipped)
-        with watch.stage("learning"):
-            if purification is None:
-                scores, read_as = chosen.fit(everything).training_scores_, everything.decoding
+        where = use_runtime(
+            device=request.device,
+            threads=request.threads,
+            cache=request.cache,
+            ray=request.ray,
+            checkpoints=checkpoints_of(request.checkpoints, self.detector),
+            progress=self.progress,
+        )
+        with where, place as staging:
+            self.find()
+            self.prepare()
+            if request.purify:
+                self.set_aside()
+            scores, decoding = self.learn()
+            run = self.decide(scores, decoding)
+            if staging is not None:
+                self.write(run, staging)
+        if request.out and request.labels:
+            carry(request.labels, request.out.expanduser() / LABELS)  # the review goes on where it was
+        if self.purification is not None:
+            self.purification.forget()
+        return run
+
+    def find(self) -> None:
+        """The images, what is known of them, and which of them to learn from."""
+        request = self.request
+        check_features_alone(request, request.images)
+        self.detector = ready(self.detector, request.images)
+        with self.watch.stage("finding images"):
+            found = ImageSet.of(request.images, decoding=decoding_of(request), leave_out=request.out)
+            found = with_labels(found.grouped(request.group_regex), request.labels)
+            images = with_normals(within_roi(found, request.roi, self.detector), request.normals)
+            self._check_all_used(images)
+        disk = None if request.disk is None else int(request.disk * 2**30)
+        self.images, self.rest = split(images, self.detector, sample=request.sample, disk=disk, seed=request.seed)
+
+    def prepare(self) -> None:
+        """Make what the detector looks at; images that cannot be read are left out."""
+        if isinstance(self.detector, FeatureDetector):
+            with self.watch.stage("features"):
+                if self.tell:
+                    tell_cost(self.detector, self.images, len(self.rest or ()), self.tell)
+                self.images, _ = self.detector.prepared(self.images)
+        self._check_all_used(self.images)
+
+    def set_aside(self) -> None:
+        """Find the images that the detector should not learn from as normal."""
+        how = self.request.purify if isinstance(self.request.purify, PurifySettings) else BEFORE_FIT
+        with self.watch.stage("purifying"):
+            self.images, self.purification = purified(self.images, self.detector, how, self.request.seed)
+        self._check_all_used(self.images)
+
+    def learn(self) -> tuple[Scores, Decoding]:
+        """Fit the detector; the scores of all images, none of them by what was learned from it."""
+        with self.watch.stage("learning"):
+            if self.purification is None:
+                scores, decoding = self.detector.fit(self.images).training_scores_, self.images.decoding
             else:
-                scores, read_as = fit_on_kept(chosen, pile, normals, everything, purification)
-        if rest is not None:
-            with watch.stage("scoring the rest"):
-                scores = with_rest(scores, chosen, rest)
-            everything = everything.with_more(rest, f"{len(everything)} images were learned from, at random.")
-        everything = everything.without(scores.skipped)  # what a detector that reads images itself could not read
-        if strict:
-            refuse_skipped(everything.skipped)
+                scores, decoding = fit_on_kept(self.detector, self.images, self.request.normals, self.purification)
+        if self.rest is not None:
+            with self.watch.stage("scoring the rest"):
+                scores = with_rest(scores, self.detector, self.rest)
+            note = f"{len(self.images)} images were learned from, at random."
+            self.images = self.images.with_more(self.rest, note)
+        self.images = self.images.without(scores.skipped)  # what a detector that reads images itself could not read
+        self._check_all_used(self.images)
+        return scores, decoding
+
+    def decide(self, scores: Scores, decoding: Decoding) -> Run:
+        """Which images are flagged, from the scores alone or with labels; the fitted detector as a Run."""
+        images = self.images
         listed = scores
-        if any(name.startswith(NORMALS_PREFIX) for name in scores.ids):
-            listed = scores.subset([name for name in scores.ids if not name.startswith(NORMALS_PREFIX)])
-        with watch.stage("deciding"):
-            reviewed = labels_of(everything, scores.ids)
-            decision = line.drawn(scores, listed, reviewed)
+        if any(is_normal(name) for name in scores.ids):  # a subset is a copy, and maps may be on disk
+            listed = scores.subset([name for name in scores.ids if not is_normal(name)])
+        with self.watch.stage("deciding"):
+            reviewed = reviewed_labels(images, scores.ids)
+            decision = _decision(self.request, scores, listed, reviewed)
             chance = calibration.probability(scores.image, decision, reviewed)
-        run = Run(
-            chosen,
+        roi = None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS
+        return Run(
+            self.detector,
             decision,
-            read_as,
+            decoding,
             MapScale.of(listed, decision.threshold),
             listed.image,
             listed,
             probability=chance,
             pixel_threshold=pixel_threshold(listed, decision.threshold),
             usual=Usual.of(listed),
-            about={ASKED: asked, **_about_roi(everything)},
-            known={everything.content[name]: scores[name] for name in scores.ids},
-            skipped=everything.skipped,
-            folder=out,
+            about={REQUEST: self.request.to_json(), "roi": roi},
+            known={images.content[name]: scores[name] for name in scores.ids},
+            skipped=images.skipped,
+            folder=self.request.out,
         )
-        if staging is not None:
-            write_run(run, everything, images, staging, watch, purification, masks)
-            chosen.leave_training(staging / TRAINING)
-    if out and labels:
-        carry(labels, out.expanduser() / LABELS)  # the review goes on where it was
-    if purification is not None:
-        purification.forget()
-    return run
+
+    def write(self, run: Run, folder: Path) -> None:
+        """Leave all of it in `folder`."""
+        write_run(run, self.images, self.request, folder, self.watch, self.purification)
+        self.detector.leave_training(folder / TRAINING)
+
+    def _check_all_used(self, images: ImageSet) -> None:
+        if self.request.strict:
+            refuse_skipped(images.skipped)
 
 
-def _about_roi(images: ImageSet) -> dict[str, Any]:
-    return {"roi": None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS}
+def _decision(request: FitRequest, scores: Scores, listed: Scores, reviewed: NDArray[np.int64]) -> Decision:
+    """The decision for the images `listed`, from the scores of all that were learned from and their labels (N,)."""
+    if request.threshold is not None:
+        return calibration.at_threshold(listed.image, request.threshold)
+    if request.contamination is not None:
+        return calibration.at_contamination(listed.image, request.contamination)
+    aim = float(request.false_alarms) if request.false_alarms is not None else None
+    found = calibration.decide(scores.image, rule=request.rule, false_alarms=aim, labels=reviewed)
+    return calibration.for_listed(found, len(listed), len(scores))
+
+
+def reviewed_labels(images: ImageSet, ids: tuple[str, ...]) -> NDArray[np.int64]:
+    """The labels (N,) of the folder's own images: those from `normals` were not picked from its ranking."""
+    labels = [UNKNOWN if is_normal(name) else images.labels.get(name, UNKNOWN) for name in ids]
+    return np.array(labels, dtype=np.int64)

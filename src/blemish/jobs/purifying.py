@@ -1,24 +1,27 @@
-"""`purify`: which images of a pile to learn from; and the part of it that `fit --purify` needs."""
+"""`purify`: which images of a folder to learn from; and the part of it that `fit(purify=True)` needs."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blemish.detectors import DEFAULT_DETECTOR, Detector, FeatureDetector
+from blemish.detectors import Detector, FeatureDetector
 from blemish.images import SUSPECTED, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.urls import RemoteFile
-from blemish.jobs.request import NORMALS_PREFIX, decoding_of, detector_of, ready, with_normals
+from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
+from blemish.jobs.request import PurifyRequest, with_options_of
 from blemish.jobs.results import (
     REPORT,
     Stopwatch,
     identical_in,
     peak_memory_mib,
     refuse_skipped,
+    source_of,
+    title_of,
     write_skipped,
 )
 from blemish.machine.disk import writing_to
@@ -35,69 +38,52 @@ from blemish.scores import Scores
 TABLE, KEPT_LIST, THUMBNAILS = "purification.csv", "kept.txt", "set-aside"
 
 
-def purify(
-    images: Any,
-    out: str | Path | None = None,
-    *,
-    detector: Any = DEFAULT_DETECTOR,
-    how: PurifySettings | None = None,
-    normals: Any = None,
-    group_regex: str = "",
-    levels: tuple[float, float] | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    force: bool = False,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    cache: str | Path | None = None,
-    ray: str | None = None,
-    progress: Any = None,
-) -> Purification:
-    """Find out which images of a pile a detector should learn from, and leave a list of them for any tool.
+@with_options_of(PurifyRequest)
+def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, **options: Any) -> Purification:
+    """Find out which images of a folder a detector should learn from, and leave a list of them for any tool.
 
     Parameters
     ----------
+    images, out, progress : see `fit`.
     detector : a name of `blemish detectors`, a detector, or any object with `fit` and `score`; see
         `purification.purify`. It is not fitted.
-    how : the settings of the purification.
-    others : see `fit`.
 
-    An interrupted job takes up from the sub-models that were finished. Raises `RequestError` or `JobError`.
+    An interrupted job goes on from the sub-models that were finished. Raises `RequestError` or `JobError`.
     """
+    request = PurifyRequest.of({"images": images, "out": out, **options})
+    detector = request.detector
     if isinstance(detector, (str, Detector)):
-        detector = detector_of(detector, seed=seed, settings=settings or {})
-    elif settings:
-        raise RequestError("Settings by name are for detectors of blemish; set up your object beforehand.")
-    decoding = decoding_of(levels, max_pixels)
-    out = Path(out) if out is not None else None
-    if out and (out.expanduser() / PARAMETERS).exists():
-        raise RequestError(f"'{out}' holds a detector, which would be lost; name another folder with --out.")
+        detector = detector_of(request)
+    elif request.settings:
+        raise RequestError("`settings` by name are for detectors of blemish; set up your object beforehand.")
+    if request.out and (request.out.expanduser() / PARAMETERS).exists():
+        raise RequestError(f"'{out}' holds a detector, which would be lost; name another folder with `out`.")
     watch = Stopwatch()
-    place = whole_or_absent(out, force=force) if out else nullcontext()
+    place = whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
     where = use_runtime(
-        device=device, threads=threads, cache=Path(cache) if cache else None, ray=ray, progress=progress
+        device=request.device, threads=request.threads, cache=request.cache, ray=request.ray, progress=progress
     )
+
+    def check_all_used(found: ImageSet) -> None:
+        if request.strict:
+            refuse_skipped(found.skipped)
+
     with where, place as staging:
         if isinstance(detector, Detector):
-            detector = ready(detector, images)
+            detector = ready(detector, request.images)
         with watch.stage("finding images"):
-            pile = ImageSet.of(images, decoding=decoding, leave_out=out)
-            everything = with_normals(pile.grouped(group_regex), normals)
-            if strict:
-                refuse_skipped(everything.skipped)
+            found = ImageSet.of(request.images, decoding=decoding_of(request), leave_out=request.out)
+            found = with_normals(found.grouped(request.group_regex), request.normals)
+        check_all_used(found)
         if isinstance(detector, FeatureDetector):
             with watch.stage("features"):
-                everything, _ = detector.prepared(everything)
-            if strict:
-                refuse_skipped(everything.skipped)
+                found, _ = detector.prepared(found)
+            check_all_used(found)
         with watch.stage("purifying"):
-            everything, purification = purified(everything, detector, how or PurifySettings(), seed)
-        if strict:
-            refuse_skipped(everything.skipped)
+            found, purification = purified(found, detector, request.how or PurifySettings(), request.seed)
+        check_all_used(found)
         if staging is not None:
-            _write(purification, everything, detector, images, staging, out, watch)
+            _write(purification, found, detector, request, staging, watch)
     purification.forget()
     return _listed(purification)
 
@@ -112,30 +98,30 @@ def purified(images: ImageSet, detector: Any, how: PurifySettings, seed: int) ->
 
 
 def fit_on_kept(
-    detector: Detector, pile: ImageSet, normals: Any, everything: ImageSet, purification: Purification
+    detector: Detector, images: ImageSet, normals: Any, purification: Purification
 ) -> tuple[Scores, Decoding]:
     """Fit `detector` on what was kept; returns the scores of all images, and how files are to be read.
 
-    `everything` is the pile with the known normals. What the detector is handed is what a folder with nothing but the
-    kept images would give it: their aspect ratio, their range of levels. So it equals a fresh fit on `kept.txt`. One
-    that learns from defects is handed all images instead, with those set aside marked as suspected.
+    The detector learns from what a folder with nothing but the kept images would hold: their aspect ratio, their range
+    of levels. So it equals a fresh fit on `kept.txt`. One that learns from defects sees all images instead, with those
+    set aside marked as suspected.
     """
     if detector.uses_set_aside:
         suspected = dict.fromkeys(purification.set_aside_ids, SUSPECTED)
-        detector.fit(replace(everything, labels={**suspected, **everything.labels}))
-        return detector.training_scores_, everything.decoding
-    kept = set(purification.kept_ids)
-    alone = with_normals(pile.subset(name for name in pile.ids if name in kept).on_its_own(), normals)
+        detector.fit(replace(images, labels={**suspected, **images.labels}))
+        return detector.training_scores_, images.decoding
+    kept = images.subset(name for name in purification.kept_ids if not is_normal(name))
+    alone = with_normals(kept.on_its_own(), normals)
     scores = detector.fit(alone).training_scores_
     if purification.set_aside_ids:
         # Where no kept image is deep, no range was found for them, and those set aside are read as before.
-        read_as = replace(alone.decoding, range=alone.decoding.range or everything.decoding.range)
-        rest = replace(everything.subset(purification.set_aside_ids), decoding=read_as)
+        read_as = replace(alone.decoding, range=alone.decoding.range or images.decoding.range)
+        rest = replace(images.subset(purification.set_aside_ids), decoding=read_as)
         return scores.joined(detector.score(rest)), read_as
     return scores, alone.decoding
 
 
-def told(purification: Purification, detector: Any) -> tuple[str, ...]:
+def notes_on(purification: Purification, detector: Any) -> tuple[str, ...]:
     """Sentences on a purification within a fit, for the report."""
     listed = _listed(purification)
     aside = len(listed.set_aside_ids)
@@ -180,9 +166,8 @@ def _write(
     purification: Purification,
     images: ImageSet,
     detector: Any,
-    source: Any,
+    request: PurifyRequest,
     folder: Path,
-    out: Path | None,
     watch: Stopwatch,
 ) -> None:
     listed = _listed(purification)
@@ -202,8 +187,8 @@ def _write(
             "versions": versions(),
         }
         content = PurificationContent(
-            title=Path(str(source)).name if isinstance(source, (str, Path)) else "images",
-            source=str(source) if isinstance(source, (str, Path)) else None,
+            title=title_of(images, request.images),
+            source=source_of(request.images),
             images=images,
             purification=listed,
             detector=str(getattr(detector, "name", type(detector).__name__)),
@@ -217,7 +202,7 @@ def _write(
             notes=notes,
             identical=identical_in(images),
             thumbnails=folder / THUMBNAILS,
-            kept_list=(out or folder) / KEPT_LIST,
+            kept_list=(request.out or folder) / KEPT_LIST,
         )
         write_purification_report(folder / REPORT, content)
     about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
@@ -226,4 +211,4 @@ def _write(
 
 def _listed(purification: Purification) -> Purification:
     """Without the known normals: they are learned from but not listed."""
-    return purification.subset(name for name in purification.ids if not name.startswith(NORMALS_PREFIX))
+    return purification.subset(name for name in purification.ids if not is_normal(name))

@@ -1,14 +1,15 @@
-"""`refit`: the fit of a Run once more, with what was said in its review."""
+"""`refit`: the fit of a Run once more, with the labels of its review."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blemish.detectors import restored_detector
 from blemish.images.labels import LABELS
 from blemish.images.urls import is_url
-from blemish.jobs.asked import asked_again
-from blemish.jobs.fitting import fit
+from blemish.jobs.fitting import fit_as
+from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import read_config
 from blemish.runs.run import Run
@@ -40,18 +41,18 @@ def refit(
     """
     folder = Path(run).expanduser()
     config = read_config(folder)
-    words = asked_again(folder, config)
+    request = FitRequest.from_json(folder, config)
     labels = Path(labels) if labels is not None else folder / LABELS
     if not labels.expanduser().exists():
         raise RequestError(
             f"There is no '{labels}' to learn from; say what is good and bad with `blemish review` first."
         )
-    asked = words.pop("images")
-    source = images or asked
-    if images is None and not is_url(asked) and not Path(asked).exists():
-        raise RequestError(f"The images are no longer in '{asked}'; say where they are now with --images.")
+    source = request.images if images is None else images
+    if images is None and not is_url(source) and not Path(source).exists():
+        raise RequestError(f"The images are no longer in '{source}'; say where they are now with `images`.")
     try:
         detector = restored_detector(config["detector"]["name"], config["detector"]["settings"])
-        return fit(source, out, detector=detector, labels=labels, force=force, progress=progress, tell=tell, **words)
     except (KeyError, TypeError) as error:
         raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from error
+    again = replace(request, images=source, out=Path(out), detector=detector, labels=labels, force=force)
+    return fit_as(again, progress=progress, tell=tell)

@@ -1,105 +1,407 @@
-"""From what a person asked for to a detector and images."""
+"""What a person asks of a job: one frozen dataclass a job, made of groups of options that several jobs share.
 
+The command line makes its flags from these fields, `config.json` keeps them, and `refit` replaces some of them. Nothing
+that takes long to import is imported before a request is made.
+"""
+
+import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import fields, replace
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_type_hints
 
-from blemish.detectors import Detector, FeatureDetector, detector_class
-from blemish.detectors.settings import check_names
-from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
-from blemish.images import NORMAL, ImageSet
-from blemish.images.decoding import Decoding
-from blemish.images.groups import groups_by
-from blemish.images.labels import labelled
-from blemish.images.roi import Roi
+import numpy as np
+
+from blemish.images.urls import located
 from blemish.machine.errors import RequestError
 
-NORMALS_PREFIX = "normals//"  # ids of images from --normals: no path of the pile has two slashes in a row
+REQUEST = "request"  # its entry in `config.json`
+FILES = ("images", "normals", "roi", "cache", "checkpoints")
+PATHS = ("out", "weights", "cache", "checkpoints", "labels")
+FROM_PYTHON = "an object in the memory of a Python program"  # stands for what no file holds
+NOT_KEPT = (  # of this call alone, or kept with the detector
+    *("out", "force", "labels"),
+    *("detector", "preset", "settings", "backbone", "weights", "pixels", "tile", "overlap"),
+)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def detector_of(
-    which: str | Detector, *, preset: str | None = None, seed: int, settings: Mapping[str, Any]
-) -> Detector:
-    """The detector of a name, or the one handed in with some settings changed. Raises `RequestError`."""
-    if isinstance(which, Detector):
-        return which.clone(**settings)
-    found = detector_class(which)
-    check_names({each.name for each in fields(found)}, settings)
-    if seed < 0:
-        raise RequestError(f"The seed must be 0 or more; got {seed}.")
-    named = found.preset(preset) if preset else {}
-    return found(**{**named, "random_state": seed, **settings})
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What an option is for, and what its flag on the command line looks like.
+
+    Attributes
+    ----------
+    help : what it is for.
+    least : the smallest value it may have.
+    flag : its flag, where that is not the name with dashes.
+    metavar : what stands for its value.
+    typed : the type of the text on the command line, where the option takes more than that.
+    """
+
+    help: str
+    least: float | None = None
+    flag: str = ""
+    metavar: str = ""
+    typed: Any = None
 
 
-def decoding_of(
-    levels: tuple[float, float] | None, max_pixels: int | None, otherwise: Decoding | None = None
-) -> Decoding:
-    """How files are read: as asked for, else as in `otherwise`. Raises `RequestError` for levels that do not rise."""
-    if levels and not -math.inf < levels[0] < levels[1] < math.inf:
-        raise RequestError(f"--range needs two levels, the lower one first; got {levels[0]:g} {levels[1]:g}.")
-    known = otherwise or Decoding()
-    return replace(known, range=levels or known.range, max_pixels=max_pixels or known.max_pixels)
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What is read."""
+
+    panel: ClassVar[str] = "Images"
+    images: Any = None
+    levels: Annotated[
+        tuple[float, float] | None,
+        Option(
+            help="Levels of images deeper than 8 bits that become black and white; found in the images by default.",
+            metavar="LOW HIGH",
+        ),
+    ] = None
+    max_pixels: Annotated[
+        int | None, Option(help="Skip images with more pixels; 180,000,000 by default, or what the fit had.", least=1)
+    ] = None
+    strict: Annotated[bool, Option(help="Stop at a file that cannot be used instead of skipping it.")] = False
 
 
-def checkpoints_of(place: str | Path | None, detector: Detector) -> Path | None:
-    """The folder for half-trained nets, made before anything is done. Raises `RequestError` if there cannot be one."""
-    if place is None:
-        return None
-    if not detector.keeps_checkpoints:
-        raise RequestError(f"{detector.name} keeps no half-trained nets; leave out --checkpoints.")
-    folder = Path(place).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RequestError(f"--checkpoints '{place}' can be no folder ({reason}); name another.") from None
-    return folder
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What is known of the images beforehand."""
+
+    panel: ClassVar[str] = "Images"
+    normals: Annotated[
+        Any,
+        Option(
+            help="Images known to be good, which are learned from but not listed: a folder, or what images may be.",
+            typed=str,
+        ),
+    ] = None
+    group_regex: Annotated[
+        str,
+        Option(
+            help="Images whose paths hold the same text where this matches count as one, such as 'part(\\d+)_'. None "
+            "of them is scored by what was learned from another.",
+            metavar="REGEX",
+        ),
+    ] = ""
 
 
-def ready(detector: Detector, images: Any) -> Detector:
-    """The detector set up for what it will look at: what it needs is here, or it takes features as they are."""
-    if isinstance(images, ImageSet) and images.features_alone:
-        if not isinstance(detector, FeatureDetector):
-            raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
-        unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in detector.presets.values())}
-        if detector.backbone not in unasked:
-            raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
-        return detector.clone(backbone=GIVEN)
-    detector.obtain_needs()
-    return detector
+@dataclass(frozen=True, kw_only=True)
+class Leaving:
+    """Where the results go."""
+
+    panel: ClassVar[str] = "Results"
+    out: Path | None = None
+    force: Annotated[bool, Option(help="Replace earlier results in that folder.")] = False
 
 
-def with_labels(pile: ImageSet, labels: str | Path | None) -> ImageSet:
-    """The pile with the labels of a review. Raises `RequestError` for a file that speaks of other images."""
-    if labels is None:
-        return pile
-    found, notes = labelled(pile, labels)
-    good = sum(label == NORMAL for label in found.values())
-    told = f"{len(found)} images were reviewed, {good} of them found good; see docs/decide.md for what that changes."
-    return replace(pile, labels={**pile.labels, **found}, notes=(*pile.notes, told, *notes))
+@dataclass(frozen=True, kw_only=True)
+class Regions:
+    """Where in the images to look, and what is left of where the defects are."""
+
+    panel: ClassVar[str] = "Images"
+    roi: Annotated[
+        Any,
+        Option(
+            help="A mask for all images, white where to look, or a folder of masks named as the images, IMAGE.png. "
+            "What lies outside is neither learned from nor scored.",
+            typed=Path,
+        ),
+    ] = None
+    masks: Annotated[bool, Option(help="Leave masks of the flagged images, too.")] = False
 
 
-def within_roi(pile: ImageSet, roi: str | Path | None, detector: Detector) -> ImageSet:
-    """The pile, looked at within a region of interest. Raises `RequestError` for a detector that cannot."""
-    if roi is None:
-        return pile
-    if not isinstance(detector, FeatureDetector):
-        raise RequestError(f"{detector.name} looks at whole images; --roi needs a detector on patches of its own.")
-    return replace(pile, roi=Roi.read(roi))
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Which detector, and how it is set."""
 
-
-def with_normals(pile: ImageSet, normals: Any) -> ImageSet:
-    """The pile and the images known to be good, each content once as one or the other."""
-    if normals is None:
-        return pile
-    good = ImageSet.of(normals, decoding=pile.decoding)
-    if pile.grouping:
-        good = replace(good, groups=groups_by(pile.grouping, good.ids, good.content))
-    if good.features_alone != pile.features_alone:
-        raise RequestError("The normals must be what the pile is, either images or features; got one of each.")
-    known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the pile
-    return pile.subset(name for name in pile.ids if pile.content[name] not in known).joined(
-        good, prefix=NORMALS_PREFIX, label=NORMAL
+    panel: ClassVar[str] = "Method"
+    detector: Annotated[Any, Option(help="Which detector; `blemish detectors` lists them.", typed=str)] = (
+        "nearest_images"
     )
+    settings: Annotated[
+        Mapping[str, Any],
+        Option(help="A setting of the detector; may be repeated.", flag="--set", metavar="NAME=VALUE", typed=list[str]),
+    ] = field(default_factory=dict)
+    seed: Annotated[int, Option(help="Same seed, same results.", least=0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """How the detector looks at images: settings that detectors on patches share."""
+
+    panel: ClassVar[str] = "Method"
+    preset: Annotated[str | None, Option(help="A named set of the detector's settings: funad has paper.")] = None
+    backbone: Annotated[
+        str | None, Option(help="What features come from, such as dino_vitb8, or any name of timm.")
+    ] = None
+    weights: Annotated[Path | None, Option(help="File with the backbone's weights (.safetensors, .pth).")] = None
+    pixels: Annotated[
+        int | None,
+        Option(help="Side in pixels that images are looked at; 256 by default. More for small defects.", least=64),
+    ] = None
+    tile: Annotated[int | None, Option(help="Look at large images in tiles of this many pixels.", least=64)] = None
+    overlap: Annotated[int | None, Option(help="Pixels that tiles share; 64 by default.", least=0)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A number in place of the decision without labels."""
+
+    panel: ClassVar[str] = "Decide"
+    threshold: Annotated[float | None, Option(help="Flag scores above this.")] = None
+    contamination: Annotated[
+        float | None, Option(help="Share of the training images that is bad, 0 to 1: sets the threshold.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What of the folder is learned from."""
+
+    panel: ClassVar[str] = "Method"
+
+    purify: Annotated[
+        Any,
+        Option(help="Set images that stand far out aside before the detector learns.", typed=bool),
+    ] = False
+    sample: Annotated[
+        int | None,
+        Option(
+            help="Images to learn from, at random; by default all up to 1,000, then as the square root of their "
+            "number. The others are scored as new images are.",
+            least=1,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deciding(Threshold):
+    """How the threshold is found."""
+
+    labels: Annotated[
+        Path | None,
+        Option(
+            help="A labels.csv of `blemish review`, or a table path,label with good and bad. Good images are learned "
+            "from whatever they score, bad ones never count as normal, and both move the threshold."
+        ),
+    ] = None
+    rule: Annotated[
+        str | None, Option(help="How the threshold is found: adaptive, mad, mixture, tail, pythresh:NAME.")
+    ] = None
+    false_alarms: Annotated[
+        float | str | None, Option(help="Flag this share of the good images, such as 1%; needs no bad ones.", typed=str)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """On what machine."""
+
+    panel: ClassVar[str] = "Machine"
+    device: Annotated[str | None, Option(help="A torch device, such as cpu or cuda:0; cpu by default.")] = None
+    threads: Annotated[int | None, Option(help="Cores to use; all by default.", least=1)] = None
+    cache: Annotated[Path | None, Option(help="Folder to keep features in.")] = None
+    ray: Annotated[
+        str | None, Option(help="A Ray cluster to share the work with; local starts one here.", metavar="ADDRESS")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongMachine(Machine):
+    """On what machine, for a job that may take long."""
+
+    disk: Annotated[float | None, Option(help="GiB that the features of one fit may take on disk.", least=0)] = None
+    checkpoints: Annotated[
+        Path | None, Option(help="Folder to keep half-trained nets in; the same command goes on with them.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What all requests can do. Raises `RequestError` for a value that no job could take."""
+
+    def __post_init__(self) -> None:
+        """Check each value against the least its field may be, and make paths of texts."""
+        for name in PATHS:
+            value = getattr(self, name, None)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Path(value))
+        for name, option in options_of(type(self)).items():
+            value = getattr(self, name)
+            if value is None or option.least is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+                raise RequestError(f"`{name}` is a number, {option.least:g} or more; got {value!r}.")
+            if not value >= option.least:
+                raise RequestError(f"`{name}` must be {option.least:g} or more; got {value:g}.")
+        levels = getattr(self, "levels", None)
+        if levels and not -math.inf < levels[0] < levels[1] < math.inf:
+            raise RequestError(
+                f"`levels` needs two levels, the lower one first, such as 0 4095; got {levels[0]:g} {levels[1]:g}."
+            )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """The request with these options. Raises `RequestError` for one there is not, with near names."""
+        known = {each.name for each in fields(cls)}
+        for name in options:
+            if name not in known:
+                near = get_close_matches(name, known, n=2)
+                meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}."
+                raise RequestError(f"There is no option `{name}`; {meant}")
+        return cls(**options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest(Request, Reading, Reference, Regions, Method, Looking, Learning, Deciding, Leaving, LongMachine):
+    """What `fit` is asked for."""
+
+    def __post_init__(self) -> None:
+        """Check what contradicts itself."""
+        from blemish import calibration
+        from blemish.purification import PurifySettings
+
+        super().__post_init__()
+        aim = share(self.false_alarms, "false_alarms")
+        object.__setattr__(self, "false_alarms", aim)
+        if not isinstance(self.purify, bool | PurifySettings):
+            raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
+        if self.overlap is not None and self.tile is None:
+            raise RequestError(f"`overlap` {self.overlap} is that of tiles; give their size with `tile`.")
+        calibration.check(self.threshold, self.contamination, aim)
+        if self.rule is not None:
+            calibration.rule_called(self.rule)
+            if self.threshold is not None or self.contamination is not None:
+                raise RequestError("`rule` finds the threshold; leave out `threshold` and `contamination`.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as it stands in `config.json`: files by their absolute path or URL."""
+        return {
+            each.name: _as_json(each.name, getattr(self, each.name))
+            for each in fields(self)
+            if each.name not in NOT_KEPT
+        }
+
+    @classmethod
+    def from_json(cls, folder: Path, config: Mapping[str, Any]) -> "FitRequest":
+        """The request that the Run in `folder` was fitted with. Raises `RequestError` where it cannot be done again."""
+        if config.get("model"):
+            raise RequestError(
+                f"'{folder}' holds scores of new images, and only a fit learns from labels: review the Run, "
+                f"'{config['model']}', or fit these images."
+            )
+        found = config.get(REQUEST)
+        if not isinstance(found, dict):
+            raise RequestError(
+                f"'{folder}' does not hold what its fit was asked for (an earlier version made it, or another "
+                "command); fit the images with `labels`."
+            )
+        for name in FILES:
+            if found.get(name) == FROM_PYTHON:
+                raise RequestError(
+                    f"The {name} of '{folder}' came from the memory of a Python program; fit them there, with labels=."
+                )
+        from blemish.purification import PurifySettings
+
+        options = {each.name: found[each.name] for each in fields(cls) if each.name in found}
+        if isinstance(options.get("purify"), dict):
+            options["purify"] = PurifySettings(**options["purify"])
+        if options.get("levels"):
+            options["levels"] = tuple(options["levels"])
+        return cls(**options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurifyRequest(Request, Reading, Reference, Method, Leaving, Machine):
+    """What `purify` is asked for; `how` is a `PurifySettings`, its defaults if there is none."""
+
+    how: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(Request, Reading, Regions, Threshold, Leaving, Machine):
+    """What `score` is asked for."""
+
+    weights: Annotated[Path | None, Option(help="File with the backbone's weights, if it is not where it was.")] = None
+    runtime: Annotated[
+        str | None, Option(help="What has to run the model: torch, onnx or openvino; what fits by default.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Check what contradicts itself."""
+        from blemish import calibration
+
+        super().__post_init__()
+        calibration.check(self.threshold, self.contamination)
+
+
+def share(value: float | str | None, name: str) -> float | None:
+    """A share such as "1%" or 0.01 as a number. Raises `RequestError`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        raise RequestError(f"`{name}` takes a share, such as 1% or 0.01; got '{value}'.") from None
+
+
+def options_of(request: type[Request]) -> dict[str, Option]:
+    """The options of a request by name, group by group."""
+    found: dict[str, Option] = {}
+    hints = get_type_hints(request, include_extras=True)
+    for group in request.__mro__:
+        for name in inspect.get_annotations(group):
+            option = get_args(hints[name])[-1:]
+            if option and isinstance(option[0], Option):
+                found[name] = option[0]
+    return found
+
+
+def panel_of(request: type[Request], name: str) -> str:
+    """What the options of the group that `name` belongs to are about."""
+    group = next(each for each in request.__mro__ if name in inspect.get_annotations(each))
+    return str(getattr(group, "panel", "Other"))
+
+
+def with_options_of(request: type[Request]) -> Callable[[F], F]:
+    """Give a job the signature and the documentation of the request that its `**options` become."""
+
+    def decorated(job: F) -> F:
+        signature, hints = inspect.signature(job), get_type_hints(request)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        options = options_of(request)
+        defaults = request()
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=hints[name]
+            )
+            for name in options
+        ]
+        about = "\n".join(f"    {name} : {each.help}" for name, each in options.items())
+        job.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        job.__doc__ = f"{(job.__doc__ or '').rstrip()}\n\n    Options\n    -------\n{about}\n    "
+        return job
+
+    return decorated
+
+
+def _as_json(name: str, value: Any) -> Any:
+    if name == "purify" and not isinstance(value, bool):
+        return asdict(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if name == "levels" and value:
+        return [float(level) for level in value]
+    if name not in FILES:
+        return str(value) if isinstance(value, Path) else value
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)):
+        return FROM_PYTHON
+    where = located(value)
+    return where if isinstance(where, str) else os.path.abspath(where)  # noqa: PTH100 - a link stays the link it is

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +38,12 @@ class Stopwatch:
 
 
 def refuse_skipped(skipped: Mapping[str, str]) -> None:
-    """What `--strict` asks for. Raises `RequestError` if anything was skipped."""
+    """What `strict` is for. Raises `RequestError` if anything was skipped."""
     if skipped:
         name, reason = next(iter(skipped.items()))
         raise RequestError(
-            f"--strict refuses files that cannot be used: {len(skipped)}, such as '{name}' ({reason}); mend that, or "
-            "leave out --strict to skip such files."
+            f"`strict` refuses files that cannot be used: {len(skipped)}, such as '{name}' ({reason}); mend that, or "
+            "leave out `strict` to skip such files."
         )
 
 
@@ -77,6 +78,17 @@ def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("path", "reason"))
         table.writerows(sorted(skipped.items()))
+
+
+def source_of(images: Any) -> str | None:
+    """The folder, list or URL that the images were named by; None for objects."""
+    return str(images) if isinstance(images, (str, Path)) else None
+
+
+def title_of(found: ImageSet, images: Any) -> str:
+    """What a report is called: the name of the folder, or what there is."""
+    source = source_of(images)
+    return Path(source).name if source else "features" if found.features_alone else "images"
 
 
 def identical_in(images: ImageSet) -> list[list[str]]:

@@ -8,7 +8,8 @@ from typing import Any
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
-from blemish.jobs.request import decoding_of, within_roi
+from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
+from blemish.jobs.request import ScoreRequest, with_options_of
 from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
@@ -20,75 +21,73 @@ from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
 
 
+@with_options_of(ScoreRequest)
 def score(
     images: Any,
     model: str | Path | Run,
     out: str | Path | None = None,
     *,
-    threshold: float | None = None,
-    contamination: float | None = None,
-    masks: bool = False,
-    roi: str | Path | None = None,
-    levels: tuple[float, float] | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    force: bool = False,
-    device: str | None = None,
-    threads: int | None = None,
-    cache: str | Path | None = None,
-    ray: str | None = None,
-    weights: str | Path | None = None,
-    engine: str | None = None,
     progress: Any = None,
+    **options: Any,
 ) -> tuple[Scores, Decision]:
-    """Score new images with a Run, or what `export` made of one; see `fit` for the parameters, `load` for `weights`.
+    """Score new images with a Run, or with what `export` made of one.
 
-    `engine` is what has to run it: "torch", "onnx" or "openvino"; whatever fits by default. Leaves scores, heatmaps
-    and what was skipped.
+    Parameters
+    ----------
+    images, out, progress : see `fit`. Leaves scores, heatmaps and what was skipped in `out`.
+    model : the folder of the Run or of the exported model, or the Run.
+
+    Raises
+    ------
+    RequestError, JobError
     """
-    calibration.check(threshold, contamination)
-    with use_runtime(threads=threads):
-        run = model if isinstance(model, Run) else load(model, weights)
-    _check_engine(run, engine)
-    decoding = decoding_of(levels, max_pixels, run.decoding)
-    out = Path(out) if out is not None else None
-    if out and (out.expanduser() / PARAMETERS).exists():
-        raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with --out.")
-    place = whole_or_absent(out, force=force) if out else nullcontext()
-    changes = {"cache": Path(cache) if cache else None, "device": device, "threads": threads, "ray": ray}
-    with use_runtime(**changes, progress=progress, keep_features=False), place as staging:
-        found = ImageSet.of(images, decoding=decoding, leave_out=out, find_range=False)
-        if strict:
+    request = ScoreRequest.of({"images": images, "out": out, **options})
+    check_features_alone(request, images)
+    with use_runtime(threads=request.threads):
+        run = model if isinstance(model, Run) else load(model, request.weights)
+    _check_runtime(run, request.runtime)
+    if request.out and (request.out.expanduser() / PARAMETERS).exists():
+        raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with `out`.")
+    place = whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
+    where = {name: getattr(request, name) for name in ("cache", "device", "threads", "ray")}
+    with use_runtime(**where, progress=progress, keep_features=False), place as staging:
+        decoding = decoding_of(request, run.decoding)
+        found = ImageSet.of(request.images, decoding=decoding, leave_out=request.out, find_range=False)
+        if request.strict:
             refuse_skipped(found.skipped)
-        scores = run.scored(within_roi(found, roi, run.detector))
-        skipped = {**found.skipped, **scores.skipped}
-        if strict:
-            refuse_skipped(skipped)
+        scores = run.scored(within_roi(found, request.roi, run.detector))
+        scores = replace(scores, skipped={**found.skipped, **scores.skipped})
+        if request.strict:
+            refuse_skipped(scores.skipped)
         decision = run.decision
-        if threshold is not None:
-            decision = calibration.at_threshold(run.training_scores, threshold)
-        elif contamination is not None:
-            decision = calibration.at_contamination(run.training_scores, contamination)
+        if request.threshold is not None:
+            decision = calibration.at_threshold(run.training_scores, request.threshold)
+        elif request.contamination is not None:
+            decision = calibration.at_contamination(run.training_scores, request.contamination)
         if staging is not None:
-            chance = run.probability.of(scores.image) if run.probability else None
-            scores.to_csv(staging / SCORES, decision.threshold, chance)
-            write_maps(staging, scores, found.content)
-            write_skipped(skipped, staging)
-            if not found.features_alone:
-                write_flagged_regions(scores, decision.threshold, run.pixel_threshold, staging, masks=masks)
-            write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, staging)
-            about = {
-                "model": str(run.folder.resolve()) if run.folder else None,
-                "image_root": found.place,
-                "images": len(scores),
-                "decision": decision.to_json(),
-                "decoding": asdict(decoding),
-                "drift": drift_of(run, found, scores),
-                "map_scale": asdict(run.map_scale),
-                "versions": versions(),
-            }
-            write_config(staging, about)
-    return replace(scores, skipped=skipped), decision
+            _write(run, found, scores, decision, staging, masks=request.masks)
+    return scores, decision
+
+
+def _write(run: Run, found: ImageSet, scores: Scores, decision: Decision, folder: Path, *, masks: bool) -> None:
+    chance = run.probability.of(scores.image) if run.probability else None
+    scores.to_csv(folder / SCORES, decision.threshold, chance)
+    write_maps(folder, scores, found.content)
+    write_skipped(scores.skipped, folder)
+    if not found.features_alone:
+        write_flagged_regions(scores, decision.threshold, run.pixel_threshold, folder, masks=masks)
+    write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, folder)
+    about = {
+        "model": str(run.folder.resolve()) if run.folder else None,
+        "image_root": found.place,
+        "images": len(scores),
+        "decision": decision.to_json(),
+        "decoding": asdict(found.decoding),
+        "drift": drift_of(run, found, scores),
+        "map_scale": asdict(run.map_scale),
+        "versions": versions(),
+    }
+    write_config(folder, about)
 
 
 def drift_of(run: Run, images: ImageSet, scores: Scores) -> str | None:
@@ -101,14 +100,14 @@ def drift_of(run: Run, images: ImageSet, scores: Scores) -> str | None:
     return run.usual.warning(scores.subset(new)) if run.usual and new else None
 
 
-def _check_engine(run: Run, engine: str | None) -> None:
-    """Raises `RequestError` if the model is not run by the `engine` asked for."""
+def _check_runtime(run: Run, runtime: str | None) -> None:
+    """Raises `RequestError` if the model is not for the `runtime` that the request names."""
     known = ("torch", *FORMATS)
-    if engine is not None and engine not in known:
-        raise RequestError(f"--runtime is {', '.join(known)}; got '{engine}'.")
+    if runtime is not None and runtime not in known:
+        raise RequestError(f"`runtime` is {', '.join(known)}; got '{runtime}'.")
     found = run.detector.format if isinstance(run.detector, ExportedModel) else "torch"
-    if engine not in (None, found):
-        fix = "name the Run that it was exported from" if engine == "torch" else (
-            f"make one with `blemish export RUN --format {engine} --out DIR`, and name that folder with --model"
+    if runtime not in (None, found):
+        fix = "name the Run that it was exported from" if runtime == "torch" else (
+            f"make one with `blemish export RUN --format {runtime} --out DIR`, and name that folder as `model`"
         )  # fmt: skip
-        raise RequestError(f"The model is for {found}, and --runtime asks for {engine}; {fix}.")
+        raise RequestError(f"The model is for {found}, and `runtime` asks for {runtime}; {fix}.")

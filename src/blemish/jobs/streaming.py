@@ -1,6 +1,6 @@
-"""Many images: learn from a sample that grows more slowly than the pile, and score the rest in a stream.
+"""Many images: learn from a sample that grows more slowly than the folder, and score the rest in a stream.
 
-What a detector learns saturates long before a pile of 100,000 images does. The rest is scored as new images are: no
+What a detector learns saturates long before a folder of 100,000 images does. The rest is scored as new images are: no
 part that scores an image has learned from it, which is what cross-fitting asks for, and nothing of it is kept on disk.
 """
 
@@ -20,32 +20,32 @@ from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import quiet, runtime, use_runtime
 from blemish.scores import Scores
 
-ALL_OF = 1000  # images up to which a pile is learned from as a whole
+ALL_OF = 1000  # images up to which a folder is learned from as a whole
 TOGETHER = 256  # images whose scores and maps are in memory together
 
 
-def learned_from(count: int, asked: int | None = None) -> int:
-    """How many of `count` images to learn from: all up to `ALL_OF`, then as their square root, or as many as asked."""
-    if asked is not None:
-        return min(count, asked)
+def sample_size(count: int, sample: int | None = None) -> int:
+    """How many of `count` images to learn from: all up to `ALL_OF`, then as their square root, or `sample`."""
+    if sample is not None:
+        return min(count, sample)
     return count if count <= ALL_OF else round(math.sqrt(ALL_OF * count))
 
 
 def split(
-    images: ImageSet, detector: Detector, *, asked: int | None, disk: int | None, seed: int
+    images: ImageSet, detector: Detector, *, sample: int | None, disk: int | None, seed: int
 ) -> tuple[ImageSet, ImageSet | None]:
     """The images to learn from, at random, those with a label among them, and the rest; None where there is none.
 
     `disk` bounds the bytes of their features. Raises `RequestError` if that is too few.
     """
-    most = learned_from(len(images), asked)
+    most = sample_size(len(images), sample)
     if disk is not None:
         each = bytes_each(detector, images)
         most = min(most, disk // each if each else most)
     if most < min(detector.min_images, len(images)):
         raise RequestError(
             f"{most} images are too few to learn from, {detector.name} needs at least {detector.min_images}; raise "
-            "--learn-from or --disk."
+            "`sample` or `disk`."
         )
     if most >= len(images):
         return images, None

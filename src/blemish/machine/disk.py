@@ -27,7 +27,7 @@ def writing_to(folder: Path) -> Iterator[None]:
             place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else folder
             reason = error.strerror or error
             raise JobError(
-                f"'{place}' cannot be written ({reason}); name another place (--cache, --out, --purity), or mend that."
+                f"'{place}' cannot be written ({reason}); name another place (`cache`, `out`, `purity`), or mend that."
             ) from error
         raise
     except sqlite3.DatabaseError as error:
@@ -35,12 +35,12 @@ def writing_to(folder: Path) -> Iterator[None]:
             raise JobError(_full(folder)) from error
         raise JobError(
             f"The index of '{folder}' cannot be written ({error}); end the process that holds it, or name another "
-            "cache with --cache."
+            "cache with `cache`."
         ) from error
 
 
 def _full(folder: Path) -> str:
     return (
-        f"The disk that holds '{folder}' is full; free some space or name another place with --cache or --out. "
+        f"The disk that holds '{folder}' is full; free some space or name another place with `cache` or `out`. "
         "Features made so far are kept."
     )

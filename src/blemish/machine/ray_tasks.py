@@ -29,7 +29,7 @@ def connected(address: str) -> Any:
     try:
         ray = import_module("ray")
     except ImportError:
-        raise RequestError("ray is not installed, which --ray needs; run: pip install 'blemish[ray]'") from None
+        raise RequestError("ray is not installed, which `ray` needs; run: pip install 'blemish[ray]'") from None
     if ray.is_initialized():
         return ray
     try:
@@ -39,7 +39,7 @@ def connected(address: str) -> Any:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(
             f"There is no Ray cluster at '{address}' ({reason}); name the address that `ray start --head` printed, or "
-            f"--ray {LOCAL} for one on this machine."
+            f"`ray`='{LOCAL}' for one on this machine."
         ) from None
     return ray
 

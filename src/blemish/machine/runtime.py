@@ -65,7 +65,7 @@ class Runtime:
     def __post_init__(self) -> None:
         """Check what a person can get wrong. Raises `RequestError`."""
         if self.threads < 1:
-            raise RequestError(f"--threads must be at least 1; got {self.threads}.")
+            raise RequestError(f"`threads` must be at least 1; got {self.threads}.")
         if self.device != "cpu":
             _check_device(self.device)
 
@@ -167,5 +167,5 @@ def _check_device(device: str) -> None:
     except Exception as error:  # torch raises a dozen kinds, depending on how it was built
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(
-            f"The device '{device}' cannot be used ({reason}); leave out --device for the CPU."
+            f"The device '{device}' cannot be used ({reason}); leave out `device` for the CPU."
         ) from None

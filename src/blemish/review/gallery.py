@@ -56,12 +56,12 @@ class Gallery:
         if images is None and is_url(config["image_root"]):
             raise RequestError(
                 f"The images of '{folder}' lie at {config['image_root']}, and the page shows files; copy them, and "
-                "name their folder with --images FOLDER."
+                "name their folder with `images`."
             )
         root = Path(images or config["image_root"]).expanduser()
         if not root.is_dir():
             raise RequestError(
-                f"The images are no longer in '{root}'; say where they are now with --images FOLDER. Labels are kept."
+                f"The images are no longer in '{root}'; say where they are now with `images`. Labels are kept."
             )
         try:
             decoding = dict(config["decoding"])
@@ -96,9 +96,9 @@ class Gallery:
         try:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError):
-            raise UnreadableImageError("it is no longer where it was; name its folder with --images") from None
+            raise UnreadableImageError("it is no longer where it was; name its folder with `images`") from None
         if not self.follow_links and not real.is_relative_to(self.root):
-            raise UnreadableImageError("it is a link that leads out of the folder; allow that with --follow-links")
+            raise UnreadableImageError("it is a link that leads out of the folder; allow that with `follow_links`")
         if not real.is_file():
             raise UnreadableImageError("it is not a file")
         return real

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.images.urls import is_url
-from blemish.jobs.asked import asked_again
+from blemish.jobs.request import FitRequest
 from blemish.machine.errors import BlemishError, RequestError
 from blemish.review.gallery import Gallery
 from blemish.review.page import Page
@@ -137,14 +137,14 @@ class Refits:
 def words(gallery: Gallery, out: Path) -> list[str]:
     """The command line, after `blemish`. Raises `RequestError` with why the Run cannot be fitted again."""
     config = read_config(gallery.folder)
-    images, root = asked_again(gallery.folder, config)["images"], config["image_root"]
+    images, root = FitRequest.from_json(gallery.folder, config).images, config["image_root"]
     command = ["refit", str(gallery.folder), "--out", str(out)]
     if is_url(root) or Path(root).resolve() == gallery.root:
         return command
     if Path(images).resolve() != Path(root).resolve():
         raise RequestError(
             f"The images of the list '{images}' moved to '{gallery.root}'; write a list of where they are now, and "
-            "hand it to `blemish refit` with --images."
+            "name it to `blemish refit` as `images`."
         )
     return [*command, "--images", str(gallery.root)]
 

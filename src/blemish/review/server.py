@@ -74,5 +74,5 @@ def _listening(host: str, port: int) -> socket.socket:
         taken.listen()  # from here on the link can be opened; requests wait until the page is ready
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise JobError(f"The page cannot be served at {host}, port {port} ({reason}); name another --port.") from None
+        raise JobError(f"The page cannot be served at {host}, port {port} ({reason}); name another `port`.") from None
     return taken

@@ -20,7 +20,7 @@ from blemish.machine.errors import RequestError
 PROGRAM, FORMAT_VERSION = "blemish", 3
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
 FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
-AGAIN = "make it again with --force"
+AGAIN = "make it again with `force`"
 
 
 def write_artifact(folder: Path, config: dict[str, Any], state: State) -> None:
@@ -63,14 +63,14 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
     config = read_config(folder)
     path = folder / PARAMETERS
     if not path.is_file():
-        raise RequestError(f"'{folder}' has no {PARAMETERS}; it is not a complete Run: fit again with --force.")
+        raise RequestError(f"'{folder}' has no {PARAMETERS}; it is not a complete Run: fit again with `force`.")
     data = checked_bytes(folder, config, PARAMETERS)
     if SCORES in config[FILES]:
         checked_bytes(folder, config, SCORES)
     try:
         return config, load(data)
     except SafetensorError as error:
-        raise RequestError(f"'{path}' is no safetensors file ({error}); fit again with --force.") from None
+        raise RequestError(f"'{path}' is no safetensors file ({error}); fit again with `force`.") from None
 
 
 def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
@@ -99,12 +99,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if version < FORMAT_VERSION:
         raise RequestError(
             f"'{path}' has format version {version}, of an earlier blemish whose detectors are gone; this one reads "
-            f"{FORMAT_VERSION}: fit again with --force."
+            f"{FORMAT_VERSION}: fit again with `force`."
         )
     if config.get(OWN) != own_hash(config):
         raise RequestError(
             f"'{path}' is not as blemish wrote it (its SHA-256 differs): it was changed by hand or damaged; {AGAIN}. "
-            "A threshold is changed with --threshold."
+            "A threshold is changed with `threshold`."
         )
     return config
 
@@ -113,13 +113,13 @@ def _marked(folder: Path) -> dict[str, Any]:
     """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
     if not path.is_file():
-        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the --out folder of a fit.")
+        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the `out` folder of a fit.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise RequestError(f"'{path}' cannot be read ({error}); fit again with --force.") from None
+        raise RequestError(f"'{path}' cannot be read ({error}); fit again with `force`.") from None
     if not isinstance(config, dict) or config.get("program") != PROGRAM:
-        raise RequestError(f"'{path}' was not written by blemish; name the --out folder of a fit.")
+        raise RequestError(f"'{path}' was not written by blemish; name the `out` folder of a fit.")
     return config
 
 

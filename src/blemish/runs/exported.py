@@ -82,7 +82,7 @@ class ExportedModel(Detector):
             size = "x".join(map(str, images.sizes[other[0]]))
             raise RequestError(
                 f"The exported model takes images of {width}x{height} pixels, and {len(other)} of {len(images)} have "
-                f"another size, such as '{other[0]}' with {size}; export again with --size {size}, or score with "
+                f"another size, such as '{other[0]}' with {size}; export again with `size` {size}, or score with "
                 "the Run itself."
             )
 

@@ -94,7 +94,7 @@ class Run:
         the threshold would mean something else. Its map is drawn by the detector all the same.
         """
         if images.roi is None and self.about.get("roi") == OWN_MASKS:
-            raise RequestError("The fit had a mask for each image; name the masks of these ones with --roi FOLDER.")
+            raise RequestError("The fit had a mask for each image; name the masks of these ones with `roi`.")
         scores = scored_in_tasks(self.detector, images) if runtime().ray else self.detector.score(images)
         image = [self.known.get(images.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
         return replace(scores, image=np.array(image, dtype=np.float32))
@@ -128,7 +128,7 @@ def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
     Raises `JobError` if none of them could be read.
     """
     if isinstance(detector, ExportedModel):
-        raise RequestError("An exported model is tied to this machine; leave out --ray, or name the Run itself.")
+        raise RequestError("An exported model is tied to this machine; leave out `ray`, or name the Run itself.")
     names = [images.ids[at : at + TASK_IMAGES] for at in range(0, len(images), TASK_IMAGES)]
     found: list[Scores] = []
     skipped: dict[str, str] = {}
@@ -198,7 +198,7 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
         if exported and isinstance(error, RequestError):
             raise
         raise RequestError(
-            f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with --force."
+            f"'{folder}' is not a complete Run ({type(error).__name__}: {error}); fit again with `force`."
         ) from error
 
 
@@ -223,7 +223,7 @@ def _read_training_scores(folder: Path) -> NDArray[np.float32]:
     try:
         scores: NDArray[np.float32] = pd.read_csv(folder / SCORES, usecols=["score"])["score"].to_numpy(np.float32)
     except (OSError, ValueError) as error:
-        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with --force.") from None
+        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
     return scores
 
 

@@ -58,10 +58,10 @@ def read_scores(folder: Path) -> StoredScores:
         score = table["score"].to_numpy(np.float32)
         ids = tuple(table["path"])
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with --force.") from None
+        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
     if not (folder / MAPS).is_file():
         raise RequestError(
-            f"'{folder}' has no {MAPS}: it was made by an earlier version; fit again with --force, which is quick "
+            f"'{folder}' has no {MAPS}: it was made by an earlier version; fit again with `force`, which is quick "
             "since the features are kept."
         )
     try:
@@ -70,7 +70,7 @@ def read_scores(folder: Path) -> StoredScores:
         scores = Scores(ids, score, maps.astype(np.float32), boxes, sizes)
     except (SafetensorError, OSError, RequestError) as error:
         raise RequestError(
-            f"'{folder / MAPS}' does not belong to its {SCORES} or is damaged ({error}); fit again with --force."
+            f"'{folder / MAPS}' does not belong to its {SCORES} or is damaged ({error}); fit again with `force`."
         ) from None
     probability = table["probability"].to_numpy(np.float64) if "probability" in table else None
     return StoredScores(scores, tuple(bytes(row).hex() for row in content), probability)

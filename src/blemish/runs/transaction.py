@@ -53,9 +53,9 @@ def _check(target: Path, *, force: bool) -> None:
         raise RequestError(f"'{target}' is not a folder; name a folder that does not exist yet.")
     held = {path.name for path in target.iterdir()}
     if held and not force:
-        raise RequestError(f"'{target}' exists; name another folder, or replace its results with --force.")
+        raise RequestError(f"'{target}' exists; name another folder, or replace its results with `force`.")
     if not held <= {LABELS} and not is_ours(target):
-        raise RequestError(f"'{target}' is not a result of blemish, so --force leaves it alone; name another folder.")
+        raise RequestError(f"'{target}' is not a result of blemish, so `force` leaves it alone; name another folder.")
 
 
 def _note_results(staging: Path) -> None:

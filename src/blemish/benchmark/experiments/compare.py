@@ -30,14 +30,14 @@ def compare(
     for name in detectors:
         detector_class(name)
     if seeds < 1:
-        raise RequestError(f"--seeds must be at least 1; got {seeds}.")
+        raise RequestError(f"`seeds` must be at least 1; got {seeds}.")
     if bad := [ratio for ratio in ratios if not 0 <= ratio < float("inf")]:
-        raise RequestError(f"--contamination takes ratios of 0 or more, such as 0,0.1; got {bad[0]:g}.")
+        raise RequestError(f"`contamination` takes ratios of 0 or more, such as 0,0.1; got {bad[0]:g}.")
 
     def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
         if manifest is not None and len(categories) != 1:
             raise RequestError(
-                f"A manifest is of one category, and there are {len(categories)}; name its own with --categories."
+                f"A manifest is of one category, and there are {len(categories)}; name its own with `categories`."
             )
         limit = size.limit if manifest is None else Limit()
         given = str(manifest.expanduser().resolve()) if manifest is not None else ""

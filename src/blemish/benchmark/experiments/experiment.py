@@ -145,7 +145,7 @@ class Experiment:
 
     @property
     def needs_data(self) -> bool:
-        """Whether --data must be given."""
+        """Whether `data` must be given."""
         return bool(self.needs)
 
 

@@ -15,7 +15,7 @@ from blemish.machine.errors import RequestError
 PREFIX = "anomalib:"
 INSTALL = "pip install 'blemish[anomalib]'"
 EMBEDDED = "run on the embedded backbone"
-VIT = "need the weights of a vision transformer: --weights FILE"
+VIT = "need the weights of a vision transformer: `weights`"
 TORCHVISION = "need weights of torchvision in the cache of torch.hub"
 NOT_TRIED = "were not tried with blemish"
 
@@ -29,8 +29,8 @@ NEEDS: Mapping[str, str] = {
     "Ganomaly": "need no weights",
     **dict.fromkeys(("AnomalyDINO", "Dinomaly", "FoundAD", "GeneralAD", "InpFormer", "L2BT", "Rad", "SuperADD"), VIT),
     **dict.fromkeys(("Cfa", "Csflow", "UniNet"), TORCHVISION),
-    "Draem": "need a folder of photos of textures: --set dtd_dir=FOLDER",
-    "EfficientAd": "need their teacher's weights in anomalib's cache and a folder of photos: --set imagenet_dir=FOLDER",
+    "Draem": "need a folder of photos of textures: the setting dtd_dir",
+    "EfficientAd": "need their teacher's weights in anomalib's cache and a folder of photos: the setting imagenet_dir",
     "Dsr": "need their own weights in anomalib's cache",
     "AnomalyVFM": "need their own weights in the hub's cache",
 }  # fmt: skip

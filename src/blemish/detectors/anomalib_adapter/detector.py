@@ -284,7 +284,7 @@ class AnomalibDetector(Detector):
             reason = (str(error).splitlines() or [""])[0]
             raise JobError(
                 f"anomalib's {self.model} failed on these images and settings ({type(error).__name__}: {reason}); "
-                "--debug shows where."
+                "`debug` shows where."
             ) from error
 
 

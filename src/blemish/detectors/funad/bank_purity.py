@@ -52,7 +52,7 @@ def bank_purity(training: Path, anomalous: Mapping[str, bool]) -> tuple[BankPuri
             for net, step, held in banks
         )
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"'{file}' cannot be read ({error}); fit again with --force.") from None
+        raise RequestError(f"'{file}' cannot be read ({error}); fit again with `force`.") from None
 
 
 def write_purity(folder: Path, banks: Sequence[BankPurity]) -> None:
@@ -61,7 +61,7 @@ def write_purity(folder: Path, banks: Sequence[BankPurity]) -> None:
     Raises `RequestError` if there are no banks, `JobError` if the disk refuses.
     """
     if not banks:
-        raise RequestError("The Run tells of no banks that were rebuilt; --purity needs what a fit of funad left.")
+        raise RequestError("The Run tells of no banks that were rebuilt; `purity` needs what a fit of funad left.")
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame([asdict(each) for each in banks])

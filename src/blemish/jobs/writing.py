@@ -2,18 +2,21 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from blemish import calibration
 from blemish.images import NORMAL, UNKNOWN, ImageSet
-from blemish.jobs.line import labels_of
-from blemish.jobs.purifying import told, write_purification
+from blemish.jobs.purifying import notes_on, write_purification
+from blemish.jobs.request import FitRequest
 from blemish.jobs.results import (
     HEATMAPS,
     REPORT,
     Stopwatch,
     identical_in,
     peak_memory_mib,
+    source_of,
+    title_of,
     write_flagged_heatmaps,
     write_flagged_regions,
     write_skipped,
@@ -31,29 +34,28 @@ from blemish.runs.stored_scores import write_maps
 def write_run(
     run: Run,
     images: ImageSet,
-    source: Any,
+    request: FitRequest,
     folder: Path,
     watch: Stopwatch,
     purification: Purification | None,
-    masks: bool,
 ) -> None:
-    """Write all of it into `folder`; `images` are those learned from, found in `source`."""
+    """Write all of it into `folder`; `images` are all those scored."""
     scores = run.scores
     if scores is None:
         raise RequestError("A Run loaded from disk holds no maps; only a fresh one can be written.")
-    reviewed = labels_of(images, scores.ids)
+    reviewed = np.array([images.labels.get(name, UNKNOWN) for name in scores.ids])
     with watch.stage("heatmaps and report"):
         chance = run.probability.of(scores.image) if run.probability else None
         scores.to_csv(folder / SCORES, run.threshold_, chance)
         write_maps(folder, scores, images.content)
         write_skipped(run.skipped, folder)
         if not images.features_alone:
-            write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=masks)
+            write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=request.masks)
         write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
         notes = (*images.notes, *run.detector.findings)
         aside: frozenset[str] | None = None
         if purification is not None:
-            notes += (*write_purification(purification, images, folder), *told(purification, run.detector))
+            notes += (*write_purification(purification, images, folder), *notes_on(purification, run.detector))
             aside = frozenset(purification.set_aside_ids)
         run.about |= {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,8 +74,8 @@ def write_run(
         config = run.to_config()
         total_chance = None if chance is None else float(chance.sum())
         content = ReportContent(
-            title=_title(images, source),
-            source=str(source) if isinstance(source, (str, Path)) else None,
+            title=title_of(images, request.images),
+            source=source_of(request.images),
             images=images,
             scores=scores,
             threshold=run.threshold_,
@@ -104,9 +106,3 @@ def write_run(
     run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
     run.about |= {"peak_memory_mib": peak_memory_mib()}
     write_artifact(folder, run.to_config(), run.to_state())
-
-
-def _title(images: ImageSet, source: Any) -> str:
-    if isinstance(source, (str, Path)):
-        return Path(str(source)).name
-    return "features" if images.features_alone else "images"

@@ -1,0 +1,115 @@
+"""From a request to a detector and images."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors.settings import check_names
+from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
+from blemish.images import NORMAL, ImageSet
+from blemish.images.decoding import Decoding
+from blemish.images.groups import groups_by
+from blemish.images.labels import labelled
+from blemish.images.roi import Roi
+from blemish.jobs.request import Method, Reading, Request
+from blemish.machine.errors import RequestError
+
+NORMALS_PREFIX = "normals//"  # ids of images from `normals`: no path of a folder has two slashes in a row
+
+
+def detector_of(request: Method) -> Detector:
+    """The detector of a request, with its settings. Raises `RequestError` for one there is not."""
+    looking = {name: getattr(request, name, None) for name in ("backbone", "weights", "pixels", "tile", "overlap")}
+    looking["weights"] = str(looking["weights"]) if looking["weights"] else None
+    settings = {**request.settings, **{name: value for name, value in looking.items() if value is not None}}
+    if isinstance(request.detector, Detector):
+        return request.detector.clone(**settings)
+    kind = detector_class(request.detector)
+    check_names({each.name for each in fields(kind)}, settings)
+    preset = getattr(request, "preset", None)
+    named = kind.preset(preset) if preset else {}
+    return kind(**{**named, "random_state": request.seed, **settings})
+
+
+def decoding_of(request: Reading, otherwise: Decoding | None = None) -> Decoding:
+    """How files are read: as the request says, else as in `otherwise`."""
+    known = otherwise or Decoding()
+    return replace(known, range=request.levels or known.range, max_pixels=request.max_pixels or known.max_pixels)
+
+
+def checkpoints_of(place: Path | None, detector: Detector) -> Path | None:
+    """The folder for half-trained nets, made before anything is done. Raises `RequestError` if there cannot be one."""
+    if place is None:
+        return None
+    if not detector.keeps_checkpoints:
+        raise RequestError(f"{detector.name} keeps no half-trained nets; leave out `checkpoints`.")
+    folder = place.expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RequestError(f"`checkpoints` '{place}' can be no folder ({reason}); name another.") from None
+    return folder
+
+
+def ready(detector: Detector, images: Any) -> Detector:
+    """The detector set up for what it will look at: what it needs is here, or it takes features as they are."""
+    if isinstance(images, ImageSet) and images.features_alone:
+        if not isinstance(detector, FeatureDetector):
+            raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
+        unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in detector.presets.values())}
+        if detector.backbone not in unasked:
+            raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
+        return detector.clone(backbone=GIVEN)
+    detector.obtain_needs()
+    return detector
+
+
+def check_features_alone(request: Request, images: Any) -> None:
+    """Refuse options that change nothing where the images are features alone. Raises `RequestError`."""
+    if isinstance(images, ImageSet) and images.features_alone:
+        for name in ("backbone", "weights", "pixels", "tile", "roi", "levels", "max_pixels"):
+            if getattr(request, name, None):
+                raise RequestError(f"The images are features alone, where `{name}` changes nothing; leave it out.")
+
+
+def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
+    """The images with the labels of a review. Raises `RequestError` for a file that speaks of other images."""
+    if labels is None:
+        return found
+    known, notes = labelled(found, labels)
+    good = sum(label == NORMAL for label in known.values())
+    reviewed = (
+        f"{len(known)} images were reviewed, {good} of them found good; see docs/decide.md for what that changes."
+    )
+    return replace(found, labels={**found.labels, **known}, notes=(*found.notes, reviewed, *notes))
+
+
+def within_roi(found: ImageSet, roi: str | Path | None, detector: Detector) -> ImageSet:
+    """The images, looked at within a region of interest. Raises `RequestError` for a detector that cannot."""
+    if roi is None:
+        return found
+    if not isinstance(detector, FeatureDetector):
+        raise RequestError(f"{detector.name} looks at whole images; `roi` needs a detector on patches of its own.")
+    return replace(found, roi=Roi.read(roi))
+
+
+def is_normal(name: str) -> bool:
+    """Whether the image of this id came from `normals`."""
+    return name.startswith(NORMALS_PREFIX)
+
+
+def with_normals(found: ImageSet, normals: Any) -> ImageSet:
+    """The images and the images known to be good, each content once as one or the other."""
+    if normals is None:
+        return found
+    good = ImageSet.of(normals, decoding=found.decoding)
+    if found.grouping:
+        good = replace(good, groups=groups_by(found.grouping, good.ids, good.content))
+    if good.features_alone != found.features_alone:
+        raise RequestError("The `normals` must be what the images are, either images or features; got one of each.")
+    known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the folder
+    return found.subset(name for name in found.ids if found.content[name] not in known).joined(
+        good, prefix=NORMALS_PREFIX, label=NORMAL
+    )
