@@ -150,5 +150,5 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
 def test_an_exported_model_stays_on_its_machine():
     from blemish.runs.exported import ExportedModel
 
-    with pytest.raises(RequestError, match="leave out --ray"):
+    with pytest.raises(RequestError, match="leave out `ray`"):
         run_module.scored_in_tasks(ExportedModel(graph=lambda _: ()), ImageSet.of([picture(0)]))

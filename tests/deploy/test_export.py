@@ -88,7 +88,7 @@ def test_the_wrong_runtime_is_refused_with_what_to_do(fitted, tmp_path):
 
 
 def test_images_of_another_size_are_refused_by_name(fitted):
-    with pytest.raises(RequestError, match=r"64x64 pixels, and 1 of 1 .* 80x64; export again with --size 80x64"):
+    with pytest.raises(RequestError, match=r"64x64 pixels, and 1 of 1 .* 80x64; export again with `size` 80x64"):
         blemish.load(fitted / "onnx").score([np.zeros((64, 80, 3), np.uint8)])
 
 
@@ -117,7 +117,7 @@ def test_a_model_that_differs_too_much_is_refused_and_nothing_is_left(fitted, tm
 def test_int8_is_measured_by_ranks_and_decisions_and_refused_where_they_differ(fitted, tmp_path, monkeypatch):
     same_graph(monkeypatch, fitted)
     # Twelve images that differ by noise alone, on a network worked at 64 pixels: 8 bits do not hold here.
-    with pytest.raises(JobError, match=r"In int8 .* of 12 images.* correlate by .* leave out --precision"):
+    with pytest.raises(JobError, match=r"In int8 .* of 12 images.* correlate by .* leave out `precision`"):
         export(fitted / "run", tmp_path / "int8", precision="int8", threads=1)
     assert not (tmp_path / "int8").exists()
 

@@ -255,7 +255,7 @@ def test_a_backbone_takes_its_weights_from_a_file(folder: Path, tmp_path: Path, 
         wanted = resnet.state_dict()["layer1.0.conv1.weight"]
         assert torch.equal(state[teacher], wanted)
         assert not torch.equal(state[student], wanted)
-        with pytest.raises(WeightsError, match=r"not on this machine.*--weights FILE"):
+        with pytest.raises(WeightsError, match=r"not on this machine.*`weights`"):
             kind(**settings).fit(ImageSet.of(folder))
         with pytest.raises(WeightsError, match=r"does not hold the weights of resnet18"):
             kind(**settings, weights=str(vit)).fit(ImageSet.of(folder))
@@ -265,7 +265,7 @@ def test_dinomaly_without_weights_names_the_file_before_it_reads_an_image(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageSet, "read", lambda *_: pytest.fail("an image was read"))
-    with pytest.raises(WeightsError, match=r"huggingface\.co/timm/vit_base_patch14_reg4_dinov2.*--weights FILE"):
+    with pytest.raises(WeightsError, match=r"huggingface\.co/timm/vit_base_patch14_reg4_dinov2.*`weights`"):
         detector_class("dinomaly")().fit(ImageSet.of(folder))
     with pytest.raises(RequestError, match="plain vision transformer"):
         detector_class("dinomaly")(backbone="resnet18").fit(ImageSet.of(folder))

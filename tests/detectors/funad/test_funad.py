@@ -256,7 +256,7 @@ def test_what_the_banks_held_tells_their_purity_to_those_who_know_the_truth(fold
     assert len(pd.read_csv(tmp_path / "purity" / "bank_purity.csv")) == len(found)
     assert (tmp_path / "purity" / "bank_purity.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "run" / "training" / "bank_images.csv").write_text("nothing\n1\n")
-    with pytest.raises(RequestError, match=r"bank_images.csv' cannot be read .*; fit again with --force"):
+    with pytest.raises(RequestError, match=r"bank_images.csv' cannot be read .*; fit again with `force`"):
         evaluate(tmp_path / "run", truth)
 
 
