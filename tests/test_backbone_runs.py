@@ -106,7 +106,7 @@ def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, pile):
     [
         (["--backbone", "dino_vits9"], ["'dino_vits9' is not known; did you mean", "dino_vits8"]),
         (["--backbone", "tiny_dino8", "--weights", "none.pth"], ["none.pth", "is not there"]),
-        (["--features", "f.npy"], ["either IMAGES", "or ImageSet.of_features"]),
+        (["--features", "f.npy"], ["either IMAGES", "or --features FILE.npy"]),
         (["--grid", "2x2"], ["go with --features"]),
     ],
     ids=lambda value: " ".join(value),
@@ -163,10 +163,10 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
     result = call("score", "--features", tmp_path / "f.npy", "--model", dino_run, "--out", tmp_path / "b")
     refused(result, "features alone, which 'tiny_dino8' cannot be made of")
     for words in (["--backbone", "dino_vits8"], ["--weights", "w.pth"]):
-        refused(call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words), "leave out --backbone")
+        refused(call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words), "--backbone changes nothing; leave it out")
     for words in (["--roi", tmp_path / "r.png"], ["--levels", 0, 100], ["--max-pixels", 3]):
         result = call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words)
-        refused(result, f"--features are no images: {words[0]} would change nothing")
+        refused(result, f"features alone, where {words[0]} changes nothing")
     with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):
         blemish.fit(blemish.ImageSet.of_features(features(20)), settings={"backbone": "dino_vits8"})
     with pytest.raises(RequestError, match="either images or features; got one of each"):

@@ -48,7 +48,7 @@ def test_the_images_that_differ_rank_highest_and_a_restored_detector_agrees(name
     fitted = make(name).fit(ImageSet.of_features(array(patches=patches, bad=False, seed=2)) if one_class else images)
     scores = fitted.score(images) if one_class else fitted.training_scores_
     assert set(scores.ranking()[:2]) == set(BAD)
-    assert scores.maps.shape == (30, *images.given_features()[BAD[0]].grid)
+    assert scores.maps.shape == (30, *images.feature_arrays()[BAD[0]].grid)
     fresh = ImageSet.of_features(array(5, patches, bad=False, seed=1))
     before = fitted.score(fresh)
     assert before.image.max() < scores[BAD[0]]

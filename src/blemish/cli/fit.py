@@ -8,7 +8,19 @@ import typer
 from blemish.cli.console import errors_as_sentences, progress_shown, purify_settings, settings_of, tell
 from blemish.cli.fitted import tell_fitted
 from blemish.cli.inputs import images_or_features
-from blemish.cli.options import Debug, Features, Grid, Ids, Images, Json, Out, PurifySet, Quiet, with_flags_of
+from blemish.cli.options import (
+    ClassToken,
+    Debug,
+    Features,
+    Grid,
+    Ids,
+    Images,
+    Json,
+    Out,
+    PurifySet,
+    Quiet,
+    with_flags_of,
+)
 from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
 
@@ -23,6 +35,7 @@ def fit(
     features: Features = None,
     ids: Ids = None,
     grid: Grid = None,
+    class_token: ClassToken = "none",
     *,
     purify_set: PurifySet = None,
     each_subfolder: Annotated[
@@ -35,7 +48,7 @@ def fit(
 ) -> None:
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
-        options["images"] = images_or_features(images, features, ids, grid)
+        options["images"] = images_or_features(images, features, ids, grid, class_token)
         if purify_set and not options["purify"]:
             raise RequestError(f"--purify-set goes with --purify; got '{purify_set[0]}' without it.")
         if each_subfolder and images is None:

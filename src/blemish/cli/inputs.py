@@ -1,7 +1,7 @@
 """What a command looks at: images, or features that were made elsewhere."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blemish.cli.console import check_exists
 from blemish.machine.errors import RequestError
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def images_or_features(
-    images: str | None, features: Path | None, ids: Path | None, grid: str | None
+    images: str | None, features: Path | None, ids: Path | None, grid: str | None, class_token: Any
 ) -> "str | ImageSet":
     """The folder, URL or list of images, or the ImageSet of the features. Raises `RequestError` unless there is one."""
     if images is not None and features is None:
-        if ids or grid:
-            raise RequestError("--ids and --grid go with --features; images have their paths for ids.")
+        if ids or grid or class_token != "none":
+            raise RequestError("--ids, --grid and --class-token go with --features; images have their paths for ids.")
         check_exists(images)
         return images
     if features is None or images is not None:
@@ -24,7 +24,12 @@ def images_or_features(
     from blemish.images import ImageSet
     from blemish.images.feature_arrays import parsed_grid, read_ids
 
-    return ImageSet.of_features(features, ids=read_ids(ids) if ids else None, grid=parsed_grid(grid) if grid else None)
+    return ImageSet.of_features(
+        features,
+        ids=read_ids(ids) if ids else None,
+        grid=parsed_grid(grid) if grid else None,
+        class_token=class_token,
+    )
 
 
 def parsed_size(text: str) -> tuple[int, int]:

@@ -55,6 +55,14 @@ Grid = Annotated[
         rich_help_panel=FEATURES,
     ),
 ]
+ClassToken = Annotated[
+    str,
+    typer.Option(
+        "--class-token",
+        help="Where the class token is: none, first (before the patches) or repeated (in the first half of each).",
+        rich_help_panel=FEATURES,
+    ),
+]
 PurifySet = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(

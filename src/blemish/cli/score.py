@@ -7,7 +7,7 @@ import typer
 
 from blemish.cli.console import errors_as_sentences, progress_shown, skipped_line, tell
 from blemish.cli.inputs import images_or_features
-from blemish.cli.options import Debug, Features, Grid, Ids, Images, Json, Out, Quiet, with_flags_of
+from blemish.cli.options import ClassToken, Debug, Features, Grid, Ids, Images, Json, Out, Quiet, with_flags_of
 from blemish.jobs.request import ScoreRequest
 
 
@@ -19,6 +19,7 @@ def score(
     features: Features = None,
     ids: Ids = None,
     grid: Grid = None,
+    class_token: ClassToken = "none",
     *,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -27,7 +28,7 @@ def score(
 ) -> None:
     """Score new images with a detector that `fit` left."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
-        scored = images_or_features(images, features, ids, grid)
+        scored = images_or_features(images, features, ids, grid, class_token)
         from blemish import jobs
         from blemish.runs.artifact import read_config
 

@@ -72,7 +72,7 @@ class FeatureSpec:
         if self.size:
             return self
         if self.backbone == GIVEN:
-            first = images.given_features()[images.ids[0]]
+            first = images.feature_arrays()[images.ids[0]]
             return replace(self, size=first.grid, widths=first.widths)
         aspect = images.aspect or images.median_aspect()
         aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches

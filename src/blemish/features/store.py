@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from blemish.features.arrays import ArrayFeatures
 from blemish.features.backbones import GIVEN
 from blemish.features.batches import SLICE, FeatureBatch, PatchFeatures, valid_patches
 from blemish.features.cache import IN_USE_SECONDS, prune
 from blemish.features.extract import FeatureSpec, box_in_grid, extractor
-from blemish.features.given import HandedIn
 from blemish.features.shards import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
@@ -33,7 +33,7 @@ def features_of(images: ImageSet, spec: FeatureSpec) -> PatchFeatures:
     """
     spec = spec.resolved(images)
     if spec.backbone == GIVEN:
-        return HandedIn.of(images, spec)
+        return ArrayFeatures.of(images, spec)
     if images.features_alone:
         raise RequestError(
             f"These {len(images)} images are known by their features alone, which '{spec.backbone}' cannot be made of; "

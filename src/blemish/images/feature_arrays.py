@@ -1,11 +1,11 @@
-"""Features that a person hands in instead of images: one array of numbers an image, read from disk as needed."""
+"""Features in place of images: one array of numbers an image, read from disk as needed."""
 
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,58 +14,60 @@ from blemish.images.finding import names_in
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime
 
-Layout = Literal["patches", "first", "repeated"]
+ClassToken = Literal["none", "first", "repeated"]
 Array = NDArray[np.floating[Any]]
 LARGEST = 1e6  # beyond, squared distances lose what float32 can hold
 
 
 @dataclass(frozen=True)
-class GivenFeatures:
-    """The features of one image, a row of the array that was handed in.
+class FeatureArray:
+    """The features of one image, a row of the array.
 
     Attributes
     ----------
     tokens : (P or P + 1, width) floats, on disk until asked for.
     grid : (rows, columns) of the P patches.
-    layout : "patches" alone, the class token "first", before the patches, or "repeated" in the first half of every
-        patch, as FUN-AD's features [global ; patch] come.
+    class_token : "none" beside the patches; "first", before them; or "repeated" in the first half of every patch, as
+        FUN-AD's features [global ; patch] come.
     """
 
     tokens: Array
     grid: tuple[int, int]
-    layout: Layout
+    class_token: ClassToken
 
     @property
     def widths(self) -> tuple[int, int]:
         """Of the global vector and of a patch."""
         width = int(self.tokens.shape[-1])
-        return (width // 2, width - width // 2) if self.layout == "repeated" else (width, width)
+        return (width // 2, width - width // 2) if self.class_token == "repeated" else (width, width)
 
     def patches(self) -> NDArray[np.float32]:
         """(rows, columns, width of a patch) float32."""
         tokens = np.asarray(self.tokens, dtype=np.float32)
-        if self.layout == "first":
+        if self.class_token == "first":
             tokens = tokens[1:]
-        elif self.layout == "repeated":
+        elif self.class_token == "repeated":
             tokens = tokens[:, self.widths[0] :]
         return tokens.reshape(*self.grid, -1)
 
     def whole(self) -> NDArray[np.float32]:
         """The global vector, (width,) float32: the class token, or the mean patch where there is none."""
-        if self.layout == "patches":
+        if self.class_token == "none":
             mean: NDArray[np.float32] = self.patches().mean(axis=(0, 1))
             return mean
         return np.asarray(self.tokens[0, : self.widths[0]], dtype=np.float32)
 
 
 def read_features(
-    source: str | Path | Array, ids: Sequence[str] | None, grid: tuple[int, int] | None
-) -> tuple[list[str], list[GivenFeatures], list[str]]:
+    source: str | Path | Array,
+    ids: Sequence[str] | None,
+    grid: tuple[int, int] | None,
+    class_token: ClassToken,
+) -> tuple[list[str], list[FeatureArray], list[str]]:
     """Ids, features and content hashes of the images in an array (N, P, D), or a .npy file that holds one.
 
-    Where the class token is, is seen: P + 1 tokens on a grid of P hold it first; if the first half of all patches of
-    an image is equal, and so in every image, it is repeated; else there is none. P is a square unless `grid` gives
-    (rows, columns). An array (N, D) is one feature an image. Raises `RequestError`.
+    `class_token` says where the class token is: see `FeatureArray`. P is a square unless `grid` gives (rows, columns).
+    An array (N, D) is one feature an image. Raises `RequestError`.
     """
     array, named = _opened(source), _called(source)
     if not array.dtype.isnative:
@@ -78,18 +80,18 @@ def read_features(
         )
     names = [f"image-{index:06d}" for index in range(len(array))] if ids is None else list(ids)
     _check_ids(names, len(array), named)
-    shape, first = _grid_of(array.shape[1], grid, named)
-    content, halves_alike = [], True
+    if class_token not in get_args(ClassToken):
+        raise RequestError(f"`class_token` is {', '.join(get_args(ClassToken))}; got '{class_token}'.")
+    shape = _grid_of(array.shape[1] - (class_token == "first"), grid, class_token, named)
+    content = []
     for index, tokens in enumerate(array):
         _check_values(tokens, names[index], named)
-        half = tokens.shape[1] // 2
-        halves_alike = halves_alike and bool((tokens[1:, :half] == tokens[:1, :half]).all())
+        if class_token == "repeated":
+            _check_repeated(tokens, names[index], named)
         content.append(hashlib.sha256(repr(tokens.shape).encode() + np.ascontiguousarray(tokens).data).hexdigest())
         if index % 16 == 15 or index == len(array) - 1:
             runtime().progress("reading features", index + 1, len(array))
-    repeated = halves_alike and len(array[0]) > 1 and array.shape[2] % 2 == 0 and _differ(array)
-    layout: Layout = "first" if first else "repeated" if repeated else "patches"
-    return names, [GivenFeatures(tokens, shape, layout) for tokens in array], content
+    return names, [FeatureArray(tokens, shape, class_token) for tokens in array], content
 
 
 def read_ids(path: str | Path) -> list[str]:
@@ -146,23 +148,32 @@ def _check_ids(ids: Sequence[str], count: int, named: str) -> None:
         seen.add(name)
 
 
-def _grid_of(tokens: int, grid: tuple[int, int] | None, named: str) -> tuple[tuple[int, int], bool]:
-    """The grid of the patches, and whether a class token stands before them."""
+def _grid_of(patches: int, grid: tuple[int, int] | None, class_token: str, named: str) -> tuple[int, int]:
+    """The grid of the patches."""
+    beside = " beside the class token" if class_token == "first" else ""
     if grid is not None:
-        if tokens - math.prod(grid) not in (0, 1):
+        if patches != math.prod(grid):
             raise RequestError(
-                f"{named} has {tokens} tokens an image, which are neither the {math.prod(grid)} patches of the grid "
-                f"{grid[0]}x{grid[1]} nor those and a class token; give another `grid`."
+                f"{named} has {patches} patches an image{beside}, and `grid` is {grid[0]}x{grid[1]}; give another "
+                "`grid`, or say with `class_token` where the class token is."
             )
-        return grid, tokens == math.prod(grid) + 1
-    for patches in (tokens, tokens - 1):
-        side = math.isqrt(patches)
-        if side and side * side == patches:
-            return (side, side), patches < tokens
-    raise RequestError(
-        f"{named} has {tokens} tokens an image, neither a square nor a square and a class token; give `grid` "
-        "ROWSxCOLUMNS, and leave register tokens out."
-    )
+        return grid
+    side = math.isqrt(max(patches, 0))
+    if not side or side * side != patches:
+        raise RequestError(
+            f"{named} has {patches} patches an image{beside}, which is no square; give `grid` ROWSxCOLUMNS, or say "
+            "with `class_token` where the class token is, and leave register tokens out."
+        )
+    return side, side
+
+
+def _check_repeated(tokens: Array, name: str, named: str) -> None:
+    half = tokens.shape[1] // 2
+    if tokens.shape[1] % 2 or not (tokens[:, :half] == tokens[:1, :half]).all():
+        raise RequestError(
+            f"`class_token` is repeated, and the first halves of the patches of '{name}' in {named} are not equal; "
+            "name another."
+        )
 
 
 def _check_values(tokens: Array, name: str, named: str) -> None:
@@ -172,9 +183,3 @@ def _check_values(tokens: Array, name: str, named: str) -> None:
         raise RequestError(
             f"{named} holds a value that is {what}, at '{name}'; features must be finite and at most {LARGEST:.0e}."
         )
-
-
-def _differ(array: Array) -> bool:
-    """Whether the second halves tell patches apart; features that are all equal hold no class token."""
-    half = array.shape[2] // 2
-    return any(bool((tokens[1:, half:] != tokens[:1, half:]).any()) for tokens in array)

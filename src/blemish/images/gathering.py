@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from blemish.images.decoding import Decoding, Header, Pixels
-from blemish.images.feature_arrays import Array, GivenFeatures, read_features
+from blemish.images.feature_arrays import Array, ClassToken, FeatureArray, read_features
 from blemish.images.finding import find, printable
 from blemish.images.sources import as_pixels, common_range, examined_file, levels_of, none_readable
 from blemish.images.urls import RemoteFile, is_url, remote_file
@@ -19,7 +19,7 @@ from blemish.machine.errors import RequestError
 from blemish.machine.runtime import in_threads, runtime
 
 WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
-Source = Path | RemoteFile | bytes | Pixels | GivenFeatures
+Source = Path | RemoteFile | bytes | Pixels | FeatureArray
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,11 @@ def of_pixels(items: Mapping[str, object], decoding: Decoding) -> Gathered:
     return Gathered(sources, content, sizes, decoding=decoding)
 
 
-def of_features(features: str | Path | Array, ids: Sequence[str] | None, grid: tuple[int, int] | None) -> Gathered:
+def of_features(
+    features: str | Path | Array, ids: Sequence[str] | None, grid: tuple[int, int] | None, class_token: ClassToken
+) -> Gathered:
     """Features alone; see `ImageSet.of_features`."""
-    names, rows, content = read_features(features, ids, grid)
+    names, rows, content = read_features(features, ids, grid, class_token)
     sizes = {name: (row.grid[1], row.grid[0]) for name, row in zip(names, rows, strict=True)}
     sources: dict[str, Source] = dict(zip(names, rows, strict=True))
     note = "There are features alone: no image can be shown, no heatmap drawn."

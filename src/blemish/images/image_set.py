@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from blemish.images.decoding import Decoding, Pixels, decode, reduced
-from blemish.images.feature_arrays import Array, GivenFeatures
+from blemish.images.feature_arrays import Array, ClassToken, FeatureArray
 from blemish.images.gathering import WAITING, Gathered, Source, gathered, of_features, of_files, of_pixels
 from blemish.images.groups import BY_PATH, groups_by
 from blemish.images.roi import Roi
@@ -102,15 +102,21 @@ class ImageSet:
 
     @classmethod
     def of_features(
-        cls, features: str | Path | Array, *, ids: Sequence[str] | None = None, grid: tuple[int, int] | None = None
+        cls,
+        features: str | Path | Array,
+        *,
+        ids: Sequence[str] | None = None,
+        grid: tuple[int, int] | None = None,
+        class_token: ClassToken = "none",
     ) -> "ImageSet":
         """An ImageSet made of features alone: an array (N, P, D) of floats, or a .npy file that holds one.
 
-        The class token may be repeated in every patch (N, P, 2 D), stand first (N, P + 1, D), or be left out.
-        `grid` is (rows, columns) of the P patches where P is not a square; (N, D) is one feature an image. `ids` are in
-        the order of the array, `image-000000`, ... by default. Raises `RequestError`, and so does asking for pixels.
+        The class token is "none" beside the patches; "first", before them (N, P + 1, D); or "repeated" in the first
+        half of every patch (N, P, 2 D). `grid` is (rows, columns) of the P patches where P is not a square; (N, D) is
+        one feature an image. `ids` are in the order of the array, `image-000000`, ... by default. Raises
+        `RequestError`, and so does reading pixels.
         """
-        return cls._of(of_features(features, ids, grid))
+        return cls._of(of_features(features, ids, grid, class_token))
 
     @classmethod
     def _of(cls, found: Gathered) -> "ImageSet":
@@ -211,7 +217,7 @@ class ImageSet:
         Raises `UnreadableImageError`.
         """
         source = self.sources[name]
-        if isinstance(source, GivenFeatures):
+        if isinstance(source, FeatureArray):
             raise UnreadableImageError("only its features are at hand")
         if isinstance(source, (Path, RemoteFile)):
             source = openable(source)
@@ -261,11 +267,11 @@ class ImageSet:
     @property
     def features_alone(self) -> bool:
         """Whether there are no pixels, but features that were handed in."""
-        return any(isinstance(self.sources[name], GivenFeatures) for name in self.ids)
+        return any(isinstance(self.sources[name], FeatureArray) for name in self.ids)
 
-    def given_features(self) -> dict[str, GivenFeatures]:
+    def feature_arrays(self) -> dict[str, FeatureArray]:
         """By id, the features that were handed in. Raises `RequestError` if there are images among them."""
-        given = {name: source for name in self.ids if isinstance(source := self.sources[name], GivenFeatures)}
+        given = {name: source for name in self.ids if isinstance(source := self.sources[name], FeatureArray)}
         if len(given) < len(self):
             raise RequestError(
                 "The detector looks at features that were handed in, and these are images; hand in features of the "

@@ -1,4 +1,4 @@
-"""Features from a file: what is in them is seen, what is wrong with them is said."""
+"""Features from a file or an array: where the class token is has to be named; what is wrong is one sentence."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def test_the_three_layouts_of_one_set_are_the_same_features():
     patches, class_token = features(), whole()
     repeated = np.concatenate([np.repeat(class_token[:, None], 9, axis=1), patches], axis=2)
     first = np.concatenate([class_token[:, None], patches], axis=1)
-    for array in (repeated, first):
-        batch = only_batch(ImageSet.of_features(array))
+    for array, place in ((repeated, "repeated"), (first, "first")):
+        batch = only_batch(ImageSet.of_features(array, class_token=place))
         np.testing.assert_array_equal(batch.stages["1"].numpy(), patches.reshape(6, 3, 3, 4))
         np.testing.assert_array_equal(batch.globals.numpy(), class_token)
     batch = only_batch(ImageSet.of_features(patches))
@@ -48,7 +48,7 @@ def test_one_feature_an_image_is_a_grid_of_one_patch():
 def test_a_grid_that_is_no_square_is_told():
     batch = only_batch(ImageSet.of_features(features(patches=8), grid=(2, 4)))
     assert batch.stages["1"].shape == (6, 2, 4, 4)
-    batch = only_batch(ImageSet.of_features(features(patches=9), grid=(2, 4)))
+    batch = only_batch(ImageSet.of_features(features(patches=9), grid=(2, 4), class_token="first"))
     np.testing.assert_array_equal(batch.globals.numpy(), features(patches=9)[:, 0])
 
 
@@ -95,7 +95,7 @@ def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
         ImageSet.of_features(array, ids=list(range(6)))
 
 
-def test_images_are_no_given_features():
+def test_images_are_no_feature_arrays():
     images = ImageSet.of([np.zeros((20, 20, 3), np.uint8)])
     with pytest.raises(RequestError, match=r"these are images; hand in features .*of_features"):
         features_of(images, SPEC)
@@ -124,8 +124,11 @@ def with_value(value):
         (features(), {"ids": ["a", "b"]}, "2 ids for the 6 images"),
         (features(), {"ids": ["a", "b", "a", "c", "d", "e"]}, "id 'a' stands twice"),
         (features(), {"ids": ["a", "b", "", "c", "d", "e"]}, "id '' stands twice or is empty"),
-        (features(patches=14), {}, r"has 14 tokens an image, neither a square .*`grid`"),
-        (features(patches=14), {"grid": (3, 4)}, "neither the 12 patches of the grid 3x4 nor those and a class token"),
+        (features(patches=14), {}, r"has 14 patches an image, which is no square; .*`grid`"),
+        (features(patches=14), {"grid": (3, 4)}, "has 14 patches an image, and `grid` is 3x4"),
+        (features(), {"class_token": "first"}, "8 patches an image beside the class token, which is no square"),
+        (features(), {"class_token": "repeated"}, "first halves of the patches of 'image-000000' .* not equal"),
+        (features(), {"class_token": "last"}, "`class_token` is none, first, repeated; got 'last'"),
         (features().astype(np.int64), {}, r"is int64 of shape \(6, 9, 4\); features are floats"),
         (np.zeros(5), {}, r"float64 of shape \(5,\)"),
         (np.zeros((2, 0, 3)), {}, r"of shape \(2, 0, 3\)"),

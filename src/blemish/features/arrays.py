@@ -10,22 +10,22 @@ from blemish.features.backbones import GIVEN_STAGE
 from blemish.features.batches import FeatureBatch, PatchFeatures
 from blemish.features.extract import FeatureSpec
 from blemish.images import ImageSet
-from blemish.images.feature_arrays import GivenFeatures
+from blemish.images.feature_arrays import FeatureArray
 from blemish.machine.errors import RequestError
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that fills its grid
 
 
 @dataclass
-class HandedIn(PatchFeatures):
+class ArrayFeatures(PatchFeatures):
     """The features of an ImageSet made of features alone, `given` by id; there is nothing to make or to keep."""
 
-    given: dict[str, GivenFeatures] = field(default_factory=dict)
+    given: dict[str, FeatureArray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, images: ImageSet, spec: FeatureSpec) -> "HandedIn":
+    def of(cls, images: ImageSet, spec: FeatureSpec) -> "ArrayFeatures":
         """Raises `RequestError` if `images` hold pixels, or features of another shape than those of `spec`."""
-        given = images.given_features()
+        given = images.feature_arrays()
         for name, features in given.items():
             if (features.grid, features.widths) != (spec.size, spec.widths):
                 raise RequestError(
