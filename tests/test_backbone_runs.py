@@ -163,7 +163,8 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
     result = call("score", "--features", tmp_path / "f.npy", "--model", dino_run, "--out", tmp_path / "b")
     refused(result, "features alone, which 'tiny_dino8' cannot be made of")
     for words in (["--backbone", "dino_vits8"], ["--weights", "w.pth"]):
-        refused(call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words), "--backbone changes nothing; leave it out")
+        result = call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words)
+        refused(result, f"{words[0]} changes nothing; leave it out")
     for words in (["--roi", tmp_path / "r.png"], ["--levels", 0, 100], ["--max-pixels", 3]):
         result = call("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "c", *words)
         refused(result, f"features alone, where {words[0]} changes nothing")
