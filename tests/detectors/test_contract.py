@@ -13,9 +13,10 @@ from PIL import Image
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
 from blemish.detectors.scoring import ScoringModule
 from blemish.detectors.views import View
+from blemish.features.store import FeatureStore
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.machine.errors import NotFittedError, RequestError
-from blemish.machine.runtime import intra_op_threads, use_runtime
+from blemish.machine.runtime import intra_op_threads, runtime, use_runtime
 
 # Small enough for seconds, complete enough to run every part: two sizes, a view that only draws.
 SMALL = {
@@ -150,6 +151,22 @@ def test_the_same_seed_gives_the_same_bytes(name: str, folder: Path, fitted: dic
 def test_another_seed_gives_another_detector(name: str, folder: Path, fitted: dict[str, FeatureDetector]) -> None:
     other = make(name, random_state=7).fit(ImageSet.of(folder))
     assert not np.array_equal(other.training_scores_.image, fitted[name].training_scores_.image)
+
+
+@every_detector
+def test_prepare_makes_what_is_read_and_leaves_out_what_cannot_be(
+    name: str, tmp_path: Path, fitted: dict[str, FeatureDetector]
+) -> None:
+    images = ImageSet.of(make_images(tmp_path / "images", count=12, bad=(), seed=3))
+    (tmp_path / "images" / "part-04.png").write_bytes(b"no image")
+    for detector in (make(name), fitted[name]):
+        readable = detector.prepare(images)
+        assert set(images.ids) - set(readable.ids) == {"part-04.png"}
+        specs = [spec.resolved(readable) for spec in detector.feature_specs()]
+        assert all(not FeatureStore.at(runtime().cache, spec, readable).missing(
+            readable.content[each] for each in readable.ids
+        ) for spec in specs)  # fmt: skip
+        assert detector.feature_bytes(readable) == sum(spec.bytes_each() for spec in specs) > 0
 
 
 @every_detector

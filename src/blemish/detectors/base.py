@@ -1,14 +1,16 @@
 """The contract of a detector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.settings import check_numbers
+from blemish.detectors.views import View
+from blemish.features import FeatureSpec
 from blemish.images import ImageSet
 from blemish.machine.errors import NotFittedError, RequestError
 from blemish.scores import Scores
@@ -29,6 +31,8 @@ class Detector(ABC):
     keeps_checkpoints : whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes them up.
     runs_side_by_side : whether several of them may be fitted at once in threads of one process: nothing global, such
         as the seed of torch, is touched.
+    looks_at_patches : whether scores are made of patch features of a frozen backbone. Then a region of interest counts,
+        features alone can be learned from, and all of scoring exports to a graph.
     """
 
     random_state: int = 0
@@ -41,6 +45,7 @@ class Detector(ABC):
     uses_set_aside: ClassVar[bool] = False
     keeps_checkpoints: ClassVar[bool] = False
     runs_side_by_side: ClassVar[bool] = False
+    looks_at_patches: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     budget_settings: ClassVar[Mapping[str, Any]] = {}
 
@@ -52,6 +57,16 @@ class Detector(ABC):
 
     def obtain_needs(self) -> None:  # noqa: B027 - not every detector needs anything
         """Get what it needs beside images, such as weights. Raises `RequestError` or `WeightsError` within seconds."""
+
+    def prepare(self, images: ImageSet) -> ImageSet:
+        """Make beforehand what `fit` reads of images, such as features; of a fitted detector, what `score` reads.
+
+        `fit` and `score` do so themselves; this tells how long it takes, and which images can be read: those are
+        returned. Raises `RequestError` or `WeightsError` if something is missing, or if there are too few images to
+        learn from.
+        """
+        self.obtain_needs()
+        return images
 
     @abstractmethod
     def fit(self, images: ImageSet) -> Self:
@@ -68,6 +83,38 @@ class Detector(ABC):
     @abstractmethod
     def restore(self, state: State) -> Self:
         """Take up learned state, as `state` gave it."""
+
+    def module(self) -> nn.Module:
+        """All of scoring as one module: uint8 RGB (B, 3, H, W) to scores (B,) and maps. Raises `NotFittedError`."""
+        raise RequestError(f"The detector '{self.name}' has no module of its own.")
+
+    @property
+    def views(self) -> Sequence[View]:
+        """The ways of looking at an image that are fused; none of a detector that has no patch features."""
+        return ()
+
+    def patch_scorers(self) -> list[tuple[View, nn.Module]]:
+        """Each view with what was learned of it; none of a detector that has no patch features."""
+        return []
+
+    def feature_specs(self) -> tuple[FeatureSpec, ...]:
+        """The features that are read, one spec a working size, with the size itself once fitted; () if none are."""
+        return ()
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether scores are made from images, not from features that are computed elsewhere."""
+        return True
+
+    def feature_bytes(self, images: ImageSet) -> int:
+        """Bytes that the features of one of `images` take in the cache; 0 for a detector that keeps none there."""
+        if not self.reads_images:
+            return 0
+        return sum(spec.resolved(images).bytes_each() for spec in self.feature_specs())
+
+    def on_features(self) -> "Detector":
+        """An unfitted copy for features that are computed elsewhere. Raises `RequestError` if it cannot take any."""
+        raise RequestError(f"{self.name} looks at images, and these are features alone; take another detector.")
 
     @property
     def whole_pixels(self) -> bool:

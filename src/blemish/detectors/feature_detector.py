@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.base import Detector, State
 from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
@@ -56,6 +56,7 @@ class FeatureDetector(Detector):
     smoothing: float = SIGMA
 
     runs_side_by_side: ClassVar[bool] = True
+    looks_at_patches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -83,6 +84,22 @@ class FeatureDetector(Detector):
             ranking = (replace(ranking[0], draws=True), *ranking[1:])
         return self.clone(**{"views": ranking, **self.budget_settings})
 
+    @property
+    def reads_images(self) -> bool:
+        """See `Detector`."""
+        return self.backbone != GIVEN
+
+    def on_features(self) -> Detector:
+        """See `Detector`. Raises `RequestError` for a backbone that was chosen by name."""
+        unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in self.presets.values())}
+        if self.backbone not in unasked:
+            raise RequestError(f"Features come as they are; leave out the backbone '{self.backbone}'.")
+        return self.clone(backbone=GIVEN)
+
+    def patch_scorers(self) -> list[tuple[View, nn.Module]]:
+        """See `Detector`. Raises `NotFittedError`."""
+        return list(zip(self.views, self._fitted().head_.scorers, strict=True))
+
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""
         return self.__dict__.get("features_") or tuple(self._specs())
@@ -94,6 +111,16 @@ class FeatureDetector(Detector):
 
     def _specs(self) -> list[FeatureSpec]:
         return specs_of(self.views, self.backbone, self.weights, self.tile, self.overlap)
+
+    def prepare(self, images: ImageSet) -> ImageSet:
+        """See `Detector`."""
+        if "features_" not in self.__dict__:
+            return self.prepared(images)[0]
+        for spec in self.features_:
+            features = features_of(images, spec)
+            features.make()
+            images = images.without(features.unreadable)
+        return images
 
     def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
         """The readable images with their features made, and the specs with the working sizes.
