@@ -82,7 +82,7 @@ def run_once(root: Path, case: str, ratio: float, overlap: bool, seed: int, with
     start, busy = time.perf_counter(), time.process_time()
     detector.fit(learned)
     fitted, busy = time.perf_counter(), time.process_time() - busy
-    training = image_auroc(detector.training_scores_) if settings.get("folds", 1) else float("nan")
+    training = image_auroc(detector.training_scores_) if settings.get("training_scores", True) else float("nan")
     detector.prepare(test)
     begun = time.perf_counter()
     scores = detector.score(test)

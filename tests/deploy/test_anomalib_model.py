@@ -14,7 +14,7 @@ from anomalib.engine import Engine
 
 from blemish.deploy.anomalib_model import BlemishModel, FunAD, NearestImages, Scoring
 from blemish.detectors import detector_class
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime

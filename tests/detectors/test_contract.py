@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
-from blemish.detectors.scoring import ScoringModule
-from blemish.detectors.views import View
+from blemish.detectors.parts.scoring import ScoringModule
+from blemish.detectors.parts.views import View
 from blemish.features.store import FeatureStore
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.machine.errors import NotFittedError, RequestError

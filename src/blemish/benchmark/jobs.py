@@ -11,7 +11,7 @@ from typing import Any
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import Manifest
 from blemish.benchmark.datasets import Category
-from blemish.detectors.views import SEMANTIC_VIEWS
+from blemish.detectors.parts.views import SEMANTIC_VIEWS
 from blemish.machine.errors import RequestError
 
 # By name, the function that does it, imported when it is asked for.

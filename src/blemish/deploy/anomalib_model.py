@@ -6,7 +6,6 @@ Needs anomalib: pip install 'blemish[anomalib]'.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,8 +21,8 @@ from anomalib.visualization import Visualizer
 from torch import Tensor, nn
 
 from blemish.detectors import Detector, detector_class, restored_detector
+from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_names
-from blemish.detectors.views import View
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
@@ -65,7 +64,7 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
             raise RequestError(
                 f"{detector} is anomalib's already; take its own model, or a detector that looks at features."
             )
-        check_names({each.name for each in fields(kind)}, settings or {})
+        check_names(kind.setting_names(), settings or {})
         self.detector: Detector = restored_detector(detector, {"random_state": seed, **(settings or {})})
         self.model: nn.Module = nn.Identity()
         self.paths: list[str] = []

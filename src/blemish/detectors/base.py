@@ -6,16 +6,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from torch import Tensor, nn
+from torch import nn
 
+from blemish.detectors.parts.scoring import State
+from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_numbers
-from blemish.detectors.views import View
 from blemish.features import FeatureSpec
 from blemish.images import ImageSet
 from blemish.machine.errors import NotFittedError, RequestError
 from blemish.scores import Scores
-
-State = dict[str, Tensor]
 
 
 @dataclass(kw_only=True)
@@ -121,6 +120,11 @@ class Detector(ABC):
         """Whether images above 4,096 pixels a side are looked at as they are, not reduced; see `decoding.decode`."""
         return False
 
+    @classmethod
+    def setting_names(cls) -> set[str]:
+        """The names that `settings` has, and that the class takes."""
+        return {each.name for each in fields(cls)}
+
     def settings(self) -> dict[str, Any]:
         """The settings by name, as they stand in `config.json`."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -158,7 +162,7 @@ class Detector(ABC):
     def training_scores_(self) -> Scores:
         """See the class. Raises `NotFittedError` before `fit`."""
         if not self.cross_fits:
-            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
+            raise NotFittedError(f"{self.name} has no training scores; set 'training_scores' to true.")
         scores: Scores | None = self.__dict__.get("_training_scores")
         if scores is None:
             raise NotFittedError(f"{self.name} has no training scores; call fit(images) first.")

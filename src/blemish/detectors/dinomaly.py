@@ -40,7 +40,11 @@ class Dinomaly(AnomalibDetector):
     summary: ClassVar[str] = "a decoder that reproduces a vision transformer's features of ordinary images only"
     source: ClassVar[str] = "Dinomaly (CVPR 2025, arXiv 2405.14325), as in anomalib; needs anomalib and `weights`"
     model: ClassVar[str] = "Dinomaly"
-    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 1000}  # spec/llbnad.md
+    budget_settings: ClassVar[Mapping[str, Any]] = {
+        "training_scores": False,
+        "epochs": 0,
+        "steps": 1000,
+    }  # spec/llbnad.md
 
     def __post_init__(self) -> None:
         """Check the settings."""

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.base import Detector, State
-from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
-from blemish.detectors.regions_of_interest import roi_masks
-from blemish.detectors.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule
+from blemish.detectors.base import Detector
+from blemish.detectors.parts.fusion import SIGMA, Fusion, ImageScore
+from blemish.detectors.parts.regions_of_interest import roi_masks
+from blemish.detectors.parts.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
+from blemish.detectors.parts.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.detectors.settings import check_words
-from blemish.detectors.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures, features_of
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
@@ -146,26 +146,22 @@ class FeatureDetector(Detector):
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         # what is large is done side by side; in the many small steps, threads would only wait for each other
         with torch.no_grad(), intra_op_threads(1):
-            self._take(images, specs, views, self._fit_views(views))
+            self.assemble(views, self._fit_views(views))
         return self
 
-    def _take(
-        self,
-        images: ImageSet,
-        specs: tuple[FeatureSpec, ...],
-        views: Sequence[ViewFeatures],
-        fitted: Sequence[tuple[PatchScorer, Tensor]],
-    ) -> None:
-        """Take what was learned of each view as this detector's state."""
+    def assemble(self, views: Sequence[ViewFeatures], fitted: Sequence[tuple[PatchScorer, Tensor]]) -> Self:
+        """Put scorer and cross-fitted maps (N, h, w) of each view together: with that, the detector is fitted."""
+        images = views[0].images
         scorers, maps = zip(*fitted, strict=True)
         valid = [view.valid() for view in views]
         fusion = self._fusion().learn(list(maps), valid)
         image, drawn = fusion.of_many(list(maps), valid)
         roi = roi_masks(images, ()) if images.roi is not None and images.roi.one is not None else None
         self.head_ = ScoringHead(self.views, scorers, fusion, roi).eval()
-        self.features_ = specs
+        self.features_ = tuple(dict.fromkeys(view.features.spec for view in views))
         boxes = next(view.boxes() for view in views if view.view.draws)
         self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
+        return self
 
     @abstractmethod
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:

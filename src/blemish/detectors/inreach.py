@@ -8,12 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.channels import channels_of, nominal
-from blemish.detectors.memory import on_grid
-from blemish.detectors.one_class import Part, whole_images
+from blemish.detectors.parts.memory import on_grid
+from blemish.detectors.parts.nearest import squared_distances
+from blemish.detectors.parts.sampling import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
+from blemish.machine.runtime import side_by_side
+from blemish.scores.cuts import median_mad
+
+LOOSE = 3.0  # deviations above the median spread from which a channel ties together what does not belong together
 
 
 @dataclass(kw_only=True)
@@ -67,3 +71,89 @@ class InReaCh(PatchCore):
         places = sample.places[recurring.pairs]
         moved = (on_grid(places[:, 0], width) - on_grid(places[:, 1], width)).float().square().sum(1).sqrt()
         return weights, self.position * recurring.typical / max(1.0, float(moved.median()))
+
+
+@dataclass(frozen=True)
+class Channels:
+    """One channel for each patch (p) of one seed image.
+
+    Attributes
+    ----------
+    seeds : (p,) rows of the patches.
+    linked : (p, N) row of the mutual nearest patch in each image, -1 where there is none.
+    away : (p, N) distance to it, 0 where there is none.
+    """
+
+    seeds: Tensor
+    linked: Tensor
+    away: Tensor
+
+    @property
+    def span(self) -> Tensor:
+        """How many other images each channel reaches, (p,)."""
+        return (self.linked >= 0).sum(1)
+
+    @property
+    def spread(self) -> Tensor:
+        """The mean distance of each channel's patches from its seed, (p,); 0 of an empty one."""
+        return self.away.sum(1) / self.span.clamp_min(1)
+
+
+def channels_of(embedded: Tensor, images: Sequence[Tensor], seed: int, like: Tensor) -> Channels:
+    """Link the patches of image `seed` with their mutual nearest neighbours in each other image.
+
+    `images` are the rows of each image's patches in `embedded` (n, D); those that are true in `like` (N,), the seed
+    itself among them, are left out.
+    """
+    here = images[seed]
+    mine = embedded[here]
+
+    def one(number: int) -> tuple[Tensor, Tensor]:
+        linked, away = torch.full((len(here),), -1), torch.zeros(len(here))
+        if not like[number]:
+            squared = squared_distances(mine, embedded[images[number]])  # (p, q)
+            # The least of its row and of its column: several times as quick as looking for where the least are.
+            mutual = (squared == squared.amin(1, keepdim=True)) & (squared == squared.amin(0))
+            patch, other = mutual.nonzero().unbind(1)
+            linked[patch] = images[number][other]
+            away[patch] = squared[patch, other].sqrt()
+        return linked, away
+
+    found = side_by_side(one, range(len(images)))
+    linked, away = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    return Channels(here, linked, away)
+
+
+@dataclass(frozen=True)
+class Nominal:
+    """What the channels that span many images and are tight hold.
+
+    Attributes
+    ----------
+    rows : of their patches, each once, in order.
+    pairs : (l, 2) rows of seed and linked patch, for each link.
+    typical : the median distance of a link; 0 if there is none.
+    """
+
+    rows: Tensor
+    pairs: Tensor
+    typical: float
+
+
+def nominal(found: Sequence[Channels], span: float) -> Nominal:
+    """The channels that reach at least a share `span` of the images and whose spread is not far above the others'.
+
+    Where no channel spans as much, those that span most are taken.
+    """
+    spans, spreads = torch.cat([each.span for each in found]), torch.cat([each.spread for each in found])
+    wide = spans >= min(span * found[0].linked.shape[1], int(spans.max()))
+    tight = spreads <= median_mad(spreads[wide].numpy(), LOOSE)
+    rows, pairs, away = [], [], []
+    for each, kept in zip(found, torch.split(wide & tight, [len(each.seeds) for each in found]), strict=True):
+        channel, image = torch.nonzero((each.linked >= 0) & kept[:, None]).unbind(1)
+        rows.append(each.seeds[kept])
+        pairs.append(torch.stack([each.seeds[channel], each.linked[channel, image]], dim=1))
+        away.append(each.away[channel, image])
+    links = torch.cat(pairs)
+    typical = float(torch.cat(away).median()) if len(links) else 0.0
+    return Nominal(torch.unique(torch.cat([*rows, links[:, 1]])), links, typical)

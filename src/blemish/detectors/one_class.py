@@ -8,45 +8,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.fusion import robust_scale
-from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
-from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
+from blemish.detectors.parts.fusion import robust_scale
+from blemish.detectors.parts.sampling import Part, draw_patches, group_numbers, split_in_folds
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
+from blemish.detectors.settings import check_folds
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.machine.errors import RequestError
-
-WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
-
-
-@dataclass(frozen=True)
-class Part:
-    """What to learn from: patches of all images, or of some, which are copied when they are asked for.
-
-    Attributes
-    ----------
-    drawn : patches of all images.
-    images : (N,) bool, those to learn from; None for all.
-    group_of : (N,) the number of each image's group.
-    stage : name for progress.
-    """
-
-    drawn: PatchSample
-    images: Tensor | None
-    group_of: Tensor
-    stage: str
-
-    @property
-    def sample(self) -> PatchSample:
-        """The patches to learn from."""
-        return self.drawn if self.images is None else self.drawn.of(self.images)
-
-    @property
-    def groups(self) -> Tensor:
-        """The number of each patch's group, (n,)."""
-        owners = self.drawn.owners
-        return self.group_of[owners if self.images is None else owners[self.images[owners]]]
 
 
 @dataclass(frozen=True)
@@ -90,32 +59,33 @@ class OneClass(FeatureDetector):
 
     Attributes
     ----------
-    folds : parts for the training scores; 0 makes none, which saves most of the time, and takes the scale of the
-        image scores from the images learned from. For parts of a larger job that needs `score` alone.
+    folds : parts for the training scores.
+    training_scores : whether there are any. Without, most of the time is saved, and the scale of the image scores is
+        taken from the images learned from: for parts of a larger job that needs `score` alone.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS
     folds: int = 3
+    training_scores: bool = True
 
-    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"training_scores": False}
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        if self.folds < 0 or self.folds == 1:
-            raise RequestError(f"'folds' must be 0 or at least 2; got {self.folds}.")
+        check_folds(self.folds)
 
     def fit(self, images: ImageSet) -> Self:
         """Learn from unlabelled images; see the class."""
         super().fit(images)
-        if not self.folds:
+        if not self.training_scores:
             del self._training_scores
         return self
 
     @property
     def cross_fits(self) -> bool:
         """See `Detector`."""
-        return self.folds > 0
+        return self.training_scores
 
     @abstractmethod
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
@@ -140,7 +110,7 @@ class OneClass(FeatureDetector):
         images, size = features.images, features.view.pixels
         sample = draw_patches(features, [self._plan(trusted)], self.random_state, f"patches {size}")[0]
         groups = group_numbers(images)
-        folds = min(self.folds, int(groups.max()) + 1)
+        folds = min(self.folds, int(groups.max()) + 1) if self.training_scores else 0
         split = split_in_folds(images, folds, self.random_state) if folds else {}
         fold = torch.tensor([split.get(name, -1) for name in images.ids])
         stage = f"{self.name} {size}"
@@ -163,11 +133,6 @@ class OneClass(FeatureDetector):
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items()}
         return InUnits(self._empty(view, inner), state["unit"])
-
-
-def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
-    """A plan that takes all patches of at most `most` of the images."""
-    return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)
 
 
 def _put_in_units(maps: Tensor, valid: Tensor, fold: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
-from blemish.detectors.embedding import Standardised
-from blemish.detectors.local_outliers import gaussian
-from blemish.detectors.one_class import Learned, OneClass, Part, whole_images
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.one_class import Learned, OneClass
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.local_outliers import gaussian
+from blemish.detectors.parts.sampling import Part, whole_images
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.detectors.views import View, ViewFeatures
 from blemish.machine.runtime import runtime, side_by_side
 
 AT_ONCE = 32  # places worked on together

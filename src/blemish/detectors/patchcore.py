@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
-from blemish.detectors.coreset import Coreset, coreset
-from blemish.detectors.memory import Memory, empty_memory, on_grid
-from blemish.detectors.nearest import Bank
-from blemish.detectors.one_class import Learned, OneClass, Part
-from blemish.detectors.sampling import even_plan
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.one_class import Learned, OneClass
+from blemish.detectors.parts.coreset import Coreset, coreset
+from blemish.detectors.parts.memory import Memory, empty_memory, on_grid
+from blemish.detectors.parts.nearest import Bank
+from blemish.detectors.parts.sampling import Part, even_plan
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.detectors.views import View, ViewFeatures
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime
 

@@ -7,14 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.base import State
-from blemish.detectors.embedding import Standardised
-from blemish.detectors.initial_weights import drawn_anew
-from blemish.detectors.one_class import Learned, OneClass, Part
-from blemish.detectors.sampling import even_plan
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.one_class import Learned, OneClass
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.initial_weights import drawn_anew
+from blemish.detectors.parts.sampling import Part, even_plan
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.detectors.views import View, ViewFeatures
 from blemish.machine.runtime import runtime, side_by_side
 
 MARGIN = 0.5  # th+ and -th-, SimpleNet Sec. 3.4

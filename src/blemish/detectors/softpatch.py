@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blemish.detectors.local_outliers import (
+from blemish.detectors.parts.local_outliers import (
     Discriminator,
     local_outlier_factors,
     mahalanobis,
     nearest_distances,
 )
-from blemish.detectors.one_class import Part, whole_images
+from blemish.detectors.parts.sampling import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError

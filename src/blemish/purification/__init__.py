@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.detectors import Detector, detector_class
-from blemish.detectors.sampling import group_numbers
+from blemish.detectors.parts.sampling import group_numbers
 from blemish.detectors.settings import check_names
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
 from blemish.machine.errors import RequestError

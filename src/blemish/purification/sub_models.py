@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.detectors import Detector
-from blemish.detectors.sampling import split_in_folds
+from blemish.detectors.parts.sampling import split_in_folds
 from blemish.features.store import PackedFeatures
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.machine.errors import JobError, NotFittedError, RequestError

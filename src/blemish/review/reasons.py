@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blemish.detectors import Detector
 from blemish.detectors.nearest_images import ImageNeighbours, Matches, NearestImages, layouts_of
-from blemish.detectors.views import View, ViewFeatures
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.features import features_of
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError, UnreadableImageError

@@ -19,9 +19,10 @@ from blemish.detectors.anomalib_adapter.catalogue import NEEDS, NOT_TRIED, anoma
 from blemish.detectors.anomalib_adapter.offline import NetworkRefusedError, no_network
 from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
-from blemish.detectors.base import Detector, State
-from blemish.detectors.sampling import split_in_folds
-from blemish.detectors.settings import check_least
+from blemish.detectors.base import Detector
+from blemish.detectors.parts.sampling import split_in_folds
+from blemish.detectors.parts.scoring import State
+from blemish.detectors.settings import check_folds, check_least
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError
@@ -47,7 +48,8 @@ class AnomalibDetector(Detector):
         such as Padim and Patchcore, take neither.
     batch : images a step.
     folds : parts that the images are split into; each is scored by a training on the others, and the first training
-        scores new images. 0 is one training on all images, without training scores: for sub-models of a
+        scores new images.
+    training_scores : whether there are any. Without, there is one training on all images: for sub-models of a
         purification, and for folders of good images only.
     """
 
@@ -57,20 +59,20 @@ class AnomalibDetector(Detector):
     steps: int = 1000
     batch: int = 8
     folds: int = 3
+    training_scores: bool = True
 
     model: ClassVar[str]
     own: ClassVar[tuple[str, ...]] = ()  # settings that the model takes itself
-    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 300}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"training_scores": False, "epochs": 0, "steps": 300}
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
-        check_least(self, size=0, epochs=0, steps=1, batch=1, folds=0)
+        check_least(self, size=0, epochs=0, steps=1, batch=1)
+        check_folds(self.folds)
         if self.size and not SIDES[0] <= self.size <= SIDES[1]:
             raise RequestError(f"'size' must be 0 or between {SIDES[0]} and {SIDES[1]}; got {self.size}.")
-        if self.folds == 1:
-            raise RequestError("'folds' must be 0, or 2 or more; with 1 there would be nothing to learn from.")
 
     def obtain_needs(self) -> None:
         """Refuse a model whose packages are not installed. Weights of a hub are refused when the model is made."""
@@ -91,7 +93,7 @@ class AnomalibDetector(Detector):
             images = images.without(pictures.unreadable)
             trusted = images.subset(_not_known_to_be_bad(images))
             self._check_enough(trusted)
-            if self.folds:
+            if self.training_scores:
                 scores = self._cross_fitted(model, pictures, images, trusted)
                 self._training_scores = replace(scores, skipped=pictures.unreadable)
             else:
@@ -101,7 +103,7 @@ class AnomalibDetector(Detector):
     @property
     def cross_fits(self) -> bool:
         """See `Detector`."""
-        return self.folds > 0
+        return self.training_scores
 
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""

@@ -1,9 +1,11 @@
 """The settings of training one Local-Net, each a switch of the ablations; the published values stand beside ours."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from blemish.detectors.settings import check_least
+from blemish.detectors.parts.views import PAPER_VIEWS
+from blemish.detectors.settings import check_least, check_numbers, check_words
 from blemish.machine.errors import RequestError
 
 Minibatch = Literal["patches", "images"]
@@ -25,7 +27,7 @@ LEAST = {
 SHARES = ("warm_up", "hard_share", "bank_share", "tau_bank", "tau_normal", "tau_confident", "synthetic")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How a Local-Net is taught. The defaults are for a CPU; "published" is FUN-AD (spec/fun-ad.md).
 
@@ -60,7 +62,7 @@ class Schedule:
     stop : which weights are kept: their "average" to the end, the "last", or the snapshot that a label-free rule
         finds best (`stopping`).
     snapshots : how many are kept for those rules.
-    synthetic : images with a drawn defect, as a share of the pile, that are learned from too (FUN-AD*, published
+    synthetic : images with a drawn defect, as a share of the folder, that are learned from too (FUN-AD*, published
         0.05); `synthetic_labels` "pseudo" treats them as any other image, "mask" tells the net where the defect is.
     """
 
@@ -96,8 +98,10 @@ class Schedule:
     synthetic: float = 0.0
     synthetic_labels: SyntheticLabels = "pseudo"
 
-    def check_schedule(self) -> None:
+    def __post_init__(self) -> None:
         """Raise `RequestError` for a value outside its range."""
+        check_numbers(self)
+        check_words(self)
         check_least(self, **LEAST)
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
@@ -114,3 +118,38 @@ class Schedule:
     def steps_for(self, images: int) -> int:
         """Minibatches in all, for so many images; the last incomplete minibatch of an epoch is dropped."""
         return self.epochs * max(1, images // self.batch) if self.epochs else self.steps
+
+
+# FUN-AD Sec. 5 and Appendix 3, spec/fun-ad.md sections 1 to 9.
+PAPER: Mapping[str, Any] = {
+    "backbone": "dino_vitb8",
+    "views": PAPER_VIEWS,
+    "embedding": "none",
+    "use_globals": True,
+    "width": 1536,
+    "hidden": 1024,
+    "narrow": 128,
+    "minibatch": "images",
+    "batch": 32,
+    "epochs": 1500,
+    "hard_share": 0.0,
+    "warm_up": 0.0,
+    "rebuild_every": 1,
+    "refresh_every": 1,
+    "bank_entries": 0,
+    "cut": "minmax",
+    "scale": "minmax",
+    "exclude": "patch",
+    "noise": "batch",
+    "noise_batch": 0,
+    "noise_from": "any",
+    "optimiser": "rmsprop",
+    "learning_rate": 2e-5,
+    "stop": "last",
+    "pool_patches": 0,
+    "cross_fit": False,
+    "distance_weight": 0.0,
+    "net_weight": 1.0,
+    "image_score": "max",
+    "smoothing": 0.5,  # sigma 4 px of 224 px on patches of 8
+}

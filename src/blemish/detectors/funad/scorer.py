@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.nearest_images import ImageNeighbours
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.scoring import PatchScorer
 
 SMALLEST = 1e-6
 

@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
-from blemish.detectors.nearest import Bank, smallest, squared_distances
-from blemish.detectors.one_class import Part
-from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import View
+from blemish.detectors.parts.nearest import Bank, smallest, squared_distances
+from blemish.detectors.parts.sampling import Part
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View
 from blemish.machine.runtime import side_by_side
 
 UNSEEN = 16_000  # patches whose distances to the other images' entries tell what unseen patches would get

@@ -8,12 +8,14 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.fusion import Fusion
-from blemish.detectors.regions_of_interest import within
-from blemish.detectors.views import View
+from blemish.detectors.parts.fusion import Fusion
+from blemish.detectors.parts.regions_of_interest import within
+from blemish.detectors.parts.views import View
 from blemish.features import FeatureSpec
 from blemish.features.extract import PatchExtractor, box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
+
+State = dict[str, Tensor]
 
 _EXACT: ContextVar[bool] = ContextVar("blemish_exact_products", default=False)
 BOXES = "boxes"  # where the images lie in their grid, among the features of a working size

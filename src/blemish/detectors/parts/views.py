@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.detectors.embedding import Rooted, Standardised
-from blemish.detectors.regions_of_interest import roi_masks, within
+from blemish.detectors.parts.embedding import Rooted, Standardised
+from blemish.detectors.parts.regions_of_interest import roi_masks, within
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
