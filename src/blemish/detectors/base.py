@@ -19,19 +19,32 @@ from blemish.scores import Scores
 
 @dataclass(kw_only=True)
 class Detector(ABC):
-    """Settings in, `fit`, scores out. Learned state ends in an underscore and never changes a setting.
+    """What every detector has: settings, `fit` on unlabelled images, `score` of any images.
+
+    Settings are fields, checked when the detector is made. Learned state ends in an underscore and never changes a
+    setting.
+
+    Parameters
+    ----------
+    random_state : int, default 0
+        Seed of every random choice, 0 or more; the same seed gives the same bytes on the same machine.
 
     Attributes
     ----------
-    random_state : seed of every random choice; the same seed gives the same bytes on the same machine.
-    training_scores_ : cross-fitted scores of the images of `fit`: no image was scored by a part that learned
-        from it or from its group, and their scale is that of `score`. Not saved with the detector.
-    budget_settings : what `budget` changes.
-    keeps_checkpoints : whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes them up.
-    runs_side_by_side : whether several of them may be fitted at once in threads of one process: nothing global, such
-        as the seed of torch, is touched.
-    looks_at_patches : whether scores are made of patch features of a frozen backbone. Then a region of interest counts,
-        features alone can be learned from, and all of scoring exports to a graph.
+    training_scores_ : Scores of the images of `fit`, cross-fitted: no image was scored by a part that learned from it
+        or from its group, and their scale is that of `score`. Not saved with the detector.
+    name, summary, source, patent : of the class: what it is called on the command line, what it does in a line, where
+        it is published, and a patent that is known of.
+    min_images : of the class: images of different content that `fit` needs.
+    uses_set_aside : of the class: whether images that a purification set aside are of use to `fit`.
+    presets : of the class: settings that stand under a name.
+    budget_settings : of the class: what `budget` changes.
+    keeps_checkpoints : of the class: whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes
+        them up.
+    runs_side_by_side : of the class: whether several may be fitted at once in threads of one process: nothing global,
+        such as the seed of torch, is touched.
+    looks_at_patches : of the class: whether scores are made of patch features of a frozen backbone. Then a region of
+        interest counts, features alone can be learned from, and all of scoring exports to a graph.
     """
 
     random_state: int = 0
@@ -134,7 +147,7 @@ class Detector(ABC):
         return replace(self, **changes)
 
     def budget(self) -> "Detector":
-        """An unfitted detector for the sub-models of purification: cheap, and good enough to tell what stands out."""
+        """An unfitted detector for the sub-models of purification: cheap, and good enough to find what stands out."""
         return self.clone(**self.budget_settings)
 
     @classmethod
@@ -160,7 +173,7 @@ class Detector(ABC):
 
     @property
     def training_scores_(self) -> Scores:
-        """See the class. Raises `NotFittedError` before `fit`."""
+        """Scores of the images of `fit`, by parts that did not see them. Raises `NotFittedError` before `fit`."""
         if not self.cross_fits:
             raise NotFittedError(f"{self.name} has no training scores; set 'training_scores' to true.")
         scores: Scores | None = self.__dict__.get("_training_scores")

@@ -35,22 +35,37 @@ _one_at_a_time = threading.RLock()  # anomalib, Lightning and the seeds are glob
 
 @dataclass(kw_only=True)
 class AnomalibDetector(Detector):
-    """A model of anomalib, trained in anomalib's Engine on images that blemish reads; no label is asked for.
+    """A model of anomalib, trained in anomalib's Engine on images that blemish reads, without labels.
 
-    Scores and maps are what the model gives before anomalib scales them to 0..1. `models.model_class` makes the
-    class of each model, with the settings of the model itself beside these.
+    Scores and maps are what the model gives before anomalib scales them to 0..1. The detector "anomalib:MODEL" has the
+    settings of the model's own constructor beside these.
+
+    Parameters
+    ----------
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    size : int, default 0
+        Side of the square that images are letterboxed to, in pixels, 32 to 2,048; 0 is what anomalib has for the model.
+    steps : int, default 1000
+        Steps of the training, 1 or more; they count if `epochs` is 0. Models that only pass over the images, such as
+        Padim and Patchcore, take neither.
+    epochs : int, default 0
+        Passes over the images in place of `steps`.
+    batch : int, default 8
+        Images a step, 1 or more.
+    folds : int, default 3
+        Parts that the images are split into, 2 or more; each is scored by a training on the others, and the first
+        training scores new images.
+    training_scores : bool, default True
+        Whether there are training scores. Without, there is one training on all images: for sub-models of a
+        purification, and for folders of good images only.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    weights : a file with the backbone's weights, where they are neither embedded nor in a local cache.
-    size : side of the square that images are letterboxed to, in pixels; 0 is what anomalib has for the model.
-    epochs, steps : how long a model is trained; `steps` count if `epochs` is 0. Models that only pass over the images,
-        such as Padim and Patchcore, take neither.
-    batch : images a step.
-    folds : parts that the images are split into; each is scored by a training on the others, and the first training
-        scores new images.
-    training_scores : whether there are any. Without, there is one training on all images: for sub-models of a
-        purification, and for folders of good images only.
+    training_scores_ : Scores of the images of `fit`, each by a training that did not see it.
+    scorer_ : the module that scores images; what is saved.
     """
 
     weights: str = ""

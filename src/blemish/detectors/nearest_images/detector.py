@@ -57,14 +57,47 @@ class NearestImages(FeatureDetector):
     nothing has to be sampled, and a defect that a few images share stays far: it takes k of them to make it look
     normal. A new image is compared in the same way, so its score means what a training score means.
 
-    After the fit, `k_` is the k that was taken, and `repeats_` in about how many images each defect seems to be, 1
-    where none seem to repeat.
+    Parameters
+    ----------
+    k : int, default 0
+        The nearest image that counts, and the three after it, from 1 to `retrieved`. 0 chooses it for the folder: 2,
+        unless the defects of the folder seem to repeat.
+    retrieved : int, default 20
+        Images that each image is compared with, the nearest by their layout, 1 or more.
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "16" and "32", whitened in part
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "top" (default), "max" or "extents"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.3
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    k : the nearest image that counts, and the three after it; 0 chooses it for the folder. That is 2, unless the
-        defects of the folder seem to repeat.
-    retrieved : images that each image is compared with, the nearest by their layout.
+    k_ : the k that was taken.
+    repeats_ : in about how many images each defect seems to be, 1 where none seem to repeat.
+    near_copies_ : ids of images that may be shots of one part, part by part; after `fit` only.
+    training_scores_ : Scores of the images of `fit`, each compared with all but its own group.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
+
+    Source: ours, from retrieval (SPADE, arXiv 2005.02357), the nearest patch in each image (MuSc, arXiv 2401.16753) and
+    relative distances (LOF, Breunig et al., SIGMOD 2000).
 
     Examples
     --------
