@@ -135,14 +135,14 @@ class FeatureDetector(Detector):
     def prepare(self, images: ImageSet) -> ImageSet:
         """See `Detector`."""
         if "features_" not in self.__dict__:
-            return self.prepared(images)[0]
+            return self._prepared(images)[0]
         for spec in self.features_:
             features = features_of(images, spec)
             features.make()
             images = images.without(features.unreadable)
         return images
 
-    def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
+    def _prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
         """The readable images with their features made, and the specs with the working sizes.
 
         Images that turn out unreadable do not take part in choosing the sizes.
@@ -161,7 +161,7 @@ class FeatureDetector(Detector):
 
     def fit(self, images: ImageSet) -> Self:
         """Make the features that are missing, fit the views, keep cross-fitted training scores."""
-        images, specs = self.prepared(images)
+        images, specs = self._prepared(images)
         by_size = {spec.pixels: features_of(images, spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         # what is large is done side by side; in the many small steps, threads would only wait for each other

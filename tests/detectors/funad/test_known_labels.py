@@ -46,8 +46,8 @@ def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(
 
     kind = detector_class("nearest_images")
     detector = kind()
-    images, specs = detector.prepared(replace(ImageSet.of(pile), labels={"part-02.png": said}))
-    features = ViewFeatures(detector.views[0], features_of(images, specs[0]))
+    images = detector.prepare(replace(ImageSet.of(pile), labels={"part-02.png": said}))
+    features = ViewFeatures(detector.views[0], features_of(images, detector.feature_specs()[0].resolved(images)))
     height, width = features.grid
     distances = torch.rand(len(images), height, width, generator=torch.Generator().manual_seed(0))
     found = pool_of(features, 0, 0, distances, distances.amax((1, 2)))
