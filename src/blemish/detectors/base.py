@@ -130,7 +130,7 @@ class Detector(ABC):
 
     @property
     def whole_pixels(self) -> bool:
-        """Whether images above 4,096 pixels a side are looked at as they are, not reduced; see `decoding.decode`."""
+        """Whether images above 4,096 pixels a side are looked at as they are, not reduced as they are read."""
         return False
 
     @classmethod

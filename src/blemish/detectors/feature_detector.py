@@ -27,7 +27,7 @@ from blemish.scores import Scores
 
 MOST_SMOOTHING = 10  # patches
 SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
-SOURCE = "features.source"  # what the features come from; see `FeatureSpec.source`
+SOURCE = "features.source"  # what the features come from, as `FeatureSpec.source` says it
 
 
 @dataclass(kw_only=True)
@@ -98,7 +98,7 @@ class FeatureDetector(Detector):
             obtain(self.backbone, self.weights)
 
     def budget(self) -> Detector:
-        """See `Detector`. Views that only draw are left out; the working sizes stay, so features are shared."""
+        """For sub-models, unfitted: views that only draw are left out; sizes stay, so features are shared."""
         ranking = tuple(view for view in self.views if view.ranks)
         if not any(view.draws for view in ranking):
             ranking = (replace(ranking[0], draws=True), *ranking[1:])
@@ -106,18 +106,18 @@ class FeatureDetector(Detector):
 
     @property
     def reads_images(self) -> bool:
-        """See `Detector`."""
+        """Whether features are made from images here, by `backbone`."""
         return self.backbone != GIVEN
 
     def on_features(self) -> Detector:
-        """See `Detector`. Raises `RequestError` for a backbone that was chosen by name."""
+        """An unfitted copy for features computed elsewhere. Raises `RequestError` if a backbone was chosen by name."""
         unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in self.presets.values())}
         if self.backbone not in unasked:
             raise RequestError(f"Features come as they are; leave out the backbone '{self.backbone}'.")
         return self.clone(backbone=GIVEN)
 
     def patch_scorers(self) -> list[tuple[View, nn.Module]]:
-        """See `Detector`. Raises `NotFittedError`."""
+        """Each view with the `PatchScorer` that was learned of it. Raises `NotFittedError`."""
         return list(zip(self.views, self._fitted().head_.scorers, strict=True))
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
@@ -126,14 +126,14 @@ class FeatureDetector(Detector):
 
     @property
     def whole_pixels(self) -> bool:
-        """See `Detector`."""
+        """Whether images above 4,096 pixels a side are looked at as they are: in tiles."""
         return bool(self.tile)
 
     def _specs(self) -> list[FeatureSpec]:
         return specs_of(self.views, self.backbone, self.weights, self.tile, self.overlap)
 
     def prepare(self, images: ImageSet) -> ImageSet:
-        """See `Detector`."""
+        """Make the features of images that are missing; returns the images that can be read."""
         if "features_" not in self.__dict__:
             return self._prepared(images)[0]
         for spec in self.features_:

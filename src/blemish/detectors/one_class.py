@@ -44,7 +44,7 @@ class InUnits(PatchScorer):
         self.unit: Tensor
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         scores: Tensor = (self.scorer(patches, globals) - self.unit[0]) / self.unit[1]
         return scores
 
@@ -114,7 +114,7 @@ class OneClass(FeatureDetector):
 
     @property
     def cross_fits(self) -> bool:
-        """See `Detector`."""
+        """Whether `fit` leaves training scores."""
         return self.training_scores
 
     @abstractmethod

@@ -35,7 +35,7 @@ class Gaussians(PatchScorer):
         self.whitening: Tensor
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         some = self.embedding(patches.flatten(1, 2)).index_select(2, self.channels)  # (B, P, C)
         away = (some - self.mean).permute(1, 2, 0)  # (P, C, B)
         squared: Tensor = torch.bmm(self.whitening, away).square().sum(1)  # (P, B)

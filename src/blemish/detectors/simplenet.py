@@ -33,7 +33,7 @@ class Net(PatchScorer):
         )
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         return self.scores(self.embedding(patches.flatten(0, 2))).view(patches.shape[:3])
 
     def scores(self, embedded: Tensor) -> Tensor:

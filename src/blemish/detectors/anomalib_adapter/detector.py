@@ -95,7 +95,7 @@ class AnomalibDetector(Detector):
             self._kind()
 
     def budget(self) -> Detector:
-        """See `Detector`. What was asked to be shorter than that stays so."""
+        """An unfitted detector for sub-models, trained in few steps; what is set to fewer stays so."""
         steps = self.budget_settings["steps"] if self.epochs else min(self.steps, self.budget_settings["steps"])
         return super().budget().clone(steps=steps)
 
@@ -117,7 +117,7 @@ class AnomalibDetector(Detector):
 
     @property
     def cross_fits(self) -> bool:
-        """See `Detector`."""
+        """Whether `fit` leaves training scores."""
         return self.training_scores
 
     def score(self, images: ImageSet) -> Scores:

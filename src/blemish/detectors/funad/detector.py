@@ -171,11 +171,11 @@ class FunAD(FeatureDetector):
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """See `Detector`: those of `neighbours` and `schedule` stand beside the others."""
+        """The names of all settings; those of `neighbours` and `schedule` stand beside the others."""
         return (super().setting_names() - {"neighbours", "schedule"}) | {*OF_NEIGHBOURS, *OF_SCHEDULE}
 
     def settings(self) -> dict[str, Any]:
-        """See `Detector`: flat, so that each can be set by its name."""
+        """The settings by name, those of `neighbours` and `schedule` among them, as they stand in `config.json`."""
         own = {name: value for name, value in super().settings().items() if name not in ("neighbours", "schedule")}
         return {**own, **{name: getattr(self.neighbours, name) for name in OF_NEIGHBOURS}, **vars(self.schedule)}
 
@@ -221,7 +221,7 @@ class FunAD(FeatureDetector):
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """See `Detector`: what the distances found out."""
+        """Sentences on what the distances found out about the folder; none of a detector that was loaded."""
         neighbours: NearestImages | None = self.__dict__.get("neighbours_")
         return neighbours.findings if neighbours else ()
 

@@ -168,7 +168,7 @@ class OfPatches(Minibatches):
                 self.far = torch.cat([self.far, known.repeat(times)])
 
     def rows(self, rng: torch.Generator) -> Tensor:
-        """See `Minibatches`."""
+        """Rows (n,) of the next minibatch."""
         drawn = torch.randint(self.count, (self.anywhere,), generator=rng, device=rng.device)
         if self.hard:
             far = self.far[torch.randint(len(self.far), (self.hard,), generator=rng, device=rng.device)]
@@ -186,7 +186,7 @@ class OfImages(Minibatches):
         self.left = torch.empty(0, dtype=torch.long, device=pool.owners.device)
 
     def rows(self, rng: torch.Generator) -> Tensor:
-        """See `Minibatches`."""
+        """Rows (n,) of the next minibatch."""
         if len(self.left) < self.size:
             self.left = self.images[torch.randperm(len(self.images), generator=rng, device=rng.device)]
         taken, self.left = self.left[: self.size], self.left[self.size :]

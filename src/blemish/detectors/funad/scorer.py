@@ -34,7 +34,7 @@ class DistanceAndNet(PatchScorer):
         self.scales: Tensor
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         embedded = self.embedding(patches).flatten(1, 2)
         logits = self.net.of_images(embedded, self.standardised(globals)).view(patches.shape[:3])
         logits = (logits - self.scales[1, 0]) / self.scales[1, 1]

@@ -41,7 +41,7 @@ class Trained:
 
 
 class Training:
-    """One net on its way; `run` takes it to the end; see `checkpoint` for how it survives a break."""
+    """One net on its way; `run` takes it to the end, `checkpoint.py` over a break."""
 
     def __init__(self, pool: Pool, schedule: Schedule, seed: int) -> None:
         self.pool, self.schedule, self.device = pool, schedule, pool.patches.device

@@ -133,17 +133,17 @@ class NearestImages(FeatureDetector):
 
     @property
     def k_(self) -> int:
-        """See the class. Raises `NotFittedError` before `fit`."""
+        """The k that was taken. Raises `NotFittedError` before `fit`."""
         return max((part.k for part in self.neighbours()), default=FIRST_K)
 
     @property
     def repeats_(self) -> int:
-        """See the class. Raises `NotFittedError` before `fit`."""
+        """In about how many images each defect seems to be, 1 where none seem to repeat. Raises `NotFittedError`."""
         return 1 if self.k or self.k_ == FIRST_K else self.k_ - 1
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """See `Detector`."""
+        """Sentences on defects that repeat and on near copies, for the report."""
         found = []
         if self.repeats_ > 1:
             found.append(

@@ -85,7 +85,7 @@ class ImageNeighbours(PatchScorer):
         return min(self.k, self.retrieved) - 1, min(self.k + COUNTED - 1, self.retrieved)
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
-        """See the class."""
+        """Patches (B, h, w, D) to distances (B, h, w)."""
         return self.distances(patches)
 
     def distances(self, patches: Tensor, barred: Tensor | None = None) -> Tensor:
@@ -167,7 +167,7 @@ def columns_of(embedded: Tensor, valid: Tensor) -> Tensor:
 
 
 def query_columns_of(embedded: Tensor, dtype: torch.dtype) -> Tensor:
-    """Patches (B, P, D) as they are looked for, (B, P, D + 6); see `columns_of`."""
+    """Patches (B, P, D) as they are looked for, (B, P, D + 6): the other side of `columns_of`."""
     rounded = embedded.to(dtype)
     halves = -rounded.float().square().sum(2) / 2
     parts = torch.stack(_parts(halves) if dtype == torch.bfloat16 else [halves, *2 * [torch.zeros_like(halves)]], dim=2)

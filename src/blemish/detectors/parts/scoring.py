@@ -69,7 +69,7 @@ class ScoringHead(nn.Module):
         self.fusion = fusion
 
     def forward(self, sizes: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Features of each working size by name to scores (B,) and maps (B, H, W)."""
         maps, valid = [], []
         for view, scorer in zip(self.views, self.scorers, strict=True):
             features = sizes[self.sizes.index(view.pixels)]
@@ -97,7 +97,7 @@ class ScoringModule(nn.Module):
         self.specs, self.head = tuple(specs), head
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w)."""
         height, width = images.shape[-2:]
         features = []
         for spec, extractor in zip(self.specs, self.extractors, strict=True):
