@@ -15,9 +15,10 @@ from pathlib import Path
 
 from kept_rows import in_process, is_kept, keep, show
 
+ALONE = "training_scores=false,size=256"
 WAYS = {
-    "anomalib PatchCore, coreset 10 % (its default)": "anomalib:Patchcore,coreset_sampling_ratio=0.1,folds=0,size=256",
-    "anomalib PatchCore, coreset 1 %": "anomalib:Patchcore,coreset_sampling_ratio=0.01,folds=0,size=256",
+    "anomalib PatchCore, coreset 10 % (its default)": f"anomalib:Patchcore,coreset_sampling_ratio=0.1,{ALONE}",
+    "anomalib PatchCore, coreset 1 %": f"anomalib:Patchcore,coreset_sampling_ratio=0.01,{ALONE}",
     "blemish patchcore, coreset 3 % (its default)": "patchcore",
     "blemish patchcore, coreset 1 %": "patchcore,share=0.01",
     "blemish nearest_images (its default)": "nearest_images",

@@ -15,7 +15,7 @@ import safetensors.torch
 import timm
 import torch
 
-from blemish.detectors.views import DEEP_VIEWS, specs_of, views_for
+from blemish.detectors.parts.views import DEEP_VIEWS, specs_of, views_for
 from blemish.features.backbones import BACKBONES, backbone, stride_of
 from blemish.features.extract import PatchExtractor
 from blemish.images import ImageSet

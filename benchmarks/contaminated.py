@@ -54,7 +54,7 @@ def rows_of(
     fitted = time.perf_counter()
     measured = {name: detector}
     if isinstance(detector, FunAD) and detector.distance_weight:
-        measured["nearest_images"] = detector.nearest_images()
+        measured["nearest_images"] = detector.neighbours_
     for each, of in measured.items():
         if cells:
             keep_cell(cell_file(cells, category.name, each, ratio, seed), of.training_scores_, manifest)

@@ -21,9 +21,8 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from blemish.detectors import FeatureDetector, detector_class
+from blemish.detectors import Detector, detector_class
 from blemish.detectors.settings import set_by_name
-from blemish.features import features_of
 from blemish.images import ImageSet
 from blemish.machine.runtime import use_runtime
 from blemish.scores import Scores
@@ -76,16 +75,15 @@ def run_once(root: Path, case: str, ratio: float, overlap: bool, seed: int, with
     kind = detector_class(name)
     settings = set_by_name(kind().settings(), dict(change.split("=", 1) for change in changes))
     detector = kind(**{**settings_given(settings, kind()), "random_state": seed})
-    if not isinstance(detector, FeatureDetector):
+    if not detector.looks_at_patches:
         raise SystemExit(f"{name} has no features to make beforehand; this script times detectors on features.")
     learned, test = (ImageSet.of(paths) for paths in split(root, ratio, overlap, seed, without))
-    detector.prepared(learned)
+    detector.prepare(learned)
     start, busy = time.perf_counter(), time.process_time()
     detector.fit(learned)
     fitted, busy = time.perf_counter(), time.process_time() - busy
-    training = image_auroc(detector.training_scores_) if settings.get("folds", 1) else float("nan")
-    for spec in detector.feature_specs():
-        features_of(test, spec).make()
+    training = image_auroc(detector.training_scores_) if settings.get("training_scores", True) else float("nan")
+    detector.prepare(test)
     begun = time.perf_counter()
     scores = detector.score(test)
     done = time.perf_counter()
@@ -104,7 +102,7 @@ def run_once(root: Path, case: str, ratio: float, overlap: bool, seed: int, with
     }
 
 
-def settings_given(changed: dict[str, Any], plain: FeatureDetector) -> dict[str, Any]:
+def settings_given(changed: dict[str, Any], plain: Detector) -> dict[str, Any]:
     """Only what differs from the defaults."""
     return {name: value for name, value in changed.items() if value != plain.settings().get(name)}
 

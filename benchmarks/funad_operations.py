@@ -13,9 +13,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from blemish.detectors.funad import FunAD
+from blemish.detectors.funad import PAPER, FunAD
 from blemish.detectors.funad.pool import FARTHEST, Pool
-from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.training import Training
 from blemish.images import UNKNOWN

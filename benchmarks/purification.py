@@ -30,7 +30,7 @@ from blemish.benchmark.contamination import MODES, Manifest, contaminate
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.metrics import image_metrics, pixel_metrics, purification_metrics
 from blemish.cli.console import pairs
-from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors import Detector, detector_class
 from blemish.detectors.settings import set_by_name
 from blemish.images import ImageSet
 from blemish.machine.runtime import use_runtime
@@ -124,8 +124,7 @@ def told(learned_from: str) -> PurifySettings:
 
 def prepared(manifest: Manifest, category: Category, detector: Detector) -> ImageSet:
     """The training images with their features made."""
-    images = manifest.training_set(category)
-    return detector.prepared(images)[0] if isinstance(detector, FeatureDetector) else images
+    return detector.prepare(manifest.training_set(category))
 
 
 def removal(given: argparse.Namespace) -> None:

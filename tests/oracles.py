@@ -5,7 +5,7 @@ from zlib import crc32
 import numpy as np
 
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.images import ImageSet
 
 BAD = frozenset(f"image-{number:06d}" for number in range(0, 60, 7))

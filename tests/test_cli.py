@@ -62,7 +62,7 @@ def test_quiet_is_silent(tmp_path, pile, run):
         (["--detector", "nearest_images", "--set", "retrieved=many"], ["'retrieved'", "int", "'many'"]),
         (["--detector", "nearest_images", "--set", "retrieved"], ["NAME=VALUE", "'retrieved'"]),
         (["--detector", "nearest_images", "--set", "views=1"], ["'views'"]),
-        (["--detector", "padim", "--set", "folds=0"], ["padim with 'folds' = 0 makes no training scores", "2 or more"]),
+        (["--detector", "padim", "--set", "training_scores=false"], ["set 'training_scores' to true"]),
         (["--levels", "9", "3"], ["--levels", "lower one first", "9 3"]),
         ([*QUICK, "--threshold", "1", "--contamination", "0.1"], ["exclude each other"]),
         ([*QUICK, "--contamination", "3"], ["0 up to less than 1", "3"]),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from command_line import QUICK, call, refused
 from conftest import fill
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from blemish import jobs
-from blemish.detectors.sampling import split_in_folds
+from blemish.detectors.parts.sampling import split_in_folds
 from blemish.images import ImageSet
 from blemish.images.groups import groups_by
 from blemish.jobs.preparing import with_normals

@@ -8,7 +8,7 @@ import pytest
 
 from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.features import features_of
 from blemish.features import store as store_module
 from blemish.features.extract import FeatureSpec

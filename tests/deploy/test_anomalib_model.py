@@ -14,7 +14,7 @@ from anomalib.engine import Engine
 
 from blemish.deploy.anomalib_model import BlemishModel, FunAD, NearestImages, Scoring
 from blemish.detectors import detector_class
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
@@ -96,7 +96,7 @@ def test_maps_of_other_shapes_lie_over_the_image(parts: Path) -> None:
         detector = detector_class("nearest_images")(**SMALL).fit(ImageSet.of(parts / "train"))
     wide = np.concatenate([picture(70), picture(71), picture(72)], axis=1)
     wide[20:44, 8:32] = 255
-    found = Scoring(detector.module())(torch.from_numpy(wide).permute(2, 0, 1)[None] / 255)  # type: ignore[attr-defined]
+    found = Scoring(detector)(torch.from_numpy(wide).permute(2, 0, 1)[None] / 255)
     grid = found.anomaly_map[0, 0].numpy()
     assert grid.shape == (64, 192)
     row, column = np.unravel_index(grid.argmax(), grid.shape)

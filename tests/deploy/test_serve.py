@@ -17,7 +17,7 @@ from PIL import Image
 import blemish
 from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from command_line import call, refused
 from conftest import fill, picture
 

@@ -17,7 +17,7 @@ from blemish.deploy.current import CurrentRun
 from blemish.deploy.watch import Settled, Watch, alone, watch
 from blemish.deploy.watch_table import COLUMNS
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import use_runtime
 from command_line import call, refused

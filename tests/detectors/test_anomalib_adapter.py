@@ -205,7 +205,7 @@ def test_dinomaly_takes_the_blocks_that_were_published() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"folds": 1}, "'folds' must be 0, or 2 or more"),
+        ({"folds": 1}, "'folds' must be at least 2; got 1"),
         ({"size": 5000}, "'size' must be 0 or between 32 and 2048; got 5000"),
         ({"steps": 0}, "'steps' must be at least 1; got 0"),
         ({"depth": 3}, "'depth' must be at least 8; got 3"),

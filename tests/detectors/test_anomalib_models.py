@@ -17,7 +17,7 @@ from test_contract import BAD, make_images
 
 from blemish import cli, jobs
 from blemish.detectors import Detector, detector_class
-from blemish.detectors.sampling import split_in_folds
+from blemish.detectors.parts.sampling import split_in_folds
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.machine.errors import JobError, NotFittedError, RequestError, WeightsError
 from blemish.machine.runtime import intra_op_threads, use_runtime
@@ -178,7 +178,7 @@ def test_the_fit_depends_on_content_alone_and_not_on_images_known_to_be_bad(
         (copied / f"{number:02d}.png").write_bytes((folder / name).read_bytes())
     with use_runtime(threads=1):
         states = [
-            make("anomalib:Padim", vit, folds=0).fit(each).state()
+            make("anomalib:Padim", vit, training_scores=False).fit(each).state()
             for each in (images, ImageSet.of(copied), ImageSet.of(folder))
         ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -214,7 +214,7 @@ def test_the_budget_of_a_purification_fits_and_scores_but_leaves_no_training_sco
     with use_runtime(threads=1):
         scores = detector.fit(images).score(images)
     assert set(scores.ranking()[: len(BAD)]) == set(BAD)
-    with pytest.raises(NotFittedError, match="no training scores with 'folds' = 0"):
+    with pytest.raises(NotFittedError, match="set 'training_scores' to true"):
         _ = detector.training_scores_
 
 
@@ -246,7 +246,7 @@ def test_a_backbone_takes_its_weights_from_a_file(folder: Path, tmp_path: Path, 
 
     resnet = timm.create_model("resnet18")
     safetensors.torch.save_file(resnet.state_dict(), tmp_path / "resnet18.safetensors")
-    settings = {"backbone": "resnet18", "size": 64, "steps": 2, "folds": 0}
+    settings = {"backbone": "resnet18", "size": 64, "steps": 2, "training_scores": False}
     kind = detector_class("anomalib:Stfpm")
     with use_runtime(threads=1):
         state = kind(**settings, weights=str(tmp_path / "resnet18.safetensors")).fit(ImageSet.of(folder)).state()
@@ -276,7 +276,7 @@ def test_dinomaly_without_weights_names_the_file_before_it_reads_an_image(
 @pytest.mark.parametrize(("name", "said"), [("Cfa", r"download\.pytorch\.org"), ("EfficientAd", "github.com")])
 def test_what_would_be_downloaded_is_refused_by_name(name: str, said: str, folder: Path) -> None:
     with use_runtime(threads=1), pytest.raises(RequestError, match=rf"{said}.*nothing is downloaded.*need"):
-        detector_class(f"anomalib:{name}")(steps=1, folds=0).fit(ImageSet.of(folder))
+        detector_class(f"anomalib:{name}")(steps=1, training_scores=False).fit(ImageSet.of(folder))
 
 
 def test_efficient_ad_runs_on_the_files_it_asks_for(folder: Path, tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_efficient_ad_runs_on_the_files_it_asks_for(folder: Path, tmp_path: Path
     images = ImageSet.of(folder)
     images = images.subset(images.ids[:8])
     with use_runtime(threads=1):
-        detector = kind(imagenet_dir=str(tmp_path / "photos"), steps=2, folds=0).fit(images)
+        detector = kind(imagenet_dir=str(tmp_path / "photos"), steps=2, training_scores=False).fit(images)
         scores = detector.score(images)
     assert np.isfinite(scores.image).all()
     assert detector.state()["model.quantiles.qb_st"] != 0, "taken from a validation pass"

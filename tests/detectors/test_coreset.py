@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors import coreset as module
-from blemish.detectors.coreset import coreset, covering_radius, farthest_points
+from blemish.detectors.parts.coreset import coreset, covering_radius, farthest_points
 
 
 def cloud(count: int, channels: int = 12) -> Tensor:

@@ -2,7 +2,7 @@
 
 import torch
 
-from blemish.detectors.fusion import SHARE, Fusion, highest_mean, smoothed
+from blemish.detectors.parts.fusion import SHARE, Fusion, highest_mean, smoothed
 
 
 def maps(count: int = 12, grid: tuple[int, int] = (10, 10)) -> torch.Tensor:

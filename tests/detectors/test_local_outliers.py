@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import LocalOutlierFactor
 
-from blemish.detectors.local_outliers import gaussian, local_outlier_factors, mahalanobis, nearest_distances
+from blemish.detectors.parts.local_outliers import gaussian, local_outlier_factors, mahalanobis, nearest_distances
 
 
 def points(count: int = 80, channels: int = 20) -> torch.Tensor:

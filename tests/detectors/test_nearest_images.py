@@ -1,6 +1,5 @@
 """Images compared with the images most like them: what counts as near, what is left out, what a repeat does."""
 
-import doctest
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from blemish.detectors import nearest_images
 from blemish.detectors.nearest_images import ImageNeighbours, NearestImages
-from blemish.detectors.scoring import exact_products
-from blemish.detectors.views import View
+from blemish.detectors.nearest_images.repeats import TRACED
+from blemish.detectors.nearest_images.scorer import COUNTED
+from blemish.detectors.parts.scoring import exact_products
+from blemish.detectors.parts.views import View
 from blemish.features.backbones import GIVEN
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.machine.errors import JobError, RequestError
@@ -113,11 +113,6 @@ def test_copies_of_a_defect_are_one_image_for_a_new_one() -> None:
     assert score > 3 * np.abs(detector.training_scores_.image[10:]).max()
 
 
-def test_the_example_of_the_docstring_is_right() -> None:
-    assert doctest.testmod(nearest_images).attempted > 0
-    assert doctest.testmod(nearest_images).failed == 0
-
-
 def test_defects_that_repeat_are_seen_and_found() -> None:
     features = patches(80)
     for kind in range(4):
@@ -137,7 +132,7 @@ def test_defects_that_repeat_often_take_as_many_images_as_are_traced(times: int)
     for kind in range(3):
         with_defect(features, list(range(times * kind, times * (kind + 1))), place=3 * kind, kind=kind)
     detector = fit(features)
-    assert 2 <= detector.k_ <= nearest_images.TRACED - nearest_images.COUNTED + 1
+    assert 2 <= detector.k_ <= TRACED - COUNTED + 1
     assert np.isfinite(detector.training_scores_.image).all()
     if times < 8:  # the eighth image is far: they stand out, and are found
         assert detector.k_ == times + 1
@@ -235,8 +230,9 @@ def test_near_copies_are_named_with_the_way_out() -> None:
 
 
 def test_memory_is_bounded_by_images_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest_images, "MOST_IMAGES", 20)
-    monkeypatch.setattr(nearest_images, "MOST_PATCHES", 10)
+    monkeypatch.setattr("blemish.detectors.nearest_images.detector.MOST_IMAGES", 20)
+    for module in ("detector", "scorer"):
+        monkeypatch.setattr(f"blemish.detectors.nearest_images.{module}.MOST_PATCHES", 10)
     features = np.random.default_rng(0).normal(0, 0.3, (50, SIDE**2, 8)).astype(np.float32)  # no place has its own look
     with_defect(features, [3])
     detector = fit(features)

@@ -11,9 +11,9 @@ from test_contract import SETTINGS, make_images
 
 from blemish.detectors import REGISTRY, detector_class
 from blemish.detectors.one_class import Learned, OneClass, Part
+from blemish.detectors.parts.sampling import group_numbers, split_in_folds
+from blemish.detectors.parts.views import ViewFeatures
 from blemish.detectors.patchcore import PatchCore
-from blemish.detectors.sampling import group_numbers, split_in_folds
-from blemish.detectors.views import ViewFeatures
 from blemish.features import features_of
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.machine.errors import NotFittedError, RequestError
@@ -62,11 +62,11 @@ def test_unseen_good_patches_have_median_0_and_deviation_1(name: str, good: Imag
 
 @pytest.mark.parametrize("name", ONE_CLASS)
 def test_without_folds_the_same_is_learned_but_there_are_no_training_scores(name: str, good: ImageSet) -> None:
-    whole, lone = make(name).fit(good).state(), make(name, folds=0).fit(good)
+    whole, lone = make(name).fit(good).state(), make(name, training_scores=False).fit(good)
     learned = [key for key in whole if key.startswith("scorers.") and not key.endswith(".unit")]
     assert all(torch.equal(whole[key], lone.state()[key]) for key in learned)
     assert np.isfinite(lone.score(good).image).all()
-    with pytest.raises(NotFittedError, match="'folds' = 0"):
+    with pytest.raises(NotFittedError, match="set 'training_scores' to true"):
         _ = lone.training_scores_
 
 
@@ -115,7 +115,7 @@ def test_images_known_to_be_bad_do_not_count_as_enough(good: ImageSet) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("patchcore", {"folds": 1}, "'folds' must be 0 or at least 2; got 1"),
+        ("patchcore", {"folds": 1}, "'folds' must be at least 2; got 1"),
         ("patchcore", {"coreset": "greddy"}, "'coreset' must be one of greedy, approximate, random; got 'greddy'"),
         ("patchcore", {"share": 0.0}, "'share' must be above 0"),
         ("softpatch", {"discriminator": "lov"}, "'discriminator' must be one of lof, nearest, gaussian; got 'lov'"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from blemish.detectors import detector_class
-from blemish.detectors.views import SEMANTIC_VIEWS, View
+from blemish.detectors.parts.views import SEMANTIC_VIEWS, View
 from blemish.features.store import GLOBALS
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blemish.detectors import FeatureDetector, detector_class
-from blemish.detectors.views import (
+from blemish.detectors.parts.views import (
     DEEP_VIEWS,
     PAPER_VIEWS,
     PLAIN_VIEWS,

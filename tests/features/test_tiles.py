@@ -8,7 +8,7 @@ import torch
 
 import blemish
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.features.extract import FeatureSpec, PatchExtractor, extractor, letterbox, placed
 from blemish.features.tiles import Stitched, Window, resized_window, windows
 from blemish.images import ImageSet

@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.images import SUSPECTED, ImageSet
 from blemish.machine.errors import JobError, RequestError
 from blemish.purification import PurifySettings, purify
@@ -153,7 +153,7 @@ def test_no_bank_of_funad_holds_a_suspected_image_however_ordinary_it_looks(pile
     def held(told: ImageSet, seed: int) -> bool:
         """Whether a bank holds a suspect."""
         detector = FunAD(**small, random_state=seed).fit(told)
-        banks = [held for trained in detector.taught_[0].trained for held in trained.curve.held]
+        banks = [held for net in detector.trained_views_[0].nets for held in net.trained.curve.held]
         assert banks
         return any(bool(each[rows].any()) for each in banks)
 

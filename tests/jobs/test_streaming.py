@@ -8,7 +8,6 @@ import pytest
 import blemish
 from blemish import jobs
 from blemish.images import NORMAL, ImageSet
-from blemish.jobs import streaming
 from blemish.jobs.streaming import sample_size, split
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
@@ -75,7 +74,7 @@ def test_a_disk_budget_bounds_what_is_kept(tmp_path):
     fill(tmp_path / "pile", 16)
     detector = small_detector()
     images = ImageSet.of(tmp_path / "pile")
-    each = streaming.bytes_each(detector, images)
+    each = detector.feature_bytes(images)
     jobs.fit(tmp_path / "pile", detector=detector, disk=10.5 * each / 2**30, threads=1, cache=tmp_path / "c")
     kept = sum(path.stat().st_size for path in (tmp_path / "c" / "features").rglob("*.safetensors"))
     assert kept == pytest.approx(10 * each, rel=0.02)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.statistics import KINDS, Gaussians, Histograms, distance_histograms, matching_ratios
-from blemish.detectors.views import DEEP_VIEWS, specs_of
+from blemish.detectors.parts.views import DEEP_VIEWS, specs_of
 from blemish.features import features_of
 from blemish.features.backbones import DEFAULT_BACKBONE
 from blemish.machine.errors import RequestError

@@ -8,9 +8,8 @@ from blemish.benchmark.contamination import MODES, NO_OVERLAP
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.jobs import Task, settings_of, timed
 from blemish.benchmark.metrics import bin_edges, decision_metrics, image_metrics, pixel_counts
-from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors import Detector, detector_class
 from blemish.detectors.settings import check_names
-from blemish.features import features_of
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
@@ -54,8 +53,7 @@ def ready(task: Task) -> tuple[Detector, ImageSet, dict[str, Any]]:
     detector, training = detector_of(task), manifest.training_set(category)
     costs: dict[str, Any] = {"train_images": len(training)}
     with timed(costs, "feature_seconds"):
-        if isinstance(detector, FeatureDetector):
-            detector.prepared(training)
+        detector.prepare(training)
     return detector, training, costs
 
 
@@ -89,9 +87,7 @@ def ranking(scores: Scores, truth_of: Any) -> dict[str, float]:
 def scored(detector: Detector, test: ImageSet) -> tuple[Scores, dict[str, float]]:
     """Scores of the test set and what they took, features apart. Raises `RequestError` for an unreadable image."""
     seconds: dict[str, float] = {}
-    if isinstance(detector, FeatureDetector):
-        for spec in detector.feature_specs():
-            features_of(test, spec).make()
+    detector.prepare(test)  # before the clock: scoring is timed without the backbone
     with timed(seconds, "score_seconds"):
         scores = detector.score(test)
     if scores.skipped:

@@ -11,8 +11,7 @@ from typing import Any
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import Manifest
 from blemish.benchmark.datasets import Category
-from blemish.detectors import FeatureDetector
-from blemish.detectors.views import SEMANTIC_VIEWS
+from blemish.detectors.parts.views import SEMANTIC_VIEWS
 from blemish.machine.errors import RequestError
 
 # By name, the function that does it, imported when it is asked for.
@@ -83,7 +82,7 @@ def timed(row: dict[str, Any], name: str) -> Iterator[None]:
 
 def settings_of(cell: Cell, kind: Any) -> Mapping[str, Any]:
     """The settings of the cell's detector: those of its preset under those by name. Raises `RequestError`."""
-    semantic = {"semantic": {"views": SEMANTIC_VIEWS}} if issubclass(kind, FeatureDetector) else {}
+    semantic = {"semantic": {"views": SEMANTIC_VIEWS}} if kind.looks_at_patches else {}
     quick = {name: value for name, value in LEAST_WORK.items() if name in kind().settings()}
     presets = {"": {}, **semantic, **getattr(kind, "presets", {}), QUICK: quick}
     if cell.preset not in presets:

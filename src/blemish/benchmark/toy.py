@@ -25,7 +25,7 @@ def toy(task: Task) -> list[dict[str, Any]]:
     if not isinstance(detector, FunAD):
         raise RequestError(f"The toy shows how funad learns; {detector.name} has no network and bank to look at.")
     _, manifest = task.images()
-    curve = detector.taught_[0].trained[0].curve
+    curve = detector.trained_views_[0].nets[0].trained.curve
     names = detector.training_scores_.ids
     truth = manifest.training_truth(names)
     steps = np.array([row["step"] for row in curve.rows])

@@ -6,7 +6,6 @@ Needs anomalib: pip install 'blemish[anomalib]'.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -21,10 +20,9 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from torch import Tensor, nn
 
-from blemish.detectors import Detector, FeatureDetector, detector_class, restored_detector
-from blemish.detectors.scoring import ScoringModule
+from blemish.detectors import Detector, detector_class, restored_detector
+from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_names
-from blemish.detectors.views import View
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
@@ -62,11 +60,11 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
         kind = detector_class(detector)
-        if not issubclass(kind, FeatureDetector):
+        if not kind.looks_at_patches:
             raise RequestError(
                 f"{detector} is anomalib's already; take its own model, or a detector that looks at features."
             )
-        check_names({each.name for each in fields(kind)}, settings or {})
+        check_names(kind.setting_names(), settings or {})
         self.detector: Detector = restored_detector(detector, {"random_state": seed, **(settings or {})})
         self.model: nn.Module = nn.Identity()
         self.paths: list[str] = []
@@ -125,7 +123,7 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
             self._take_up()
 
     def _take_up(self) -> None:
-        self.model = Scoring(self.detector.module()).to(self.device)  # type: ignore[attr-defined]
+        self.model = Scoring(self.detector).to(self.device)
 
 
 class FunAD(BlemishModel):
@@ -162,9 +160,11 @@ class NearestImages(BlemishModel):
 class Scoring(nn.Module):
     """A detector's scoring as anomalib calls it: RGB (B, 3, H, W), 0..1, to scores and maps of the images' size."""
 
-    def __init__(self, module: ScoringModule) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
-        self.module = module
+        self.module = detector.module()
+        drawn = next(view.pixels for view in detector.views if view.draws)
+        self.size = next(spec.size for spec in detector.feature_specs() if spec.pixels == drawn)
 
     def forward(self, images: Tensor) -> InferenceBatch:
         """Scores (B,) and maps (B, 1, H, W), neither clamped nor rescaled."""
@@ -173,9 +173,7 @@ class Scoring(nn.Module):
 
     def _at_size(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps (B, h, w) at the size of the images, the padding of the working size cut away."""
-        drawn = next(view.pixels for view in self.module.head.views if view.draws)
-        working = next(spec.size or size for spec in self.module.specs if spec.pixels == drawn)
-        left, top, right, bottom = box_in_grid((size[1], size[0]), working)
+        left, top, right, bottom = box_in_grid((size[1], size[0]), self.size or size)
         rows = _centres(top, bottom, size[0]).to(grid)
         columns = _centres(left, right, size[1]).to(grid)
         places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from blemish.deploy.graph import ExportedScoring, as_openvino, quantise, write_onnx
 from blemish.deploy.parity import Parity, Precision, check, compared
-from blemish.detectors import FeatureDetector
-from blemish.features.backbones import GIVEN
+from blemish.detectors import Detector
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
 from blemish.images.decoding import WORKING_SIDE
@@ -103,15 +102,15 @@ def export(
     return parity
 
 
-def exportable(run: Run) -> FeatureDetector:
+def exportable(run: Run) -> Detector:
     """The detector of a Run. Raises `RequestError` if it cannot become a graph, and says which can."""
     detector = run.detector
-    if not isinstance(detector, FeatureDetector):
+    if not detector.looks_at_patches:
         raise RequestError(
             f"The detector '{detector.name}' cannot be exported: it is not made of patch features. Those of "
             "`blemish detectors` that look at features can."
         )
-    if detector.backbone == GIVEN:
+    if not detector.reads_images:
         raise RequestError("A Run on features that were handed in cannot be exported: it does not know the images.")
     return detector
 

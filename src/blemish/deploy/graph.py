@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blemish.detectors.scoring import ScoringModule
 from blemish.machine.errors import JobError
 from blemish.runs.exported import INPUT, MODEL_FILES, OUTPUTS, import_openvino
 
@@ -27,7 +26,7 @@ class ExportedScoring(nn.Module):
     (B, h, w) float32, of which 0 is an ordinary patch and 1 a clearly anomalous one, neither clamped.
     """
 
-    def __init__(self, module: ScoringModule, threshold: float, scale: tuple[float, float]) -> None:
+    def __init__(self, module: nn.Module, threshold: float, scale: tuple[float, float]) -> None:
         super().__init__()
         self.module, self.threshold, self.scale = module, threshold, scale
 

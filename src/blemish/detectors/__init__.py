@@ -7,8 +7,8 @@ from typing import Any
 from blemish.detectors.anomalib_adapter import catalogue
 from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.scoring import ScoringHead
-from blemish.detectors.views import View
+from blemish.detectors.parts.scoring import ScoringHead, State
+from blemish.detectors.parts.views import View
 from blemish.machine.errors import RequestError
 
 REGISTRY = {
@@ -57,6 +57,7 @@ __all__ = [
     "Detector",
     "FeatureDetector",
     "ScoringHead",
+    "State",
     "detector_class",
     "restored_detector",
 ]

@@ -1,34 +1,50 @@
 """The contract of a detector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from torch import Tensor
+from torch import nn
 
+from blemish.detectors.parts.scoring import State
+from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_numbers
+from blemish.features import FeatureSpec
 from blemish.images import ImageSet
 from blemish.machine.errors import NotFittedError, RequestError
 from blemish.scores import Scores
 
-State = dict[str, Tensor]
-
 
 @dataclass(kw_only=True)
 class Detector(ABC):
-    """Settings in, `fit`, scores out. Learned state ends in an underscore and never changes a setting.
+    """What every detector has: settings, `fit` on unlabelled images, `score` of any images.
+
+    Settings are fields, checked when the detector is made. Learned state ends in an underscore and never changes a
+    setting.
+
+    Parameters
+    ----------
+    random_state : int, default 0
+        Seed of every random choice, 0 or more; the same seed gives the same bytes on the same machine.
 
     Attributes
     ----------
-    random_state : seed of every random choice; the same seed gives the same bytes on the same machine.
-    training_scores_ : cross-fitted scores of the images of `fit`: no image was scored by a part that learned
-        from it or from its group, and their scale is that of `score`. Not saved with the detector.
-    budget_settings : what `budget` changes.
-    keeps_checkpoints : whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes them up.
-    runs_side_by_side : whether several of them may be fitted at once in threads of one process: nothing global, such
-        as the seed of torch, is touched.
+    training_scores_ : Scores of the images of `fit`, cross-fitted: no image was scored by a part that learned from it
+        or from its group, and their scale is that of `score`. Not saved with the detector.
+    name, summary, source, patent : of the class: what it is called on the command line, what it does in a line, where
+        it is published, and a patent that is known of.
+    min_images : of the class: images of different content that `fit` needs.
+    uses_set_aside : of the class: whether images that a purification set aside are of use to `fit`.
+    presets : of the class: settings that stand under a name.
+    budget_settings : of the class: what `budget` changes.
+    keeps_checkpoints : of the class: whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes
+        them up.
+    runs_side_by_side : of the class: whether several may be fitted at once in threads of one process: nothing global,
+        such as the seed of torch, is touched.
+    looks_at_patches : of the class: whether scores are made of patch features of a frozen backbone. Then a region of
+        interest counts, features alone can be learned from, and all of scoring exports to a graph.
     """
 
     random_state: int = 0
@@ -41,6 +57,7 @@ class Detector(ABC):
     uses_set_aside: ClassVar[bool] = False
     keeps_checkpoints: ClassVar[bool] = False
     runs_side_by_side: ClassVar[bool] = False
+    looks_at_patches: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     budget_settings: ClassVar[Mapping[str, Any]] = {}
 
@@ -52,6 +69,16 @@ class Detector(ABC):
 
     def obtain_needs(self) -> None:  # noqa: B027 - not every detector needs anything
         """Get what it needs beside images, such as weights. Raises `RequestError` or `WeightsError` within seconds."""
+
+    def prepare(self, images: ImageSet) -> ImageSet:
+        """Make beforehand what `fit` reads of images, such as features; of a fitted detector, what `score` reads.
+
+        `fit` and `score` do so themselves; this tells how long it takes, and which images can be read: those are
+        returned. Raises `RequestError` or `WeightsError` if something is missing, or if there are too few images to
+        learn from.
+        """
+        self.obtain_needs()
+        return images
 
     @abstractmethod
     def fit(self, images: ImageSet) -> Self:
@@ -69,10 +96,47 @@ class Detector(ABC):
     def restore(self, state: State) -> Self:
         """Take up learned state, as `state` gave it."""
 
+    def module(self) -> nn.Module:
+        """All of scoring as one module: uint8 RGB (B, 3, H, W) to scores (B,) and maps. Raises `NotFittedError`."""
+        raise RequestError(f"The detector '{self.name}' has no module of its own.")
+
+    @property
+    def views(self) -> Sequence[View]:
+        """The ways of looking at an image that are fused; none of a detector that has no patch features."""
+        return ()
+
+    def patch_scorers(self) -> list[tuple[View, nn.Module]]:
+        """Each view with what was learned of it; none of a detector that has no patch features."""
+        return []
+
+    def feature_specs(self) -> tuple[FeatureSpec, ...]:
+        """The features that are read, one spec a working size, with the size itself once fitted; () if none are."""
+        return ()
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether scores are made from images, not from features that are computed elsewhere."""
+        return True
+
+    def feature_bytes(self, images: ImageSet) -> int:
+        """Bytes that the features of one of `images` take in the cache; 0 for a detector that keeps none there."""
+        if not self.reads_images:
+            return 0
+        return sum(spec.resolved(images).bytes_each() for spec in self.feature_specs())
+
+    def on_features(self) -> "Detector":
+        """An unfitted copy for features that are computed elsewhere. Raises `RequestError` if it cannot take any."""
+        raise RequestError(f"{self.name} looks at images, and these are features alone; take another detector.")
+
     @property
     def whole_pixels(self) -> bool:
-        """Whether images above 4,096 pixels a side are looked at as they are, not reduced; see `decoding.decode`."""
+        """Whether images above 4,096 pixels a side are looked at as they are, not reduced as they are read."""
         return False
+
+    @classmethod
+    def setting_names(cls) -> set[str]:
+        """The names that `settings` has, and that the class takes."""
+        return {each.name for each in fields(cls)}
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, as they stand in `config.json`."""
@@ -83,7 +147,7 @@ class Detector(ABC):
         return replace(self, **changes)
 
     def budget(self) -> "Detector":
-        """An unfitted detector for the sub-models of purification: cheap, and good enough to tell what stands out."""
+        """An unfitted detector for the sub-models of purification: cheap, and good enough to find what stands out."""
         return self.clone(**self.budget_settings)
 
     @classmethod
@@ -109,9 +173,9 @@ class Detector(ABC):
 
     @property
     def training_scores_(self) -> Scores:
-        """See the class. Raises `NotFittedError` before `fit`."""
+        """Scores of the images of `fit`, by parts that did not see them. Raises `NotFittedError` before `fit`."""
         if not self.cross_fits:
-            raise NotFittedError(f"{self.name} has no training scores with 'folds' = 0; set it to 2 or more.")
+            raise NotFittedError(f"{self.name} has no training scores; set 'training_scores' to true.")
         scores: Scores | None = self.__dict__.get("_training_scores")
         if scores is None:
             raise NotFittedError(f"{self.name} has no training scores; call fit(images) first.")

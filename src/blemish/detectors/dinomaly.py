@@ -18,16 +18,52 @@ TAKEN = 8  # blocks whose outputs are reproduced, in two groups of four
 
 @dataclass(kw_only=True)
 class Dinomaly(AnomalibDetector):
-    """Dinomaly (Guo 2025, CVPR, arXiv 2405.14325), in anomalib's implementation, on any plain ViT of timm.
+    """A decoder that learns to reproduce a vision transformer's features of the images; what it cannot is anomalous.
 
-    anomalib knows four sizes of encoder by name; here width, heads and blocks are read off the architecture. The
-    weights have to be handed in or lie in a cache, since none are embedded.
+    The implementation is anomalib's, which knows four sizes of encoder by name; here width, heads and blocks are read
+    off the architecture, so that any plain transformer of timm does. No weights are embedded: they have to be named, or
+    lie in a local cache.
+
+    Parameters
+    ----------
+    backbone : str, default "dinov2_vitb14_reg"
+        The encoder: a name of the registry of backbones or of timm. DINOv2 with register tokens was published.
+    weights : str, default ""
+        File with its weights.
+    dropout : float, default 0.2
+        In the bottleneck, 0.2 to 0.4; it keeps the decoder from reproducing whatever it is shown.
+    depth : int, default 8
+        Blocks of the decoder, 8 or more.
+    size : int, default 0
+        Side of the square that images are letterboxed to, in pixels, a multiple of the encoder's patch; 0 is about 392.
+    steps : int, default 5000
+        Steps of the training, 1 or more; they count if `epochs` is 0.
+    epochs : int, default 0
+        Passes over the images in place of `steps`.
+    batch : int, default 16
+        Images a step, 1 or more.
+    folds : int, default 3
+        Parts that the images are split into, 2 or more; each is scored by a training on the others, and the first
+        training scores new images.
+    training_scores : bool, default True
+        Whether there are training scores. Without, there is one training on all images.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    backbone : the encoder: a name of the registry or of timm. DINOv2 with register tokens was published.
-    dropout : in the bottleneck, 0.2 to 0.4; it keeps the decoder from reproducing whatever it is shown.
-    depth : blocks of the decoder, at least 8.
+    training_scores_ : Scores of the images of `fit`, each by a training that did not see it.
+    scorer_ : the module that scores images; what is saved.
+
+    Source: Dinomaly (Guo et al., CVPR 2025, arXiv 2405.14325).
+
+    Examples
+    --------
+    Without a ViT's weights at hand nothing can be fitted; settings are checked at once.
+
+    >>> Dinomaly(depth=4)
+    Traceback (most recent call last):
+    blemish.machine.errors.RequestError: 'depth' must be at least 8; got 4.
     """
 
     backbone: str = "dinov2_vitb14_reg"
@@ -40,7 +76,11 @@ class Dinomaly(AnomalibDetector):
     summary: ClassVar[str] = "a decoder that reproduces a vision transformer's features of ordinary images only"
     source: ClassVar[str] = "Dinomaly (CVPR 2025, arXiv 2405.14325), as in anomalib; needs anomalib and `weights`"
     model: ClassVar[str] = "Dinomaly"
-    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 1000}  # spec/llbnad.md
+    budget_settings: ClassVar[Mapping[str, Any]] = {
+        "training_scores": False,
+        "epochs": 0,
+        "steps": 1000,
+    }  # spec/llbnad.md
 
     def __post_init__(self) -> None:
         """Check the settings."""

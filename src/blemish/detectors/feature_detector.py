@@ -8,14 +8,14 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from blemish.detectors.base import Detector, State
-from blemish.detectors.fusion import SIGMA, Fusion, ImageScore
-from blemish.detectors.regions_of_interest import roi_masks
-from blemish.detectors.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule
+from blemish.detectors.base import Detector
+from blemish.detectors.parts.fusion import SIGMA, Fusion, ImageScore
+from blemish.detectors.parts.regions_of_interest import roi_masks
+from blemish.detectors.parts.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
+from blemish.detectors.parts.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.detectors.settings import check_words
-from blemish.detectors.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures, features_of
 from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
@@ -27,23 +27,43 @@ from blemish.scores import Scores
 
 MOST_SMOOTHING = 10  # patches
 SIZES = "features.sizes"  # (sizes, 2) height and width worked at, among the learned tensors
-SOURCE = "features.source"  # what the features come from; see `FeatureSpec.source`
+SOURCE = "features.source"  # what the features come from, as `FeatureSpec.source` says it
 
 
 @dataclass(kw_only=True)
 class FeatureDetector(Detector):
-    """A detector on patch features: subclasses fit a `PatchScorer` for each view, all else is here.
+    """A detector on patch features of a frozen backbone; subclasses fit a `PatchScorer` for each view.
+
+    Parameters
+    ----------
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "16" and "32", whitened in part
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "extents" (default), "max" or "top"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.7
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    backbone : name of the registry of backbones or of timm; "given" for features that are handed in.
-    weights : the file with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : ways of looking at an image that are fused; their working sizes are settled at `fit`. The presets
-        become those of the backbone.
-    pixels : side of the square whose area the working size has, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile, overlap : see `FeatureSpec`; images above 4,096 pixels a side are then not reduced as they are read.
-    image_score, smoothing : how maps become the image's score, see `Fusion`.
+    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -56,6 +76,7 @@ class FeatureDetector(Detector):
     smoothing: float = SIGMA
 
     runs_side_by_side: ClassVar[bool] = True
+    looks_at_patches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -77,11 +98,27 @@ class FeatureDetector(Detector):
             obtain(self.backbone, self.weights)
 
     def budget(self) -> Detector:
-        """See `Detector`. Views that only draw are left out; the working sizes stay, so features are shared."""
+        """For sub-models, unfitted: views that only draw are left out; sizes stay, so features are shared."""
         ranking = tuple(view for view in self.views if view.ranks)
         if not any(view.draws for view in ranking):
             ranking = (replace(ranking[0], draws=True), *ranking[1:])
         return self.clone(**{"views": ranking, **self.budget_settings})
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether features are made from images here, by `backbone`."""
+        return self.backbone != GIVEN
+
+    def on_features(self) -> Detector:
+        """An unfitted copy for features computed elsewhere. Raises `RequestError` if a backbone was chosen by name."""
+        unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in self.presets.values())}
+        if self.backbone not in unasked:
+            raise RequestError(f"Features come as they are; leave out the backbone '{self.backbone}'.")
+        return self.clone(backbone=GIVEN)
+
+    def patch_scorers(self) -> list[tuple[View, nn.Module]]:
+        """Each view with the `PatchScorer` that was learned of it. Raises `NotFittedError`."""
+        return list(zip(self.views, self._fitted().head_.scorers, strict=True))
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
         """The features that are needed, one spec a working size; with the size itself once fitted."""
@@ -89,13 +126,23 @@ class FeatureDetector(Detector):
 
     @property
     def whole_pixels(self) -> bool:
-        """See `Detector`."""
+        """Whether images above 4,096 pixels a side are looked at as they are: in tiles."""
         return bool(self.tile)
 
     def _specs(self) -> list[FeatureSpec]:
         return specs_of(self.views, self.backbone, self.weights, self.tile, self.overlap)
 
-    def prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
+    def prepare(self, images: ImageSet) -> ImageSet:
+        """Make the features of images that are missing; returns the images that can be read."""
+        if "features_" not in self.__dict__:
+            return self._prepared(images)[0]
+        for spec in self.features_:
+            features = features_of(images, spec)
+            features.make()
+            images = images.without(features.unreadable)
+        return images
+
+    def _prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
         """The readable images with their features made, and the specs with the working sizes.
 
         Images that turn out unreadable do not take part in choosing the sizes.
@@ -114,31 +161,27 @@ class FeatureDetector(Detector):
 
     def fit(self, images: ImageSet) -> Self:
         """Make the features that are missing, fit the views, keep cross-fitted training scores."""
-        images, specs = self.prepared(images)
+        images, specs = self._prepared(images)
         by_size = {spec.pixels: features_of(images, spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         # what is large is done side by side; in the many small steps, threads would only wait for each other
         with torch.no_grad(), intra_op_threads(1):
-            self._take(images, specs, views, self._fit_views(views))
+            self.assemble(views, self._fit_views(views))
         return self
 
-    def _take(
-        self,
-        images: ImageSet,
-        specs: tuple[FeatureSpec, ...],
-        views: Sequence[ViewFeatures],
-        fitted: Sequence[tuple[PatchScorer, Tensor]],
-    ) -> None:
-        """Take what was learned of each view as this detector's state."""
+    def assemble(self, views: Sequence[ViewFeatures], fitted: Sequence[tuple[PatchScorer, Tensor]]) -> Self:
+        """Put scorer and cross-fitted maps (N, h, w) of each view together: with that, the detector is fitted."""
+        images = views[0].images
         scorers, maps = zip(*fitted, strict=True)
         valid = [view.valid() for view in views]
         fusion = self._fusion().learn(list(maps), valid)
         image, drawn = fusion.of_many(list(maps), valid)
         roi = roi_masks(images, ()) if images.roi is not None and images.roi.one is not None else None
         self.head_ = ScoringHead(self.views, scorers, fusion, roi).eval()
-        self.features_ = specs
+        self.features_ = tuple(dict.fromkeys(view.features.spec for view in views))
         boxes = next(view.boxes() for view in views if view.view.draws)
         self._training_scores = _scores_of(images, list(images.ids), image, drawn, boxes)
+        return self
 
     @abstractmethod
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:

@@ -8,28 +8,93 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.channels import channels_of, nominal
-from blemish.detectors.memory import on_grid
-from blemish.detectors.one_class import Part, whole_images
+from blemish.detectors.parts.memory import on_grid
+from blemish.detectors.parts.nearest import squared_distances
+from blemish.detectors.parts.sampling import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
+from blemish.machine.runtime import side_by_side
+from blemish.scores.cuts import median_mad
+
+LOOSE = 3.0  # deviations above the median spread from which a channel ties together what does not belong together
 
 
 @dataclass(kw_only=True)
 class InReaCh(PatchCore):
-    """The distance to the patches of channels that span many images and are tight (McIntosh and Albu, ICCV 2023).
+    """The distance to the patches that recur across the images, so that some bad images may be among them.
 
-    From a few seed images, each patch is linked to its mutual nearest neighbours in the others. A pattern that
-    recurs gives a channel through many images; a defect is linked to little, and stays out of the memory.
+    From a few seed images, each patch is linked to its mutual nearest neighbours in the others. A pattern that recurs
+    gives a channel through many images; a defect is linked to little, and stays out of the memory.
+
+    Parameters
+    ----------
+    seeds : int, default 5
+        Images whose patches begin channels, 1 or more.
+    span : float, default 0.2
+        Share of the images that a channel must reach, above 0, at most 1.
+    position : float, default 0.0
+        What a typical displacement within channels counts for, in typical distances within channels: where products lie
+        alike, the place of a patch counts, too. 0 leaves it out.
+    most_images : int, default 500
+        Images that are learned from, at random where there are more; 8 or more.
+    share : float, default 0.03
+        Share of the patches that the coreset keeps, above 0, at most 1. With 1 %, as in PatchCore's paper, the ranking
+        of parts that vary much hangs on chance (benchmarks/detectors.md).
+    entries : int, default 10,000
+        Most patches that it keeps, 10 or more.
+    candidates : int, default 250,000
+        Patches that the coreset is chosen from, drawn evenly from the images; 1,000 or more.
+    coreset : "greedy" (default), "approximate" or "random"
+        "greedy" takes the farthest patch again and again; "approximate" does so among a random tenfold; "random" takes
+        any.
+    neighbours : int, default 0
+        Entries around the nearest one that tell how crowded it is there; 0 leaves the distance as it is.
+    folds : int, default 3
+        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
+    training_scores : bool, default True
+        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
+        them.
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "extents" (default), "max" or "top"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.7
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    seeds : images whose patches begin channels.
-    span : share of the images that a channel must reach.
-    position : what a typical displacement within channels counts for, in typical distances within channels: where
-        products lie alike, the place of a patch counts, too. 0 leaves it out.
-    most_images : images that are learned from, at random where there are more.
+    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
+
+    Source: InReaCh (McIntosh and Albu, ICCV 2023).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from blemish.images import ImageSet
+    >>> features = np.random.default_rng(0).normal(size=(24, 16, 8)).astype("float32")  # 24 images of 4 x 4 patches
+    >>> features[22, 5] += 9  # a defect in a new image
+    >>> detector = InReaCh(backbone="given").fit(ImageSet.of_features(features[:20]))
+    >>> detector.score(ImageSet.of_features(features[20:])).ranking()[0]
+    'image-000002'
     """
 
     neighbours: int = 0
@@ -67,3 +132,89 @@ class InReaCh(PatchCore):
         places = sample.places[recurring.pairs]
         moved = (on_grid(places[:, 0], width) - on_grid(places[:, 1], width)).float().square().sum(1).sqrt()
         return weights, self.position * recurring.typical / max(1.0, float(moved.median()))
+
+
+@dataclass(frozen=True)
+class Channels:
+    """One channel for each patch (p) of one seed image.
+
+    Attributes
+    ----------
+    seeds : (p,) rows of the patches.
+    linked : (p, N) row of the mutual nearest patch in each image, -1 where there is none.
+    away : (p, N) distance to it, 0 where there is none.
+    """
+
+    seeds: Tensor
+    linked: Tensor
+    away: Tensor
+
+    @property
+    def span(self) -> Tensor:
+        """How many other images each channel reaches, (p,)."""
+        return (self.linked >= 0).sum(1)
+
+    @property
+    def spread(self) -> Tensor:
+        """The mean distance of each channel's patches from its seed, (p,); 0 of an empty one."""
+        return self.away.sum(1) / self.span.clamp_min(1)
+
+
+def channels_of(embedded: Tensor, images: Sequence[Tensor], seed: int, like: Tensor) -> Channels:
+    """Link the patches of image `seed` with their mutual nearest neighbours in each other image.
+
+    `images` are the rows of each image's patches in `embedded` (n, D); those that are true in `like` (N,), the seed
+    itself among them, are left out.
+    """
+    here = images[seed]
+    mine = embedded[here]
+
+    def one(number: int) -> tuple[Tensor, Tensor]:
+        linked, away = torch.full((len(here),), -1), torch.zeros(len(here))
+        if not like[number]:
+            squared = squared_distances(mine, embedded[images[number]])  # (p, q)
+            # The least of its row and of its column: several times as quick as looking for where the least are.
+            mutual = (squared == squared.amin(1, keepdim=True)) & (squared == squared.amin(0))
+            patch, other = mutual.nonzero().unbind(1)
+            linked[patch] = images[number][other]
+            away[patch] = squared[patch, other].sqrt()
+        return linked, away
+
+    found = side_by_side(one, range(len(images)))
+    linked, away = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    return Channels(here, linked, away)
+
+
+@dataclass(frozen=True)
+class Nominal:
+    """What the channels that span many images and are tight hold.
+
+    Attributes
+    ----------
+    rows : of their patches, each once, in order.
+    pairs : (l, 2) rows of seed and linked patch, for each link.
+    typical : the median distance of a link; 0 if there is none.
+    """
+
+    rows: Tensor
+    pairs: Tensor
+    typical: float
+
+
+def nominal(found: Sequence[Channels], span: float) -> Nominal:
+    """The channels that reach at least a share `span` of the images and whose spread is not far above the others'.
+
+    Where no channel spans as much, those that span most are taken.
+    """
+    spans, spreads = torch.cat([each.span for each in found]), torch.cat([each.spread for each in found])
+    wide = spans >= min(span * found[0].linked.shape[1], int(spans.max()))
+    tight = spreads <= median_mad(spreads[wide].numpy(), LOOSE)
+    rows, pairs, away = [], [], []
+    for each, kept in zip(found, torch.split(wide & tight, [len(each.seeds) for each in found]), strict=True):
+        channel, image = torch.nonzero((each.linked >= 0) & kept[:, None]).unbind(1)
+        rows.append(each.seeds[kept])
+        pairs.append(torch.stack([each.seeds[channel], each.linked[channel, image]], dim=1))
+        away.append(each.away[channel, image])
+    links = torch.cat(pairs)
+    typical = float(torch.cat(away).median()) if len(links) else 0.0
+    return Nominal(torch.unique(torch.cat([*rows, links[:, 1]])), links, typical)

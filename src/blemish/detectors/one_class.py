@@ -8,45 +8,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.fusion import robust_scale
-from blemish.detectors.sampling import PatchSample, draw_patches, even_plan, group_numbers, split_in_folds
-from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
+from blemish.detectors.parts.fusion import robust_scale
+from blemish.detectors.parts.sampling import Part, draw_patches, group_numbers, split_in_folds
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
+from blemish.detectors.settings import check_folds
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.machine.errors import RequestError
-
-WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
-
-
-@dataclass(frozen=True)
-class Part:
-    """What to learn from: patches of all images, or of some, which are copied when they are asked for.
-
-    Attributes
-    ----------
-    drawn : patches of all images.
-    images : (N,) bool, those to learn from; None for all.
-    group_of : (N,) the number of each image's group.
-    stage : name for progress.
-    """
-
-    drawn: PatchSample
-    images: Tensor | None
-    group_of: Tensor
-    stage: str
-
-    @property
-    def sample(self) -> PatchSample:
-        """The patches to learn from."""
-        return self.drawn if self.images is None else self.drawn.of(self.images)
-
-    @property
-    def groups(self) -> Tensor:
-        """The number of each patch's group, (n,)."""
-        owners = self.drawn.owners
-        return self.group_of[owners if self.images is None else owners[self.images[owners]]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +44,7 @@ class InUnits(PatchScorer):
         self.unit: Tensor
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         scores: Tensor = (self.scorer(patches, globals) - self.unit[0]) / self.unit[1]
         return scores
 
@@ -84,38 +53,69 @@ class InUnits(PatchScorer):
 class OneClass(FeatureDetector):
     """A detector that takes all images of `fit` for normal; subclasses learn a scorer from a sample of patches.
 
-    The detector learns from all images (those known to be anomalous left out). Its training scores come from
-    others of its kind: the images are split in `folds` parts, and what was learned without a part scores it. The
-    two score alike but for how much they have seen, so each is put in deviations of its scores of unseen patches.
+    The detector learns from all images (those known to be anomalous left out). Its training scores come from others of
+    its kind: the images are split in `folds` parts, and what was learned without a part scores it. The two score alike
+    but for how much they have seen, so each is put in deviations of its scores of unseen patches.
+
+    Parameters
+    ----------
+    folds : int, default 3
+        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
+    training_scores : bool, default True
+        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
+        them.
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "extents" (default), "max" or "top"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.7
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    folds : parts for the training scores; 0 makes none, which saves most of the time, and takes the scale of the
-        image scores from the images learned from. For parts of a larger job that needs `score` alone.
+    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS
     folds: int = 3
+    training_scores: bool = True
 
-    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"training_scores": False}
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        if self.folds < 0 or self.folds == 1:
-            raise RequestError(f"'folds' must be 0 or at least 2; got {self.folds}.")
+        check_folds(self.folds)
 
     def fit(self, images: ImageSet) -> Self:
         """Learn from unlabelled images; see the class."""
         super().fit(images)
-        if not self.folds:
+        if not self.training_scores:
             del self._training_scores
         return self
 
     @property
     def cross_fits(self) -> bool:
-        """See `Detector`."""
-        return self.folds > 0
+        """Whether `fit` leaves training scores."""
+        return self.training_scores
 
     @abstractmethod
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
@@ -140,7 +140,7 @@ class OneClass(FeatureDetector):
         images, size = features.images, features.view.pixels
         sample = draw_patches(features, [self._plan(trusted)], self.random_state, f"patches {size}")[0]
         groups = group_numbers(images)
-        folds = min(self.folds, int(groups.max()) + 1)
+        folds = min(self.folds, int(groups.max()) + 1) if self.training_scores else 0
         split = split_in_folds(images, folds, self.random_state) if folds else {}
         fold = torch.tensor([split.get(name, -1) for name in images.ids])
         stage = f"{self.name} {size}"
@@ -163,11 +163,6 @@ class OneClass(FeatureDetector):
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items()}
         return InUnits(self._empty(view, inner), state["unit"])
-
-
-def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
-    """A plan that takes all patches of at most `most` of the images."""
-    return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)
 
 
 def _put_in_units(maps: Tensor, valid: Tensor, fold: Tensor) -> Tensor:

@@ -8,32 +8,85 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
-from blemish.detectors.coreset import Coreset, coreset
-from blemish.detectors.memory import Memory, empty_memory, on_grid
-from blemish.detectors.nearest import Bank
-from blemish.detectors.one_class import Learned, OneClass, Part
-from blemish.detectors.sampling import even_plan
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.one_class import Learned, OneClass
+from blemish.detectors.parts.coreset import Coreset, coreset
+from blemish.detectors.parts.memory import Memory, empty_memory, on_grid
+from blemish.detectors.parts.nearest import Bank
+from blemish.detectors.parts.sampling import Part, even_plan
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.detectors.views import View, ViewFeatures
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime
 
 
 @dataclass(kw_only=True)
 class PatchCore(OneClass):
-    """The distance of each patch to the nearest of a coreset of the patches of all images (Roth et al., CVPR 2022).
+    """The distance of each patch to the nearest of a coreset: few patches that stand for those of all images.
+
+    All images are taken for good. Their patches are thinned out to a memory that covers them all; a patch that is far
+    from everything in it is anomalous.
+
+    Parameters
+    ----------
+    share : float, default 0.03
+        Share of the patches that the coreset keeps, above 0, at most 1. With 1 %, as in PatchCore's paper, the ranking
+        of parts that vary much hangs on chance (benchmarks/detectors.md).
+    entries : int, default 10,000
+        Most patches that it keeps, 10 or more.
+    candidates : int, default 250,000
+        Patches that the coreset is chosen from, drawn evenly from the images; 1,000 or more.
+    coreset : "greedy" (default), "approximate" or "random"
+        "greedy" takes the farthest patch again and again; "approximate" does so among a random tenfold; "random" takes
+        any.
+    neighbours : int, default 9
+        Entries around the nearest one that tell how crowded it is there (b of the paper's re-weighting); 0 leaves the
+        distance as it is.
+    folds : int, default 3
+        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
+    training_scores : bool, default True
+        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
+        them.
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "extents" (default), "max" or "top"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.7
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    share : of the patches, how many the coreset has. With 1 %, which the paper has, too, the ranking of parts that vary
-        much hangs on chance (benchmarks/detectors.md).
-    entries : the most it may have.
-    candidates : patches the coreset is chosen from, drawn evenly from the images; all where there are no more.
-    coreset : "greedy" takes the farthest patch again and again; "approximate" does so among a tenfold random
-        sample; "random" takes any.
-    neighbours : b of the paper's re-weighting; 0 leaves it out.
+    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
+
+    Source: PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from blemish.images import ImageSet
+    >>> features = np.random.default_rng(0).normal(size=(24, 16, 8)).astype("float32")  # 24 images of 4 x 4 patches
+    >>> features[22, 5] += 9  # a defect in a new image
+    >>> detector = PatchCore(backbone="given").fit(ImageSet.of_features(features[:20]))
+    >>> detector.score(ImageSet.of_features(features[20:])).ranking()[0]
+    'image-000002'
     """
 
     share: float = 0.03

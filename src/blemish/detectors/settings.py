@@ -55,6 +55,12 @@ def check_least(settings: object, **least: float) -> None:
             raise RequestError(f"'{name}' must be at least {value}; got {getattr(settings, name)}.")
 
 
+def check_folds(folds: int) -> None:
+    """Refuse fewer than two parts. Raises `RequestError`."""
+    if folds < 2:
+        raise RequestError(f"'folds' must be at least 2; got {folds}; for none set 'training_scores' to false.")
+
+
 def _parsed(name: str, text: str, default: Any) -> Any:
     kind = type(default)
     if kind is tuple and default and type(default[0]) in (int, float, str):

@@ -7,14 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.base import State
-from blemish.detectors.embedding import Standardised
-from blemish.detectors.initial_weights import drawn_anew
-from blemish.detectors.one_class import Learned, OneClass, Part
-from blemish.detectors.sampling import even_plan
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.one_class import Learned, OneClass
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.initial_weights import drawn_anew
+from blemish.detectors.parts.sampling import Part, even_plan
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.detectors.views import View, ViewFeatures
 from blemish.machine.runtime import runtime, side_by_side
 
 MARGIN = 0.5  # th+ and -th-, SimpleNet Sec. 3.4
@@ -34,7 +33,7 @@ class Net(PatchScorer):
         )
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         return self.scores(self.embedding(patches.flatten(0, 2))).view(patches.shape[:3])
 
     def scores(self, embedded: Tensor) -> Tensor:
@@ -45,17 +44,69 @@ class Net(PatchScorer):
 
 @dataclass(kw_only=True)
 class SimpleNet(OneClass):
-    """A discriminator of adapted patches against the same plus Gaussian noise (Liu et al., CVPR 2023).
+    """A small network that learns to tell patches from the same patches with a little noise.
 
-    The network of the last step is what scores. The published runs keep the epoch that does best on the test set,
-    which no one has who needs a detector.
+    All images are taken for good. What looks to the network more like noise than like them is anomalous. The network of
+    the last step is what scores; the published runs keep the epoch that does best on the test set, which no one has who
+    needs a detector.
+
+    Parameters
+    ----------
+    patches : int, default 100,000
+        Patches that are learned from, drawn evenly from the images; 10 or more.
+    width : int, default 256
+        Neurons of the discriminator's hidden layer, 1 or more.
+    steps : int, default 1000
+        Steps of the training, 1 or more.
+    batch : int, default 512
+        Patches of a step, 2 or more, to which as many noisy ones come.
+    noise : float, default 0.1
+        Deviation of the noise, where channels have a deviation of 1; 0 or more.
+    folds : int, default 3
+        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
+    training_scores : bool, default True
+        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
+        them.
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "extents" (default), "max" or "top"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.7
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    patches : what is learned from, drawn evenly from the images.
-    width : of the discriminator's hidden layer.
-    steps, batch : of the training; the patches of a step, to which as many noisy ones come.
-    noise : deviation of the noise, for channels of deviation 1.
+    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
+
+    Source: SimpleNet (Liu et al., CVPR 2023, arXiv 2303.15140).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from blemish.images import ImageSet
+    >>> features = np.random.default_rng(0).normal(size=(24, 16, 8)).astype("float32")  # 24 images of 4 x 4 patches
+    >>> features[22, 5] += 9  # a defect in a new image
+    >>> detector = SimpleNet(backbone="given", steps=200).fit(ImageSet.of_features(features[:20]))
+    >>> detector.score(ImageSet.of_features(features[20:])).ranking()[0]
+    'image-000002'
     """
 
     patches: int = 100_000

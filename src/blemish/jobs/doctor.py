@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blemish.detectors import DEFAULT_DETECTOR, FeatureDetector, detector_class
+from blemish.detectors import DEFAULT_DETECTOR, detector_class
 from blemish.features.backbones import BACKBONES
 from blemish.features.hub import asked
 from blemish.features.weights import weights_found
@@ -54,8 +54,6 @@ def _cache() -> str:
 def _estimate(images: int) -> dict[str, str]:
     """What the default detector will cost, by a few random images; `fit` says it of its own job, by its own."""
     detector = detector_class(DEFAULT_DETECTOR)()
-    if not isinstance(detector, FeatureDetector):
-        return {}
     noise = list(np.random.default_rng(0).integers(0, 256, (PROBES + 1, PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8))
     try:
         found = estimated(detector, ImageSet.of(noise), images, sample_size(images), made=images)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from blemish.detectors import FeatureDetector
+from blemish.detectors import Detector
 from blemish.features import features_of
-from blemish.features.backbones import GIVEN
 from blemish.features.store import FeatureStore
 from blemish.images import ImageSet
 from blemish.machine.runtime import intra_op_threads, runtime
@@ -49,15 +48,16 @@ class Estimate:
         )
 
 
-def tell_cost(detector: FeatureDetector, images: ImageSet, rest: int, tell: Callable[[str], None]) -> None:
+def tell_cost(detector: Detector, images: ImageSet, rest: int, tell: Callable[[str], None]) -> None:
     """Say what learning from `images` and scoring `rest` others will cost, if that is more than a minute.
 
     Of a job on a cluster, on given features, or on features that are here already, nothing is said.
     """
-    if detector.backbone == GIVEN or runtime().ray:
+    specs = detector.feature_specs()
+    if not specs or not detector.reads_images or runtime().ray:
         return
     images = images.settled()
-    store = FeatureStore.at(runtime().cache, detector.feature_specs()[0].resolved(images), images)
+    store = FeatureStore.at(runtime().cache, specs[0].resolved(images), images)
     missing = store.missing(images.content[name] for name in images.ids)
     if len(missing) < FEWEST:
         return
@@ -67,7 +67,7 @@ def tell_cost(detector: FeatureDetector, images: ImageSet, rest: int, tell: Call
         tell(str(cost))
 
 
-def estimated(detector: FeatureDetector, images: ImageSet, count: int, sample: int, *, made: int) -> Estimate:
+def estimated(detector: Detector, images: ImageSet, count: int, sample: int, *, made: int) -> Estimate:
     """The cost of learning from `sample` of `count` images such as `images`, features of `made` being made.
 
     Of the learning of detectors that were not measured nothing is known: it counts as 0.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from blemish import calibration
 from blemish.calibration import Decision
-from blemish.detectors import Detector, FeatureDetector
+from blemish.detectors import Detector
 from blemish.images import UNKNOWN, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.labels import LABELS, carry
@@ -91,8 +91,8 @@ class _Fit:
         self.detector: Detector = detector_of(request)
         if not self.detector.cross_fits:
             raise RequestError(
-                f"{self.detector.name} with 'folds' = 0 makes no training scores, which the threshold is read from; "
-                "set it to 2 or more."
+                f"{self.detector.name} makes no training scores, which the threshold is read from; set "
+                "'training_scores' to true."
             )
         self.images: ImageSet
         self.rest: ImageSet | None = None
@@ -142,11 +142,10 @@ class _Fit:
 
     def prepare(self) -> None:
         """Make what the detector looks at; images that cannot be read are left out."""
-        if isinstance(self.detector, FeatureDetector):
-            with self.watch.stage("features"):
-                if self.tell:
-                    tell_cost(self.detector, self.images, len(self.rest or ()), self.tell)
-                self.images, _ = self.detector.prepared(self.images)
+        with self.watch.stage("features"):
+            if self.tell:
+                tell_cost(self.detector, self.images, len(self.rest or ()), self.tell)
+            self.images = self.detector.prepare(self.images)
         self._check_all_used(self.images)
 
     def set_aside(self) -> None:

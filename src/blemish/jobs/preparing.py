@@ -1,12 +1,11 @@
 """From a request to a detector and images."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blemish.detectors import Detector, FeatureDetector, detector_class
+from blemish.detectors import Detector, detector_class
 from blemish.detectors.settings import check_names
-from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.images import NORMAL, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.groups import groups_by
@@ -26,7 +25,7 @@ def detector_of(request: Method) -> Detector:
     if isinstance(request.detector, Detector):
         return request.detector.clone(**settings)
     kind = detector_class(request.detector)
-    check_names({each.name for each in fields(kind)}, settings)
+    check_names(kind.setting_names(), settings)
     preset = getattr(request, "preset", None)
     named = kind.preset(preset) if preset else {}
     return kind(**{**named, "random_state": request.seed, **settings})
@@ -56,12 +55,7 @@ def checkpoints_of(place: Path | None, detector: Detector) -> Path | None:
 def ready(detector: Detector, images: Any) -> Detector:
     """The detector set up for what it will look at: what it needs is here, or it takes features as they are."""
     if isinstance(images, ImageSet) and images.features_alone:
-        if not isinstance(detector, FeatureDetector):
-            raise RequestError(f"{detector.name} looks at images, and these are features alone; take another detector.")
-        unasked = {DEFAULT_BACKBONE, GIVEN, *(preset.get("backbone") for preset in detector.presets.values())}
-        if detector.backbone not in unasked:
-            raise RequestError(f"Features come as they are; leave out the backbone '{detector.backbone}'.")
-        return detector.clone(backbone=GIVEN)
+        return detector.on_features()
     detector.obtain_needs()
     return detector
 
@@ -90,7 +84,7 @@ def within_roi(found: ImageSet, roi: str | Path | None, detector: Detector) -> I
     """The images, looked at within a region of interest. Raises `RequestError` for a detector that cannot."""
     if roi is None:
         return found
-    if not isinstance(detector, FeatureDetector):
+    if not detector.looks_at_patches:
         raise RequestError(f"{detector.name} looks at whole images; `roi` needs a detector on patches of its own.")
     return replace(found, roi=Roi.read(roi))
 

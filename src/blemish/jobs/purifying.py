@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blemish.detectors import Detector, FeatureDetector
+from blemish.detectors import Detector
 from blemish.images import SUSPECTED, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.urls import RemoteFile
@@ -75,9 +75,9 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
             found = ImageSet.of(request.images, decoding=decoding_of(request), leave_out=request.out)
             found = with_normals(found.grouped(request.group_regex), request.normals)
         check_all_used(found)
-        if isinstance(detector, FeatureDetector):
+        if isinstance(detector, Detector):
             with watch.stage("features"):
-                found, _ = detector.prepared(found)
+                found = detector.prepare(found)
             check_all_used(found)
         with watch.stage("purifying"):
             found, purification = purified(found, detector, request.how or PurifySettings(), request.seed)

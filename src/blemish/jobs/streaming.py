@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector, FeatureDetector
-from blemish.features.backbones import GIVEN
+from blemish.detectors import Detector
 from blemish.images import UNKNOWN, ImageSet
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError
@@ -40,7 +39,7 @@ def split(
     """
     most = sample_size(len(images), sample)
     if disk is not None:
-        each = bytes_each(detector, images)
+        each = detector.feature_bytes(images)
         most = min(most, disk // each if each else most)
     if most < min(detector.min_images, len(images)):
         raise RequestError(
@@ -55,13 +54,6 @@ def split(
     order = np.random.default_rng([seed, len(others)]).permutation(len(others))
     chosen = {*told, *(others[at] for at in order[: max(0, most - len(told))])}
     return images.subset(chosen), images.subset(set(images.ids).difference(chosen))
-
-
-def bytes_each(detector: Detector, images: ImageSet) -> int:
-    """Bytes that the features of one image take in the cache; 0 for a detector that keeps none."""
-    if not isinstance(detector, FeatureDetector) or detector.backbone == GIVEN:
-        return 0
-    return sum(spec.resolved(images).bytes_each() for spec in detector.feature_specs())
 
 
 def with_rest(learned: Scores, detector: Detector, rest: ImageSet) -> Scores:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector, FeatureDetector, detector_class
-from blemish.detectors.sampling import group_numbers
+from blemish.detectors import Detector, detector_class
+from blemish.detectors.parts.sampling import group_numbers
 from blemish.detectors.settings import check_names
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
 from blemish.machine.errors import RequestError
@@ -137,8 +137,8 @@ def score_by_sub_models(
         purifier = detector_class(settings.by)() if settings.by else detector
         sub_model = purifier.budget() if isinstance(purifier, Detector) else purifier
     images = ImageSet.of(images)
-    if isinstance(sub_model, FeatureDetector):
-        images, _ = sub_model.prepared(images)  # once, before sub-models look for them side by side
+    if isinstance(sub_model, Detector):
+        images = sub_model.prepare(images)  # once, before sub-models look for them side by side
     images = images.settled()
     plan = planned(images, sub_model, settings, seed)
     kept = KeptScores.at(resume, images, sub_model, settings, seed) if resume else None

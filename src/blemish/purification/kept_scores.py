@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector, FeatureDetector
+from blemish.detectors import Detector
 from blemish.images import ImageSet
 from blemish.machine.disk import writing_to
 from blemish.purification.settings import PurifySettings
@@ -93,6 +93,6 @@ def _described(detector: Any, images: ImageSet) -> list[Any]:
     described: list[Any] = [f"{kind.__module__}.{kind.__qualname__}"]
     if isinstance(detector, Detector):
         described.append(detector.settings())
-    if isinstance(detector, FeatureDetector) and not images.features_alone:  # which their content tells of
-        described.append([spec.resolved(images).key() for spec in detector.feature_specs()])
+        if detector.looks_at_patches and not images.features_alone:  # which their content tells of
+            described.append([spec.resolved(images).key() for spec in detector.feature_specs()])
     return described

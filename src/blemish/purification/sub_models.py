@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector, FeatureDetector
-from blemish.detectors.sampling import split_in_folds
+from blemish.detectors import Detector
+from blemish.detectors.parts.sampling import split_in_folds
 from blemish.features.store import PackedFeatures
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.machine.errors import JobError, NotFittedError, RequestError
@@ -150,8 +150,7 @@ def _in_tasks(
     ray = connected(runtime().ray or "")
     detector = plan[0].detector
     features = None
-    if isinstance(detector, FeatureDetector):
-        specs = [spec.resolved(images) for spec in detector.feature_specs()]
+    if isinstance(detector, Detector) and (specs := [spec.resolved(images) for spec in detector.feature_specs()]):
         features = PackedFeatures.of(images, specs, lambda part: [ray.put(part)])  # a list: it stays a reference
     shared = (images.packed(images.ids) if features is None else images, settings, features)
     for each, result in zip(todo, in_tasks(_task, shared, todo), strict=True):

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors import FeatureDetector
+from blemish.detectors import Detector
 from blemish.detectors.nearest_images import ImageNeighbours, Matches, NearestImages, layouts_of
-from blemish.detectors.views import View, ViewFeatures
+from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.features import features_of
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError, UnreadableImageError
@@ -74,10 +74,10 @@ class Reasons:
 
     def _prepare(self) -> None:
         detector = load(self.gallery.model).detector
-        if not isinstance(detector, FeatureDetector):
+        if not detector.looks_at_patches:
             raise RequestError(f"{detector.name} does not compare patches, so there is no nearest one to show.")
         self.row_of = {content: row for row, content in enumerate(self.gallery.content)}
-        for view, scorer in zip(detector.views, detector.head_.scorers, strict=True):
+        for view, scorer in detector.patch_scorers():
             for part in scorer.modules():
                 if isinstance(part, ImageNeighbours) and self._shown(part):
                     self._take(detector, view, part)
@@ -88,11 +88,12 @@ class Reasons:
         )
         images = self._images(np.random.default_rng(0).permutation(calm)[:COMPARED].tolist())
         view = replace(view, ranks=True, draws=True)
-        of: dict[str, Any] = {"tile": detector.tile, "overlap": detector.overlap, "weights": detector.weights}
-        stand_in = NearestImages(backbone=detector.backbone, views=(view,), **of).fit(images)
+        settings = detector.settings()
+        of: dict[str, Any] = {name: settings[name] for name in ("backbone", "weights", "tile", "overlap")}
+        stand_in = NearestImages(views=(view,), **of).fit(images)
         self._take(stand_in, view, next(iter(stand_in.neighbours())))
 
-    def _take(self, detector: FeatureDetector, view: View, scorer: ImageNeighbours) -> None:
+    def _take(self, detector: Detector, view: View, scorer: ImageNeighbours) -> None:
         self.view, self.scorer, self._ready = view, scorer, True
         self.spec = next(spec for spec in detector.feature_specs() if spec.pixels == view.pixels)
 

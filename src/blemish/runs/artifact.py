@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from blemish.detectors.base import State
+from blemish.detectors import State
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 

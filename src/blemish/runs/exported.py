@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.detectors import Detector
-from blemish.detectors.base import State
+from blemish.detectors import Detector, State
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime

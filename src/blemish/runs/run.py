@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
 from blemish.calibration import Decision, Probability
-from blemish.detectors import Detector, restored_detector
-from blemish.detectors.base import State
+from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
 from blemish.images.decoding import Decoding
 from blemish.machine.errors import JobError, RequestError, WeightsError

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from blemish import jobs
-from blemish.detectors.funad import FunAD
+from blemish.detectors.funad import PAPER, FunAD
 from blemish.detectors.funad.bank_purity import BankPurity
-from blemish.detectors.funad.presets import PAPER
 from blemish.detectors.funad.synthetic import _in_grid, drawn_on
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.views import View
+from blemish.detectors.parts.views import View
 from blemish.images import ImageSet
 from blemish.images.decoding import Decoding
 from blemish.jobs.evaluation import evaluate
@@ -87,7 +86,7 @@ def test_drawn_defects_are_learned_from_and_not_listed(folder: Path, labels: str
     images = ImageSet.of(folder)
     detector = make(synthetic=0.2, synthetic_labels=labels).fit(images)
     assert detector.training_scores_.ids == images.ids
-    curve = detector.taught_[0].trained[0].curve
+    curve = detector.trained_views_[0].nets[0].trained.curve
     assert len(curve.held[0]) == 14 + 2  # int(0.2 * 14) drawn images take part
 
 
@@ -112,7 +111,7 @@ def test_a_mask_lands_where_its_image_lies_in_the_grid() -> None:
 def test_every_stopping_rule_runs(folder: Path, stop: str) -> None:
     detector = make(stop=stop, snapshots=4).fit(ImageSet.of(folder))
     assert np.isfinite(detector.training_scores_.image).all()
-    chosen = [at for taught in detector.taught_ for at in taught.chosen]
+    chosen = [at for view in detector.trained_views_ for at in (net.snapshot for net in view.nets)]
     assert all(at is None if stop == "last" else at in range(4) for at in chosen)
 
 
@@ -127,7 +126,7 @@ def test_weights_of_another_moment_can_be_scored_with(folder: Path) -> None:
 
 def test_its_distances_are_those_of_nearest_images(folder: Path) -> None:
     images = ImageSet.of(folder)
-    own = make().fit(images).nearest_images()
+    own = make().fit(images).neighbours_
     plain = NearestImages(views=VIEWS).fit(images)
     assert (own.training_scores_.image == plain.training_scores_.image).all()
     assert (own.score(images).image == plain.score(images).image).all()
@@ -136,8 +135,8 @@ def test_its_distances_are_those_of_nearest_images(folder: Path) -> None:
 def test_a_view_that_only_draws_has_distances_and_no_net(folder: Path) -> None:
     images = ImageSet.of(folder)
     ranking, every = make().fit(images), make(net_views="all").fit(images)
-    assert [len(taught.trained) for taught in ranking.taught_] == [3, 0]
-    assert [len(taught.trained) for taught in every.taught_] == [3, 3]
+    assert [len(view.nets) for view in ranking.trained_views_] == [3, 0]
+    assert [len(view.nets) for view in every.trained_views_] == [3, 3]
     again = make().restore(ranking.state())
     assert (again.score(images).image == ranking.score(images).image).all()
 
@@ -150,18 +149,18 @@ def test_a_net_learns_the_same_whatever_learns_beside_it(folder: Path) -> None:
     with use_runtime(threads=1):
         in_turn = make(net_views="all").fit(images)
     for other in (alone, in_turn):
-        pairs = zip(every.taught_, other.taught_, strict=True)
-        nets = [both for taught in pairs for both in zip(*(each.trained for each in taught), strict=False)]
+        pairs = zip(every.trained_views_, other.trained_views_, strict=True)
+        nets = [both for views in pairs for both in zip(*(view.nets for view in views), strict=False)]
         assert len(nets) == (3 if other is alone else 6)
         for one, same in nets:
-            weights = zip(one.last.state_dict().values(), same.last.state_dict().values(), strict=True)
+            weights = zip(one.trained.last.state_dict().values(), same.trained.last.state_dict().values(), strict=True)
             assert all(torch.equal(*pair) for pair in weights)
     assert {total for _, total in told} == {6 * 20}
     assert max(done for done, _ in told) == 6 * 20
 
 
 def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blemish.detectors.funad.unexplained", lambda _: 0.03)
+    monkeypatch.setattr("blemish.detectors.funad.detector.unexplained", lambda _: 0.03)
     images = ImageSet.of(folder)
     detector = make(trust="evidence").fit(images)
     again = make(trust="evidence").restore(detector.state())
@@ -171,9 +170,9 @@ def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypa
 def test_a_pile_in_which_nothing_stands_out_is_scored_by_distances(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.detectors.funad.unexplained", lambda _: 0.0)
+    monkeypatch.setattr("blemish.detectors.funad.detector.unexplained", lambda _: 0.0)
     detector = make(trust="evidence").fit(ImageSet.of(folder))
-    alone = detector.nearest_images()
+    alone = detector.neighbours_
     np.testing.assert_allclose(detector.training_scores_.image, alone.training_scores_.image, atol=1e-4)
 
 

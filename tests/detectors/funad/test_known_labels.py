@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.detectors.funad.minibatches import OfPatches
-from blemish.detectors.funad.pool import KNOWN_BAD, Pool
+from blemish.detectors.funad.pool import KNOWN_BAD, OfPatches, Pool
 from blemish.detectors.funad.schedule import Schedule
 from blemish.features import features_of
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
@@ -16,7 +15,7 @@ def pool(given):
     return Pool(
         torch.zeros(count, 2), torch.arange(count) // 10, torch.arange(count) % 10, torch.tensor(given),
         torch.zeros(count // 10, 0), torch.arange(count // 10), torch.zeros(count // 10, dtype=torch.bool),
-        distances=torch.linspace(0, 1, count), looks=torch.zeros(count // 10),
+        distances=torch.linspace(0, 1, count), image_scores=torch.zeros(count // 10),
     )  # fmt: skip
 
 
@@ -42,22 +41,22 @@ def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(
 
     from blemish.detectors import detector_class
     from blemish.detectors.funad.pool import pool_of
-    from blemish.detectors.views import ViewFeatures
+    from blemish.detectors.parts.views import ViewFeatures
     from blemish.images import ImageSet
 
     kind = detector_class("nearest_images")
     detector = kind()
-    images, specs = detector.prepared(replace(ImageSet.of(pile), labels={"part-02.png": said}))
-    features = ViewFeatures(detector.views[0], features_of(images, specs[0]))
+    images = detector.prepare(replace(ImageSet.of(pile), labels={"part-02.png": said}))
+    features = ViewFeatures(detector.views[0], features_of(images, detector.feature_specs()[0].resolved(images)))
     height, width = features.grid
     distances = torch.rand(len(images), height, width, generator=torch.Generator().manual_seed(0))
     found = pool_of(features, 0, 0, distances, distances.amax((1, 2)))
     mine = found.owners == 2
     if said == NORMAL:
-        assert (found.given[mine] == NORMAL).all()
+        assert (found.known_labels[mine] == NORMAL).all()
     else:
-        assert int((found.given[mine] == ANOMALOUS).sum()) == KNOWN_BAD
-        least = found.distances[mine & (found.given == ANOMALOUS)].min()
-        assert (found.distances[mine & (found.given == UNKNOWN)] <= least).all()
-    assert (found.given[~mine] == UNKNOWN).all()
+        assert int((found.known_labels[mine] == ANOMALOUS).sum()) == KNOWN_BAD
+        least = found.distances[mine & (found.known_labels == ANOMALOUS)].min()
+        assert (found.distances[mine & (found.known_labels == UNKNOWN)] <= least).all()
+    assert (found.known_labels[~mine] == UNKNOWN).all()
     assert bool(found.barred[2]) == (said == ANOMALOUS)

@@ -11,9 +11,13 @@ from torch import Tensor
 from blemish.detectors.funad.local_net import LocalNet, new_net
 from blemish.detectors.funad.losses import balanced_cross_entropy, mutual_pairs, mutual_smoothness
 from blemish.detectors.funad.memory_bank import normal_looking, sampled
-from blemish.detectors.funad.neighbours import nearest
-from blemish.detectors.funad.noise import largest_spread_over_positions, spread_over_batch
-from blemish.detectors.funad.pseudo_labels import labels_of, normalised
+from blemish.detectors.funad.pseudo_labels import (
+    largest_spread_over_positions,
+    normalised,
+    pseudo_labels,
+    spread_over_batch,
+)
+from blemish.detectors.parts.nearest import nearest_of_others
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 from blemish.machine.runtime import intra_op_threads
 
@@ -57,7 +61,7 @@ def test_the_nearest_neighbour_is_never_the_own_patch_image_or_group(same: str) 
     own = {"patch": torch.arange(12), "image": image, "group": image // 2}[same]
     queries[3] = queries[2]  # an exact copy in the same image
     entries = torch.tensor([0, 2, 3, 5, 8, 9, 11])
-    found, where = nearest(queries, queries[entries], mine=own, owners=own[entries])
+    found, where = nearest_of_others(queries, queries[entries], mine=own, owners=own[entries])
     for row in range(12):
         allowed = [
             (float((queries[row] - queries[entry]).square().sum()), at)
@@ -74,24 +78,24 @@ def test_the_nearest_neighbour_is_never_the_own_patch_image_or_group(same: str) 
 def test_without_another_owner_there_is_no_neighbour() -> None:
     queries, own = random(3, 4), torch.zeros(3, dtype=torch.long)
     for rough in (False, True):
-        assert nearest(queries, queries, mine=own, owners=own, rough=rough)[0].isinf().all()
-    assert nearest(queries, queries[:0], mine=own, owners=own[:0])[0].isinf().all()
+        assert nearest_of_others(queries, queries, mine=own, owners=own, rough=rough)[0].isinf().all()
+    assert nearest_of_others(queries, queries[:0], mine=own, owners=own[:0])[0].isinf().all()
 
 
 def test_rough_search_measures_what_it_finds_exactly() -> None:
     queries, entries, own = random(50, 16), random(80, 16, seed=1), torch.zeros(50, dtype=torch.long)
     others = torch.ones(80, dtype=torch.long)
-    exact, _ = nearest(queries, entries, mine=own, owners=others)
-    rough, where = nearest(queries, entries, mine=own, owners=others, rough=True)
+    exact, _ = nearest_of_others(queries, entries, mine=own, owners=others)
+    rough, where = nearest_of_others(queries, entries, mine=own, owners=others, rough=True)
     torch.testing.assert_close(rough, (queries - entries[where]).square().sum(1))
     assert (rough <= exact * 1.05 + 1e-6).all()
 
 
 def test_chunks_do_not_change_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, own = random(40, 6), torch.arange(40)
-    whole = nearest(queries, queries, mine=own, owners=own)
-    monkeypatch.setattr("blemish.detectors.funad.neighbours.CELLS", 100)
-    parts = nearest(queries, queries, mine=own, owners=own)
+    whole = nearest_of_others(queries, queries, mine=own, owners=own)
+    monkeypatch.setattr("blemish.detectors.parts.nearest.CELLS", 100)
+    parts = nearest_of_others(queries, queries, mine=own, owners=own)
     torch.testing.assert_close(parts[0], whole[0], atol=1e-5, rtol=0)
     assert (parts[1] == whole[1]).all()
 
@@ -176,11 +180,11 @@ def test_nothing_to_compare_with_labels_nothing() -> None:
 
 
 def test_labels_follow_both_thresholds_and_what_is_given() -> None:
-    labels = labels_of(torch.tensor([0.2, 0.6, 0.95, 0.6, 0.1]), 0.5, 0.9)
+    labels = pseudo_labels(torch.tensor([0.2, 0.6, 0.95, 0.6, 0.1]), 0.5, 0.9)
     assert labels.anomalous.tolist() == [False, True, True, True, False]
     assert labels.unsure.tolist() == [False, True, False, True, False]
     given = torch.tensor([UNKNOWN, UNKNOWN, NORMAL, NORMAL, ANOMALOUS])
-    labels = labels_of(torch.tensor([0.2, 0.6, 0.95, 0.6, 0.1]), 0.5, 0.9, given)
+    labels = pseudo_labels(torch.tensor([0.2, 0.6, 0.95, 0.6, 0.1]), 0.5, 0.9, given)
     assert labels.anomalous.tolist() == [False, True, False, False, True]
     assert labels.unsure.tolist() == [False, True, False, False, False]
 
@@ -217,11 +221,12 @@ def test_skewed_scores_leave_minmax_with_three_of_294_images_and_not_mad() -> No
 
 def test_minmax_finds_anomalies_in_every_clean_minibatch_and_quantile_hardly_any() -> None:
     clean = random(50, 768).square()  # squared distances of nothing but normal patches
-    found = [labels_of(normalised(batch, "minmax"), 0.5, 0.9).anomalous.sum() for batch in clean]
+    found = [pseudo_labels(normalised(batch, "minmax"), 0.5, 0.9).anomalous.sum() for batch in clean]
     assert min(int(each) for each in found) >= 1
     reference = random(5000, seed=1).square()
     rates = [
-        float(labels_of(normalised(batch, "quantile", reference), 0.5, 0.9).anomalous.float().mean()) for batch in clean
+        float(pseudo_labels(normalised(batch, "quantile", reference), 0.5, 0.9).anomalous.float().mean())
+        for batch in clean
     ]
     assert np.mean(rates) < 0.003
 

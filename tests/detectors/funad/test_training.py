@@ -10,9 +10,9 @@ import torch
 
 from blemish.detectors.funad.checkpoint import Checkpoint
 from blemish.detectors.funad.curve import Curve
+from blemish.detectors.funad.local_net import net_scores
 from blemish.detectors.funad.pool import Pool, joined
-from blemish.detectors.funad.precision import image_scores
-from blemish.detectors.funad.pseudo_labels import labels_of
+from blemish.detectors.funad.pseudo_labels import pseudo_labels
 from blemish.detectors.funad.schedule import Schedule
 from blemish.detectors.funad.stopping import agreement, best_snapshot, entropy, told_apart
 from blemish.detectors.funad.training import Trained, Training
@@ -61,7 +61,7 @@ def weights(trained: Trained) -> bytes:
 @pytest.mark.parametrize("schedule", [FAST, PAPER], ids=["fast", "paper"])
 def test_patches_of_odd_images_come_to_score_highest(schedule: Schedule) -> None:
     pool = make_pool(looks=schedule.warm_up > 0)
-    looks = image_scores(train(schedule, pool).last, pool)
+    looks = net_scores(train(schedule, pool).last, pool)
     assert set(looks.argsort(descending=True)[:2].tolist()) == set(ODD)
 
 
@@ -144,12 +144,12 @@ def test_the_bank_comes_to_hold_normal_images_only() -> None:
 
 def test_a_curve_of_a_long_training_stays_short() -> None:
     curve, normal = Curve(), torch.ones(IMAGES, dtype=torch.bool)
-    labels = labels_of(torch.zeros(4), 0.5, 0.9, torch.full((4,), UNKNOWN))
+    labels = pseudo_labels(torch.zeros(4), 0.5, 0.9, torch.full((4,), UNKNOWN))
     for step in range(5000):  # a bank rebuilt every step, as published
         curve.score(step, torch.zeros(IMAGES))
         curve.rebuilt(step, normal, normal)
         curve.step(step, 0.0, labels)
-    assert 100 <= len(curve.rows) == len(curve.held) == len(curve.looked_normal) <= 200
+    assert 100 <= len(curve.rows) == len(curve.held) == len(curve.normal) <= 200
     assert 20 <= len(curve.scored) <= 40
     assert set(np.diff([step for step, _ in curve.scored])) == {curve.scored[1][0]}
     rows = pd.DataFrame(curve.rows)
@@ -164,7 +164,7 @@ def test_the_order_of_the_names_tells_the_net_nothing() -> None:
     """Noise is put on patches drawn from all of the minibatch, not on the first ones: names may tell what is bad."""
     training = Training(make_pool(), replace(FAST, noise_from="any"), 0)
     rows = torch.arange(len(training.pool.patches))
-    labels = labels_of(torch.zeros(len(rows)), 0.5, 0.9)
+    labels = pseudo_labels(torch.zeros(len(rows)), 0.5, 0.9)
     drawn = [training.noise.of(rows, labels, training.torch_rng)[1] for _ in range(200)]
     share = (torch.cat(drawn) < len(rows) // 2).float().mean()
     assert 0.45 < share < 0.55
@@ -172,12 +172,12 @@ def test_the_order_of_the_names_tells_the_net_nothing() -> None:
 
 def test_suspects_are_shown_with_noise_more_often() -> None:
     pool = make_pool()
-    assert pool.looks is not None
+    assert pool.image_scores is not None
     training = Training(pool, FAST, 0)
     chance = training.noise.chances.view(IMAGES, EACH)[:, 0]
     assert chance[list(ODD)].tolist() == [91.0, 91.0]
     assert chance.median() == 1
-    clean = Training(replace(pool, looks=pool.looks * 0.4), FAST, 0)
+    clean = Training(replace(pool, image_scores=pool.image_scores * 0.4), FAST, 0)
     assert (clean.noise.chances == 1).all()  # none stands out: as if there were no suspects
 
 
@@ -191,8 +191,8 @@ def test_known_anomalies_never_enter_the_bank() -> None:
 def test_patches_known_to_be_normal_are_taught_as_normal() -> None:
     pool = make_pool()
     given = torch.where(pool.owners == ODD[0], NORMAL, UNKNOWN)
-    plain, taught = train(FAST, pool), train(FAST, replace(pool, given=given))
-    assert image_scores(taught.last, pool)[ODD[0]] < image_scores(plain.last, pool)[ODD[0]]
+    plain, taught = train(FAST, pool), train(FAST, replace(pool, known_labels=given))
+    assert net_scores(taught.last, pool)[ODD[0]] < net_scores(plain.last, pool)[ODD[0]]
 
 
 def test_fewer_images_than_a_minibatch_are_one_minibatch() -> None:
@@ -204,7 +204,7 @@ def test_fewer_images_than_a_minibatch_are_one_minibatch() -> None:
 
 def test_equal_patches_give_equal_finite_scores() -> None:
     pool = replace(make_pool(), patches=torch.ones(IMAGES * EACH, WIDTH), distances=torch.zeros(IMAGES * EACH))
-    looks = image_scores(train(FAST, pool).last, pool)
+    looks = net_scores(train(FAST, pool).last, pool)
     assert looks.isfinite().all()
     assert looks.max() - looks.min() < 1e-4
 
@@ -218,16 +218,18 @@ def test_one_patch_an_image_is_the_semantic_variant() -> None:
         patches=whole.patches[rows],
         owners=torch.arange(IMAGES),
         positions=torch.zeros(IMAGES, dtype=torch.long),
-        given=whole.given[rows],
+        known_labels=whole.known_labels[rows],
         distances=whole.distances[rows],
     )
-    looks = image_scores(train(replace(FAST, batch=16), pool).last, pool)
+    looks = net_scores(train(replace(FAST, batch=16), pool).last, pool)
     assert set(looks.argsort(descending=True)[:2].tolist()) == set(ODD)
 
 
 def test_a_training_that_breaks_down_says_so() -> None:
+    schedule = replace(FAST)
+    object.__setattr__(schedule, "learning_rate", 1e18)  # which a schedule refuses
     with pytest.raises(JobError, match="lower 'learning_rate'"):
-        train(replace(FAST, learning_rate=1e18))
+        train(schedule)
 
 
 def test_pools_are_joined_behind_each_other() -> None:
@@ -274,4 +276,4 @@ def test_each_rule_picks_the_snapshot_it_finds_best() -> None:
     assert best_snapshot("entropy", trained, decided) == 1
     drawn = looks_of({0: [0.0, 0.0], 1: [-9.5, -9.5], 2: [5.0, 5.0], 3: [5.0, 5.0]})
     assert best_snapshot("synthetic", trained, decided, drawn=drawn) == 3  # of equals the last
-    assert best_snapshot("agreement", trained, lambda net: image_scores(net, pool).numpy(), twin=trained) == 3
+    assert best_snapshot("agreement", trained, lambda net: net_scores(net, pool).numpy(), twin=trained) == 3

@@ -19,9 +19,10 @@ from blemish.detectors.anomalib_adapter.catalogue import NEEDS, NOT_TRIED, anoma
 from blemish.detectors.anomalib_adapter.offline import NetworkRefusedError, no_network
 from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
-from blemish.detectors.base import Detector, State
-from blemish.detectors.sampling import split_in_folds
-from blemish.detectors.settings import check_least
+from blemish.detectors.base import Detector
+from blemish.detectors.parts.sampling import split_in_folds
+from blemish.detectors.parts.scoring import State
+from blemish.detectors.settings import check_folds, check_least
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError
@@ -34,21 +35,37 @@ _one_at_a_time = threading.RLock()  # anomalib, Lightning and the seeds are glob
 
 @dataclass(kw_only=True)
 class AnomalibDetector(Detector):
-    """A model of anomalib, trained in anomalib's Engine on images that blemish reads; no label is asked for.
+    """A model of anomalib, trained in anomalib's Engine on images that blemish reads, without labels.
 
-    Scores and maps are what the model gives before anomalib scales them to 0..1. `models.model_class` makes the
-    class of each model, with the settings of the model itself beside these.
+    Scores and maps are what the model gives before anomalib scales them to 0..1. The detector "anomalib:MODEL" has the
+    settings of the model's own constructor beside these.
+
+    Parameters
+    ----------
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    size : int, default 0
+        Side of the square that images are letterboxed to, in pixels, 32 to 2,048; 0 is what anomalib has for the model.
+    steps : int, default 1000
+        Steps of the training, 1 or more; they count if `epochs` is 0. Models that only pass over the images, such as
+        Padim and Patchcore, take neither.
+    epochs : int, default 0
+        Passes over the images in place of `steps`.
+    batch : int, default 8
+        Images a step, 1 or more.
+    folds : int, default 3
+        Parts that the images are split into, 2 or more; each is scored by a training on the others, and the first
+        training scores new images.
+    training_scores : bool, default True
+        Whether there are training scores. Without, there is one training on all images: for sub-models of a
+        purification, and for folders of good images only.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
-    weights : a file with the backbone's weights, where they are neither embedded nor in a local cache.
-    size : side of the square that images are letterboxed to, in pixels; 0 is what anomalib has for the model.
-    epochs, steps : how long a model is trained; `steps` count if `epochs` is 0. Models that only pass over the images,
-        such as Padim and Patchcore, take neither.
-    batch : images a step.
-    folds : parts that the images are split into; each is scored by a training on the others, and the first training
-        scores new images. 0 is one training on all images, without training scores: for sub-models of a
-        purification, and for folders of good images only.
+    training_scores_ : Scores of the images of `fit`, each by a training that did not see it.
+    scorer_ : the module that scores images; what is saved.
     """
 
     weights: str = ""
@@ -57,20 +74,20 @@ class AnomalibDetector(Detector):
     steps: int = 1000
     batch: int = 8
     folds: int = 3
+    training_scores: bool = True
 
     model: ClassVar[str]
     own: ClassVar[tuple[str, ...]] = ()  # settings that the model takes itself
-    budget_settings: ClassVar[Mapping[str, Any]] = {"folds": 0, "epochs": 0, "steps": 300}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"training_scores": False, "epochs": 0, "steps": 300}
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
         self.weights = str(Path(self.weights).expanduser().absolute()) if self.weights else ""
-        check_least(self, size=0, epochs=0, steps=1, batch=1, folds=0)
+        check_least(self, size=0, epochs=0, steps=1, batch=1)
+        check_folds(self.folds)
         if self.size and not SIDES[0] <= self.size <= SIDES[1]:
             raise RequestError(f"'size' must be 0 or between {SIDES[0]} and {SIDES[1]}; got {self.size}.")
-        if self.folds == 1:
-            raise RequestError("'folds' must be 0, or 2 or more; with 1 there would be nothing to learn from.")
 
     def obtain_needs(self) -> None:
         """Refuse a model whose packages are not installed. Weights of a hub are refused when the model is made."""
@@ -78,7 +95,7 @@ class AnomalibDetector(Detector):
             self._kind()
 
     def budget(self) -> Detector:
-        """See `Detector`. What was asked to be shorter than that stays so."""
+        """An unfitted detector for sub-models, trained in few steps; what is set to fewer stays so."""
         steps = self.budget_settings["steps"] if self.epochs else min(self.steps, self.budget_settings["steps"])
         return super().budget().clone(steps=steps)
 
@@ -91,7 +108,7 @@ class AnomalibDetector(Detector):
             images = images.without(pictures.unreadable)
             trusted = images.subset(_not_known_to_be_bad(images))
             self._check_enough(trusted)
-            if self.folds:
+            if self.training_scores:
                 scores = self._cross_fitted(model, pictures, images, trusted)
                 self._training_scores = replace(scores, skipped=pictures.unreadable)
             else:
@@ -100,8 +117,8 @@ class AnomalibDetector(Detector):
 
     @property
     def cross_fits(self) -> bool:
-        """See `Detector`."""
-        return self.folds > 0
+        """Whether `fit` leaves training scores."""
+        return self.training_scores
 
     def score(self, images: ImageSet) -> Scores:
         """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""

@@ -27,7 +27,7 @@ class ImageScorer(nn.Module):
         self.model, self.side = model, side
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w)."""
         return self.of_working(letterbox(images, (self.side, self.side)).round())
 
     def of_working(self, levels: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from blemish.detectors.funad.curve import Curve
+from blemish.detectors.funad.curve import HELD
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
-
-HELD = "bank_images.csv"  # in a Run's training/: path, then a column NET@STEP for each bank, 1 where it held the image
 
 
 @dataclass(frozen=True)
@@ -23,16 +20,6 @@ class BankPurity:
     step: int
     images: int
     purity: float | None
-
-
-def write_held(file: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
-    """Write which of the images `ids` each bank held. Drawn images, behind those of the pile, are left out."""
-    columns = {
-        f"{net}@{int(row['step'])}": held[: len(ids)].numpy().astype(np.uint8)
-        for net, curve in curves.items()
-        for row, held in zip(curve.rows, curve.held, strict=True)
-    }
-    pd.DataFrame({"path": list(ids), **columns}).to_csv(file, index=False, lineterminator="\n")
 
 
 def bank_purity(training: Path, anomalous: Mapping[str, bool]) -> tuple[BankPurity, ...]:

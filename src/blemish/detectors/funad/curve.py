@@ -1,17 +1,22 @@
-"""What happened while a net learned: losses, labels, bank and scores over the steps."""
+"""What happened while a net learned, step by step: losses, labels, bank and scores; and the files that show it."""
 
+import csv
+import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.funad.pseudo_labels import Labels
+from blemish.detectors.funad.pseudo_labels import PseudoLabels
 
 MEANS = ("classification", "smoothness", "positives", "unsure")
 COLUMNS = ("step", "minibatches", *MEANS, "normal_images", "bank_images")
-
-
 MOST_ROWS, MOST_SCORED = 200, 40
+BINS = 40  # of the histograms of image scores
+HELD = "bank_images.csv"  # in a Run's training/: path, then a column NET@STEP for each bank, 1 where it held the image
 
 
 @dataclass
@@ -21,12 +26,12 @@ class Curve:
     Attributes
     ----------
     rows : of `COLUMNS`; `positives` and `unsure` are shares of the minibatches' patches.
-    looked_normal, held : of each row, (N,) bool, the images that looked normal and those whose patches the bank holds.
+    normal, held : of each row, (N,) bool, the images that looked normal and those whose patches the bank holds.
     scored : steps at which the net scored all images, with the largest logit of each, (N,).
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
-    looked_normal: list[Tensor] = field(default_factory=list)
+    normal: list[Tensor] = field(default_factory=list)
     held: list[Tensor] = field(default_factory=list)
     scored: list[tuple[int, Tensor]] = field(default_factory=list)
 
@@ -37,7 +42,7 @@ class Curve:
         if _due([int(row["step"]) for row in self.rows], step, MOST_ROWS):
             row = {"step": step, "normal_images": int(normal.sum()), "bank_images": int(held.sum())}
             self.rows.append({name: row.get(name, 0) for name in COLUMNS})
-            self.looked_normal.append(normal.cpu())
+            self.normal.append(normal.cpu())
             self.held.append(held.cpu())
 
     def _join_rows(self) -> None:
@@ -46,10 +51,10 @@ class Curve:
             first["minibatches"] += second["minibatches"]
             for name in MEANS:
                 first[name] += (second[name] - first[name]) * second["minibatches"] / max(1, first["minibatches"])
-        for joined in (self.rows, self.looked_normal, self.held):
+        for joined in (self.rows, self.normal, self.held):
             del joined[1::2]
 
-    def step(self, classification: float, smoothness: float, labels: Labels) -> None:
+    def step(self, classification: float, smoothness: float, labels: PseudoLabels) -> None:
         """Add a minibatch to the last row."""
         row = self.rows[-1]
         row["minibatches"] += 1
@@ -57,33 +62,119 @@ class Curve:
         for name, value in zip(MEANS, (classification, smoothness, *shares), strict=True):
             row[name] += (value - row[name]) / row["minibatches"]
 
-    def score(self, step: int, looks: Tensor, *, last: bool = False) -> None:
+    def score(self, step: int, scores: Tensor, *, last: bool = False) -> None:
         """Keep the images' scores of a step; of many steps, those of as many as `MOST_SCORED`, and the last."""
         if len(self.scored) >= MOST_SCORED:
             del self.scored[1::2]
         if last or _due([at for at, _ in self.scored], step, MOST_SCORED):
-            self.scored.append((step, looks.cpu()))
+            self.scored.append((step, scores.cpu()))
 
     def tensors(self) -> dict[str, Tensor]:
         """The images' part, for a checkpoint."""
-        parts = {"curve.looked_normal": self.looked_normal, "curve.held": self.held}
+        parts = {"curve.normal": self.normal, "curve.held": self.held}
         stacked = {name: torch.stack(values) for name, values in parts.items() if values}
         if self.scored:
-            stacked["curve.scored"] = torch.stack([looks for _, looks in self.scored])
+            stacked["curve.scored"] = torch.stack([scores for _, scores in self.scored])
             stacked["curve.scored_at"] = torch.tensor([step for step, _ in self.scored])
         return stacked
 
     @classmethod
     def restored(cls, rows: list[dict[str, float]], tensors: dict[str, Tensor]) -> "Curve":
         """From the rows and `tensors`, at a step where a row begins."""
-        found = {name: list(tensors[f"curve.{name}"].cpu()) for name in ("looked_normal", "held") if rows}
+        found = {name: list(tensors[f"curve.{name}"].cpu()) for name in ("normal", "held") if rows}
         scored: list[tuple[int, Tensor]] = []
         if "curve.scored" in tensors:
             steps = tensors["curve.scored_at"].tolist()
             scored = list(zip(steps, tensors["curve.scored"].cpu(), strict=True))
-        return cls(rows, found.get("looked_normal", []), found.get("held", []), scored)
+        return cls(rows, found.get("normal", []), found.get("held", []), scored)
 
 
 def _due(kept: list[int], step: int, most: int) -> bool:
     """Whether something is to be kept of `step`: all until there are many, then at the distance of the last two."""
     return len(kept) < max(2, most // 2) or step - kept[-1] >= kept[-1] - kept[-2]
+
+
+def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
+    """What nets, by name, did with the images `ids`: tables, plots of them, and events if tensorboard is there.
+
+    `curve.csv` and `score_histogram.csv` are drawn; `bank_images.csv` is for `blemish evaluate`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "curve.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("net", *COLUMNS))
+        table.writerows((name, *(row[key] for key in COLUMNS)) for name, curve in curves.items() for row in curve.rows)
+    with (folder / "score_histogram.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("net", "step", "low", "high", "images"))
+        for name, curve in curves.items():
+            for step, counts, edges in histograms(curve):
+                table.writerows(
+                    (name, step, f"{low:.4f}", f"{high:.4f}", count)
+                    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+                )
+    _write_held(folder / HELD, curves, ids)
+    _plot(folder / "curve.png", curves)
+    _plot_histograms(folder / "score_histogram.png", curves)
+    if importlib.util.find_spec("tensorboard"):
+        _write_events(folder, curves)
+
+
+def _write_held(file: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
+    """Write which of the images `ids` each bank held. Drawn images, behind those of the folder, are left out."""
+    import pandas as pd
+
+    columns = {
+        f"{net}@{int(row['step'])}": held[: len(ids)].numpy().astype(np.uint8)
+        for net, curve in curves.items()
+        for row, held in zip(curve.rows, curve.held, strict=True)
+    }
+    pd.DataFrame({"path": list(ids), **columns}).to_csv(file, index=False, lineterminator="\n")
+
+
+def histograms(curve: Curve) -> list[tuple[int, list[int], list[float]]]:
+    """For each step at which all images were scored: the step, counts and edges of the scores, 0..1."""
+    found = []
+    for step, logits in curve.scored:
+        scores = logits[logits.isfinite()].double().sigmoid().numpy()
+        counts, edges = np.histogram(scores, BINS, (0.0, 1.0))
+        found.append((step, counts.tolist(), edges.tolist()))
+    return found
+
+
+def _plot(path: Path, curves: Mapping[str, Curve]) -> None:
+    from matplotlib.figure import Figure
+
+    shown = (*MEANS, "bank_images")
+    figure = Figure(figsize=(4 * len(shown), 3), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(shown)), shown, strict=True):
+        for net, curve in curves.items():
+            axes.plot([row["step"] for row in curve.rows], [row[name] for row in curve.rows], label=net)
+        axes.set(title=name.replace("_", " "), xlabel="step")
+    figure.axes[-1].legend(fontsize="x-small")
+    figure.savefig(path, dpi=100)
+
+
+def _plot_histograms(path: Path, curves: Mapping[str, Curve]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 * len(curves), 3), layout="constrained")
+    for axes, (name, curve) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        rows = histograms(curve)
+        counts = np.array([row[1] for row in rows], dtype=float)
+        axes.imshow(np.log1p(counts), aspect="auto", origin="lower", extent=(0, 1, 0, len(rows)))
+        axes.set(title=name, xlabel="image score", yticks=np.arange(len(rows)) + 0.5)
+        axes.set_yticklabels([str(step) for step, *_ in rows], fontsize="x-small")
+    figure.savefig(path, dpi=100)
+
+
+def _write_events(folder: Path, curves: Mapping[str, Curve]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, curve in curves.items():
+        with SummaryWriter(str(folder / name)) as writer:
+            for row in curve.rows:
+                for key in COLUMNS[1:]:
+                    writer.add_scalar(key, row[key], int(row["step"]))
+            for step, logits in curve.scored:
+                writer.add_histogram("image scores", logits[logits.isfinite()].sigmoid(), step)

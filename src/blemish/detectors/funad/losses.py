@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.detectors.funad.neighbours import nearest
 from blemish.detectors.funad.schedule import SmoothnessForm
+from blemish.detectors.parts.nearest import nearest_of_others
 
 SMALLEST = 1e-7  # a mean score of exactly 0 or 1 would have an infinite slope
 
@@ -26,7 +26,7 @@ def mutual_pairs(adapted: Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(adapted), device=adapted.device)
         if len(adapted) < 2:
             return rows[:0], rows[:0]
-        _, closest = nearest(adapted, adapted, mine=rows, owners=rows)
+        _, closest = nearest_of_others(adapted, adapted, mine=rows, owners=rows)
         first = rows[(closest[closest] == rows) & (rows < closest)]
         return first, closest[first]
 

@@ -1,5 +1,6 @@
-"""The patches that a Local-Net learns from, and what is known of them."""
+"""The patches that a Local-Net learns from, what is known of them, and which are a minibatch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,13 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.embedding import Standardised
-from blemish.detectors.sampling import even_plan, group_numbers
-from blemish.detectors.views import ViewFeatures
+from blemish.detectors.funad.schedule import Schedule
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.sampling import even_plan, group_numbers
+from blemish.detectors.parts.views import ViewFeatures
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, UNKNOWN
 
-FARTHEST = 16  # patches of each image that are always in the pool, those farthest from the first banks
+FARTHEST = 16  # patches of each image that are always in the pool, those farthest from the first distances
 KNOWN_BAD = 4  # of those, in an image that a person called bad, are surely its defect: 1/64 of a grid of 16 x 16
+FAR_SHARE = 50  # one in so many patches counts as far from the first distances
+KNOWN_SHARE = 3  # one in so many of those drawn as far is known to be a defect, where a person found some
 
 
 @dataclass(frozen=True)
@@ -25,25 +29,25 @@ class Pool:
     patches : (n, D) float32.
     owners : (n,) row of each patch's image.
     positions : (n,) place of each patch in its grid.
-    given : (n,) NORMAL or ANOMALOUS where a label is given, else UNKNOWN. All patches of an image known to be normal
-        are; of one known to be anomalous, which has normal patches, too, the `KNOWN_BAD` farthest from the first banks
-        are anomalous and the rest unknown.
+    known_labels : (n,) NORMAL or ANOMALOUS where that is known, else UNKNOWN. All patches of an image known to be
+        normal are; of one known to be anomalous, which has normal patches, too, the `KNOWN_BAD` with the largest
+        distances are anomalous and the rest unknown.
     wholes : (N, G) standardised global vectors of the images; G is 0 for a net that takes none.
     groups : (N,) numbers of the images' groups.
     barred : (N,) bool, images that are known, or were set aside, as anomalous: never in the bank.
-    distances : (n,) to the first banks, that hold nothing of the image; None without first banks.
-    looks : (N,) image scores by those banks; None without.
+    distances : (n,) those of `nearest_images`, by images of other groups; None without.
+    image_scores : (N,) by those distances; None without.
     """
 
     patches: Tensor
     owners: Tensor
     positions: Tensor
-    given: Tensor
+    known_labels: Tensor
     wholes: Tensor
     groups: Tensor
     barred: Tensor
     distances: Tensor | None = None
-    looks: Tensor | None = None
+    image_scores: Tensor | None = None
 
     @property
     def images(self) -> Tensor:
@@ -65,7 +69,7 @@ class Pool:
             patches=embedding(self.patches[inside]),
             owners=self.owners[inside],
             positions=self.positions[inside],
-            given=self.given[inside],
+            known_labels=self.known_labels[inside],
             distances=self.distances[inside] if self.distances is not None else None,
         )
 
@@ -78,7 +82,7 @@ class Pool:
 
 
 def pool_of(
-    features: ViewFeatures, count: int, seed: int, distances: Tensor | None = None, looks: Tensor | None = None
+    features: ViewFeatures, count: int, seed: int, distances: Tensor | None = None, image_scores: Tensor | None = None
 ) -> Pool:
     """About `count` patches drawn evenly from all images, or all of them for 0.
 
@@ -104,21 +108,21 @@ def pool_of(
     patches, positions, owners = (torch.cat([part[at] for part in parts]) for at in range(3))
     known = torch.tensor([images.labels.get(name, UNKNOWN) for name in images.ids])
     away = distances.flatten(1)[owners, positions] if distances is not None else None
-    given = torch.where(known == NORMAL, NORMAL, UNKNOWN)[owners]
+    known_labels = torch.where(known == NORMAL, NORMAL, UNKNOWN)[owners]
     if away is not None:
         for row in torch.nonzero(known == ANOMALOUS)[:, 0]:
             mine = torch.nonzero(owners == row)[:, 0]
-            given[mine[away[mine].argsort(descending=True)[:KNOWN_BAD]]] = ANOMALOUS
+            known_labels[mine[away[mine].argsort(descending=True)[:KNOWN_BAD]]] = ANOMALOUS
     return Pool(
         patches,
         owners,
         positions,
-        given,
+        known_labels,
         torch.stack(wholes),
         group_numbers(images),
         (known == ANOMALOUS) | (known == SUSPECTED),
         away,
-        looks,
+        image_scores,
     )
 
 
@@ -134,3 +138,61 @@ def joined(pool: Pool, more: Pool) -> Pool:
 
     names: Sequence[str] = tuple(Pool.__dataclass_fields__)
     return Pool(**{name: both(name) for name in names})  # type: ignore[arg-type]
+
+
+class Minibatches(ABC):
+    """Draws rows of a pool with a generator whose state is all that it remembers, but for `left`."""
+
+    left: Tensor
+
+    @abstractmethod
+    def rows(self, rng: torch.Generator) -> Tensor:
+        """Rows (n,) of the next minibatch."""
+
+
+class OfPatches(Minibatches):
+    """Patches of any images at random, a share of them among the most distant 2 %."""
+
+    def __init__(self, pool: Pool, schedule: Schedule) -> None:
+        self.count = len(pool.patches)
+        self.left = torch.empty(0, dtype=torch.long)
+        far = schedule.hard_share if pool.distances is not None else 0.0
+        self.hard = round(far * schedule.batch)
+        self.anywhere = schedule.batch - self.hard
+        self.far = torch.empty(0, dtype=torch.long)
+        if pool.distances is not None:
+            self.far = pool.distances.argsort(descending=True)[: max(1, self.count // FAR_SHARE)]
+            known = torch.nonzero(pool.known_labels == ANOMALOUS)[:, 0]
+            if len(known):  # a handful among thousands would hardly ever be drawn
+                times = max(1, len(self.far) // ((KNOWN_SHARE - 1) * len(known)))
+                self.far = torch.cat([self.far, known.repeat(times)])
+
+    def rows(self, rng: torch.Generator) -> Tensor:
+        """Rows (n,) of the next minibatch."""
+        drawn = torch.randint(self.count, (self.anywhere,), generator=rng, device=rng.device)
+        if self.hard:
+            far = self.far[torch.randint(len(self.far), (self.hard,), generator=rng, device=rng.device)]
+            drawn = torch.cat([drawn, far])
+        rows: Tensor = torch.unique(drawn)
+        return rows
+
+
+class OfImages(Minibatches):
+    """All patches of some images; every image once an epoch, the last incomplete minibatch dropped, as published."""
+
+    def __init__(self, pool: Pool, schedule: Schedule) -> None:
+        self.images, self.owners = pool.images, pool.owners
+        self.size = min(schedule.batch, len(self.images))
+        self.left = torch.empty(0, dtype=torch.long, device=pool.owners.device)
+
+    def rows(self, rng: torch.Generator) -> Tensor:
+        """Rows (n,) of the next minibatch."""
+        if len(self.left) < self.size:
+            self.left = self.images[torch.randperm(len(self.images), generator=rng, device=rng.device)]
+        taken, self.left = self.left[: self.size], self.left[self.size :]
+        return torch.isin(self.owners, taken).nonzero()[:, 0]
+
+
+def minibatches(pool: Pool, schedule: Schedule) -> Minibatches:
+    """The kind that the schedule names."""
+    return (OfPatches if schedule.minibatch == "patches" else OfImages)(pool, schedule)

@@ -1,18 +1,22 @@
-"""Pseudo-labels of patches from their distance to what looks normal now (spec/fun-ad.md sections 4 and 5)."""
+"""Pseudo-labels of patches from their distances, and the noise on those that are unsure (FUN-AD Sec. 4; spec 4, 5)."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blemish.detectors.funad.schedule import Scale
+from blemish.detectors.funad.pool import Pool
+from blemish.detectors.funad.schedule import Scale, Schedule
 
 SURE = 0.999  # quantile of the normal-looking patches' distances that lies at MIDDLE
 MIDDLE = 0.5  # where the published tau_normal stands
+# A suspect's patches are shown with noise more often, by how far it is above what ordinary images reach: so a clean
+# pile, which has hardly any such image, is learned from as if there were no suspects.
+ORDINARY, MOST_EXCESS, SUSPICION = 2.0, 6.0, 30.0  # deviations, deviations, chance a deviation
 
 
 @dataclass(frozen=True)
-class Labels:
+class PseudoLabels:
     """Which patches (n,) are labelled anomalous, and which of those are not sure."""
 
     anomalous: Tensor
@@ -39,11 +43,73 @@ def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None)
     return finite / torch.quantile(known, SURE).clamp_min(1e-12) * MIDDLE
 
 
-def labels_of(distances: Tensor, tau_normal: float, tau_confident: float, given: Tensor | None = None) -> Labels:
-    """Labels from normalised distances (n,); where `given` (n,) is 0 or 1 and not -1, it is taken and sure."""
+def pseudo_labels(
+    distances: Tensor, tau_normal: float, tau_confident: float, known: Tensor | None = None
+) -> PseudoLabels:
+    """Labels from normalised distances (n,); where `known` (n,) is 0 or 1 and not -1, it is taken and sure."""
     anomalous = distances > tau_normal
     unsure = anomalous & (distances < tau_confident)
-    if given is not None:
-        anomalous = torch.where(given < 0, anomalous, given > 0)
-        unsure = unsure & (given < 0)
-    return Labels(anomalous, unsure)
+    if known is not None:
+        anomalous = torch.where(known < 0, anomalous, known > 0)
+        unsure = unsure & (known < 0)
+    return PseudoLabels(anomalous, unsure)
+
+
+class NoisyCopies:
+    """Draws noisy copies of a pool's patches.
+
+    `chances` (n,) says how readily each patch is shown with noise where it looks normal.
+    """
+
+    def __init__(self, pool: Pool, schedule: Schedule) -> None:
+        self.pool, self.schedule = pool, schedule
+        self.spread = spread_over_batch(pool.patches)
+        self.chances = torch.ones(len(pool.patches), device=pool.patches.device)
+        if schedule.noise_from != "any" and pool.image_scores is not None:
+            excess = (pool.image_scores - ORDINARY).clamp(0, MOST_EXCESS)
+            self.chances = (1 + SUSPICION * excess)[pool.owners]
+
+    def of(self, rows: Tensor, labels: PseudoLabels, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noisy copies (m, D) of a minibatch, and which of its `rows` (n,) of the pool each was made from.
+
+        The unsure anomalies, with noise as wide as the channels (spec section 5), and some normal patches, with
+        noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too.
+        """
+        patches, schedule = self.pool.patches[rows], self.schedule
+        normal = torch.nonzero(~labels.anomalous)[:, 0]
+        # drawn: the rows are in the order of the names, which may tell what the images are
+        drawn = min(schedule.noise_batch, len(normal))
+        if drawn:
+            normal = normal[torch.multinomial(self.chances[rows[normal]], drawn, generator=generator)]
+        whose = torch.cat([torch.nonzero(labels.unsure)[:, 0], normal])
+        unsure, device = len(whose) - len(normal), patches.device
+        scale = torch.ones((len(whose), 1), device=device)
+        scale[:unsure] = float(schedule.noise != "none")
+        scale[unsure:] = 0.2 + 1.3 * torch.rand((len(normal), 1), generator=generator, device=device)
+        spread = self.spread
+        if schedule.noise == "batch":
+            spread = spread_over_batch(patches)
+        elif schedule.noise == "position_max":
+            spread = largest_spread_over_positions(patches, self.pool.positions[rows])
+        noise = torch.randn((len(whose), patches.shape[1]), generator=generator, device=device)
+        return patches[whose] + noise * spread * scale, whose
+
+
+def spread_over_batch(patches: Tensor) -> Tensor:
+    """The standard deviation of each channel over patches (n, D): the paper's noise. (D,)."""
+    return patches.std(dim=0, correction=0)
+
+
+def largest_spread_over_positions(patches: Tensor, positions: Tensor) -> Tensor:
+    """Of each channel, the deviation among the patches at each grid position, then the largest. (D,).
+
+    `positions` (n,) are the places in the grid. This is what the authors' script does; it is far larger than the
+    paper's. Positions held by one patch alone tell nothing.
+    """
+    _, place, count = torch.unique(positions, return_inverse=True, return_counts=True)
+    shape = (len(count), patches.shape[1])
+    of_each = count[:, None].to(patches.dtype)
+    mean = patches.new_zeros(shape).index_add_(0, place, patches) / of_each
+    squares = patches.new_zeros(shape).index_add_(0, place, (patches - mean[place]).square())
+    spread: Tensor = (squares / of_each).amax(dim=0).sqrt()
+    return spread

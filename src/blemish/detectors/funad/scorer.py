@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from blemish.detectors.embedding import Standardised
 from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.nearest_images import ImageNeighbours
-from blemish.detectors.scoring import PatchScorer
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.scoring import PatchScorer
 
 SMALLEST = 1e-6
 
@@ -34,7 +34,7 @@ class DistanceAndNet(PatchScorer):
         self.scales: Tensor
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         embedded = self.embedding(patches).flatten(1, 2)
         logits = self.net.of_images(embedded, self.standardised(globals)).view(patches.shape[:3])
         logits = (logits - self.scales[1, 0]) / self.scales[1, 1]

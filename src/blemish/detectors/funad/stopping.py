@@ -13,7 +13,7 @@ from blemish.detectors.funad.local_net import LocalNet
 from blemish.detectors.funad.schedule import Stop
 from blemish.detectors.funad.training import Trained
 
-Looks = Callable[[LocalNet], NDArray[np.float64]]
+ScoresOf = Callable[[LocalNet], NDArray[np.float64]]
 """Scores of all images by a net: the largest logit of each, (N,)."""
 
 
@@ -42,23 +42,23 @@ def told_apart(drawn: NDArray[np.float64], plain: NDArray[np.float64]) -> float:
 
 
 def best_snapshot(
-    rule: Stop, trained: Trained, looks: Looks, *, twin: Trained | None = None, drawn: Looks | None = None
+    rule: Stop, trained: Trained, scores: ScoresOf, *, twin: Trained | None = None, drawn: ScoresOf | None = None
 ) -> int:
     """The snapshot that a rule finds best; of equals the last.
 
     "entropy" needs the scores alone; "agreement" the `twin`, trained from another seed; "synthetic" the scores of
-    `drawn` images with a synthetic defect, which are set against the lower half of the pile's.
+    `drawn` images with a synthetic defect, which are set against the lower half of the folder's.
     """
     values = []
     for number in range(len(trained.snapshots)):
         net = trained.at(number)
-        of_pile = looks(net)
+        of_folder = scores(net)
         if rule == "entropy":
-            values.append(-entropy(of_pile))
+            values.append(-entropy(of_folder))
         elif rule == "agreement" and twin is not None:
-            values.append(agreement(of_pile, looks(twin.at(number))))
+            values.append(agreement(of_folder, scores(twin.at(number))))
         elif rule == "synthetic" and drawn is not None:
-            values.append(told_apart(drawn(net), np.sort(of_pile)[: max(1, len(of_pile) // 2)]))
+            values.append(told_apart(drawn(net), np.sort(of_folder)[: max(1, len(of_folder) // 2)]))
         else:
             raise ValueError(f"the rule '{rule}' chooses no snapshot, or lacks what it needs")
     return _last_of_best(values)

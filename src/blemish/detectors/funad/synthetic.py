@@ -1,4 +1,4 @@
-"""FUN-AD*: images with drawn defects, made from the contaminated pile itself (spec/fun-ad.md section 8)."""
+"""FUN-AD*: images with drawn defects, made from the contaminated folder itself (spec/fun-ad.md section 8)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.detectors.funad.pool import Pool, pool_of
-from blemish.detectors.sampling import group_numbers
-from blemish.detectors.views import ViewFeatures
+from blemish.detectors.parts.sampling import group_numbers
+from blemish.detectors.parts.views import ViewFeatures
 from blemish.features import FeatureSpec, features_of
 from blemish.features.extract import box_in_grid
 from blemish.images import ANOMALOUS, UNKNOWN, ImageSet
@@ -22,12 +22,12 @@ COVERED = 0.1  # of a patch's area, from which the drawn defect counts as in it
 
 @dataclass(frozen=True)
 class Drawn:
-    """Images of the pile with a defect drawn on.
+    """Images of the folder with a defect drawn on.
 
     Attributes
     ----------
     images : in the order they were drawn.
-    sources : (M,) row of the image of the pile each was made from; it is in the fold and group of that one.
+    sources : (M,) row of the image of the folder each was made from; it is in the fold and group of that one.
     masks : where the defects are, bool (H, W) each.
     """
 
@@ -48,12 +48,12 @@ class Drawn:
             for mask in self.masks
         ])  # fmt: skip
         inside = covered.flatten(1)[pool.owners, pool.positions]
-        # beyond the drawn defect the image is one of the pile, and may have a true one
-        return replace(pool, groups=groups, given=torch.where(inside > COVERED, ANOMALOUS, UNKNOWN))
+        # beyond the drawn defect the image is one of the folder, and may have a true one
+        return replace(pool, groups=groups, known_labels=torch.where(inside > COVERED, ANOMALOUS, UNKNOWN))
 
 
 def drawn_on(images: ImageSet, count: int, seed: int, among: Sequence[str] | None = None) -> Drawn:
-    """`count` images made from `among` (all by default), half with a texture that is another image of the pile."""
+    """`count` images made from `among` (all by default), half with a texture that is another image of the folder."""
     rng = np.random.default_rng([seed, 8])
     names = list(among or images.ids)
     row = {name: index for index, name in enumerate(images.ids)}

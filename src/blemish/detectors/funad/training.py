@@ -3,27 +3,22 @@
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from blemish.detectors.funad.curve import Curve
-from blemish.detectors.funad.local_net import LocalNet, averaged, new_net
+from blemish.detectors.funad.local_net import LocalNet, autocast, averaged, fast_products, net_scores, new_net
 from blemish.detectors.funad.losses import balanced_cross_entropy, mutual_pairs, mutual_smoothness
-from blemish.detectors.funad.memory_bank import normal_looking, sampled
-from blemish.detectors.funad.minibatches import minibatches
-from blemish.detectors.funad.neighbours import nearest
-from blemish.detectors.funad.noise import NoisyCopies
-from blemish.detectors.funad.pool import Pool
-from blemish.detectors.funad.precision import autocast, fast_products, image_scores
-from blemish.detectors.funad.pseudo_labels import Labels, labels_of, normalised
+from blemish.detectors.funad.memory_bank import MemoryBank
+from blemish.detectors.funad.pool import Pool, minibatches
+from blemish.detectors.funad.pseudo_labels import NoisyCopies
 from blemish.detectors.funad.schedule import Schedule
 from blemish.machine.errors import JobError
 
 DECAY = 0.98  # of the average of the weights: about the last 50 steps count, so that no step has to be chosen
-CALIBRATION = 1000  # patches of normal-looking images whose distances set the scale of the labels
 MOMENTUM = 0.2  # of RMSprop, spec section 7
 
 State = dict[str, Tensor]
@@ -45,19 +40,8 @@ class Trained:
         return net.eval()
 
 
-@dataclass
-class Bank:
-    """Rows of the pool that the bank holds, those that set the scale of distances, and both as last refreshed."""
-
-    entries: Tensor
-    reference: Tensor
-    from_first_banks: bool
-    adapted: Tensor = field(default_factory=lambda: torch.empty(0))
-    typical: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
 class Training:
-    """One net on its way; `run` takes it to the end; see `training_state` for how it is carried over a break."""
+    """One net on its way; `run` takes it to the end, `checkpoint.py` over a break."""
 
     def __init__(self, pool: Pool, schedule: Schedule, seed: int) -> None:
         self.pool, self.schedule, self.device = pool, schedule, pool.patches.device
@@ -70,9 +54,8 @@ class Training:
         self.torch_rng = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.minibatches = minibatches(pool, schedule)
-        self.owned = pool.owned(schedule.exclude)
         self.noise = NoisyCopies(pool, schedule)
-        self.bank: Bank | None = None
+        self.bank: MemoryBank | None = None
         self.done = 0
         self.snapshots: list[State] = []
         self.curve = Curve()
@@ -91,7 +74,7 @@ class Training:
                 self._step()
                 tell(self.done)
         keep(self)
-        self.curve.score(self.done, image_scores(self.net, self.pool, self.schedule.precision), last=True)
+        self.curve.score(self.done, net_scores(self.net, self.pool, self.schedule.precision), last=True)
         return Trained(self.net.cpu().eval(), self.average.cpu().eval(), self.snapshots, self.curve)
 
     def _step(self) -> None:
@@ -102,7 +85,7 @@ class Training:
         patches = pool.patches[rows]
         with self._autocast():
             adapted = self.net.adapted(patches, pool.wholes, pool.owners[rows])
-            labels = self._labels(rows, adapted.detach(), bank)
+            labels = bank.labels(rows, adapted.detach())
             perturbed, whose = self.noise.of(rows, labels, self.torch_rng)
             logits = self.net(adapted)
             noisy = self.net(self.net.adapted(perturbed, pool.wholes, pool.owners[rows[whose]]))
@@ -134,68 +117,28 @@ class Training:
             group["lr"] = self.schedule.learning_rate * left**0.5
 
     def _rebuild(self) -> None:
-        """Choose the images that look normal, by the first banks or by the net, and the patches the bank holds."""
+        """Build the bank anew, by the distances of `nearest_images` while warming up, then by the net."""
         pool, schedule = self.pool, self.schedule
-        warm = pool.looks is not None and self.done < schedule.warm_up * self.steps
-        looks = (
-            pool.looks
-            if warm and pool.looks is not None
-            else image_scores(self.net, self.pool, self.schedule.precision)
-        )
-        if not warm:
-            self.curve.score(self.done, looks)
-        images = pool.images
-        looking = normal_looking(looks[images].cpu().numpy(), schedule.cut, schedule.tau_bank)
-        looking = looking & ~pool.barred[images].cpu().numpy()
-        normal, chosen = (torch.zeros(len(pool.groups), dtype=torch.bool, device=self.device) for _ in range(2))
-        normal[images[torch.from_numpy(looking).to(self.device)]] = True
-        held = torch.from_numpy(sampled(looking, schedule.bank_share, self.rng)).to(self.device)
-        chosen[images[held]] = True
-        entries = torch.nonzero(chosen[pool.owners])[:, 0]
-        reference = torch.nonzero(normal[pool.owners])[:, 0]
-        self.bank = Bank(self._some(entries, schedule.bank_entries), self._some(reference, CALIBRATION), warm)
-        self.curve.rebuilt(self.done, normal, chosen)
+        scores = pool.image_scores if self.done < schedule.warm_up * self.steps else None
+        warm = scores is not None
+        if scores is None:
+            scores = net_scores(self.net, pool, schedule.precision)
+            self.curve.score(self.done, scores)
+        self.bank = MemoryBank.of(pool, schedule, scores, self.rng, warm=warm)
+        self.curve.rebuilt(self.done, self.bank.normal, self.bank.held)
 
     @torch.no_grad()
-    def _refreshed(self) -> Bank:
+    def _refreshed(self) -> MemoryBank:
         """The bank, its entries passed through the adaptor as it is now if it is time to."""
-        bank, schedule = self.bank, self.schedule
-        if bank is None:
+        if self.bank is None:
             raise RuntimeError("the bank is built before the first step")
-        due = (self.done % schedule.rebuild_every) % schedule.refresh_every == 0
-        if due and not bank.from_first_banks:
-            bank.adapted = self._adapted(bank.entries)
-            if schedule.scale == "quantile":
-                bank.typical = self._distances(bank.reference, self._adapted(bank.reference), bank)
-        elif due and self.pool.distances is not None:
-            bank.typical = self.pool.distances[bank.reference]
-        return bank
-
-    @torch.no_grad()
-    def _labels(self, rows: Tensor, adapted: Tensor, bank: Bank) -> Labels:
-        schedule = self.schedule
-        if bank.from_first_banks and self.pool.distances is not None:
-            distances = self.pool.distances[rows]
-        else:
-            distances = self._distances(rows, adapted, bank)
-        scaled = normalised(distances, schedule.scale, bank.typical)
-        return labels_of(scaled, schedule.tau_normal, schedule.tau_confident, self.pool.given[rows])
-
-    def _distances(self, rows: Tensor, adapted: Tensor, bank: Bank) -> Tensor:
-        mine, owners = self.owned[rows], self.owned[bank.entries]
-        rough = self.schedule.precision == "bfloat16"
-        with torch.autocast(self.device.type, enabled=False):
-            return nearest(adapted.float(), bank.adapted.float(), mine=mine, owners=owners, rough=rough)[0]
+        if (self.done % self.schedule.rebuild_every) % self.schedule.refresh_every == 0:
+            self.bank.refresh(self._adapted)
+        return self.bank
 
     def _adapted(self, rows: Tensor) -> Tensor:
         with self._autocast():
             return self.net.adapted(self.pool.patches[rows], self.pool.wholes, self.pool.owners[rows])
-
-    def _some(self, rows: Tensor, count: int) -> Tensor:
-        """`count` of the rows at random; all of them for 0."""
-        if not count or len(rows) <= count:
-            return rows
-        return rows[torch.from_numpy(self.rng.permutation(len(rows))[:count]).to(self.device)]
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.schedule.precision)

@@ -8,12 +8,14 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.fusion import Fusion
-from blemish.detectors.regions_of_interest import within
-from blemish.detectors.views import View
+from blemish.detectors.parts.fusion import Fusion
+from blemish.detectors.parts.regions_of_interest import within
+from blemish.detectors.parts.views import View
 from blemish.features import FeatureSpec
 from blemish.features.extract import PatchExtractor, box_in_grid
 from blemish.features.store import GLOBALS, valid_patches
+
+State = dict[str, Tensor]
 
 _EXACT: ContextVar[bool] = ContextVar("blemish_exact_products", default=False)
 BOXES = "boxes"  # where the images lie in their grid, among the features of a working size
@@ -67,7 +69,7 @@ class ScoringHead(nn.Module):
         self.fusion = fusion
 
     def forward(self, sizes: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Features of each working size by name to scores (B,) and maps (B, H, W)."""
         maps, valid = [], []
         for view, scorer in zip(self.views, self.scorers, strict=True):
             features = sizes[self.sizes.index(view.pixels)]
@@ -95,7 +97,7 @@ class ScoringModule(nn.Module):
         self.specs, self.head = tuple(specs), head
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w)."""
         height, width = images.shape[-2:]
         features = []
         for spec, extractor in zip(self.specs, self.extractors, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.views import ViewFeatures
+from blemish.detectors.parts.views import ViewFeatures
 from blemish.images import ImageSet
 
 
@@ -60,6 +60,43 @@ class PatchSample:
     def rows(self, which: Tensor) -> "PatchSample":
         """Those of a mask (n,) or of rows."""
         return PatchSample(self.values[which], self.owners[which], self.places[which])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What to learn from: patches of all images, or of some, which are copied when they are asked for.
+
+    Attributes
+    ----------
+    drawn : patches of all images.
+    images : (N,) bool, those to learn from; None for all.
+    group_of : (N,) the number of each image's group.
+    stage : name for progress.
+    """
+
+    drawn: PatchSample
+    images: Tensor | None
+    group_of: Tensor
+    stage: str
+
+    @property
+    def sample(self) -> PatchSample:
+        """The patches to learn from."""
+        return self.drawn if self.images is None else self.drawn.of(self.images)
+
+    @property
+    def groups(self) -> Tensor:
+        """The number of each patch's group, (n,)."""
+        owners = self.drawn.owners
+        return self.group_of[owners if self.images is None else owners[self.images[owners]]]
+
+
+WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
+
+
+def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
+    """A plan that takes all patches of at most `most` of the images."""
+    return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)
 
 
 def draw_patches(

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.detectors.embedding import Rooted, Standardised
-from blemish.detectors.regions_of_interest import roi_masks, within
+from blemish.detectors.parts.embedding import Rooted, Standardised
+from blemish.detectors.parts.regions_of_interest import roi_masks, within
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
@@ -132,7 +132,7 @@ class PatchBatch:
     patches : (B, h, w, D) float32.
     valid : (B, h, w) bool, False in the padding.
     globals : (B, G) float32.
-    boxes : (B, 4), see `Scores`.
+    boxes : (B, 4) left, top, right, bottom of each image in its grid, 0..1.
     """
 
     ids: tuple[str, ...]
@@ -155,7 +155,7 @@ class ViewFeatures:
         return self.features.images
 
     def boxes(self) -> Tensor:
-        """(N, 4), where each image lies in its grid; see `Scores`."""
+        """(N, 4) left, top, right, bottom of each image in its grid, 0..1."""
         size = self.features.spec.size or (1, 1)
         return torch.tensor([box_in_grid(self.images.sizes[name], size) for name in self.images.ids])
 
@@ -173,7 +173,7 @@ class ViewFeatures:
         return self.view.grid(self.features.spec.size or (1, 1))
 
     def batches(self, ids: Sequence[str] | None = None, stage: str = "") -> Iterator[PatchBatch]:
-        """In slices; see `PatchFeatures.batches`."""
+        """The patches of some images, all by default, a few images at a time."""
         for batch in self.features.batches(ids, stage=stage):
             patches = self.view.joined({**batch.stages, GLOBALS: batch.globals})
             _check_finite(batch.ids, patches)
@@ -189,7 +189,7 @@ class ViewFeatures:
             yield from side_by_side(partial(function, batch), range(len(batch.ids)))
 
     def maps(self, score: Callable[[PatchBatch, int], Tensor], stage: str) -> Tensor:
-        """The map (h, w) that `score` makes of every image, (N, h, w); see `each`.
+        """The map (h, w) that `score` makes of every image, (N, h, w), given its batch and row.
 
         Each map is put where it stays: they are not there twice. NaN is what no image was put to, which `Scores`
         refuses.

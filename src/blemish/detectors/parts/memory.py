@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from blemish.detectors.base import State
-from blemish.detectors.nearest import Bank, smallest, squared_distances
-from blemish.detectors.one_class import Part
-from blemish.detectors.scoring import PatchScorer
-from blemish.detectors.views import View
+from blemish.detectors.parts.nearest import Bank, smallest, squared_distances
+from blemish.detectors.parts.sampling import Part
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import View
 from blemish.machine.runtime import side_by_side
 
 UNSEEN = 16_000  # patches whose distances to the other images' entries tell what unseen patches would get
@@ -45,7 +44,7 @@ class Memory(PatchScorer):
         return cls(bank, torch.cat(side_by_side(nearest, torch.split(bank.entries, ROWS))), step)
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
-        """See `PatchScorer`."""
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         count, height, width = patches.shape[:3]
         places = torch.arange(height * width, device=patches.device).expand(count, -1).flatten()
         embedded = self.bank.embedding(patches.flatten(0, 2))
@@ -58,7 +57,7 @@ class Memory(PatchScorer):
         return torch.cat([embedded, on_grid(places, width) * self.step], dim=1)
 
     def distances(self, queries: Tensor, barred: Tensor | None = None) -> Tensor:
-        """Of embedded and placed patches (n, D), (n,); see `Bank.measured` for `barred`."""
+        """Of embedded and placed patches (n, D), (n,); entries true in `barred` (n, M) are passed over."""
         distances, plain, nearest, products = self.bank.measured(queries, barred)
         if self.around.shape[1] < 2:
             return distances

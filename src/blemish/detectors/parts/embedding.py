@@ -68,7 +68,7 @@ class Rooted(Standardised):
         return self
 
     def strongest(self, embedded: Tensor) -> Tensor:
-        """See `Standardised`; the directions are in order, the strongest last."""
+        """Of embedded patches (..., D), the strongest directions, which are the last."""
         return embedded[..., -DIRECTIONS:]
 
     def _rooted(self, patches: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from blemish.detectors.nearest import squared_distances
+from blemish.detectors.parts.nearest import squared_distances
 from blemish.machine.runtime import side_by_side
 
 Coreset = Literal["greedy", "approximate", "random"]

@@ -1,0 +1,271 @@
+"""The detector: compare the images of a folder with each other, then new images with those."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.detectors.feature_detector import FeatureDetector
+from blemish.detectors.nearest_images.repeats import FIRST_K, TRACED, near_copies, repeating_k
+from blemish.detectors.nearest_images.scorer import (
+    COUNTED,
+    MOST_PATCHES,
+    ImageNeighbours,
+    Matches,
+    columns_of,
+    empty_neighbours,
+    layouts_of,
+    relative_distances,
+    typical,
+)
+from blemish.detectors.parts.fusion import ImageScore
+from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numbers
+from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
+from blemish.detectors.settings import check_least
+from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
+from blemish.machine.errors import RequestError
+
+EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
+MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
+
+
+@dataclass(frozen=True)
+class FittedNeighbours:
+    """What was learned of one view.
+
+    Attributes
+    ----------
+    scorer : of new images.
+    maps : (N, h, w), each image compared with all but its own group.
+    near_copies : ids of images that may be shots of one part, part by part.
+    """
+
+    scorer: ImageNeighbours
+    maps: Tensor
+    near_copies: tuple[tuple[str, ...], ...]
+
+
+@dataclass(kw_only=True)
+class NearestImages(FeatureDetector):
+    """How far each patch is from its like in the k-th nearest of the images most like its own.
+
+    An image is compared with all patches of the images that are most like it as a whole, its own group left out. So
+    nothing has to be sampled, and a defect that a few images share stays far: it takes k of them to make it look
+    normal. A new image is compared in the same way, so its score means what a training score means.
+
+    Parameters
+    ----------
+    k : int, default 0
+        The nearest image that counts, and the three after it, from 1 to `retrieved`. 0 chooses it for the folder: 2,
+        unless the defects of the folder seem to repeat.
+    retrieved : int, default 20
+        Images that each image is compared with, the nearest by their layout, 1 or more.
+    backbone : str, default "efficientnet_lite2"
+        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
+        features that are computed elsewhere.
+    weights : str, default ""
+        File with the backbone's weights, where they are neither embedded nor in a local cache.
+    views : tuple of View, default one view of 256 pixels, stages "16" and "32", whitened in part
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
+    pixels : int, default 0
+        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
+        defect of a few pixels needs more.
+    tile : int, default 0
+        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
+    overlap : int, default 64
+        Pixels that neighbouring tiles share at least, up to half a tile.
+    image_score : "top" (default), "max" or "extents"
+        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
+        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
+    smoothing : float, default 0.3
+        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
+    random_state : int, default 0
+        Seed of every random choice, 0 or more.
+
+    Attributes
+    ----------
+    k_ : the k that was taken.
+    repeats_ : in about how many images each defect seems to be, 1 where none seem to repeat.
+    near_copies_ : ids of images that may be shots of one part, part by part; after `fit` only.
+    training_scores_ : Scores of the images of `fit`, each compared with all but its own group.
+    head_ : the module that scores patch features; what is saved and exported.
+    features_ : the features that are read, one `FeatureSpec` a working size.
+
+    Source: ours, from retrieval (SPADE, arXiv 2005.02357), the nearest patch in each image (MuSc, arXiv 2401.16753) and
+    relative distances (LOF, Breunig et al., SIGMOD 2000).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from blemish.images import ImageSet
+    >>> features = np.random.default_rng(0).normal(size=(20, 16, 8)).astype("float32")  # 20 images of 4 x 4 patches
+    >>> features[3, 5] += 9  # a defect
+    >>> detector = NearestImages(backbone="given").fit(ImageSet.of_features(features))
+    >>> detector.training_scores_.ranking()[0]
+    'image-000003'
+    """
+
+    views: tuple[View, ...] = DEEP_VIEWS
+    image_score: ImageScore = "top"
+    smoothing: float = 0.3
+    k: int = 0
+    retrieved: int = 20
+
+    name: ClassVar[str] = "nearest_images"
+    summary: ClassVar[str] = "distance to the like patch in the k-th nearest of the images most like this one"
+    source: ClassVar[str] = (
+        "ours, from retrieval (SPADE, arXiv 2005.02357), the nearest patch in each image (MuSc, arXiv 2401.16753) and "
+        "relative distances (LOF, SIGMOD 2000)"
+    )
+    budget_settings: ClassVar[Mapping[str, Any]] = {"retrieved": 12}
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        check_least(self, k=0, retrieved=1)
+        if self.k > self.retrieved:
+            raise RequestError(f"'k' must be at most 'retrieved', which is {self.retrieved}; got {self.k}.")
+
+    @property
+    def k_(self) -> int:
+        """The k that was taken. Raises `NotFittedError` before `fit`."""
+        return max((part.k for part in self.neighbours()), default=FIRST_K)
+
+    @property
+    def repeats_(self) -> int:
+        """In about how many images each defect seems to be, 1 where none seem to repeat. Raises `NotFittedError`."""
+        return 1 if self.k or self.k_ == FIRST_K else self.k_ - 1
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Sentences on defects that repeat and on near copies, for the report."""
+        found = []
+        if self.repeats_ > 1:
+            found.append(
+                f"Defects seem to repeat in about {self.repeats_} images each, so a place has to be found "
+                "in more images than that to look normal."
+            )
+        if copies := self.__dict__.get("near_copies_", ()):
+            count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
+            found.append(
+                f"{count} images look like near copies of another, such as {example}. If they show one part, let "
+                "them count as one: `group_regex` is a pattern for what their names share."
+            )
+        return tuple(found)
+
+    def neighbours(self) -> list[ImageNeighbours]:
+        """What was learned of each view. Raises `NotFittedError` before `fit`."""
+        return [part for part in self._fitted().head_.modules() if isinstance(part, ImageNeighbours)]
+
+    def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
+        return [(fitted.scorer, fitted.maps) for fitted in self.compare(features)]
+
+    def compare(self, features: list[ViewFeatures]) -> list[FittedNeighbours]:
+        """Compare the images with each other, one view at a time; `near_copies_` is then known."""
+        fitted = [self._fit_view(view) for view in features]
+        self.near_copies_ = fitted[0].near_copies
+        return fitted
+
+    def _fit_view(self, features: ViewFeatures) -> FittedNeighbours:
+        groups = group_numbers(features.images)
+        rows = self.compared_with(features.images)
+        scorer, layouts = self._gathered(features, rows)
+        barred = groups[:, None] == groups[rows]
+        matches = self._matched(features, scorer, layouts, barred)
+        inside = features.valid().flatten(1)
+        scorer.choose(self.k or repeating_k(matches, inside, rows, scorer.where))
+        away, maps = relative_distances(matches, inside, rows, scorer.where, *scorer.window)
+        scorer.spacing.copy_(away[rows][:, scorer.where])
+        scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
+        copies = near_copies(features.images, matches, inside, rows, len(scorer.where))
+        return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
+
+    def compared_with(self, images: ImageSet) -> Tensor:
+        """Rows of the images that are compared with: all but those known or thought to be bad, at random if many.
+
+        Of equal images one is enough. Raises `RequestError` if they are not at least two groups.
+        """
+        fine = [row for row, name in enumerate(images.ids) if images.labels.get(name) not in (ANOMALOUS, SUSPECTED)]
+        rows = sorted({images.content[images.ids[row]]: row for row in reversed(fine)}.values())
+        if len({images.groups[images.ids[row]] for row in rows}) < 2:
+            raise RequestError(
+                f"The labels leave {len(rows)} of {len(images)} images to compare with, which are not two different "
+                "ones; label fewer images as bad, or add good ones."
+            )
+        if len(rows) > MOST_IMAGES:
+            rows.sort(key=lambda row: images.content[images.ids[row]])  # whatever the names are
+            known = [row for row in rows if images.labels.get(images.ids[row]) == NORMAL]
+            others = [row for row in rows if images.labels.get(images.ids[row]) != NORMAL]
+            drawn = np.random.default_rng(self.random_state).permutation(len(others))
+            rows = sorted((known + [others[at] for at in drawn])[:MOST_IMAGES])
+        return torch.tensor(rows)
+
+    def _gathered(self, features: ViewFeatures, rows: Tensor) -> tuple[ImageNeighbours, Tensor]:
+        """A scorer that holds the images of `rows`, its distances still to be found, and the layouts of all images."""
+        images, size = features.images, features.grid[0] * features.grid[1]
+        names = [images.ids[row] for row in rows]
+        plan = even_plan(names, EMBEDDING_PATCHES, self.random_state)
+        sample = draw_patches(features, [plan], self.random_state, f"sampling {features.view.pixels}")[0]
+        embedding = features.view.embedding(sample.values.shape[1])
+        embedding.learn(sample.values, len({images.groups[name] for name in names}))
+        del sample
+        where = torch.arange(size)
+        if size > MOST_PATCHES:
+            chosen = np.random.default_rng(self.random_state).permutation(size)[:MOST_PATCHES]
+            where = torch.from_numpy(np.sort(chosen))
+        at = {name: number for number, name in enumerate(names)}
+        patches = torch.empty(len(rows), len(where), len(embedding.mean) + 6, dtype=torch.bfloat16)
+
+        def embedded_of(batch: PatchBatch, row: int) -> Tensor:
+            embedded = embedding(batch.patches[row].flatten(0, 1))
+            number = at.get(batch.ids[row])
+            if number is not None:
+                patches[number] = columns_of(embedded[where], batch.valid[row].flatten()[where])
+            return layouts_of(embedding.strongest(embedded)[None], features.grid)[0]
+
+        layouts = torch.stack(list(features.each(embedded_of, f"gathering {features.view.pixels}")))
+        groups = torch.unique(group_numbers(images)[rows], return_inverse=True)[1]
+        retrieved = min(self.retrieved, int(groups.max()))  # an image has all groups but its own
+        known_good = torch.tensor([images.labels.get(name) == NORMAL for name in names])
+        parts = {
+            "patches": patches, "layouts": layouts[rows], "spacing": torch.zeros(patches.shape[:2]),
+            "typical": torch.ones(2), "groups": groups, "known_good": known_good, "where": where,
+            "content": torch.tensor([list(bytes.fromhex(images.content[name])) for name in names], dtype=torch.uint8),
+            "counts": torch.tensor([FIRST_K, retrieved]),
+        }  # fmt: skip
+        return ImageNeighbours(embedding, parts), layouts
+
+    def _matched(self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor) -> Matches:
+        """Each image in those that are open to it; as many of the nearest as tell of defects that repeat."""
+        last = min(scorer.retrieved, max(TRACED, self.k + COUNTED - 1))
+        shape = (len(layouts), features.grid[0] * features.grid[1], last)
+        matches = Matches(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
+        row_of = {name: row for row, name in enumerate(features.images.ids)}
+
+        def match(batch: PatchBatch, row: int) -> int:
+            number = row_of[batch.ids[row]]
+            near = scorer.nearest_images(layouts[number][None], barred[number][None])
+            found = scorer.matches(scorer.embedded(batch.patches[row][None]), near, 0, last)
+            matches.distances[number], matches.entries[number] = found.distances[0], found.entries[0].int()
+            return number
+
+        for _ in features.each(match, f"comparing {features.view.pixels}"):
+            pass
+        return matches
+
+    def _empty_scorer(self, view: View, state: State) -> PatchScorer:
+        return empty_neighbours(view, state)
+
+
+def _to_nearest(layouts: Tensor, barred: Tensor, rows: Tensor) -> Tensor:
+    """The distance of each layout (N, L) to the nearest of `rows` that is not barred (N, n), (N,)."""
+    parts = [
+        torch.cdist(layouts[at : at + 256], layouts[rows]).masked_fill(barred[at : at + 256], torch.inf).amin(1)
+        for at in range(0, len(layouts), 256)
+    ]
+    return torch.cat(parts)

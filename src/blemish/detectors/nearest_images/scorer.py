@@ -1,0 +1,224 @@
+"""The distances of patches to their like in the most similar images, step by step (docs/methods/nearest_images.md)."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.scoring import PatchScorer, State, rough_products
+from blemish.detectors.parts.views import View
+
+LAYOUT = 4  # cells a side that a map is pooled to, for retrieval
+COUNTED = 4  # images whose distances are averaged, from the k-th on
+SAME = 0.02  # of the usual distance to the nearest layout: below, it is the same image
+MOST_PATCHES = 1024  # of an image that is compared, at a time
+MORE = 3  # images beyond those needed whose distances are measured in float32
+AT_ONCE = 10  # images compared with in one product: 3 MB, which stay in the processor's cache
+
+
+class Matches(NamedTuple):
+    """Patches (B, P) with the nearest patch in each of some of the nearest images.
+
+    Attributes
+    ----------
+    distances : (B, P, n) float32, Euclidean, the nearest image first.
+    entries : (B, P, n) int64, the patch matched with, numbered through all images compared with.
+    """
+
+    distances: Tensor
+    entries: Tensor
+
+
+class ImageNeighbours(PatchScorer):
+    """How far patches are from their like in the images that are most like their own.
+
+    `forward` maps patches (B, h, w, D) to (B, h, w). For each image:
+
+    1. Its layout, the embedded map pooled to 4 x 4, finds the `retrieved` nearest images. A group of images, such as
+       copies, counts as one. An image that is itself among those compared with is left out, and so is its group.
+    2. The distance of a patch to an image is that to the image's nearest patch. Ordered over the images,
+       d_1 <= d_2 <= ..., the distance of the patch is the mean of d_k to d_(k+3): what is found again in fewer than k
+       images stays far.
+    3. It is divided by the same distance of the patches it was matched with, plus the typical one: a step that is
+       common in a varied part of the product (print, threads) is not far; the same step on a plain surface is. The
+       typical distance in the divisor bounds what a constant background can do.
+
+    Attributes
+    ----------
+    patches : (N, E, D + 6) bfloat16, the embedded patches of the images compared with, as `columns_of` gives them.
+    layouts : (N, L) float32.
+    spacing : (N, E) float32, the distance of each patch, its own image's group left out.
+    typical : (2,) float32, the median of those distances, and of the distances of layouts to the nearest.
+    groups, known_good : (N,) int64 number of each image's group, from 0; bool, whether a person called it good.
+    where : (E,) int64, the place in the grid of the patches that are kept of each image.
+    content : (N, 32) uint8, the SHA-256 of each image.
+    counts : (2,) int64, k and `retrieved`.
+    """
+
+    def __init__(self, embedding: Standardised, parts: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.embedding: Standardised = embedding
+        for name in ("patches", "layouts", "spacing", "typical", "groups", "known_good", "where", "content", "counts"):
+            self.register_buffer(name, parts[name])
+        self.patches: Tensor
+        self.layouts: Tensor
+        self.spacing: Tensor
+        self.typical: Tensor
+        self.groups: Tensor
+        self.known_good: Tensor
+        self.where: Tensor
+        self.content: Tensor
+        self.counts: Tensor
+        # what decides on the way is no tensor: a graph is exported for one way
+        self.k, self.retrieved = (int(count) for count in self.counts)
+        self.group_count, self.some_known = int(self.groups.max()) + 1, bool(self.known_good.any())
+
+    def choose(self, k: int) -> None:
+        """Set k."""
+        self.k = self.counts[0] = k
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The first of the nearest images that count, from 0, and the one behind the last, of as many as there are."""
+        return min(self.k, self.retrieved) - 1, min(self.k + COUNTED - 1, self.retrieved)
+
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
+        """Patches (B, h, w, D) to distances (B, h, w)."""
+        return self.distances(patches)
+
+    def distances(self, patches: Tensor, barred: Tensor | None = None) -> Tensor:
+        """As `forward`, without the images that are true in `barred` (B, N); by default the image's own group."""
+        embedded = self.embedded(patches)
+        layouts = layouts_of(self.embedding.strongest(embedded), patches.shape[1:3])
+        near = self.nearest_images(layouts, self.own_group(layouts) if barred is None else barred)
+        return self.relative(self.matches(embedded, near, *self.window)).view(patches.shape[:3])
+
+    def embedded(self, patches: Tensor) -> Tensor:
+        """Patches (B, h, w, D) to (B, h * w, D)."""
+        embedded: Tensor = self.embedding(patches.flatten(1, 2))
+        return embedded
+
+    def own_group(self, layouts: Tensor) -> Tensor:
+        """(B, N) bool: the group of the image that has the same layout (B, L); of a new image, none."""
+        nearest = _apart(layouts, self.layouts).argmin(1)
+        away = (layouts - self.layouts[nearest]).square().sum(1).sqrt()
+        return (self.groups[nearest][:, None] == self.groups) & (away < SAME * self.typical[1])[:, None]
+
+    def nearest_images(self, layouts: Tensor, barred: Tensor) -> Tensor:
+        """(B, retrieved) rows of the images nearest by layout (B, L), one a group, without those barred (B, N)."""
+        away = _apart(layouts, self.layouts).masked_fill(barred, torch.inf)
+        if self.group_count < len(self.groups):
+            whose = self.groups.expand(away.shape[0], -1)
+            nearest = away.new_full((away.shape[0], self.group_count), torch.inf).scatter_reduce(1, whose, away, "amin")
+            away = away.masked_fill(away > nearest.gather(1, whose), torch.inf)
+        return away.topk(self.retrieved, dim=1, largest=False).indices
+
+    def matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
+        """Embedded patches (B, P, D) in the images of rows `near` (B, n), those from the `start`-th to the `end`-th."""
+        parts = [self._matches(some, near, start, end) for some in torch.split(embedded, MOST_PATCHES, dim=1)]
+        if len(parts) == 1:
+            return parts[0]
+        return Matches(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
+
+    def _matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
+        count, found = self.patches.shape[1], []
+        rough = rough_products(embedded.device)
+        queries = query_columns_of(embedded, torch.bfloat16 if rough else torch.float32).transpose(1, 2)
+        for some in torch.split(near, AT_ONCE, dim=1):
+            entries = self.patches[some].flatten(1, 2)  # (B, m * E, D + 6)
+            products = torch.matmul(entries if rough else entries.float(), queries)
+            found.append(products.view(near.shape[0], -1, count, queries.shape[2]))
+        closeness = torch.cat(found, dim=1)  # (B, n, E, P), half the squared distance, negative
+        nearest = closeness.amax(2)  # (B, n, P)
+        # they find the nearest patches; small distances need the difference itself, of a few more than asked for
+        order = nearest.topk(min(end + MORE, near.shape[1]), dim=1).indices  # (B, c, P)
+        candidates = closeness.gather(1, order[:, :, None].expand(-1, -1, count, -1)).float()
+        places = candidates.argmax(2).transpose(1, 2)  # (B, P, c)
+        images = near[:, None].expand(-1, order.shape[2], -1).gather(2, order.transpose(1, 2))
+        away = embedded[:, :, None] - self.patches[images, places][..., : embedded.shape[2]].float()
+        distances = torch.linalg.vector_norm(away, dim=3)
+        order = distances.topk(end, dim=2, largest=False).indices[..., start:]
+        distances, entries = distances.gather(2, order), (images * count + places).gather(2, order)
+        if self.some_known:  # a good image that a person knows speaks for itself
+            good = self.known_good[near][..., None]  # (B, n, 1)
+            least = nearest.float().masked_fill(~good, -torch.inf).amax(1)
+            distances = torch.minimum(distances, (-2 * least).clamp_min(0).sqrt()[..., None])
+        return Matches(distances, entries)
+
+    def relative(self, matches: Matches) -> Tensor:
+        """The mean distance (B, P) in units of what is usual where the matches are."""
+        usual: Tensor = self.spacing.flatten()[matches.entries].mean(2) + self.typical[0]
+        return matches.distances.mean(2) / usual
+
+
+def columns_of(embedded: Tensor, valid: Tensor) -> Tensor:
+    """Patches (n, D) as they are compared with, (n, D + 6) bfloat16; those that are not `valid` (n,) are near nothing.
+
+    The product with `query_columns_of` another is minus half their squared distance. So what a product in bfloat16
+    rounds is the distance, not the length of the patches, which may be many times as large.
+    """
+    rounded = embedded.bfloat16()
+    halves = -rounded.float().square().sum(1) / 2
+    high, *rest = _parts(halves)
+    high = high.masked_fill(~valid, -torch.inf)
+    return torch.cat([rounded, torch.stack([high, *rest], dim=1), torch.ones_like(rounded[:, :3])], dim=1)
+
+
+def query_columns_of(embedded: Tensor, dtype: torch.dtype) -> Tensor:
+    """Patches (B, P, D) as they are looked for, (B, P, D + 6): the other side of `columns_of`."""
+    rounded = embedded.to(dtype)
+    halves = -rounded.float().square().sum(2) / 2
+    parts = torch.stack(_parts(halves) if dtype == torch.bfloat16 else [halves, *2 * [torch.zeros_like(halves)]], dim=2)
+    return torch.cat([rounded, torch.ones_like(parts), parts], dim=2)
+
+
+def _parts(values: Tensor) -> list[Tensor]:
+    """Three bfloat16 numbers whose sum is a float32."""
+    parts = []
+    for _ in range(3):
+        parts.append(values.bfloat16())
+        values = values - parts[-1].float()
+    return parts
+
+
+def layouts_of(strongest: Tensor, grid: Sequence[int]) -> Tensor:
+    """Maps (B, h * w, C) averaged over at most 4 x 4 cells: (B, L)."""
+    maps = strongest.view(strongest.shape[0], *grid, -1)
+    for axis in (1, 2):
+        size = maps.shape[axis]
+        bounds = [(cell * size // LAYOUT, -(-(cell + 1) * size // LAYOUT)) for cell in range(min(size, LAYOUT))]
+        if size <= LAYOUT:
+            continue
+        maps = torch.stack([maps.narrow(axis, low, high - low).mean(axis) for low, high in bounds], dim=axis)
+    return maps.flatten(1)
+
+
+def _apart(queries: Tensor, entries: Tensor) -> Tensor:
+    """Squared Euclidean distances (n, m), less the queries' own squares, which order nothing."""
+    return torch.addmm(entries.square().sum(1), queries, entries.T, alpha=-2)
+
+
+def empty_neighbours(view: View, state: State) -> ImageNeighbours:
+    """A scorer of the shapes that `state` holds, with its k and its groups."""
+    return ImageNeighbours(view.embedding(len(state["embedding.mean"])), state)
+
+
+def relative_distances(
+    matches: Matches, inside: Tensor, rows: Tensor, where: Tensor, start: int, end: int
+) -> tuple[Tensor, Tensor]:
+    """Distances (N, P), the mean over images from `start` to `end`, and the same relative to those of the matches."""
+    away = matches.distances[..., start:end].mean(2)
+    spacing = away[rows][:, where].flatten()
+    usual = torch.zeros_like(away)
+    for at in range(start, end):
+        usual += spacing[matches.entries[..., at].long()]
+    return away, away / (usual / (end - start) + typical(away[inside]))
+
+
+def typical(distances: Tensor) -> Tensor:
+    """The median of distances, 1 where that is 0 or there are none: it stands in divisors."""
+    finite = distances[distances.isfinite()]
+    middle = finite.median() if len(finite) else torch.ones(())
+    return middle if middle > 0 else torch.ones(())

@@ -1,0 +1,1 @@
+"""What several detectors are built of. Parts know nothing of the detectors that use them."""
