@@ -65,6 +65,29 @@ def test_an_exported_model_scores_maps_and_decides_as_the_run(fitted, kind, tmp_
     assert json.loads((fitted / kind / "config.json").read_text())["parity"]["score"] <= 1e-3
 
 
+def test_openvino_opened_with_its_defaults_decides_as_the_run(fitted):
+    # On processors with bfloat16 its default is bfloat16, in which every good part was flagged.
+    program = """
+import sys
+import numpy as np
+sys.modules["openvino_telemetry"] = None
+import openvino
+compiled = openvino.Core().compile_model(sys.argv[1], "CPU")
+found = [compiled(image[None]) for image in np.load(sys.argv[2])]
+np.savez(sys.argv[3], **{name: np.concatenate([each[name] for each in found]) for name in ("score", "flagged")})
+"""
+    new = np.stack([picture(index) for index in (0, *range(40, 50))])
+    np.save(fitted / "new.npy", new)
+    words = (fitted / "openvino" / "model.xml", fitted / "new.npy", fitted / "found.npz")
+    subprocess.run([sys.executable, "-c", program, *map(str, words)], check=True)
+    run, found = blemish.load(fitted / "run"), np.load(fitted / "found.npz")
+    with exact_products():
+        expected = run.score(list(new), threads=1).image
+    spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
+    np.testing.assert_allclose(found["score"], expected, rtol=0, atol=1e-3 * spread)
+    assert found["flagged"].tolist() == (expected > run.threshold_).tolist()
+
+
 def test_the_scores_of_a_batch_are_those_of_its_images(fitted):
     graph = blemish.load(fitted / "onnx").detector.graph
     images = np.stack([picture(index) for index in range(5)])

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from blemish.deploy.batching import Answer, Batcher
 from blemish.deploy.current import CurrentRun
@@ -105,6 +107,23 @@ def create_app(
             return JSONResponse({"error": f"The header {KEY_HEADER} does not hold the key."}, 401)
         answer: Response = await call_next(request)
         return answer
+
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, error: HTTPException) -> JSONResponse:
+        where = request.url.path[:80]
+        sentences = {
+            404: f"There is nothing at '{where}'; images go to /score by POST.",
+            405: f"{request.method} is not answered at '{where}'; images go to /score by POST.",
+        }
+        return JSONResponse(
+            {"error": sentences.get(error.status_code, str(error.detail))}, error.status_code, error.headers
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_words(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        name, value = ".".join(str(each) for each in first["loc"][1:]), str(first.get("input"))[:40]
+        return JSONResponse({"error": f"'{name}' cannot be '{value}': {first['msg'].lower()}."}, 422)
 
     @app.get("/health")
     async def health() -> JSONResponse:

@@ -18,6 +18,7 @@ from blemish.machine.errors import UnreadableImageError
 
 FORMATS = ("PNG", "JPEG")  # Pillow's names; no other decoder is ever handed what a stranger sent
 RAW = "application/octet-stream"
+SAME_KIND = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}  # what clients send
 KINDS = ("image/png", "image/jpeg", RAW, "multipart/form-data")
 FIELD, SHAPE = "images", "shape"
 
@@ -90,6 +91,7 @@ class PixelRoom:
 async def parts_of(request: Request, limits: Limits) -> list["Part"]:
     """The images of a request as they were sent. Raises `RefusedError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = SAME_KIND.get(kind, kind)
     if kind not in KINDS:
         raise RefusedError(415, f"The content type must be one of {', '.join(KINDS)}; got '{kind[:80]}'.")
     sent = request.headers.get("content-length", "")
