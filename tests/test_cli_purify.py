@@ -195,6 +195,19 @@ def test_unreadable_images_take_no_part(tmp_path, pile, quick):
     assert [row["path"] for row in rows(tmp_path / "out" / "skipped.csv")] == ["torn.png"]
 
 
+def test_a_purification_is_neither_loaded_nor_reviewed_nor_to_be_replaced(pile, tmp_path, quick):
+    assert call("purify", pile, "--out", tmp_path / "out", *HOW, *quick).exit_code == 0
+    for words in (
+        ("review", tmp_path / "out"),
+        ("score", pile, "--model", tmp_path / "out", "--out", tmp_path / "new"),
+    ):
+        assert "--force" not in refused(call(*words), "a purification")
+
+
+def test_a_setting_without_its_value_names_the_flag_that_was_typed(pile, tmp_path, quick):
+    refused(call("fit", pile, "--out", tmp_path / "out", "--purify", "--purify-set", "keep"), "--purify-set", "keep")
+
+
 def test_images_that_are_all_one_colour_are_no_folder_to_purify(tmp_path, quick):
     (tmp_path / "flat").mkdir()
     for level in range(26):

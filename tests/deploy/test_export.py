@@ -178,6 +178,17 @@ def test_nothing_of_torch_is_loaded_by_the_consumer_of_the_docs(fitted, tmp_path
     assert "flagged" in done.stdout
 
 
+def test_the_openvino_example_of_the_docs_runs(fitted, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    code = page.read_text(encoding="utf-8").split("```python")[2].split("```")[0]
+    Image.fromarray(picture(0)).save(tmp_path / "part.png")
+    (tmp_path / "line_openvino").symlink_to(fitted / "openvino")
+    code = "import sys\nsys.modules['openvino_telemetry'] = None\n" + code
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert " True (" in done.stdout
+
+
 def test_openvino_is_loaded_without_its_telemetry(fitted):
     code = (
         "import sys, blemish; blemish.load(sys.argv[1]);"
