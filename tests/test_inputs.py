@@ -583,3 +583,26 @@ def test_a_deep_image_of_the_camera_is_refused_by_a_run_of_8_bits(tmp_path, run)
     root = folder(tmp_path / "in", png16(3), ".png", 2)
     with pytest.raises((RequestError, JobError), match="give `levels`"):
         blemish.load(run).score(root, threads=1)
+
+
+def test_a_server_does_not_score_what_was_not_measured(tmp_path):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("prometheus_client")
+    from fastapi.testclient import TestClient
+
+    from blemish.deploy.application import create_app
+    from blemish.deploy.current import CurrentRun
+
+    def write(path, shown, index):
+        values = depth(shown)
+        values[hole()] = 65535
+        Image.fromarray(values).save(path)
+
+    root = folder(tmp_path / "in", write, ".png")
+    jobs.fit(root, tmp_path / "run", detector=small_detector(), threads=1)
+    new = folder(tmp_path / "new", lambda path, _, index: write(path, part(50 + index), index), ".png", 2)
+    expected, _ = jobs.score(new, tmp_path / "run", threads=1)
+    with TestClient(create_app({"run": CurrentRun(tmp_path / "run")})) as client:
+        for path in sorted(new.iterdir()):
+            answer = client.post("/score", content=path.read_bytes(), headers={"content-type": "image/png"}).json()
+            assert answer["results"][0]["score"] == pytest.approx(expected[path.name], rel=1e-4)

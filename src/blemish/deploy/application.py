@@ -177,7 +177,7 @@ def create_app(
             _check_sizes(run, uploads)
             try:
                 async with asyncio.timeout(limits.answer_seconds):
-                    answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
+                    answers = await batchers[name].score([(each.pixels, each.content, each.lost) for each in uploads])
             except TimeoutError:
                 raise RefusedError(
                     503, f"There was no answer within {limits.answer_seconds:g} s; come again."

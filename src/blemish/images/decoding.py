@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from blemish.images.deep import TIFF_HEADS, Tiff, Values, for_tifffile, is_deep, to_bytes, values_of
+from blemish.images.deep import (
+    TIFF_HEADS,
+    Tiff,
+    Values,
+    for_tifffile,
+    is_deep,
+    measured,
+    packed_cells,
+    to_bytes,
+    values_of,
+)
 from blemish.machine.errors import UnreadableImageError
 
 SUFFIXES = frozenset({
@@ -111,6 +121,16 @@ def read_values(source: Path | bytes) -> Values:
     """The levels of a deep image as they are in the file, (H, W) or (H, W, 3). Raises `UnreadableImageError`."""
     with _opened(source) as image, _one_large_at_a_time(image):
         return values_of(image, source)
+
+
+def lost_in(source: Path | bytes, decoding: Decoding) -> bytes | None:
+    """Where a new image holds no measurement, as `deep.Found.lost` has it; None where it does everywhere.
+
+    Raises `UnreadableImageError`.
+    """
+    if not decoding.missing or not read_header(source, decoding.max_pixels).deep:
+        return None
+    return packed_cells(measured(read_values(source), decoding.missing))
 
 
 def decode(

@@ -310,6 +310,26 @@ def _cells(lost: NDArray[np.bool_]) -> Cells:
     return cast("Cells", uniform_filter(share, reach, mode="reflect") >= LOST_SHARE)
 
 
+def packed_cells(levels: Levels) -> bytes | None:
+    """Where an image holds no measurement, as `Found.lost` has it; None where it does everywhere."""
+    cells = _all_lost(levels)
+    return np.packbits(cells).tobytes() if cells.any() else None
+
+
+def _all_lost(levels: Levels) -> Cells:
+    found = np.zeros((CELLS, CELLS), dtype=np.bool_)
+    for cells in levels.lost.values():
+        found |= cells
+    return found
+
+
+def _hardly_measured(cells: Cells) -> bool:
+    """Whether no square of an eighth of the sides is measured: there would be no patch to look at."""
+    from scipy.ndimage import minimum_filter
+
+    return not bool(minimum_filter(~cells, CELLS // 8, mode="constant").any())
+
+
 def common(
     images: Mapping[str, Levels],
     known_range: tuple[float, float] | None = None,
@@ -329,14 +349,13 @@ def common(
     for name, each in known.items():
         if not each.lost:
             continue
-        cells = np.logical_or.reduce(list(each.lost.values()))
-        share = sum(each.share.values())
-        if share >= ALL_LOST or cells.mean() >= ALL_LOST:
+        cells, share = _all_lost(each), sum(each.share.values())
+        if share >= ALL_LOST or _hardly_measured(cells):
             skipped[name] = f"{share:.0%} of its pixels hold no measurement"
             continue
         shares.append(share)
-        if cells.any():
-            lost[name] = np.packbits(cells).tobytes()
+        if (packed := packed_cells(each)) is not None:
+            lost[name] = packed
     known = {name: each for name, each in known.items() if name not in skipped} or known
     levels = known_range or common_range(known.values())
     notes = []
