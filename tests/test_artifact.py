@@ -90,10 +90,11 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, pile):
         read_config(tmp_path / "missing")
 
 
-def test_the_scores_of_new_images_are_no_run(tmp_path, pile, run):
+def test_the_scores_of_new_images_are_no_run_and_nobody_is_told_to_replace_them(tmp_path, pile, run):
     jobs.score(pile, run, tmp_path / "scored", threads=1)
-    with pytest.raises(RequestError, match=r"has no detector.safetensors"):
+    with pytest.raises(RequestError, match=r"scores of new images by '.*/run', and no detector") as refusal:
         blemish.load(tmp_path / "scored")
+    assert "force" not in str(refusal.value)
 
 
 def test_images_of_the_fit_keep_their_scores_when_they_are_scored_again(tmp_path, pile, small):

@@ -3,7 +3,6 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -196,10 +195,24 @@ def test_unreadable_images_take_no_part(tmp_path, pile, quick):
     assert [row["path"] for row in rows(tmp_path / "out" / "skipped.csv")] == ["torn.png"]
 
 
-def test_images_without_any_difference_are_all_kept(tmp_path, quick):
+def test_a_purification_is_neither_loaded_nor_reviewed_nor_to_be_replaced(pile, tmp_path, quick):
+    assert call("purify", pile, "--out", tmp_path / "out", *HOW, *quick).exit_code == 0
+    for words in (
+        ("review", tmp_path / "out"),
+        ("score", pile, "--model", tmp_path / "out", "--out", tmp_path / "new"),
+    ):
+        assert "--force" not in refused(call(*words), "a purification")
+
+
+def test_a_setting_without_its_value_names_the_flag_that_was_typed(pile, tmp_path, quick):
+    refused(call("fit", pile, "--out", tmp_path / "out", "--purify", "--purify-set", "keep"), "--purify-set", "keep")
+
+
+def test_images_that_are_all_one_colour_are_no_folder_to_purify(tmp_path, quick):
     (tmp_path / "flat").mkdir()
     for level in range(26):
         Image.new("RGB", (64 + level, 64), (128, 128, 128)).save(tmp_path / "flat" / f"{level}.png")
     result = call("purify", tmp_path / "flat", "--out", tmp_path / "out", *HOW, *quick)
-    assert result.exit_code == 0, result.output
-    assert all(np.isfinite(float(row["score"])) for row in rows(tmp_path / "out" / "purification.csv"))
+    assert result.exit_code == 1
+    assert "24 of 24 images looked at are the same flat colour" in result.stderr
+    assert not (tmp_path / "out").exists()

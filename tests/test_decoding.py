@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.images.decoding import Decoding, decode, read_header, read_levels
+from blemish.images.decoding import Decoding, decode, read_header, read_values
+from blemish.images.deep import measured
 from blemish.machine.errors import UnreadableImageError
 from conftest import picture
 
@@ -107,9 +108,9 @@ def test_deep_images_are_scaled_by_one_range_and_not_by_their_own(tmp_path, kind
     types = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
     bright = saved(tmp_path / "bright.tif", Image.fromarray(levels.astype(types[kind])))
     dark = saved(tmp_path / "dark.tif", Image.fromarray((levels / 2).astype(types[kind])))
-    low, high = read_levels(bright)
-    assert low == pytest.approx(1000, abs=5)
-    assert high == pytest.approx(3000, abs=5)
+    levels = measured(read_values(bright))
+    assert levels.low == pytest.approx(1000, abs=5)
+    assert levels.high == pytest.approx(3000, abs=5)
     decoding = Decoding((0.0, 3000.0))
     assert decode(bright, decoding)[-1, -1].tolist() == [255] * 3
     assert decode(dark, decoding)[-1, -1].tolist() == [128] * 3
@@ -118,13 +119,18 @@ def test_deep_images_are_scaled_by_one_range_and_not_by_their_own(tmp_path, kind
         decode(bright, PLAIN)
 
 
-def test_levels_that_are_no_numbers_are_a_reason_and_do_not_set_the_range(tmp_path):
+def test_levels_that_are_no_numbers_are_filled_and_do_not_set_the_range(tmp_path):
     values = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)
     values[3, 3] = np.nan
     path = saved(tmp_path / "a.tif", Image.fromarray(values))
-    assert np.isfinite(read_levels(path)).all()
-    with pytest.raises(UnreadableImageError, match="not finite"):
-        decode(path, Decoding((0.0, 1.0)))
+    levels = measured(read_values(path))
+    assert 0 <= levels.low < levels.high <= 1
+    assert list(levels.share.values()) == [1 / 4096]
+    rgb = decode(path, Decoding((0.0, 1.0))).astype(int)
+    assert abs(rgb[3, 3] - rgb[3, 2]).max() <= 4
+    nothing = saved(tmp_path / "b.tif", Image.fromarray(np.full((64, 64), np.nan, np.float32)))
+    with pytest.raises(UnreadableImageError, match="no finite number"):
+        decode(nothing, Decoding((0.0, 1.0)))
 
 
 def test_the_first_page_of_a_file_with_several_is_used(tmp_path):

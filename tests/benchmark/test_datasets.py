@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from blemish.benchmark.contamination import NO_OVERLAP, OVERLAP, contaminate
@@ -75,6 +76,43 @@ def test_a_category_can_be_named_itself_and_its_folders_may_be_called_ok_or_norm
     (tmp_path / "bolt" / "test" / "good").rename(tmp_path / "bolt" / "test" / "normal")
     assert str(only(tmp_path / "bolt")) == "mvtec/bolt"
     assert counts(only(tmp_path / "bolt")) == (12, 4, 6)
+
+
+def test_masks_in_a_folder_an_image_add_up(tmp_path: Path) -> None:
+    home = mvtec(tmp_path) / "bolt"
+    for path in sorted((home / "ground_truth" / "dent").glob("*.png")):
+        inner = path.with_name(path.stem.removesuffix("_mask"))
+        inner.mkdir()
+        path.rename(inner / "000.png")
+        drawn = np.zeros((64, 64), np.uint8)
+        drawn[0:4, 0:4] = 255
+        Image.fromarray(drawn).save(inner / "001.png")
+    category = only(tmp_path)
+    assert (counts(category), masked(category)) == ((12, 4, 6), 6)
+    found = category.mask("bolt/test/dent/000.png", (64, 64))
+    assert found is not None
+    assert (found.sum(), bool(found[1, 1]), bool(found[30, 30])) == (256 + 16, True, True)
+    assert problems_of(category) == []
+    assert len(category.signature) == 16
+
+
+def test_pictures_of_3d_scans_are_read_with_their_masks_and_listed_once(tmp_path: Path) -> None:
+    home = mvtec(tmp_path) / "bolt"
+    for folder in (home / "train" / "good", *(home / "test").iterdir()):
+        (folder / "rgb").mkdir()
+        (folder / "xyz").mkdir()
+        for path in sorted(folder.glob("*.png")):
+            path.rename(folder / "rgb" / path.name)
+            (folder / "xyz" / path.with_suffix(".tiff").name).write_bytes(b"II*\0")
+    for folder in (home / "ground_truth").iterdir():
+        (home / "test" / folder.name / "gt").mkdir()
+        for path in folder.iterdir():
+            path.rename(home / "test" / folder.name / "gt" / path.name.replace("_mask", ""))
+    shutil.rmtree(home / "ground_truth")
+    category = only(tmp_path)
+    assert (counts(category), masked(category)) == ((12, 4, 6), 6)
+    assert category.anomalies[0].path == "bolt/test/dent/rgb/000.png"
+    assert problems_of(category) == []
 
 
 def test_missing_ground_truth_is_told_and_leaves_the_truth_unknown(tmp_path: Path) -> None:

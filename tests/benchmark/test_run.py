@@ -247,6 +247,27 @@ def test_a_run_is_known_by_everything_that_decides_its_result(data: Path) -> Non
     assert base.run(None) == Cell(category="mvtec/bolt", detector="a").run(None)
 
 
+def test_all_categories_that_are_named_are_run_also_in_the_quick_form(tmp_path: Path) -> None:
+    for name in ("bolt", "nut", "plate"):
+        mvtec(tmp_path / "data", name)
+    words = [
+        "bench",
+        "compare",
+        "--detectors",
+        "padim",
+        "--quick",
+        "--dry-run",
+        "--json",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    for categories, runs in ((None, 1), ("nut", 1), ("bolt,plate", 2)):
+        named = ["--categories", categories] if categories else []
+        result = CliRunner().invoke(app, [*words, *named, "--out", str(tmp_path / "out")])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["runs"] == runs
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = bench(["compare"], out, data=data, ratios=[0.1, 0.2], detectors=["nearest_images"], dry_run=True)

@@ -65,6 +65,29 @@ def test_an_exported_model_scores_maps_and_decides_as_the_run(fitted, kind, tmp_
     assert json.loads((fitted / kind / "config.json").read_text())["parity"]["score"] <= 1e-3
 
 
+def test_openvino_opened_with_its_defaults_decides_as_the_run(fitted):
+    # On processors with bfloat16 its default is bfloat16, in which every good part was flagged.
+    program = """
+import sys
+import numpy as np
+sys.modules["openvino_telemetry"] = None
+import openvino
+compiled = openvino.Core().compile_model(sys.argv[1], "CPU")
+found = [compiled(image[None]) for image in np.load(sys.argv[2])]
+np.savez(sys.argv[3], **{name: np.concatenate([each[name] for each in found]) for name in ("score", "flagged")})
+"""
+    new = np.stack([picture(index) for index in (0, *range(40, 50))])
+    np.save(fitted / "new.npy", new)
+    words = (fitted / "openvino" / "model.xml", fitted / "new.npy", fitted / "found.npz")
+    subprocess.run([sys.executable, "-c", program, *map(str, words)], check=True)
+    run, found = blemish.load(fitted / "run"), np.load(fitted / "found.npz")
+    with exact_products():
+        expected = run.score(list(new), threads=1).image
+    spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
+    np.testing.assert_allclose(found["score"], expected, rtol=0, atol=1e-3 * spread)
+    assert found["flagged"].tolist() == (expected > run.threshold_).tolist()
+
+
 def test_the_scores_of_a_batch_are_those_of_its_images(fitted):
     graph = blemish.load(fitted / "onnx").detector.graph
     images = np.stack([picture(index) for index in range(5)])
@@ -153,6 +176,17 @@ def test_nothing_of_torch_is_loaded_by_the_consumer_of_the_docs(fitted, tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "flagged" in done.stdout
+
+
+def test_the_openvino_example_of_the_docs_runs(fitted, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    code = page.read_text(encoding="utf-8").split("```python")[2].split("```")[0]
+    Image.fromarray(picture(0)).save(tmp_path / "part.png")
+    (tmp_path / "line_openvino").symlink_to(fitted / "openvino")
+    code = "import sys\nsys.modules['openvino_telemetry'] = None\n" + code
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert " True (" in done.stdout
 
 
 def test_openvino_is_loaded_without_its_telemetry(fitted):

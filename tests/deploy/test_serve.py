@@ -135,6 +135,30 @@ def test_one_bad_image_of_several_is_named_and_too_many_are_refused(client):
     assert client.post("/score", files=[("images", good)] * 5).status_code == 413
 
 
+@pytest.mark.parametrize("kind", ["image/jpg", "image/pjpeg"])
+def test_what_clients_call_a_jpeg_is_one(client, kind):
+    file = io.BytesIO()
+    Image.fromarray(picture(1)).save(file, "JPEG")
+    assert client.post("/score", content=file.getvalue(), headers={"content-type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/nothing", 404, "/nothing"),
+        ("GET", "/score", 405, "GET"),
+        ("PUT", "/score", 405, "PUT"),
+        ("POST", "/health", 405, "/health"),
+        ("POST", "/score?maps=perhaps", 422, "'maps' cannot be 'perhaps'"),
+    ],
+)
+def test_every_refusal_has_one_shape(client, method, path, status, said):
+    answer = client.request(method, path, content=b"")
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert said in answer.json()["error"]
+
+
 def test_other_image_formats_are_never_decoded(client):
     data = io.BytesIO()
     Image.fromarray(picture(1)).save(data, "TIFF")

@@ -75,7 +75,7 @@ def test_files_are_scored_noted_and_moved_by_the_decision(place, run):
     assert all(row["to"].startswith("bad/" if row["path"] in flagged else "good/") for row in rows(place))
 
 
-@pytest.mark.parametrize("action", ["link", "none"])
+@pytest.mark.parametrize("action", ["link", "copy", "none"])
 def test_files_that_stay_are_noted_once_also_after_a_restart(place, run, action):
     put(place / "in", 0, 1)
     assert watcher(place, run, action=action).step() == 2
@@ -85,8 +85,59 @@ def test_files_that_stay_are_noted_once_also_after_a_restart(place, run, action)
     assert again.step() == 1
     assert len(rows(place)) == 3
     assert len(files(place / "in")) == 3
-    if action == "link":
-        assert (place / "out" / rows(place)[0]["to"]).resolve() == place / "in" / "new-0.png"
+    if action != "none":
+        sorted_one = place / "out" / rows(place)[0]["to"]
+        assert sorted_one.samefile(place / "in" / "new-0.png") == (action == "link")
+
+
+def test_a_link_shows_what_was_scored_when_the_camera_puts_another_file_in_its_place(place, run):
+    put(place / "in", 0)
+    watched = watcher(place, run, action="link")
+    watched.step()
+    scored = (place / "in" / "new-0.png").read_bytes()
+    Image.fromarray(picture(7)).save(place / "in" / "half.tmp", format="PNG")
+    (place / "in" / "half.tmp").replace(place / "in" / "new-0.png")
+    watched.step()
+    assert [(place / "out" / row["to"]).read_bytes() == scored for row in rows(place)] == [True, False]
+
+
+def test_a_link_that_a_camera_writes_into_is_removed_and_named(place, run):
+    put(place / "in", 0)
+    watched = watcher(place, run, action="link")
+    watched.step()
+    with (place / "in" / "new-0.png").open("wb") as file:  # the same file, not another one of its name
+        Image.fromarray(picture(7)).save(file, format="PNG")
+    watched.step()
+    first, second = rows(place)
+    assert not (place / "out" / first["to"]).exists()
+    assert (place / "out" / second["to"]).samefile(place / "in" / "new-0.png")
+    assert "--action copy" in watched.news[0]
+
+
+def test_a_disk_without_hard_links_gets_copies_and_that_is_told(place, run, monkeypatch):
+    put(place / "in", 0)
+
+    def no_links(*_):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    watched = watcher(place, run, action="link")
+    watched.step()
+    assert (place / "out" / rows(place)[0]["to"]).read_bytes() == (place / "in" / "new-0.png").read_bytes()
+    assert "files are copied" in watched.news[0]
+
+
+def test_kinds_that_are_not_read_are_counted_and_suffixes_do_not_matter(place, run):
+    put(place / "in", 0, 1, 2)
+    (place / "in" / "new-0.png").rename(place / "in" / "new-0")
+    Image.open(place / "in" / "new-1.png").save(place / "in" / "new-1.pgm")
+    (place / "in" / "raw.nef").write_bytes(b"II*\0 a camera's own format")
+    told = []
+    noted = watch(
+        place / "in", run, place / "out", action="none", settled=AT_ONCE, once=True, every=0.01, tell=told.append
+    )
+    assert noted == 4
+    assert told == ["1 other file was not looked at: 1 .nef."]
 
 
 def test_a_file_is_left_alone_until_it_has_not_changed_for_a_while(place, run):
@@ -213,7 +264,9 @@ def test_bad_requests_are_one_sentence(place, run):
     words = ("--model", run, "--once")
     refused(call("watch", place / "none", *words, "--out", place / "out"), "is not a folder")
     refused(call("watch", place / "in", *words, "--out", place / "in"), "holds the folder that is watched")
-    refused(call("watch", place / "in", *words, "--out", place / "out", "--action", "eat"), "move, link, none", "eat")
+    refused(
+        call("watch", place / "in", *words, "--out", place / "out", "--action", "eat"), "move, link, copy, none", "eat"
+    )
     (place / "out" / "scores.csv").write_text("a,b\n")
     with pytest.raises(RequestError, match="is not a table of"):
         watcher(place, run)

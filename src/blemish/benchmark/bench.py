@@ -58,6 +58,8 @@ def bench(
     RequestError : for a wrong name, data that do not fit, or an `out` with other results.
     """
     chosen = replace(SIZES[size], seeds=seeds) if seeds else SIZES[size]
+    if categories:  # those that are named are all run; the first one alone is for those that are not
+        chosen = replace(chosen, categories=None, ablated=None)
     if (detectors or ratios or manifest or policy) and COMPARE not in [name.lower() for name in names]:
         raise RequestError(
             f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."

@@ -13,6 +13,7 @@ from blemish.benchmark.datasets import Category
 from blemish.benchmark.fitting import fitted, scored
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import bin_edges, image_metrics, pixel_counts
+from blemish.machine.disk import saved_as_usual
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
@@ -45,7 +46,8 @@ def quarters(task: Task) -> list[dict[str, Any]]:
         row = {**image_metrics(category.truth(part.ids), part.image), **counts.metrics()}
         rows.append({**costs, **seconds, **row, "part": quarter, "mode": NO_OVERLAP, "test_images": len(part)})
         pictures |= _pictures(category, scores, names[len(names) // 2], number)
-    save_file({name: np.ascontiguousarray(values) for name, values in pictures.items()}, task.folder / MAPS)
+    arrays = {name: np.ascontiguousarray(values) for name, values in pictures.items()}
+    saved_as_usual(lambda path: save_file(arrays, path), task.folder / MAPS)
     return rows
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FLAGS: dict[str, str] = {}  # of the command that runs, by the name of the parameter
 INTERRUPTED = 130  # what shells report for Ctrl-C
+STOPPED = "interrupted; no half-made results were left. Features and sub-models made so far are kept."
 
 
 def saying_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,8 +44,11 @@ def progress_shown(shown: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def errors_as_sentences(debug: bool) -> Iterator[None]:
-    """Turn errors into one sentence on stderr and the exit code; with `debug` let them through."""
+def errors_as_sentences(debug: bool, stopped: str = STOPPED) -> Iterator[None]:
+    """Turn errors into one sentence on stderr and the exit code; with `debug` let them through.
+
+    `stopped` is what to say when a person or the system ends the command.
+    """
     try:
         yield
     except BlemishError as error:
@@ -53,8 +57,7 @@ def errors_as_sentences(debug: bool) -> Iterator[None]:
         typer.echo(f"blemish: {as_typed(str(error), FLAGS)}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        kept = "Features and sub-models made so far are kept."
-        typer.echo(f"blemish: interrupted; no half-made results were left. {kept}", err=True)
+        typer.echo(f"blemish: {stopped}", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
         if debug:

@@ -14,7 +14,7 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
     count = len(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
     purified = run.about.get("purification")
-    findings = run.about.get("findings", [])
+    findings = [*run.about.get("notes", []), *run.about.get("findings", [])]
     summary = {
         "out": str(out),
         "images": count,

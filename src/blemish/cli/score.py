@@ -42,11 +42,15 @@ def score(
         "skipped": len(scores.skipped),
         "threshold": decision.threshold,
         "drift": drifted,
+        "notes": list(scores.notes),
+        "report": str(out / "report.html"),
     }
     lines = [
         f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}.",
         *skipped_line(len(scores.skipped), out),
+        *scores.notes,
         *([drifted] if drifted else []),
         f"Scores: {out / 'scores.csv'}",
+        f"Report: {out / 'report.html'}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)

@@ -13,7 +13,7 @@ def watch(
     folder: Annotated[Path, typer.Argument(help="The folder that images come to.")],
     model: Annotated[Path, typer.Option(help="The folder that `fit` or `export` left.")],
     out: Out,
-    action: Annotated[str, typer.Option(help="What is done with a scored file: move, link or none.")] = "move",
+    action: Annotated[str, typer.Option(help="What is done with a scored file: move, link, copy or none.")] = "move",
     settle: Annotated[float, typer.Option(min=0, help="Seconds unchanged until a file counts as complete.")] = 1.0,
     give_up: Annotated[float, typer.Option(min=0, help="Seconds until an unreadable file is set aside.")] = 30.0,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks.")] = 1.0,
@@ -24,7 +24,7 @@ def watch(
     debug: Debug = False,
 ) -> None:
     """Score each image that comes to a folder, note it in OUT/scores.csv, and move or link it by the decision."""
-    with errors_as_sentences(debug):
+    with errors_as_sentences(debug, f"stopped; what was scored stands in {out / 'scores.csv'}."):
         from blemish.deploy.watch import Settled
         from blemish.deploy.watch import watch as watch_folder
         from blemish.machine.runtime import use_runtime

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from blemish.deploy.batching import Answer, Batcher
 from blemish.deploy.current import CurrentRun
@@ -106,6 +108,23 @@ def create_app(
         answer: Response = await call_next(request)
         return answer
 
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, error: HTTPException) -> JSONResponse:
+        where = request.url.path[:80]
+        sentences = {
+            404: f"There is nothing at '{where}'; images go to /score by POST.",
+            405: f"{request.method} is not answered at '{where}'; images go to /score by POST.",
+        }
+        return JSONResponse(
+            {"error": sentences.get(error.status_code, str(error.detail))}, error.status_code, error.headers
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_words(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        name, value = ".".join(str(each) for each in first["loc"][1:]), str(first.get("input"))[:40]
+        return JSONResponse({"error": f"'{name}' cannot be '{value}': {first['msg'].lower()}."}, 422)
+
     @app.get("/health")
     async def health() -> JSONResponse:
         """Whether the server is there, and with which Runs; 503 while it stops."""
@@ -158,7 +177,7 @@ def create_app(
             _check_sizes(run, uploads)
             try:
                 async with asyncio.timeout(limits.answer_seconds):
-                    answers = await batchers[name].score([(each.pixels, each.content) for each in uploads])
+                    answers = await batchers[name].score([(each.pixels, each.content, each.lost) for each in uploads])
             except TimeoutError:
                 raise RefusedError(
                     503, f"There was no answer within {limits.answer_seconds:g} s; come again."

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import BusyError
+from blemish.images import ImageSet
 from blemish.images.decoding import Pixels
 from blemish.machine.runtime import use_runtime
 from blemish.runs.run import Run
@@ -35,6 +36,7 @@ class Answer:
 class _Waiting:
     pixels: Pixels
     content: str
+    lost: bytes | None
     answer: "asyncio.Future[Answer]" = field(repr=False)
 
 
@@ -79,12 +81,15 @@ class Batcher:
         """Images that were let in and have no answer yet."""
         return self._promised
 
-    async def score(self, images: Sequence[tuple[Pixels, str]]) -> list[Answer]:
-        """Answers in the order of the images, each with the SHA-256 of its file. Raises `BusyError`."""
+    async def score(self, images: Sequence[tuple[Pixels, str, bytes | None]]) -> list[Answer]:
+        """Answers in the order of the images, each with the SHA-256 of its file and where nothing was measured in it.
+
+        Raises `BusyError`.
+        """
         if self._promised and self._promised + len(images) > self.room:
             raise BusyError
         loop = asyncio.get_running_loop()
-        mine = [_Waiting(pixels, content, loop.create_future()) for pixels, content in images]
+        mine = [_Waiting(pixels, content, lost, loop.create_future()) for pixels, content, lost in images]
         self._promised += len(mine)
         for each in mine:
             each.answer.add_done_callback(self._answered)
@@ -146,7 +151,9 @@ def _each_scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int
 
 def _scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> list[Answer]:
     with use_runtime(threads=threads):
-        scores = run.score([each.pixels for each in batch])
+        images = ImageSet.of([each.pixels for each in batch])
+        lost = {name: each.lost for name, each in zip(images.ids, batch, strict=True) if each.lost is not None}
+        scores = run.score(replace(images, lost=lost))
     answers = []
     for number, each in enumerate(batch):
         row = scores.index(f"image-{number:06d}")

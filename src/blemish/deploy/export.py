@@ -9,12 +9,13 @@ import numpy as np
 from safetensors.torch import save_file
 
 from blemish.deploy.graph import ExportedScoring, as_openvino, quantise, write_onnx
-from blemish.deploy.parity import Parity, Precision, check, compared
+from blemish.deploy.parity import Parity, Precision, as_new, check, compared
 from blemish.detectors import Detector
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
 from blemish.images.decoding import WORKING_SIDE
 from blemish.images.urls import is_url, joined
+from blemish.machine.disk import saved_as_usual
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.runs.artifact import FILES, SCORES, hashes, write_config
@@ -73,11 +74,12 @@ def export(
         runtime().progress("exporting", 1, 3)
         data = [(staging / name).read_bytes() for name in MODEL_FILES[format]]
         graph = graph_of(format, data, 1)
+        pixels = as_new(pixels)
         found = [graph(pixels[at : at + 1]) for at in range(len(pixels))]
         runtime().progress("exporting", 2, 3)
         parity = compared(scoring, pixels, found, run.training_scores, run.threshold_)
         check(parity, precision)
-        save_file(known_state(run.known), staging / KNOWN_FILE)
+        saved_as_usual(lambda path: save_file(known_state(run.known), path), staging / KNOWN_FILE)
         _write_training_scores(run, staging)
         drawn = next(view.pixels for view in detector.views if view.draws)
         working = next(spec.size or (1, 1) for spec in detector.feature_specs() if spec.pixels == drawn)

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -97,9 +99,16 @@ def quantise(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def as_openvino(folder: Path) -> None:
-    """The ONNX file of `folder` as OpenVINO's own, in its place."""
+    """The ONNX file of `folder` as OpenVINO's own, in its place, to be run in float32 wherever it is opened.
+
+    On processors with bfloat16, and on GPUs, OpenVINO rounds what passes between its nodes to 8 or 11 bits unless it is
+    told otherwise, and distances of like patches drown in that: good parts score as bad ones. Nodes that are marked as
+    precise keep float32, which is in the file; a mark is lost where the runtime puts another node in a node's place, so
+    that such nodes are written here as what they would become.
+    """
     openvino = import_openvino()
     from openvino import opset11
+    from openvino._offline_transformations import apply_moc_transformations
 
     source = folder / MODEL_FILES["onnx"][0]
     model = openvino.Core().read_model(source.read_bytes())
@@ -121,5 +130,64 @@ def as_openvino(folder: Path) -> None:
             rounded = opset11.subtract(scaled, opset11.subtract(scaled, value))
             for after in each.output(0).get_target_inputs():
                 after.get_node().output(0).replace(rounded.output(0))
+    apply_moc_transformations(model, cf=True, smart_reshape=False)
+    _settle(model)
     openvino.save_model(model, folder / MODEL_FILES["openvino"][0], compress_to_fp16=False)
+    _mark_as_precise(folder / MODEL_FILES["openvino"][0])
     source.unlink()
+
+
+def _settle(model: Any) -> None:
+    """Put in place of nodes of float32 what OpenVINO's plugin for CPUs would put there."""
+    from openvino import opset11 as op
+    from openvino.utils.node_factory import NodeFactory
+
+    minus = op.constant(np.float32(-1))
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if node.get_output_size() != 1 or node.get_output_element_type(0).to_string() != "f32":
+            continue
+        new: Any = None
+        shape = [side.get_length() if side.is_static else -1 for side in node.output(0).get_partial_shape()]
+        if kind == "Divide":
+            new = op.multiply(node.input_value(0), op.power(node.input_value(1), minus))
+        elif kind == "Subtract":
+            new = op.add(node.input_value(0), op.multiply(node.input_value(1), minus))
+        elif kind in ("Unsqueeze", "Squeeze") and shape.count(-1) <= 1:
+            new = op.reshape(node.input_value(0), op.constant(np.array(shape, dtype=np.int64)), special_zero=False)
+        elif kind == "Interpolate" and node.get_attributes()["mode"] == "linear_onnx":
+            before = [side.get_length() for side in list(node.input(0).get_partial_shape())[2:]]
+            sides, axes = np.array(shape[2:], dtype=np.int64), np.array([2, 3], dtype=np.int64)
+            scales = (sides / np.array(before)).astype(np.float32)
+            inputs = [node.input_value(0), *(op.constant(each).output(0) for each in (sides, scales, axes))]
+            settings = {**node.get_attributes(), "pads_begin": [0] * 4, "pads_end": [0] * 4}
+            new = NodeFactory("opset4").create("Interpolate", inputs, settings)
+        elif kind == "MatMul" and len(shape) == 2 and _by_constant(node):
+            weights = node.input_value(1).get_node().data  # (N, D), or (D, N)
+            weights = weights if node.get_attributes()["transpose_b"] else weights.T
+            rows, width = weights.shape
+            pixels = op.reshape(node.input_value(0), op.constant(np.array([-1, width, 1, 1])), special_zero=False)
+            kernels = op.constant(np.ascontiguousarray(weights.reshape(rows, width, 1, 1), dtype=np.float32))
+            found = op.convolution(pixels, kernels, [1, 1], [0, 0], [0, 0], [1, 1])
+            new = op.reshape(found, op.constant(np.array([-1, rows])), special_zero=False)
+        if new is not None:
+            node.output(0).replace(new.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _by_constant(product: Any) -> bool:
+    """Whether a matrix product takes its first factor as it is and its second one from the file."""
+    second = product.input_value(1).get_node().get_type_name()
+    return second == "Constant" and not product.get_attributes()["transpose_a"]
+
+
+def _mark_as_precise(path: Path) -> None:
+    """Let every node of a model in OpenVINO's format keep float32."""
+    tree = ElementTree.parse(path)  # noqa: S314 - OpenVINO has just written it
+    for layer in tree.getroot().iter("layer"):
+        about = layer.find("rt_info")
+        if about is None:
+            about = ElementTree.Element("rt_info")
+            layer.insert(sum(child.tag == "data" for child in layer), about)
+        ElementTree.SubElement(about, "attribute", {"name": "precise", "version": "0"})
+    tree.write(path, encoding="utf-8", xml_declaration=True)

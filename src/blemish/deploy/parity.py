@@ -15,16 +15,17 @@ from blemish.machine.runtime import intra_op_threads
 
 Precision = Literal["float32", "int8"]
 LARGEST_GAP = 1e-3  # of the interquartile range of the training scores, DESIGN.md
+NOISE = 1.0  # levels of 255, a standard deviation: that of a camera in good light
 FEWEST_EQUAL, LEAST_CORRELATION = 0.95, 0.95  # of an int8 model: share of equal decisions, rank correlation
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported model is from torch on images of the Run.
+    """How far an exported model is from torch on images like those of the Run.
 
     Attributes
     ----------
-    images : how many were compared.
+    images : how many were compared, none of which was learned from as it is; see `as_new`.
     score : the largest difference of a score, in interquartile ranges of the training scores.
     map : the largest difference of a patch, in the levels from ordinary to clearly anomalous.
     equal_decisions : share of the images on which both decide alike, 0..1.
@@ -36,6 +37,20 @@ class Parity:
     map: float
     equal_decisions: float
     rank_correlation: float
+
+
+def as_new(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images as a camera would take them once more: uint8 RGB (N, H, W, 3) with a noise of `NOISE` levels.
+
+    An image that was learned from has a distance near 0 to itself, where the rounding of float32 is all there is. New
+    images lie about the threshold, and that is where models are to agree.
+    """
+    rng = np.random.default_rng(0)
+    noisy = np.empty_like(pixels)
+    for row, image in enumerate(pixels):  # one by one: not all in float at once
+        noise = rng.normal(0, NOISE, image.shape).astype(np.float32)
+        noisy[row] = (image + noise).round().clip(0, 255).astype(np.uint8)
+    return noisy
 
 
 def compared(

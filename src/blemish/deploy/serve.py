@@ -1,5 +1,6 @@
 """`serve`: detectors over HTTP, images of many clients scored together."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ def serve(
     `tell` is called with the address once it is listened at; port 0 takes a free one. Raises `RequestError`.
     """
     limits = limits or Limits()
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for each form that a stranger damaged
     app = create_app(runs, limits=limits, batching=batching, threads=threads, api_key=api_key)
     config = uvicorn.Config(
         app,

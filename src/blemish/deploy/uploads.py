@@ -13,11 +13,12 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from blemish.images.decoding import MIN_SIDE, Decoding, Pixels, decode, read_header
+from blemish.images.decoding import MIN_SIDE, Decoding, Pixels, decode, lost_in, read_header
 from blemish.machine.errors import UnreadableImageError
 
 FORMATS = ("PNG", "JPEG")  # Pillow's names; no other decoder is ever handed what a stranger sent
 RAW = "application/octet-stream"
+SAME_KIND = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}  # what clients send
 KINDS = ("image/png", "image/jpeg", RAW, "multipart/form-data")
 FIELD, SHAPE = "images", "shape"
 
@@ -56,11 +57,15 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """One image of a request: its name, its pixels (H, W, 3), and the SHA-256 of what was sent."""
+    """One image of a request: its name, its pixels (H, W, 3), and the SHA-256 of what was sent.
+
+    `lost` is where nothing was measured, as `ImageSet.lost` has it; None where all of it was.
+    """
 
     name: str
     pixels: Pixels
     content: str
+    lost: bytes | None = None
 
 
 class BusyError(Exception):
@@ -90,6 +95,7 @@ class PixelRoom:
 async def parts_of(request: Request, limits: Limits) -> list["Part"]:
     """The images of a request as they were sent. Raises `RefusedError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = SAME_KIND.get(kind, kind)
     if kind not in KINDS:
         raise RefusedError(415, f"The content type must be one of {', '.join(KINDS)}; got '{kind[:80]}'.")
     sent = request.headers.get("content-length", "")
@@ -177,7 +183,9 @@ def decoded_all(parts: Sequence[Part], limits: Limits, decoding: Decoding, full:
     """The pixels of all, large images reduced unless `full`. Raises `RefusedError`."""
     pixels = [_decoded(each, limits, decoding, full) for each in parts]
     contents = [hashlib.sha256(each.data).hexdigest() for each in parts]
-    return [Upload(part.name, rgb, content) for part, rgb, content in zip(parts, pixels, contents, strict=True)]
+    lost = [None if part.shape is not None else lost_in(part.data, decoding) for part in parts]
+    names = [part.name for part in parts]
+    return [Upload(*each) for each in zip(names, pixels, contents, lost, strict=True)]
 
 
 def _decoded(part: Part, limits: Limits, decoding: Decoding, full: bool) -> Pixels:

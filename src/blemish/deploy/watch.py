@@ -1,4 +1,4 @@
-"""`watch`: a hot folder. Each file is scored once it is complete, noted once, and moved or linked by the decision.
+"""`watch`: a hot folder. Each file is scored once it is complete, noted once, and put where the decision says.
 
 What survives a kill at any moment: a row of the table is written and synced before its file is moved, and says where
 to. A file that still stands where a row names it has been scored and is only moved; a row that was cut short is cut
@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from filelock import FileLock, Timeout
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.watch_table import TABLE, Key, Table
 from blemish.images import ImageSet
-from blemish.images.decoding import SUFFIXES
-from blemish.images.finding import printable
+from blemish.images.finding import is_image_file, other_files, printable
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import BlemishError, JobError, RequestError
 
-Action = Literal["move", "link", "none"]
+Action = Literal["move", "link", "copy", "none"]
+NO_LINK = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 GOOD, BAD, UNREADABLE = "good", "bad", "unreadable"
 LOCK = ".blemish-watch.lock"
 AT_ONCE = 32  # files scored together: a kill costs at most their scores
@@ -57,6 +58,10 @@ class Watch:
         self.table = Table(out / TABLE)
         self._real: dict[str, Path] = {}  # by the path as it is told, which differs where a name is no UTF-8
         self._seen: dict[str, tuple[Key, float]] = {}  # by path: as it was last, and since when
+        self._others: Counter[str] = Counter()  # files that are not looked at, by suffix
+        self._linked = {key[0]: place for key, place in self.table.rows.items() if action == "link" and place}
+        self._put_already: set[str] = set()
+        self.news: list[str] = []  # sentences for a person, who takes them out
 
     def step(self) -> int:
         """Score what is complete, move what is due; how many files were noted. Raises `JobError` for a full disk."""
@@ -69,6 +74,7 @@ class Watch:
             before = self._seen.get(key[0])
             if before is None or before[0] != key:
                 self._seen[key[0]] = (key, now)
+                self._unlink_rewritten(key[0])
             if now - self._seen[key[0]][1] >= self.settled.seconds:
                 due.append(key)
         self._seen = {
@@ -85,13 +91,17 @@ class Watch:
 
     def _listed(self) -> list[Key]:
         found = []
+        others: Counter[str] = Counter()
         self._real.clear()
         for root, folders, names in os.walk(self.folder):
             here = Path(root)
             folders[:] = sorted(each for each in folders if here / each != self.out and not each.startswith("."))
             for name in sorted(names):
                 path = here / name
-                if name.startswith(".") or path.suffix.lower() not in SUFFIXES or path.is_symlink():
+                if name.startswith(".") or path.is_symlink():
+                    continue
+                if not is_image_file(path):
+                    others[path.suffix.lower() or name] += 1
                     continue
                 try:
                     about = path.stat()
@@ -100,6 +110,9 @@ class Watch:
                 relative = path.relative_to(self.folder)
                 self._real[printable(relative)] = relative
                 found.append((printable(relative), about.st_size, about.st_mtime_ns))
+        if set(others) - set(self._others):
+            self.news += other_files(others)
+        self._others = others
         return found
 
     def _noted(self, keys: Sequence[Key], now: float) -> int:
@@ -156,15 +169,20 @@ class Watch:
         return path.as_posix()
 
     def _put(self, key: Key) -> None:
-        """Move or link a noted file to where its row says; again and again does no harm."""
+        """Move, link or copy a noted file to where its row says; again and again does no harm.
+
+        A link is a hard link: it holds the content that was scored when another file takes the name. Where the disk
+        has none, the file is copied.
+        """
         if not (place := self.table.rows[key]):
             return
         source, target = self.folder / self._real[key[0]], self.out / place
         with writing_to(self.out):
-            if self.action == "link":
-                if not os.path.lexists(target):
+            if self.action in ("link", "copy"):
+                if place not in self._put_already and not os.path.lexists(target):
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.symlink_to(source.absolute())
+                    self._link_or_copy(key[0], source, target)
+                self._put_already.add(place)
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -172,12 +190,44 @@ class Watch:
             except OSError as error:
                 if error.errno != errno.EXDEV:  # another disk
                     raise
-                partial = target.with_name(f".{target.name}.partial")
-                shutil.copy2(source, partial)
-                with partial.open("rb+") as file:
-                    os.fsync(file.fileno())
-                partial.replace(target)
+                _copy(source, target)
                 source.unlink()
+
+    def _link_or_copy(self, name: str, source: Path, target: Path) -> None:
+        if self.action == "link":
+            try:
+                target.hardlink_to(source)
+                self._linked[name] = target.relative_to(self.out).as_posix()
+                return
+            except OSError as error:
+                if error.errno not in NO_LINK:
+                    raise
+                self.action = "copy"
+                self.news.append(f"'{self.out}' cannot hold hard links to '{self.folder}'; files are copied there.")
+        _copy(source, target)
+
+    def _unlink_rewritten(self, name: str) -> None:
+        """Remove the link of a file that was written into again: it would show what was not scored."""
+        target = self.out / self._linked.get(name, "")
+        if name not in self._linked or not target.is_file():
+            return
+        if target.samefile(self.folder / self._real[name]):
+            with writing_to(self.out):
+                target.unlink()
+            self.news.append(
+                f"'{name}' was written into again, which changes its link '{self._linked[name]}', too: the link was "
+                "removed. Give --action copy for a camera that does so."
+            )
+        del self._linked[name]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all, and have it on the disk."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copy2(source, partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(target)
 
 
 @contextmanager
@@ -232,6 +282,8 @@ def watch(
                 problem = run.problem
             except BlemishError as error:
                 problem = str(error)
+            while watching.news:
+                tell(watching.news.pop(0))
             if problem and problem != last:
                 tell(problem)
             last = problem

@@ -205,6 +205,8 @@ class FeatureDetector(Detector):
 
             def one(row: int, of: list[FeatureBatch] = batches) -> tuple[Tensor, Tensor]:
                 masks = roi_masks(images, of[0].ids[row : row + 1])
+                if masks is not None and images.roi is None and head.roi is not None:
+                    masks = masks & head.roi.cpu()
                 scored: tuple[Tensor, Tensor] = head([_row(batch, row, device, masks) for batch in of])
                 return scored
 

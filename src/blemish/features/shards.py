@@ -47,6 +47,8 @@ class FeatureStore:
     def at(cls, cache: Path, spec: FeatureSpec, images: ImageSet) -> "FeatureStore":
         """The store for `spec` under the folder `cache`; features depend on how files are decoded, too."""
         about = {"format": STORE_FORMAT, "spec": spec.key(), "range": images.decoding.range}
+        if images.decoding.missing:
+            about["missing"] = images.decoding.missing
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
         store = cls(cache / "features" / key, json.dumps(about, indent=1))
         store.touch()

@@ -9,26 +9,59 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from blemish.images.decoding import SUFFIXES
+from blemish.images.decoding import SUFFIXES, head_of, is_image_head
 from blemish.images.urls import RemoteFile, files_below, is_url, located, remote_file
 from blemish.machine.errors import RequestError
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 RUN_MARKER = "config.json"  # a folder that holds this and one of the next is a result of ours, not images
 RESULTS = ("scores.csv", "purification.csv")
+HIDDEN = "hidden"  # among the suffixes of other files
 
 
 @dataclass
 class Found:
     """Files that may be images, by id (POSIX path below `root`, a folder or a URL), and what else was met on the way.
 
-    `skipped` holds the reason by id; `others` counts the files of other kinds by suffix.
+    `skipped` holds the reason by id; `others` counts the files of other kinds by suffix; `listed` is whether a list
+    named the files.
     """
 
     root: Path | str
     files: dict[str, Path | RemoteFile] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    listed: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not looked at, as a sentence."""
+        return other_files(self.others)
+
+
+def other_files(others: Counter[str]) -> tuple[str, ...]:
+    """A sentence on files of other kinds, by their suffix; hidden ones do not count."""
+    kinds = Counter({kind: count for kind, count in others.items() if kind != HIDDEN})
+    if not kinds:
+        return ()
+    count, held = kinds.total(), ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6))
+    more = ", ..." if len(kinds) > 6 else ""
+    return (
+        f"{count} other file{'' if count == 1 else 's'} {'was' if count == 1 else 'were'} not looked at: {held}{more}.",
+    )
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file may be an image: by its suffix, or where it has none, or a number for one, by how it begins."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return True
+    if suffix and not suffix[1:].isdigit():
+        return False
+    try:
+        return path.is_file() and is_image_head(head_of(path))
+    except OSError:
+        return False
 
 
 def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
@@ -81,8 +114,8 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
         for name in sorted(names):
             path = Path(folder) / name
             if name.startswith("."):
-                found.others["hidden"] += 1
-            elif path.suffix.lower() in SUFFIXES:
+                found.others[HIDDEN] += 1
+            elif is_image_file(path):
                 found.files[identifier(path, root)] = path
             else:
                 found.others[path.suffix.lower() or name] += 1
@@ -103,7 +136,7 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
         if ".." in path.parts:
             found.skipped[name] = "its name leads out of the folder"
         elif any(part.startswith(".") for part in path.parts):
-            found.others["hidden"] += 1
+            found.others[HIDDEN] += 1
         elif path.suffix.lower() in SUFFIXES:
             found.files[name] = file
         else:
@@ -132,7 +165,7 @@ def _listed(source: Path) -> Found:
     paths = [base / Path(name).expanduser() for name in names]
     inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
     root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
-    found = Found(root)
+    found = Found(root, listed=True)
     for path in paths:
         # The name is made tidy, the path is not: beyond a link, '..' leads elsewhere than the text says.
         name = identifier(Path(os.path.normpath(path)), root)
@@ -150,7 +183,7 @@ def _listed_urls(source: Path, names: Sequence[str]) -> Found:
         raise RequestError(f"'{source}' names URLs and paths, such as '{other}'; a list holds one or the other.")
     folders = [f"{name.rpartition('/')[0]}/" for name in names]
     root = os.path.commonprefix(folders).rpartition("/")[0]  # noqa: RUF071 - commonpath would take the second slash
-    return Found(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names})
+    return Found(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names}, listed=True)
 
 
 def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:

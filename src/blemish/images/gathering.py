@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from blemish.images.annotations import annotations, point_files
 from blemish.images.decoding import Decoding, Header, Pixels
+from blemish.images.deep import Levels, common
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray, read_features
 from blemish.images.finding import find, printable
-from blemish.images.sources import as_pixels, common_range, examined_file, levels_of, none_readable
+from blemish.images.sources import as_pixels, examined_file, levels_of, none_readable
 from blemish.images.urls import RemoteFile, is_url, remote_file
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import in_threads, runtime
@@ -33,14 +35,17 @@ class Gathered:
     root: Path | str | None = None
     decoding: Decoding = field(default_factory=Decoding)
     notes: tuple[str, ...] = ()
-    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    levels: Mapping[str, Levels] = field(default_factory=dict)
+    lost: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def gathered(images: Any, decoding: Decoding, leave_out: Path | None, find_range: bool) -> Gathered:
     """What a folder, its URL, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3) hold; see `ImageSet.of`."""
     if isinstance(images, (str, Path)):
         found = find(images, leave_out=leave_out)
-        return of_files(found.files, found.root, decoding, found.skipped, str(images), find_range)
+        whole = not found.listed
+        gathered = of_files(found.files, found.root, decoding, found.skipped, str(images), find_range, whole)
+        return replace(gathered, notes=(*gathered.notes, *found.notes))
     if isinstance(images, (Image.Image, np.ndarray)):
         raise RequestError("Got one image; hand in a list of images, such as [image].")
     if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
@@ -57,6 +62,13 @@ def gathered(images: Any, decoding: Decoding, leave_out: Path | None, find_range
     return of_pixels({f"image-{index:06d}": item for index, item in enumerate(items)}, decoding)
 
 
+def listed_ids(images: Any) -> list[str] | None:
+    """The ids of the images of a list in its order, repeats among them; None for what is no list or tuple of paths."""
+    if isinstance(images, (list, tuple)) and all(isinstance(item, (str, Path)) for item in images):
+        return [_named(item)[0] for item in images]
+    return None
+
+
 def of_files(
     files: Mapping[str, Path | RemoteFile],
     root: Path | str | None,
@@ -64,8 +76,12 @@ def of_files(
     skipped: Mapping[str, str],
     source: str,
     find_range: bool,
+    whole: bool = False,
 ) -> Gathered:
-    """The files that hold an image, each read once. Raises `RequestError` if none does; `source` names the lot."""
+    """The files that hold an image, each read once. Raises `RequestError` if none does; `source` names the lot.
+
+    Of a `whole` folder those that are annotations of others are left out.
+    """
     left_out, paged = dict(skipped), 0
     sizes: dict[str, tuple[int, int]] = {}
     content: dict[str, str] = {}
@@ -88,12 +104,46 @@ def of_files(
                 runtime().progress("reading files", done, len(names))
     if not content:
         raise RequestError(none_readable(source, left_out))
-    levels: Mapping[str, tuple[float, float]] = {}
-    if deep and decoding.range is None and find_range:
-        levels = levels_of({name: files[name] for name in deep})
-        decoding = replace(decoding, range=common_range(levels.values()))
-    notes = (f"{paged} files have several pages or frames; the first of each is used",) if paged else ()
-    return Gathered(files, content, sizes, left_out, root, decoding, notes, levels)
+    left: tuple[str, ...] = ()
+    if whole:
+        left = _without_annotations(files, sizes, content)
+        deep = [name for name in deep if name in content]
+    notes = [f"{paged} files have several pages or frames; the first of each is used."] if paged else []
+    notes += left
+    levels: Mapping[str, Levels] = {}
+    lost: Mapping[str, bytes] = {}
+    if deep and (find_range or decoding.range):
+        missing = None if find_range else decoding.missing
+        found = common(levels_of({name: files[name] for name in deep}, missing), decoding.range, missing)
+        for name, reason in found.skipped.items():
+            left_out[name] = reason
+            del content[name]
+        if not content:
+            raise RequestError(none_readable(source, left_out))
+        notes += found.notes
+        lost = found.lost
+        levels = found.levels if decoding.range is None else {}
+        decoding = replace(decoding, range=found.range, missing=found.missing if find_range else decoding.missing)
+        if len(deep) < len(content):
+            notes.append(f"{len(deep)} images are deeper than 8 bits, the other {len(content) - len(deep)} are not.")
+    return Gathered(files, content, sizes, left_out, root, decoding, tuple(notes), levels, lost)
+
+
+def _without_annotations(
+    files: Mapping[str, Path | RemoteFile], sizes: dict[str, tuple[int, int]], content: dict[str, str]
+) -> tuple[str, ...]:
+    """Take what is no picture of a part out of `sizes` and `content`; what a person has to know of that."""
+    points = point_files(sorted(sizes))
+    masks = annotations(files, {name: size for name, size in sizes.items() if name not in points})
+    for name in (*points, *masks):
+        del sizes[name], content[name]
+    kinds = ((masks, "masks of other images"), (points, "positions of points, not pictures"))
+    return tuple(
+        f"{len(names)} files are {kind}, such as '{names[0]}', and are left out; list them in a .txt file to have them "
+        "looked at."
+        for names, kind in kinds
+        if names
+    )
 
 
 def of_pixels(items: Mapping[str, object], decoding: Decoding) -> Gathered:

@@ -9,11 +9,12 @@ from statistics import median
 from typing import Any
 
 from blemish.images.decoding import Decoding, Pixels, decode, reduced
+from blemish.images.deep import Levels, common_range
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray
 from blemish.images.gathering import WAITING, Gathered, Source, gathered, of_features, of_files, of_pixels
 from blemish.images.groups import BY_PATH, groups_by
 from blemish.images.roi import Roi
-from blemish.images.sources import common_range, none_readable
+from blemish.images.sources import none_readable
 from blemish.images.urls import RemoteFile, openable
 from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
@@ -37,8 +38,8 @@ class ImageSet:
     labels : by id, `NORMAL` or `ANOMALOUS` where a person said so, `SUSPECTED` where purification did; the rest is
         unknown.
     skipped : what cannot be used, with the reason.
-    levels : by id, the lowest and highest level of the deep images that `decoding.range` was found on; none where it
-        was given.
+    levels : by id, the levels of the deep images that `decoding.range` was found on; none where it was given.
+    lost : by id, where a deep image holds no measurement, see `deep.Found`; such places are not scored.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
     roi : where to look; everywhere if there is none.
     extent : square root of the area in pixels that tiled features are made at; None for the median of the set.
@@ -55,7 +56,8 @@ class ImageSet:
     root: Path | str | None = None
     decoding: Decoding = field(default_factory=Decoding)
     notes: tuple[str, ...] = ()
-    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    levels: Mapping[str, Levels] = field(default_factory=dict)
+    lost: Mapping[str, bytes] = field(default_factory=dict)
     aspect: float | None = None
     roi: Roi | None = None
     extent: float | None = None
@@ -205,8 +207,11 @@ class ImageSet:
             sizes=both(self.sizes, others.sizes),
             groups=both(self.groups, others.groups),
             labels={**self.labels, **(dict.fromkeys(named.values(), label) if label is not None else {})},
-            decoding=replace(self.decoding, range=self.decoding.range or others.decoding.range),
+            decoding=self.decoding
+            if self.decoding.range
+            else replace(self.decoding, range=others.decoding.range, missing=others.decoding.missing),
             levels=self.levels if self.decoding.range else {named[name]: others.levels[name] for name in others.levels},
+            lost={**self.lost, **{named[name]: others.lost[name] for name in others.ids if name in others.lost}},
             skipped={**self.skipped, **{f"{prefix}{name}": why for name, why in others.skipped.items()}},
             notes=tuple(dict.fromkeys((*self.notes, *others.notes))),
         )
@@ -245,7 +250,7 @@ class ImageSet:
         with closing(in_threads(packed, part.ids, runtime().threads + WAITING)) as results:
             sources = dict(zip(part.ids, results, strict=True))
         maps: dict[str, Any] = {
-            name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels")
+            name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels", "lost")
         }
         return replace(part, sources=sources, skipped={}, **maps)
 

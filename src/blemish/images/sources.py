@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from blemish.images.decoding import MIN_SIDE, Decoding, Header, Pixels, read_header, read_levels, to_rgb
+from blemish.images.decoding import MIN_SIDE, Decoding, Header, Pixels, read_header, read_values, to_rgb
+from blemish.images.deep import Levels, measured
 from blemish.images.urls import RemoteFile, openable
 from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
@@ -39,15 +40,15 @@ def none_readable(source: str, skipped: Mapping[str, str]) -> str:
     )
 
 
-def levels_of(deep: Mapping[str, Path | RemoteFile]) -> dict[str, tuple[float, float]]:
-    """The lowest and highest level of each deep image that can be read."""
+def levels_of(deep: Mapping[str, Path | RemoteFile], missing: Collection[float] | None = None) -> dict[str, Levels]:
+    """The levels of each deep image that can be read, those in `missing` counting for none; found if it is None."""
 
-    def levels(source: Path | RemoteFile) -> tuple[float, float] | None:
+    def levels(source: Path | RemoteFile) -> Levels | None:
         with suppress(UnreadableImageError):  # it is reported when its features are asked for
-            return read_levels(openable(source))
+            return measured(read_values(openable(source)), missing)
         return None
 
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, Levels] = {}
     with closing(in_threads(levels, list(deep.values()), runtime().threads)) as results:
         for done, (name, result) in enumerate(zip(deep, results, strict=True), start=1):
             found |= {name: result} if result else {}
@@ -55,18 +56,11 @@ def levels_of(deep: Mapping[str, Path | RemoteFile]) -> dict[str, tuple[float, f
     return found
 
 
-def common_range(levels: Collection[tuple[float, float]]) -> tuple[float, float]:
-    """The range that holds the levels of all images; that of 16 bits for none."""
-    if not levels:
-        return 0.0, 65535.0
-    return min(low for low, _ in levels), max(high for _, high in levels)
-
-
 def as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:
     """The item at `index` as uint8 RGB (H, W, 3). Raises `RequestError` if it is no such image."""
     if isinstance(item, Image.Image):
         try:
-            item = to_rgb(ImageOps.exif_transpose(item) or item, decoding.range)
+            item = to_rgb(ImageOps.exif_transpose(item) or item, decoding)
         except UnreadableImageError as error:
             raise RequestError(f"Image {index} cannot be used: {error}.") from None
     if not isinstance(item, np.ndarray):

@@ -28,7 +28,7 @@ from blemish.jobs.preparing import (
 )
 from blemish.jobs.purifying import fit_on_kept, purified
 from blemish.jobs.request import REQUEST, FitRequest, with_options_of
-from blemish.jobs.results import Stopwatch, refuse_skipped
+from blemish.jobs.results import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.writing import write_run
 from blemish.machine.errors import RequestError
@@ -137,6 +137,7 @@ class _Fit:
             found = with_labels(found.grouped(request.group_regex), request.labels)
             images = with_normals(within_roi(found, request.roi, self.detector), request.normals)
             self._check_all_used(images)
+            refuse_flat(images)
         disk = None if request.disk is None else int(request.disk * 2**30)
         self.images, self.rest = split(images, self.detector, sample=request.sample, disk=disk, seed=request.seed)
 
@@ -177,6 +178,7 @@ class _Fit:
         listed = scores
         if any(is_normal(name) for name in scores.ids):  # a subset is a copy, and maps may be on disk
             listed = scores.subset([name for name in scores.ids if not is_normal(name)])
+        refuse_equal(listed, images)
         with self.watch.stage("deciding"):
             reviewed = reviewed_labels(images, scores.ids)
             decision = _decision(self.request, scores, listed, reviewed)

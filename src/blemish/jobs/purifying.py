@@ -19,6 +19,7 @@ from blemish.jobs.results import (
     Stopwatch,
     identical_in,
     peak_memory_mib,
+    refuse_flat,
     refuse_skipped,
     source_of,
     title_of,
@@ -74,6 +75,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
         with watch.stage("finding images"):
             found = ImageSet.of(request.images, decoding=decoding_of(request), leave_out=request.out)
             found = with_normals(found.grouped(request.group_regex), request.normals)
+            refuse_flat(found)
         check_all_used(found)
         if isinstance(detector, Detector):
             with watch.stage("features"):
@@ -85,7 +87,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
         if staging is not None:
             _write(purification, found, detector, request, staging, watch)
     purification.forget()
-    return _listed(purification)
+    return replace(_listed(purification), notes=(*found.notes, *purification.notes))
 
 
 def purified(images: ImageSet, detector: Any, how: PurifySettings, seed: int) -> tuple[ImageSet, Purification]:
@@ -179,6 +181,7 @@ def _write(
             "image_root": images.place,
             "group_regex": images.grouping,
             "purification": listed.to_json(),
+            "notes": list(images.notes),
             "detector": {"settings": asdict(detector)} if isinstance(detector, Detector) else {},
             "decoding": asdict(images.decoding),
             "skipped": len(images.skipped),

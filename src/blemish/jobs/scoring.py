@@ -10,12 +10,27 @@ from blemish.calibration import Decision
 from blemish.images import ImageSet
 from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
 from blemish.jobs.request import ScoreRequest, with_options_of
-from blemish.jobs.results import refuse_skipped, write_flagged_heatmaps, write_flagged_regions, write_skipped
+from blemish.jobs.results import (
+    HEATMAPS,
+    REPORT,
+    Stopwatch,
+    identical_in,
+    peak_memory_mib,
+    refuse_equal,
+    refuse_skipped,
+    source_of,
+    title_of,
+    write_flagged_heatmaps,
+    write_flagged_regions,
+    write_skipped,
+)
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
+from blemish.report import write_report
+from blemish.report.content import ReportContent
 from blemish.runs.artifact import PARAMETERS, SCORES, write_config
 from blemish.runs.exported import FORMATS, ExportedModel
-from blemish.runs.run import Run, load, versions
+from blemish.runs.run import Run, in_order_of, load, versions
 from blemish.runs.stored_scores import write_maps
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
@@ -52,11 +67,15 @@ def score(
     where = {name: getattr(request, name) for name in ("cache", "device", "threads", "ray")}
     with use_runtime(**where, progress=progress, keep_features=False), place as staging:
         decoding = decoding_of(request, run.decoding)
-        found = ImageSet.of(request.images, decoding=decoding, leave_out=request.out, find_range=False)
+        watch = Stopwatch()
+        with watch.stage("finding images"):
+            found = ImageSet.of(request.images, decoding=decoding, leave_out=request.out, find_range=False)
         if request.strict:
             refuse_skipped(found.skipped)
-        scores = run.scored(within_roi(found, request.roi, run.detector))
-        scores = replace(scores, skipped={**found.skipped, **scores.skipped})
+        with watch.stage("scoring"):
+            scores = run.scored(within_roi(found, request.roi, run.detector))
+        scores = replace(scores, skipped={**found.skipped, **scores.skipped}, notes=found.notes)
+        refuse_equal(scores, found)
         if request.strict:
             refuse_skipped(scores.skipped)
         decision = run.decision
@@ -65,25 +84,65 @@ def score(
         elif request.contamination is not None:
             decision = calibration.at_contamination(run.training_scores, request.contamination)
         if staging is not None:
-            _write(run, found, scores, decision, staging, masks=request.masks)
-    return scores, decision
+            _write(run, found, scores, decision, request, staging, watch)
+    return in_order_of(request.images, scores), decision
 
 
-def _write(run: Run, found: ImageSet, scores: Scores, decision: Decision, folder: Path, *, masks: bool) -> None:
+def _write(
+    run: Run,
+    found: ImageSet,
+    scores: Scores,
+    decision: Decision,
+    request: ScoreRequest,
+    folder: Path,
+    watch: Stopwatch,
+) -> None:
     chance = run.probability.of(scores.image) if run.probability else None
     scores.to_csv(folder / SCORES, decision.threshold, chance)
     write_maps(folder, scores, found.content)
     write_skipped(scores.skipped, folder)
     if not found.features_alone:
-        write_flagged_regions(scores, decision.threshold, run.pixel_threshold, folder, masks=masks)
-    write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, folder)
+        write_flagged_regions(scores, decision.threshold, run.pixel_threshold, folder, masks=request.masks)
+    with watch.stage("heatmaps"):
+        write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, folder)
+    drifted = drift_of(run, found, scores)
+    flagged = int((scores.image > decision.threshold).sum())
+    content = ReportContent(
+        title=title_of(found, request.images),
+        source=source_of(request.images),
+        images=found,
+        scores=scores,
+        threshold=decision.threshold,
+        contamination=flagged / len(scores),
+        estimated_bad=flagged,
+        threshold_method=decision.rule,
+        threshold_assumption=decision.assumption,
+        decision=replace(decision, contamination_interval=None),  # that of the images of the fit
+        expected_bad=None if chance is None else float(chance.sum()),
+        scale=run.map_scale,
+        detector=run.detector.name,
+        detector_description=run.detector.summary,
+        patent_notice=run.detector.patent,
+        settings={"decoding": asdict(run.decoding)},
+        versions=versions(),
+        seconds=watch.seconds,
+        peak_memory_mib=peak_memory_mib(),
+        skipped=scores.skipped,
+        notes=(*found.notes, *([drifted] if drifted else [])),
+        identical=identical_in(found),
+        heatmaps=folder / HEATMAPS,
+        run=request.out,
+        model=run.folder,
+    )
+    write_report(folder / REPORT, content)
     about = {
         "model": str(run.folder.resolve()) if run.folder else None,
         "image_root": found.place,
         "images": len(scores),
         "decision": decision.to_json(),
         "decoding": asdict(found.decoding),
-        "drift": drift_of(run, found, scores),
+        "notes": list(found.notes),
+        "drift": drifted,
         "map_scale": asdict(run.map_scale),
         "versions": versions(),
     }

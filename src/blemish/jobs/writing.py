@@ -65,6 +65,7 @@ def write_run(
             "known_normals": sum(label == NORMAL for label in images.labels.values()),
             "reviewed": int((reviewed != UNKNOWN).sum()),
             "skipped": len(run.skipped),
+            "notes": list(images.notes),
             "findings": list(run.detector.findings),
             "threads": runtime().threads,
             "device": runtime().device,

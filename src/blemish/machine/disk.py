@@ -3,7 +3,8 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def writing_to(folder: Path) -> Iterator[None]:
             f"The index of '{folder}' cannot be written ({error}); end the process that holds it, or name another "
             "cache with `cache`."
         ) from error
+
+
+def saved_as_usual(save: Callable[[Path], object], path: Path) -> None:
+    """Let `save` write a file at `path` with the mode that the umask gives; safetensors gives it to its owner alone."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save(path)
+    path.chmod(mode)
 
 
 def _full(folder: Path) -> str:

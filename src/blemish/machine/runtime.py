@@ -1,6 +1,7 @@
 """Where and how a job runs: device, threads, cache, progress. Never changes what a job computes."""
 
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ R = TypeVar("R")
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much is done and how much there is."""
 
+LONGEST_REASON = 200  # characters of what torch says of a device
 CACHE_BYTES = 50 * 2**30  # feature sets not used lately are dropped above this
 CONTAINER_CORES = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "max PERIOD"
 
@@ -94,21 +96,38 @@ def use_runtime(**changes: Any) -> Iterator[Runtime]:
 
 @contextmanager
 def intra_op_threads(count: int) -> Iterator[None]:
-    """Let one tensor operation use `count` threads inside the block."""
+    """Let one tensor operation use `count` threads inside the block; one in a forked child.
+
+    OpenMP's threads do not live on after a fork, and a child that asks for them hangs.
+    """
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1 if _forked else count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(1 if _forked else before)
+
+
+_forked = False  # whether this process was forked from one that had used threads
 
 
 @lru_cache(maxsize=4)
 def _pool(count: int) -> ThreadPoolExecutor:
     """Threads that stay: with every new thread the C library would put by another store of free memory."""
     return ThreadPoolExecutor(count, thread_name_prefix="blemish")
+
+
+def _after_fork() -> None:
+    """In a forked child: the threads of the parent are not there, so that whoever waited for them would hang."""
+    global _forked
+    _forked = True
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def in_threads(
@@ -165,7 +184,7 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except Exception as error:  # torch raises a dozen kinds, depending on how it was built
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = re.split(r"\n|\. ", str(error), maxsplit=1)[0].strip() or type(error).__name__
         raise RequestError(
-            f"The device '{device}' cannot be used ({reason}); leave out `device` for the CPU."
+            f"The device '{device}' cannot be used ({reason[:LONGEST_REASON]}); leave out `device` for the CPU."
         ) from None

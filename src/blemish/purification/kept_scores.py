@@ -51,6 +51,7 @@ class KeptScores:
             "seed": seed,
             "images": [[n, images.content[n], images.groups[n], images.labels.get(n)] for n in images.ids],
             "range": images.decoding.range,
+            "missing": images.decoding.missing,
             **({"roi": images.roi.key} if images.roi else {}),
         }
         key = hashlib.sha256(json.dumps(about, sort_keys=True, default=repr).encode()).hexdigest()[:24]

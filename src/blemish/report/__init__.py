@@ -70,6 +70,6 @@ def _between(content: ReportContent, total: int) -> str:
 
 def _command(path: Path, content: ReportContent) -> str:
     source = ["--features", "NEW_FEATURES.npy"] if content.images.features_alone else [content.source or "IMAGES"]
-    run = os.fspath(content.run or path.parent)
+    run = os.fspath(content.model or content.run or path.parent)
     given = f"{content.threshold:.6g}"
     return shlex.join(["blemish", "score", *source, "--model", run, "--out", "NEW_FOLDER", "--threshold", given])

@@ -31,6 +31,7 @@ class ReportContent(JobContent):
     set_aside : ids that purification kept the detector from learning from; None where there was none.
     heatmaps : the folder of `write_heatmaps`; files found there are linked.
     run : the folder of the run as it will be named in the end, if the report is written elsewhere first.
+    model : the folder of the detector, where it is another than `run`.
     """
 
     scores: Scores
@@ -47,6 +48,7 @@ class ReportContent(JobContent):
     set_aside: frozenset[str] | None = None
     heatmaps: Path | None = None
     run: Path | None = None
+    model: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the one number everything is drawn against."""

@@ -13,7 +13,7 @@ from blemish.calibration import Decision
 from blemish.images.decoding import Decoding, Pixels, decode
 from blemish.images.urls import is_url
 from blemish.machine.errors import RequestError, UnreadableImageError
-from blemish.runs.artifact import read_config
+from blemish.runs.artifact import check_scored, read_config
 from blemish.runs.stored_scores import read_scores
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale
@@ -48,6 +48,7 @@ class Gallery:
         """Read what a job left. `images` is where its images are now, if they moved. Raises `RequestError`."""
         folder = folder.expanduser()
         config = read_config(folder)
+        check_scored(folder, config)
         stored = read_scores(folder)
         if images is None and not config.get("image_root"):
             raise RequestError(
@@ -64,8 +65,6 @@ class Gallery:
                 f"The images are no longer in '{root}'; say where they are now with `images`. Labels are kept."
             )
         try:
-            decoding = dict(config["decoding"])
-            decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
             return cls(
                 folder.resolve(),
                 root.resolve(),
@@ -73,7 +72,7 @@ class Gallery:
                 stored.content,
                 Decision.from_json(config["decision"]),
                 MapScale(**config["map_scale"]),
-                Decoding(**decoding),
+                Decoding.from_json(config["decoding"]),
                 Path(config.get("model") or folder),
                 follow_links,
             )

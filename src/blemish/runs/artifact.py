@@ -63,6 +63,8 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
     config = read_config(folder)
     path = folder / PARAMETERS
     if not path.is_file():
+        if other := _other_result(config):
+            raise RequestError(f"'{folder}' holds {other}, and no detector; name the folder that `fit` left.")
         raise RequestError(f"'{folder}' has no {PARAMETERS}; it is not a complete Run: fit again with `force`.")
     data = checked_bytes(folder, config, PARAMETERS)
     if SCORES in config[FILES]:
@@ -71,6 +73,22 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
         return config, load(data)
     except SafetensorError as error:
         raise RequestError(f"'{path}' is no safetensors file ({error}); fit again with `force`.") from None
+
+
+def check_scored(folder: Path, config: dict[str, Any]) -> None:
+    """Raise `RequestError` for a result that holds no scores of images: a purification, or an exported model."""
+    if "purification" in config and "decision" not in config:
+        raise RequestError(
+            f"'{folder}' holds {_other_result(config)}, which has no decision to review; fit its images with "
+            "`purify`, and review that folder."
+        )
+
+
+def _other_result(config: dict[str, Any]) -> str:
+    """What a result is that is no Run; empty for one that may be a damaged Run."""
+    if config.get("model"):
+        return f"the scores of new images by '{config['model']}'"
+    return "a purification" if "purification" in config and "decision" not in config else ""
 
 
 def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:

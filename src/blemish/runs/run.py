@@ -1,7 +1,7 @@
 """A Run: a fitted detector with its decision, the scores it was decided on, and where it lies."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ from blemish.calibration import Decision, Probability
 from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
 from blemish.images.decoding import Decoding
+from blemish.images.gathering import listed_ids
 from blemish.machine.errors import JobError, RequestError, WeightsError
 from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import runtime, use_runtime
@@ -78,13 +79,16 @@ class Run:
     def score(self, images: Any, *, device: str | None = None, threads: int | None = None) -> Scores:
         """Scores of new images: a folder or list file, paths, PIL images or uint8 RGB arrays (H, W, 3).
 
-        The result is in the order of the ids, not of a list handed in: ask for `scores[id]`. Unreadable files are left
-        out of it. Raises `RequestError` for anything that is no image.
+        The result is in the order of the list, or of the ids in a folder. Unreadable files are left out of it and
+        named in its `skipped`. Raises `RequestError` for anything that is no image.
         """
+        images = (
+            images if isinstance(images, (str, Path, ImageSet)) or not isinstance(images, Iterable) else list(images)
+        )
         found = ImageSet.of(images, decoding=self.decoding, find_range=False)
         with use_runtime(device=device, threads=threads, keep_features=False):
             scores = self.scored(found)
-        return replace(scores, skipped={**found.skipped, **scores.skipped})
+        return in_order_of(images, replace(scores, skipped={**found.skipped, **scores.skipped}, notes=found.notes))
 
     def scored(self, images: ImageSet) -> Scores:
         """Scores of `images`; one that was learned from keeps its cross-fitted score.
@@ -118,6 +122,16 @@ class Run:
         }
 
 
+def in_order_of(images: Any, scores: Scores) -> Scores:
+    """The scores in the order of a list of paths, those left out apart; as they are for anything else."""
+    names = listed_ids(images)
+    if names is None:
+        return scores
+    scored = set(scores.ids)
+    ordered = scores.subset([name for name in names if name in scored])
+    return replace(ordered, skipped=scores.skipped, notes=scores.notes)
+
+
 TASK_IMAGES = 32  # scored by a worker of a cluster together
 
 
@@ -143,7 +157,8 @@ def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
     if not found:
         name, reason = next(iter(skipped.items()))
         raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
-    arrays = {n: np.concatenate([getattr(each, n) for each in found]) for n in ("image", "maps", "boxes", "sizes")}
+    parts = ("image", "maps", "boxes", "sizes")
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in found]) for name in parts}
     return Scores(tuple(name for each in found for name in each.ids), **arrays, skipped=skipped)
 
 
@@ -176,12 +191,10 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
             settings = config["detector"]["settings"] | ({"weights": str(weights)} if weights else {})
             known = _known_of(state)
             detector = restored_detector(config["detector"]["name"], settings).restore(state)
-        decoding = dict(config["decoding"])
-        decoding["range"] = tuple(decoding["range"]) if decoding["range"] else None
         return Run(
             detector,
             Decision.from_json(config["decision"]),
-            Decoding(**decoding),
+            Decoding.from_json(config["decoding"]),
             MapScale(**config["map_scale"]),
             _read_training_scores(folder),
             probability=Probability.from_json(config["probability"]) if config.get("probability") else None,

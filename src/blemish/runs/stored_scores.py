@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from blemish.machine.disk import writing_to
+from blemish.machine.disk import saved_as_usual, writing_to
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import SCORES
 from blemish.scores import Scores
@@ -38,7 +38,7 @@ def write_maps(folder: Path, scores: Scores, content: Mapping[str, str]) -> None
         "content": np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32).copy(),
     }
     with writing_to(folder):
-        save_file(tensors, folder / MAPS)
+        saved_as_usual(lambda path: save_file(tensors, path), folder / MAPS)
 
 
 def _half(maps: NDArray[np.float32], rows: list[int]) -> NDArray[np.float16]:

@@ -28,6 +28,7 @@ class Scores:
         is padding.
     sizes : (N, 2) int, (width, height) of the images in pixels.
     skipped : images that could not be read, with the reason; they are in none of the arrays.
+    notes : sentences a person should read, such as on images without a measurement at some pixels.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +37,7 @@ class Scores:
     boxes: NDArray[np.float32]
     sizes: NDArray[np.int64]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that all parts speak of the same images."""
@@ -79,7 +81,7 @@ class Scores:
         def both(name: str) -> NDArray[Any]:
             return np.concatenate([getattr(self, name), getattr(others, name)])[order]
 
-        arrays = {name: both(name) for name in ("image", "maps", "boxes", "sizes")}
+        arrays: dict[str, Any] = {name: both(name) for name in ("image", "maps", "boxes", "sizes")}
         return Scores(tuple(ids[at] for at in order), **arrays, skipped={**self.skipped, **others.skipped})
 
     def ranking(self) -> list[str]:

@@ -63,6 +63,7 @@ def _shipped(root: Path) -> list[Category]:
     if any(each.root != root for each in found):  # `root` is itself a category
         return found
     taken = {each.path.partition("/")[0] for category in found for each in category.samples.values()}
+    taken |= {each.name for each in found}  # one that is empty is not to be looked for a second time
     return found + [each for below in folders_in(root) if below.name not in taken for each in _at(below)]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
-from blemish.images.decoding import Pixels
+from blemish.images.decoding import SUFFIXES, Pixels
 from blemish.machine.errors import RequestError
 
 GOOD = "good"
@@ -28,7 +28,8 @@ class Sample:
     path : its id, a POSIX path below the root of its dataset.
     source : the file, or what gives its uint8 RGB pixels where the images lie in an archive.
     defect : the kind of defect, "good" for a normal image.
-    mask : the file with its ground truth, above 0 where the defect is; None if there is none.
+    mask : the file with its ground truth, above 0 where the defect is, or a folder of such files, which add up; None if
+        there is none.
     group : images that show one part, such as its views, share a group; by itself otherwise.
     """
 
@@ -138,12 +139,20 @@ def _drawn(samples: Sequence[Sample], most: int | None, seed: int) -> tuple[Samp
 
 
 def _bytes_of(source: object) -> int | None:
-    """The size of a file; None for what is none."""
-    return source.stat().st_size if isinstance(source, Path) else None
+    """The size of a file, or of the files in a folder; None for what is neither."""
+    if not isinstance(source, Path):
+        return None
+    return sum(each.stat().st_size for each in source.iterdir()) if source.is_dir() else source.stat().st_size
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
-    """A mask file as bool (height, width) for `size` (width, height). Raises `RequestError` if it is unreadable."""
+    """A mask file, or all of a folder, as bool (height, width) for `size` (width, height).
+
+    Raises `RequestError` if it is unreadable.
+    """
+    if path.is_dir():
+        parts = [read_mask(each, size) for each in sorted(path.iterdir()) if each.suffix.lower() in SUFFIXES]
+        return np.logical_or.reduce(parts) if parts else np.zeros(size[::-1], dtype=bool)
     try:
         with Image.open(path) as image:
             grey = image.convert("L")  # 1-bit and palette masks become 0 and 255 alike

@@ -19,7 +19,7 @@ from blemish.benchmark.datasets import official_archives
 from blemish.benchmark.datasets.category import Category, Sample
 from blemish.benchmark.datasets.files import folders_in, images_in, with_own_split
 from blemish.benchmark.datasets.layout import Layout
-from blemish.images.decoding import SUFFIXES, Pixels, to_rgb
+from blemish.images.decoding import SUFFIXES, Decoding, Pixels, to_rgb
 from blemish.images.finding import identifier
 from blemish.machine.errors import RequestError
 
@@ -116,7 +116,7 @@ class _ZippedImage:
         """uint8 RGB (H, W, 3). Raises `RequestError` if it cannot be read."""
         try:
             with Image.open(io.BytesIO(_opened(self.archive).read(self.member))) as image:
-                return to_rgb(image, None)
+                return to_rgb(image, Decoding())
         except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
             raise RequestError(f"'{self.member}' in '{self.archive}' cannot be read: {error}.") from None
 

@@ -1,6 +1,7 @@
 """MVTec AD and what is laid out like it: CAT/train/good, CAT/test/{good,DEFECT}, CAT/ground_truth/DEFECT.
 
 In the wild, masks come without their `_mask`, images as JPEG, folders as `ok` or `normal`, or no ground truth at all.
+MVTec LOCO has a folder of masks an image, MVTec 3D-AD the folders rgb, xyz and gt in each folder of images.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from blemish.benchmark.datasets.files import GOOD_NAMES, folders_in, images_in, 
 from blemish.benchmark.datasets.layout import Layout
 
 NAME = "mvtec"
+PICTURES, OWN_MASKS = "rgb", "gt"  # of MVTec 3D-AD
 MASK_ENDINGS = ("_mask", "", "_gt", "_label")
 
 
@@ -49,15 +51,28 @@ def _category(folder: Path, root: Path) -> Category:
     normals: list[Sample] = []
     anomalies: list[Sample] = []
     for kind in folders_in(folder / "test"):
-        samples = samples_in(kind, root)
+        samples = samples_in(_pictures(kind), root)
         if kind.name.lower() in GOOD_NAMES:
             normals += samples
         else:
-            masks = {path.stem: path for path in images_in(folder / "ground_truth" / kind.name)}
+            masks = _masks(folder / "ground_truth" / kind.name) | _masks(kind / OWN_MASKS)
             anomalies += [replace(each, defect=kind.name, mask=_mask_of(each.path, masks)) for each in samples]
-    train = samples_in(good, root) if good else []
-    problems = () if (folder / "ground_truth").is_dir() else ("there is no ground_truth folder",)
+    train = samples_in(_pictures(good), root) if good else []
+    masked = (folder / "ground_truth").is_dir() or any(each.mask for each in anomalies)
+    problems = () if masked else ("there is no ground_truth folder",)
     return Category(NAME, folder.name, root, tuple(train), tuple(normals), tuple(anomalies), problems)
+
+
+def _pictures(folder: Path) -> Path:
+    """Where the pictures of a folder are: in it, or in its folder `rgb`."""
+    return folder / PICTURES if (folder / PICTURES).is_dir() else folder
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by name: files, or a folder of them an image. Empty if there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {each.name: each for each in folders_in(folder)} | {each.stem: each for each in images_in(folder)}
 
 
 def _mask_of(image: str, masks: dict[str, Path]) -> Path | None:

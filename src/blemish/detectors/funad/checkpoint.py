@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blemish.detectors.funad.curve import Curve
 from blemish.detectors.funad.training import Training
-from blemish.machine.disk import writing_to
+from blemish.machine.disk import saved_as_usual, writing_to
 from blemish.machine.errors import RequestError
 
 FORMAT = "2"
@@ -45,7 +45,7 @@ class Checkpoint:
         with writing_to(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             half = self.path.with_suffix(".half")
-            save_file(copies, half, metadata=about)
+            saved_as_usual(lambda path: save_file(copies, path, metadata=about), half)
             half.replace(self.path)
 
     def take_up(self, training: Training) -> bool:

@@ -67,6 +67,8 @@ def drawn_on(images: ImageSet, count: int, seed: int, among: Sequence[str] | Non
     made = ImageSet.of(pixels)
     if images.roi is not None:
         made = replace(made, roi=images.roi.renamed(dict(zip(made.ids, chosen, strict=True))))
+    lost = {new: images.lost[old] for new, old in zip(made.ids, chosen, strict=True) if old in images.lost}
+    made = replace(made, lost=lost)
     return Drawn(made, torch.tensor([row[name] for name in chosen]), masks)
 
 

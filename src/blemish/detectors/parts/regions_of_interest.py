@@ -7,17 +7,37 @@ import torch
 from torch import Tensor
 
 from blemish.features.store import valid_patches
-from blemish.images import ImageSet
+from blemish.images.deep import CELLS
+from blemish.images.image_set import ImageSet
+from blemish.images.roi import SIDE
 from blemish.machine.errors import RequestError
 
 
 def roi_masks(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
-    """The masks of some images, (B, R, R) bool, or (1, R, R) if all share one; None where everything counts."""
+    """The masks of some images, (B, R, R) bool, or (1, R, R) if all share one; None where everything counts.
+
+    What an image holds no measurement of does not count, nor what lies outside of the region of interest.
+    """
+    lost = _measured(images, ids)
     if images.roi is None:
-        return None
+        return lost
     if images.roi.one is not None:
-        return torch.from_numpy(images.roi.one)[None]
-    return torch.from_numpy(np.stack([images.roi.of(name) for name in ids]))
+        one = torch.from_numpy(images.roi.one)[None]
+        return one if lost is None else one & lost
+    each = torch.from_numpy(np.stack([images.roi.of(name) for name in ids]))
+    return each if lost is None else each & lost
+
+
+def _measured(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
+    """(B, R, R) bool, where the images hold measurements; None where all of them do everywhere."""
+    if not any(name in images.lost for name in ids):
+        return None
+    cells = np.ones((len(ids), CELLS, CELLS), dtype=np.bool_)
+    for row, name in enumerate(ids):
+        if name in images.lost:
+            bits = np.unpackbits(np.frombuffer(images.lost[name], dtype=np.uint8))
+            cells[row] = bits.reshape(CELLS, CELLS) == 0
+    return torch.from_numpy(cells.repeat(SIDE // CELLS, 1).repeat(SIDE // CELLS, 2))
 
 
 def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
