@@ -77,7 +77,7 @@ def test_known_good_images_promise_a_rate_and_bound_the_false_flags(tmp_path, pi
     assert run.decision.promise.kept
     assert len(run.decision.reference) == 12
     fill(tmp_path / "new", 6, start=80)
-    _, decision = jobs.score(tmp_path / "new", run, tmp_path / "scored", threshold=-9, threads=1)
+    jobs.score(tmp_path / "new", run, tmp_path / "scored", threshold=-9, threads=1)
     assert read_config(tmp_path / "scored")["false_share"] == pytest.approx(1.0)
     assert "band" in (tmp_path / "scored" / "scores.csv").read_text().splitlines()[0]
 

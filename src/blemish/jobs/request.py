@@ -159,7 +159,7 @@ class Threshold:
     ] = None
     sensitivity: Annotated[
         float | None,
-        Option(help="0 flags as few images as may be bad, 1 as many, 0.5 as many as expected; the default."),
+        Option(help="0 flags the fewest images that may be bad, 1 the most; 0.5 by default."),
     ] = None
 
 
