@@ -26,6 +26,22 @@ def test_the_ranking_is_measured_as_scikit_learn_does(run):
     flagged = table["flagged"] == 1
     assert found.recall == pytest.approx((flagged & bad).sum() / 2)
     assert found.best_f1 >= (found.f1 or 0)
+    assert found.recall_interval[0] <= found.recall <= found.recall_interval[1]
+    assert found.false_alarms_interval[1] > found.false_alarms  # of eight good images, none tells of all
+    assert found.f1_interval[0] <= found.f1 <= found.f1_interval[1]
+
+
+def test_the_chances_are_held_against_what_was_found(run):
+    _, file = labels_for(run, {"part-00.png", "part-04.png"})
+    result = call("evaluate", run, "--labels", file, "--reliability", run / "reliability")
+    assert result.exit_code == 0, result.output
+    assert "images with a chance of about" in result.stdout
+    assert pd.read_csv(run / "reliability" / "reliability.csv")["count"].sum() == 10
+    assert (run / "reliability" / "reliability.png").is_file()
+    (run / "few.csv").write_text("path,label\npart-00.png,bad\npart-01.png,good\n")
+    result = call("evaluate", run, "--labels", run / "few.csv", "--reliability", run / "none")
+    assert result.exit_code == 2, result.output
+    assert "--reliability needs ten labelled images" in result.stderr
 
 
 def test_labels_of_one_kind_say_nothing_of_the_ranking(run):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.calibration import Decision, ReliabilityBin
+from blemish.calibration import Chance, Decision, ReliabilityBin
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.report import headline, ranking, write_report
@@ -175,17 +175,23 @@ def test_the_next_command_names_the_run_and_its_threshold(tmp_path):
 
 
 def test_a_report_says_how_sure_it_is_and_where_no_threshold_is_supported(tmp_path):
-    known = Decision(2.0, 0.1, "r", "a", threshold_interval=(1.5, 2.5), contamination_interval=(0.0, 0.5))
+    chance = Chance((0.0, 3.0), (0.1, 0.9))
+    known = Decision(2.0, 0.1, "r", "a", "defects", "Ask.", (0.0, 0.5), (1.0, 2.0), chance, sensitivity=0.5)
     bins = [ReliabilityBin(0.1, 0.2, 5), ReliabilityBin(0.9, 0.8, 5)]
-    content = content_of(arrays(), decision=known, expected_bad=1.4, reviewed=10, reliability=bins)
+    content = content_of(arrays(), decision=known, reviewed=10, reliability=bins)
     page = written(tmp_path, content)
     assert "0 to 6" in page.text
-    assert any("come to" in text or "about 1 bad images" in text for text in page.text)
+    assert "Reject, look at, pass" in page.text
+    assert any("come to" in text for text in page.text)
     assert len(page.all("circle")) == 2
     assert f"blemish review {tmp_path}" in "".join(page.text)
-    none = dataclasses.replace(known, supported=False)
-    page = written(tmp_path, content_of(arrays(), decision=none))
-    assert "The scores of 12 images do not show where good ends and bad begins." in page.text
+    unclear = dataclasses.replace(known, answer="unclear", chance=None)
+    page = written(tmp_path, content_of(arrays(), decision=unclear))
+    assert "We cannot tell which of 12 images show a defect." in page.text
+    assert any("three words" in text for text in page.text)
+    clean = dataclasses.replace(known, answer="none")
+    page = written(tmp_path, content_of(arrays(), decision=clean))
+    assert "We see no sign of defects in 12 images." in page.text
 
 
 def test_flags_agree_with_the_table(tmp_path):
@@ -202,7 +208,7 @@ def test_flags_agree_with_the_table(tmp_path):
     ("bad", "total", "said"),
     [
         (21, 230, "We believe about 21 of 230 images show a defect."),
-        (0, 5, "We see no clear defect in 5 images."),
+        (0, 5, "We see no sign of defects in 5 images."),
         (1, 1, "We believe about 1 of 1 image shows a defect."),
         (0, 0, "No image could be scored."),
     ],

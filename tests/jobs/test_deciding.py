@@ -1,6 +1,7 @@
 """fit and score with labels, rules, a region of interest: what a person asks for changes what is left."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from PIL import Image
 import blemish
 from blemish import jobs
 from blemish.machine.errors import RequestError
+from blemish.runs.artifact import read_config
 from conftest import fill, picture
 
 
@@ -56,18 +58,38 @@ def test_a_confirmed_defect_makes_nothing_look_normal(tmp_path, small, labels):
     assert lead(told) > lead(free)
 
 
-def test_rules_and_false_alarms_are_kept_with_the_run(tmp_path, pile, small):
-    run = jobs.fit(pile, tmp_path / "run", detector=small, rule="mad", threads=1)
-    assert run.decision.name == "mad"
+def test_the_decision_is_kept_with_the_run_and_moved_by_the_sensitivity(tmp_path, pile, small):
+    run = jobs.fit(pile, tmp_path / "run", detector=small, sensitivity=1, threads=1)
+    assert run.decision.sensitivity == 1
     assert blemish.load(tmp_path / "run").decision == run.decision
-    with pytest.raises(RequestError, match="no rule 'nosuch'"):
-        jobs.fit(pile, detector=small, rule="nosuch")
-    with pytest.raises(RequestError, match="`rule` finds the threshold"):
-        jobs.fit(pile, detector=small, rule="mad", threshold=2)
-    # ten images are too few for a tail, and the run says so instead of guessing
-    few = jobs.fit(pile, detector=small, false_alarms=0.01, threads=1)
-    assert not few.decision.supported
-    assert few.probability is None
+    strict, cautious = (jobs.score(pile, run, sensitivity=each)[1] for each in (1.0, 0.0))
+    assert strict.threshold == run.threshold_
+    assert cautious.threshold >= strict.threshold
+    with pytest.raises(RequestError, match="exclude each other"):
+        jobs.fit(pile, detector=small, sensitivity=0.5, threshold=2)
+
+
+def test_known_good_images_promise_a_rate_and_bound_the_false_flags(tmp_path, pile, small):
+    fill(tmp_path / "normals", 12, start=40)
+    words = {"detector": small, "normals": tmp_path / "normals", "threads": 1}
+    run = jobs.fit(pile, tmp_path / "run", false_alarms=0.3, **words)
+    assert run.decision.promise.images == 12
+    assert run.decision.promise.kept
+    assert len(run.decision.reference) == 12
+    fill(tmp_path / "new", 6, start=80)
+    jobs.score(tmp_path / "new", run, tmp_path / "scored", threshold=-9, threads=1)
+    assert read_config(tmp_path / "scored")["false_share"] == pytest.approx(1.0)
+    assert "band" in (tmp_path / "scored" / "scores.csv").read_text().splitlines()[0]
+
+
+def test_a_confirmed_defect_among_the_normals_is_taken_out_and_named(tmp_path, pile, small, labels):
+    shutil.copytree(pile, tmp_path / "normals")
+    run = jobs.fit(
+        pile, tmp_path / "run", detector=small, normals=tmp_path / "normals", labels=labels(part_00="bad"), threads=1
+    )
+    assert "part-00.png" in run.scores.ids
+    assert len(run.decision.reference) == len(run.scores) - 1
+    assert "part-00.png" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_columns_are_only_appended(tmp_path, small):
@@ -75,7 +97,7 @@ def test_columns_are_only_appended(tmp_path, small):
     jobs.fit(tmp_path / "pile", tmp_path / "run", detector=small, threads=1, masks=True, threshold=3)
     table = pd.read_csv(tmp_path / "run" / "scores.csv")
     assert list(table.columns)[:3] == ["path", "score", "flagged"]
-    assert set(table.columns) <= {"path", "score", "flagged", "probability"}
+    assert set(table.columns) <= {"path", "score", "flagged", "probability", "band"}
     regions = pd.read_csv(tmp_path / "run" / "regions.csv")
     assert set(regions["path"]) <= set(table["path"][table["flagged"] == 1])
     best = regions[regions["path"] == "part-00.png"].iloc[0]

@@ -190,11 +190,14 @@ def test_alike_images_are_found_and_can_be_labelled_together(page, gallery):
     assert page.app.state.page.labelling.words() == {1: "good"}
 
 
-def test_an_unsupported_threshold_is_said_so(reviewed):
+def test_the_page_says_what_would_help_and_words_where_there_are_no_chances(reviewed):
     config = read_config(reviewed)
-    config["decision"] |= {"supported": False}
+    config["decision"] |= {"advice": "Review thirty of them.", "chance": None}
     write_config(reviewed, config)
-    assert "support no threshold" in client_of(Gallery.open(reviewed)).get("/").text
+    text = client_of(Gallery.open(reviewed)).get("/").text
+    assert "Review thirty of them." in text
+    assert "likely good" in text
+    assert "% likely bad" not in text
 
 
 def test_ten_thousand_images_are_shown_within_a_second(reviewed):

@@ -76,7 +76,7 @@ def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores,
 
 def ranking(scores: Scores, truth_of: Any) -> dict[str, float]:
     """The label-free decision on the scores of the pile, and how well they rank it."""
-    decision = calibration.decide(scores.image, interval=False)
+    decision = calibration.decide(scores.image)
     truth = truth_of(scores.ids)
     found = {"threshold": decision.threshold, "estimate": decision.contamination}
     if truth.any():

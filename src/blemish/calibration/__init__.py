@@ -1,22 +1,45 @@
-"""How many images are bad, and above which score: decided from scores alone, or with a few labels."""
+"""How many images are bad, and which: decided from scores alone, or with a few labels, by one model."""
 
-from blemish.calibration.deciding import decide, for_listed
-from blemish.calibration.decision import Decision, at_contamination, at_threshold, check
-from blemish.calibration.probability import Probability, ReliabilityBin, probability, reliability
-from blemish.calibration.rules import DEFAULT_RULE, NAMES, rule_called
+from blemish.calibration.deciding import decide, folder_chances
+from blemish.calibration.decision import (
+    CLEAN,
+    DEFECTS,
+    UNCLEAR,
+    WORDS,
+    Band,
+    Chance,
+    Decision,
+    at_contamination,
+    at_sensitivity,
+    at_threshold,
+    check,
+)
+from blemish.calibration.posterior import TwoGroups, two_groups
+from blemish.calibration.reference import Promise, false_share, images_for, p_values, promised, smallest_rate
+from blemish.calibration.reliability import ReliabilityBin, reliability
 
 __all__ = [
-    "DEFAULT_RULE",
-    "NAMES",
+    "CLEAN",
+    "DEFECTS",
+    "UNCLEAR",
+    "WORDS",
+    "Band",
+    "Chance",
     "Decision",
-    "Probability",
+    "Promise",
     "ReliabilityBin",
+    "TwoGroups",
     "at_contamination",
+    "at_sensitivity",
     "at_threshold",
     "check",
     "decide",
-    "for_listed",
-    "probability",
+    "false_share",
+    "folder_chances",
+    "images_for",
+    "p_values",
+    "promised",
     "reliability",
-    "rule_called",
+    "smallest_rate",
+    "two_groups",
 ]

@@ -1,131 +1,200 @@
-"""From unlabelled scores, and labels where there are some, to a `Decision` and how sure it is."""
+"""From scores alone, or with a few labels, to a `Decision`."""
 
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.anchoring import Labels, best_expected, boundary, known_chance
-from blemish.calibration.decision import Decision, Interval
-from blemish.calibration.rules import DEFAULT_RULE, PYTHRESH, Cut, Rule, rule_called
+from blemish.calibration.decision import (
+    CLEAN,
+    DEFECTS,
+    UNCLEAR,
+    Chance,
+    Decision,
+    Labels,
+    at_sensitivity,
+    at_threshold,
+    check,
+    cut,
+    half_chance,
+    with_labels,
+)
+from blemish.calibration.decision import at_contamination as by_share
+from blemish.calibration.posterior import TwoGroups, binned, two_groups
+from blemish.calibration.reference import images_for, promised, smallest_rate
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
-from blemish.machine.errors import RequestError
-from blemish.scores.cuts import LONE, median_and_deviation
 
-RESAMPLES = {"mixture": 40, "tail": 100, PYTHRESH: 20}  # they take longer
-MOST_RESAMPLES = 200
-COVERED = (5.0, 95.0)  # percentiles
-FEWEST = 8  # different scores
-UNRELIABLE = 0.5  # share of the bootstrap samples that may find no threshold
+COVERED = (0.05, 0.95)  # of the counts
+KNOTS = 200
+MOST_SURE = 1e-4  # no chance comes nearer to 0 or 1
+WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, chances are words
+NO_SIGN = 0.5  # chance that no image is bad, from which on that is the answer
+HALF_RIGHT = 0.5  # expected F1 of the flags; below, good and bad images overlap
 Array = NDArray[np.floating]
+ASSUMPTION = (
+    "Fewer than half of the images are bad, bad images score higher, and good images follow one law, that of a high "
+    "number among many."
+)
 
 
 def decide(
     scores: Array,
     *,
-    rule: str | None = None,
-    false_alarms: float | None = None,
     labels: Labels | None = None,
-    interval: bool = True,
+    normals: Array | None = None,
+    reference: Array | None = None,
+    sensitivity: float | None = None,
+    false_alarms: float | None = None,
+    threshold: float | None = None,
+    contamination: float | None = None,
 ) -> Decision:
-    """Draw the line on the training scores (N,) of an unlabelled pile.
+    """Decide which images of a folder are bad, from their scores.
 
     Parameters
     ----------
-    rule : a name of `rules.NAMES` or "pythresh:NAME"; the default of `rules` if none is given.
-    false_alarms : the share of the good images that may be flagged; needs the rule "tail", its default then.
-    labels : (N,) `NORMAL` or `ANOMALOUS` where a person reviewed an image, else `UNKNOWN`: they move the line.
-    interval : whether the bootstrap is run.
+    scores : (N,) of the folder, each image scored without itself.
+    labels : (N,) `NORMAL` or `ANOMALOUS` where a person reviewed an image, else `UNKNOWN`.
+    normals : (M,) scores of images that are known to be good and not part of the folder.
+    reference : (R,) scores that a promise of false alarms rests on: those of `normals` by default.
+    sensitivity : 0..1, how many images are flagged; see `Decision`. 0.5 by default.
+    false_alarms : the share of the good images that may be flagged: a promise with a reference, an estimate without.
+    threshold, contamination : set by hand, in place of it.
 
-    Raises `RequestError` for a rule there is not.
+    Raises
+    ------
+    RequestError : for two of the last four, or one out of its range.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found = decide(np.concatenate([rng.normal(0, 1, 95), [9, 10, 11, 12, 13]]))
+    >>> round(100 * found.contamination), [round(100 * share) for share in found.contamination_interval]
+    (5, [5, 5])
     """
-    if false_alarms is not None and rule not in (None, "tail"):
-        raise RequestError(
-            f"`false_alarms` is an aim of the rule 'tail'; got the rule '{rule}'. Leave one of them out."
-        )
-    chosen = rule_called(rule or ("tail" if false_alarms is not None else DEFAULT_RULE), false_alarms)
+    check(threshold, contamination, false_alarms, sensitivity)
     known = np.full(len(scores), UNKNOWN) if labels is None else np.asarray(labels)
-    # An aim for false alarms is the person's own: what was reviewed does not move such a line.
-    reviewed = int(np.isin(known, (NORMAL, ANOMALOUS)).sum()) if false_alarms is None else 0
-    enough = len(np.unique(scores)) >= FEWEST
-    few = Cut(None, f"There are fewer than {FEWEST} different scores.")
-    found = _cut(chosen, scores, known, bool(reviewed)) if enough else few
-    samples = _resampled(chosen, scores, known, bool(reviewed)) if interval and found.threshold is not None else []
-    sound = [each for each in samples if each.threshold is not None]
-    if len(sound) < UNRELIABLE * len(samples):
-        found = Cut(None, "Drawn again from these scores, most samples have no threshold.")
-    assumption = chosen.assumption
-    if found.threshold is None:
-        return _unsupported(chosen, scores, found.how)
-    if reviewed:
-        assumption += f" The {reviewed} reviewed images are like the others of their scores."
-    share = float((scores > found.threshold).mean())
-    return Decision(
-        found.threshold,
-        share if found.contamination is None else found.contamination,
-        found.how,
-        assumption,
-        name=chosen.name,
-        threshold_interval=_interval([each.threshold for each in sound if each.threshold is not None]),
-        contamination_interval=_interval([each.contamination for each in sound if each.contamination is not None]),
-        reviewed=reviewed,
+    good = np.empty(0) if normals is None else np.asarray(normals)
+    compared = good if reference is None else np.asarray(reference)
+    if contamination is not None:
+        return replace(by_share(scores, contamination), reference=_rising(compared))
+    if len(scores) < 2 or not np.ptp(scores):
+        found = Decision(
+            float(np.max(scores)), 0.0, "All images score the same, so no threshold parts them.", "None is needed.",
+            UNCLEAR, "Add images that differ, or set the threshold.",
+        )  # fmt: skip
+    else:
+        found = _found(scores, known, good, two_groups(scores, known, good), sensitivity)
+    found = replace(found, reference=_rising(compared))
+    if false_alarms is not None:
+        return _at_false_alarms(scores, found, compared, false_alarms, known, good)
+    return found if threshold is None else at_threshold(scores, threshold, found)
+
+
+def folder_chances(model: TwoGroups, scores: Array) -> Chance:
+    """The chance of being bad by score, as all draws have it on average, for a folder with scores (N,)."""
+    from sklearn.isotonic import IsotonicRegression
+
+    values = np.unique(np.asarray(scores, dtype=np.float64))
+    if len(values) > 2 * KNOTS:  # the highest as they are, of the others some
+        some = np.round(np.linspace(0, len(values) - KNOTS, KNOTS)).astype(int)
+        values = np.concatenate([values[some], values[len(values) - KNOTS + 1 :]])
+    span = values[-1] - values[0]
+    knots = np.concatenate([values, values[-1] + span * np.linspace(0.02, 1, 50)])
+    chance = model.weights @ model.each_chance(knots)
+    rising = IsotonicRegression().fit_transform(np.arange(len(knots)), chance)
+    return Chance(tuple(knots.tolist()), tuple(np.clip(rising, MOST_SURE, 1 - MOST_SURE).tolist()))
+
+
+def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sensitivity: float | None) -> Decision:
+    reviewed = np.isin(labels, (NORMAL, ANOMALOUS))
+    chance = folder_chances(model, scores)
+    chances = with_labels(chance.of(scores), labels)
+    least, most, none = _counts(model, scores, labels)
+    expected = float(chances.sum())
+    least, most = min(least, int(expected)), max(most, int(np.ceil(expected)))
+    answer = CLEAN if none >= NO_SIGN else DEFECTS
+    shown = chance if most - least <= WIDE * len(scores) else None
+    shares = least / len(scores), most / len(scores)
+    found = Decision(
+        0.0, expected / len(scores), "", ASSUMPTION, answer, contamination_interval=shares, chance=chance,
+        reviewed=int(reviewed.sum()),
+    )  # fmt: skip
+    found = at_sensitivity(scores, 0.5 if sensitivity is None else sensitivity, found)
+    if reviewed.any():
+        found = _among_unreviewed(found, scores, chances, reviewed)
+    flagged = np.asarray(scores, np.float32) > np.float32(found.threshold)
+    right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
+    if answer == DEFECTS and right < HALF_RIGHT:
+        answer = UNCLEAR
+    advice = _advice(answer, most, int(sum(band == "look" for band in found.bands(scores))), len(normals))
+    return replace(found, answer=answer, advice=advice, chance=shown)
+
+
+def _among_unreviewed(found: Decision, scores: Array, chances: Array, reviewed: NDArray[np.bool_]) -> Decision:
+    """The threshold that flags as many of the images nobody reviewed as their chances add up to.
+
+    A sensitivity other than the default has no say in that: it chose the number of all.
+    """
+    if reviewed.all() or found.sensitivity != 0.5:
+        return found
+    rest = np.asarray(scores)[~reviewed]
+    threshold = cut(rest, round(float(chances[~reviewed].sum())), half_chance(found.chance))
+    low, high = found.look_between or (threshold, threshold)
+    rule = "The threshold flags as many of the images that nobody reviewed as their chances add up to."
+    return replace(found, threshold=threshold, rule=rule, look_between=(min(low, threshold), max(high, threshold)))
+
+
+def _counts(model: TwoGroups, scores: Array, labels: Labels) -> tuple[int, int, float]:
+    """At least and at most so many of the images are bad in nine of ten cases, and the chance that none is."""
+    values, weights = binned(np.asarray(scores, dtype=np.float64)[~np.isin(labels, (NORMAL, ANOMALOUS))])
+    known = int((labels == ANOMALOUS).sum())
+    chance = model.each_chance(values)
+    counts = known + np.random.default_rng(0).binomial(weights.astype(int), chance).sum(1)
+    order = np.argsort(counts)
+    total = np.cumsum(model.weights[order])
+    least, most = (counts[order][min(np.searchsorted(total, share), len(order) - 1)] for share in COVERED)
+    none = 0.0 if known else float(model.weights @ np.exp(np.log1p(-np.minimum(chance, 1 - 1e-12)) @ weights))
+    return int(least), int(most), none
+
+
+def _at_false_alarms(
+    scores: Array, found: Decision, reference: Array, wanted: float, labels: Labels, normals: Array
+) -> Decision:
+    if not len(reference):
+        if len(scores) < 2 or not np.ptp(scores):
+            return found
+        model = two_groups(scores, labels, normals)
+        low, high = float(np.min(scores)), float(np.max(scores))
+        grid = np.linspace(low, high + (high - low), 4000)
+        threshold = float(grid[np.searchsorted(-model.good_beyond(grid), -wanted).clip(0, len(grid) - 1)])
+        rule = (
+            f"The threshold is the score that {wanted:.2%} of the good images are expected to exceed: an estimate. "
+            f"With {images_for(wanted):,} known good images it would be a promise."
+        )
+        return replace(at_threshold(scores, threshold, found), rule=rule)
+    threshold, promise = promised(reference, wanted)
+    rule = (
+        f"The threshold flags at most {promise.rate:.1%} of good images, {promise.expected:.1%} on average: so "
+        f"{promise.images:,} known good images promise with a confidence of 95 %."
+    )
+    if not promise.kept:
+        rule += f" {wanted:.2%} would need {images_for(wanted):,} of them."
+    return replace(at_threshold(scores, threshold, found), rule=rule, promise=promise)
+
+
+def _advice(answer: str, most: int, look: int, normals: int) -> str:
+    if answer == DEFECTS:
+        return ""
+    good = f"{images_for(0.05)} images that you know to be good (normals) would bound the false alarms to 5 %"
+    if normals:
+        good = f"your {normals:,} known good images can bound the false alarms to {smallest_rate(normals):.1%}"
+    if answer == CLEAN:
+        return f"If there are defects, they are among the {max(most, 1):,} highest scores; {good}."
+    return (
+        f"Good and bad images overlap: review {min(max(look, 10), 30)} of those to look at with `blemish review`, "
+        f"which moves the threshold most; {good}."
     )
 
 
-def for_listed(decision: Decision, listed: int, total: int) -> Decision:
-    """The decision with the contamination of the `listed` images alone, of `total` with known normals beside them."""
-    factor = total / max(listed, 1)
-    interval = decision.contamination_interval
-    return replace(
-        decision,
-        contamination=min(1.0, decision.contamination * factor),
-        contamination_interval=interval and (min(1.0, interval[0] * factor), min(1.0, interval[1] * factor)),
-    )
-
-
-def _cut(rule: Rule, scores: Array, labels: Labels, anchor: bool) -> Cut:
-    found = rule.cut(scores)
-    if anchor:
-        return _anchored(found, scores, labels)
-    if found.threshold is not None and float((scores > found.threshold).mean()) > 0.5:
-        return Cut(None, "More than half of the images would be flagged, which no rule without labels can tell apart.")
-    return found
-
-
-def _anchored(found: Cut, scores: Array, labels: Labels) -> Cut:
-    middle, deviation = median_and_deviation(scores)
-    deviation = deviation or float(np.std(scores))
-    line = middle + LONE * deviation if found.threshold is None else found.threshold
-    chance = known_chance(boundary(scores, labels, line, deviation, deviation).probability(scores), labels)
-    threshold = best_expected(scores, chance)
-    start = found.how if found.threshold is None else f"Without labels the threshold would be {line:.4g}."
-    return Cut(
-        threshold,
-        f"The threshold is where the reviewed images lead one to expect the best balance of found and false. {start}",
-        float(chance.mean()),
-    )
-
-
-def _unsupported(rule: Rule, scores: Array, why: str) -> Decision:
-    told = f"No threshold is supported by these scores: {why[0].lower()}{why[1:]} Nothing is flagged."
-    return Decision(float(np.max(scores)), 0.0, told, rule.assumption, supported=False, name=rule.name)
-
-
-def _resampled(rule: Rule, scores: Array, labels: Labels, anchor: bool) -> list[Cut]:
-    count = RESAMPLES.get(PYTHRESH if rule.name.startswith(PYTHRESH) else rule.name, MOST_RESAMPLES)
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(count // (4 if anchor else 1)):
-        rows = rng.integers(0, len(scores), len(scores))
-        cut = _cut(rule, scores[rows], labels[rows], anchor)
-        if cut.threshold is not None and cut.contamination is None:
-            cut = replace(cut, contamination=float((scores[rows] > cut.threshold).mean()))
-        found.append(cut)
-    return found
-
-
-def _interval(values: list[float]) -> Interval | None:
-    if not values:
-        return None
-    low, high = np.percentile(values, COVERED)
-    return float(low), float(high)
+def _rising(reference: Array) -> tuple[float, ...]:
+    return tuple(float(f"{each:.9g}") for each in np.sort(reference))

@@ -1,45 +1,104 @@
-"""Where the line is drawn, how sure that is, and what a person may ask for instead."""
+"""What is decided of a folder: the threshold, how many are bad and how sure that is, what to do with each image."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.calibration.reference import Promise
+from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import RequestError
 
 LARGEST = 1e6  # scores are deviations; nothing real comes near
+SURE = 0.999  # the chance of an image that a person called bad: people err, too
+DEFECTS, CLEAN, UNCLEAR = "defects", "none", "unclear"
+Band = Literal["reject", "look", "pass"]
+WORDS: dict[Band, str] = {"reject": "likely bad", "look": "look at it", "pass": "likely good"}
+Array = NDArray[np.floating]
+Labels = NDArray[np.int64]
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Chance:
+    """The chance of being bad by score: straight lines between knots, constant beyond; it never falls.
+
+    Attributes
+    ----------
+    scores : (K,) rising.
+    values : (K,) above 0 and below 1.
+
+    Examples
+    --------
+    >>> Chance((0.0, 4.0), (0.1, 0.9)).of([2.0, 9.0]).round(3).tolist()
+    [0.5, 0.9]
+    """
+
+    scores: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check what a damaged file could hold."""
+        if len(self.scores) != len(self.values) or not self.scores or list(self.scores) != sorted(self.scores):
+            raise RequestError("The knots of a chance must be rising scores with a value each; fit again with `force`.")
+
+    def of(self, scores: Array) -> NDArray[np.float64]:
+        """Of scores (N,), (N,)."""
+        found: NDArray[np.float64] = np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.values)
+        return found
+
+
+@dataclass(frozen=True)
 class Decision:
-    """Where the line is drawn and what it assumes.
+    """Where the threshold lies, how many images are bad, and what follows for each image.
 
     Attributes
     ----------
     threshold : images with a higher score are flagged.
-    contamination : estimated share of bad images among those learned from, 0..1.
+    contamination : estimated share of bad images in the folder, 0..1: the images' chances, added up.
     rule : how the threshold was found, one sentence.
     assumption : what has to be true for it to be right, one sentence.
-    supported : whether the scores support a threshold at all. Where they do not, it is the highest score, so that
-        nothing is flagged, and `rule` says why.
-    name : of the rule, as `rule` takes it; "by hand" where a person set the line.
-    threshold_interval, contamination_interval : where nine of ten bootstrap samples of the scores put them; None
-        where there is nothing to estimate.
-    reviewed : how many reviewed images the line was anchored on.
+    answer : "defects"; "none" for no sign of defects; "unclear" where good and bad images overlap.
+    advice : what would help, one sentence; empty where nothing has to.
+    contamination_interval : the share that is bad lies between these in nine of ten cases; None for one set by hand.
+    look_between : above the second score an image is to be rejected, up to the first it passes, between them somebody
+        should look at it; None where everything flagged is rejected.
+    chance : of being bad, by score; None where the scores tell too little for numbers.
+    sensitivity : 0 flags as many images as are bad at the least, 0.5 as many as expected, 1 as many as at the most;
+        None for a threshold found in another way.
+    reviewed : how many reviewed images had their say.
+    promise : the share of good images that may be flagged, and how sure that is; needs known good images.
+    reference : their scores, rising.
     """
 
     threshold: float
     contamination: float
     rule: str
     assumption: str
-    supported: bool = True
-    name: str = "adaptive"
-    threshold_interval: Interval | None = None
+    answer: str = DEFECTS
+    advice: str = ""
     contamination_interval: Interval | None = None
+    look_between: Interval | None = None
+    chance: Chance | None = None
+    sensitivity: float | None = None
     reviewed: int = 0
+    promise: Promise | None = None
+    reference: tuple[float, ...] = ()
+
+    def bands(self, scores: Array) -> list[Band]:
+        """What to do with images of scores (N,): reject, look or pass."""
+        low, high = (np.float32(each) for each in self.look_between or (self.threshold, self.threshold))
+        return [
+            "reject" if score > high else "look" if score > low else "pass" for score in np.asarray(scores, np.float32)
+        ]
+
+    def chances(self, scores: Array, labels: Labels | None = None) -> NDArray[np.float64] | None:
+        """(N,) of being bad; nearly sure where `labels` (N,) hold what a person found. None without numbers."""
+        if self.chance is None:
+            return None
+        return with_labels(self.chance.of(scores), labels)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `config.json`."""
@@ -50,14 +109,34 @@ class Decision:
         """What `to_json` gave; fields that an earlier version did not write have their defaults."""
         known = {each.name for each in fields(cls)}
         values: dict[str, Any] = {name: stored[name] for name in stored if name in known}
-        for name in ("threshold_interval", "contamination_interval"):
+        for name in ("contamination_interval", "look_between"):
             values[name] = tuple(values[name]) if values.get(name) is not None else None
+        if (chance := values.get("chance")) is not None:
+            values["chance"] = Chance(tuple(chance["scores"]), tuple(chance["values"]))
+        if (promise := values.get("promise")) is not None:
+            values["promise"] = Promise(**promise)
+        values["reference"] = tuple(values.get("reference", ()))
         return cls(**values)
 
 
-def check(threshold: float | None, contamination: float | None, false_alarms: float | None = None) -> None:
+def with_labels(chance: NDArray[np.float64], labels: Labels | None) -> NDArray[np.float64]:
+    """`chance` (N,), `SURE` or its opposite where `labels` (N,) say what a person found."""
+    if labels is None:
+        return chance
+    return np.where(labels == ANOMALOUS, SURE, np.where(labels == NORMAL, 1 - SURE, chance))
+
+
+def check(
+    threshold: float | None,
+    contamination: float | None,
+    false_alarms: float | None = None,
+    sensitivity: float | None = None,
+) -> None:
     """Refuse what a person cannot mean. Raises `RequestError`."""
-    given = {"`threshold`": threshold, "`contamination`": contamination, "`false_alarms`": false_alarms}
+    given = {
+        "`threshold`": threshold, "`contamination`": contamination, "`false_alarms`": false_alarms,
+        "`sensitivity`": sensitivity,
+    }  # fmt: skip
     several = [name for name, value in given.items() if value is not None]
     if len(several) > 1:
         raise RequestError(f"{several[0]} and {several[1]} exclude each other; give one.")
@@ -70,20 +149,73 @@ def check(threshold: float | None, contamination: float | None, false_alarms: fl
             f"`false_alarms` is the share of good images that may be flagged, above 0 and below 50%; got "
             f"{false_alarms:g}."
         )
+    if sensitivity is not None and not 0 <= sensitivity <= 1:
+        raise RequestError(f"`sensitivity` runs from 0, cautious, to 1, strict; got {sensitivity:g}.")
 
 
-def at_threshold(scores: NDArray[np.float32], threshold: float) -> Decision:
-    """A threshold a person chose, and the contamination that it implies."""
-    share = float((scores > threshold).mean())
-    told = "The threshold was set by hand.", "You know where your line lies."
-    return Decision(float(threshold), share, *told, name="by hand")
+def at_threshold(scores: Array, threshold: float, found: Decision | None = None) -> Decision:
+    """A threshold that a person chose. What was `found` of the folder with scores (N,) stays: its count and chances."""
+    rule = "The threshold was set by hand."
+    if found is None:
+        share = float((np.asarray(scores, np.float32) > np.float32(threshold)).mean())
+        return Decision(float(threshold), share, rule, "You know where your threshold lies.")
+    look = found.look_between and (min(found.look_between[0], threshold), max(found.look_between[1], threshold))
+    return replace(found, threshold=float(threshold), rule=rule, look_between=look, sensitivity=None, promise=None)
 
 
-def at_contamination(scores: NDArray[np.float32], contamination: float) -> Decision:
-    """The threshold that flags a share of the training images that a person expects to be bad."""
-    ordered = np.sort(scores)
-    kept = len(ordered) - round(contamination * len(ordered))
-    threshold = float(ordered[-1]) if kept >= len(ordered) else float((ordered[kept - 1] + ordered[kept]) / 2)
-    rule = f"The threshold flags the share of images said to be bad, {contamination:.1%}."
-    told = rule, "That share is right, and the bad images score highest."
-    return Decision(threshold, contamination, *told, name="by hand")
+def at_contamination(scores: Array, contamination: float) -> Decision:
+    """The threshold that flags a share of the images with scores (N,) that a person expects to be bad."""
+    return Decision(
+        cut(scores, round(contamination * len(scores))),
+        contamination,
+        f"The threshold flags the share of images that you expect to be bad, {contamination:.1%}.",
+        "That share is right, and the bad images score highest.",
+    )
+
+
+def at_sensitivity(scores: Array, sensitivity: float, found: Decision) -> Decision:
+    """The same decision with more or fewer flags; `scores` (N,) are those it was found on."""
+    if found.contamination_interval is None:
+        raise RequestError("`sensitivity` moves between the fewest and the most bad images that there may be; this "
+                           "Run has one number set by hand. Fit again without `contamination`.")  # fmt: skip
+    low, high = (share * len(scores) for share in found.contamination_interval)
+    expected = 0.0 if found.answer == CLEAN else found.contamination * len(scores)
+    low, high = min(low, expected), max(high, expected)
+    count = round(float(np.interp(sensitivity, (0, 0.5, 1), (low, expected, high))))
+    beyond = half_chance(found.chance)
+    threshold = cut(scores, count, beyond)
+    look = cut(scores, max(round(high), count), beyond), cut(scores, min(round(low), count), beyond)
+    rule = "The threshold flags as many images as the chances add up to."
+    if found.answer == CLEAN:
+        rule = "The threshold lies above all images: there is no sign of defects."
+    if sensitivity != 0.5:
+        rule = f"The threshold flags {count} images, which the sensitivity {sensitivity:g} chooses between " \
+               f"{round(low)} and {round(high)}."  # fmt: skip
+    return replace(
+        found, threshold=threshold, rule=rule, look_between=look, sensitivity=float(sensitivity), promise=None
+    )
+
+
+def cut(scores: Array, count: int, beyond: float | None = None) -> float:
+    """The threshold that flags the `count` highest of scores (N,); fewer where equal scores would be parted.
+
+    In the middle of the gap below them. With none to flag it is the highest score, or `beyond` if that is higher.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float32))[::-1]
+    count = min(count, len(ordered))
+    if count == len(ordered):
+        return float(np.nextafter(ordered[-1], np.float32(-np.inf)))
+    while count > 0 and ordered[count - 1] == ordered[count]:
+        count -= 1
+    if count == 0:
+        return max(float(ordered[0]), beyond if beyond is not None else -np.inf)
+    middle = np.float32((float(ordered[count - 1]) + float(ordered[count])) / 2)
+    return float(middle if middle < ordered[count - 1] else ordered[count])
+
+
+def half_chance(chance: Chance | None) -> float | None:
+    """The score from which on an image is more likely bad than good; None if there is none."""
+    if chance is None:
+        return None
+    over = np.flatnonzero(np.array(chance.values) >= 0.5)
+    return chance.scores[over[0]] if len(over) else None

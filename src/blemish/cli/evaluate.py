@@ -26,6 +26,10 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option("--purity", help="Folder for a table and a plot of how pure funad's banks were as it learned."),
     ] = None,
+    reliability: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--reliability", help="Folder for a table and a plot of how well the chances held."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -34,17 +38,26 @@ def evaluate(
     with errors_as_sentences(debug):
         from blemish.detectors.funad.bank_purity import write_purity
         from blemish.jobs.evaluation import evaluate as of
+        from blemish.jobs.evaluation import write_reliability
 
         found = of(run, labels)
+        if reliability:
+            write_reliability(reliability.expanduser(), found.reliability)
         if purity:
             write_purity(purity.expanduser(), found.bank_purity)
-    interval = f" ({found.auroc_interval[0]:.3f} to {found.auroc_interval[1]:.3f})" if found.auroc_interval else ""
     lines = [
         f"{found.images} labelled images, {found.bad} of them bad.",
-        f"Ranking: AUROC {_number(found.auroc)}{interval}, average precision {_number(found.average_precision)}.",
-        f"Flags above {found.threshold:.4g}: found {_number(found.recall)} of the bad ones, flagged "
-        f"{_number(found.false_alarms)} of the good; precision {_number(found.precision)}, F1 {_number(found.f1)}.",
+        f"Ranking: AUROC {_number(found.auroc)}{_between(found.auroc_interval)}, average precision "
+        f"{_number(found.average_precision)}.",
+        f"Flags above {found.threshold:.4g}: found {_number(found.recall)}{_between(found.recall_interval)} of the bad "
+        f"ones, flagged {_number(found.false_alarms)}{_between(found.false_alarms_interval)} of the good; precision "
+        f"{_number(found.precision)}{_between(found.precision_interval)}, F1 {_number(found.f1)}"
+        f"{_between(found.f1_interval)}.",
         f"The best threshold for these labels is {_number(found.best_threshold)}, with F1 {_number(found.best_f1)}.",
+        *(
+            f"Of {each.count} images with a chance of about {each.promised:.0%} of being bad, {each.bad:.0%} were."
+            for each in found.reliability
+        ),
         *_of_banks(found.bank_purity),
         *found.notes,
     ]
@@ -77,6 +90,10 @@ def compare(
         )
     lines += [f"  {name}: rank {before} -> {after}" for name, before, after in found.moved if before != after]
     tell([*lines, *found.notes], asdict(found), quiet=quiet, as_json=as_json)
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
 
 
 def _of_banks(banks: "Sequence[BankPurity]") -> list[str]:

@@ -1,17 +1,20 @@
 """What a command says of the Run that it fitted."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blemish.cli.console import skipped_line, tell
 
 if TYPE_CHECKING:
+    from blemish.calibration import Decision
     from blemish.runs.run import Run
 
 
 def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
     """Print how many images seem bad and where the report is, as lines or as JSON."""
     count = len(run.training_scores)
+    decision, bands = run.decision, run.decision.bands(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
     purified = run.about.get("purification")
     findings = [*run.about.get("notes", []), *run.about.get("findings", [])]
@@ -24,17 +27,22 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         "notes": [*(purified["notes"] if purified else []), *findings],
         "threshold": run.threshold_,
         "contamination": run.contamination_,
-        "supported": run.decision.supported,
-        "threshold_interval": run.decision.threshold_interval,
-        "contamination_interval": run.decision.contamination_interval,
+        "expected_bad": round(run.contamination_ * count, 2),
+        "answer": decision.answer,
+        "advice": decision.advice,
+        "contamination_interval": decision.contamination_interval,
+        "reject": bands.count("reject"),
+        "look": bands.count("look"),
+        "sensitivity": decision.sensitivity,
+        "promise": asdict(decision.promise) if decision.promise else None,
         "report": str(out / "report.html"),
     }
-    bad = round(run.contamination_ * count)
     lines = [
-        f"About {bad} of {count} images seem to show a defect{_between(run.decision.contamination_interval, count)} "
-        f"({flagged} flagged above {run.threshold_:.4g})."
-        if run.decision.supported
-        else f"{run.decision.rule} The ranking stands all the same: look at its top.",
+        *found(decision, count),
+        f"{flagged} are flagged above {run.threshold_:.4g}{_place(decision.sensitivity)}: {bands.count('reject')} to "
+        f"reject, {bands.count('look')} to look at, {bands.count('pass')} pass.",
+        *([decision.rule] if decision.promise or decision.sensitivity is None else []),
+        *([decision.advice] if decision.advice else []),
         *([f"{summary['set_aside']} images were set aside before the detector learned."] if purified else []),
         *(purified["notes"] if purified else []),
         *findings,
@@ -44,8 +52,22 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
     tell(lines, summary, quiet=quiet, as_json=as_json)
 
 
-def _between(interval: tuple[float, float] | None, count: int) -> str:
-    """The interval as numbers of images, if there is one."""
+def found(decision: "Decision", count: int) -> list[str]:
+    """How many of `count` images are bad, in a sentence."""
+    interval = decision.contamination_interval
+    bad = round(decision.contamination * count)
     if interval is None:
-        return ""
-    return f", {round(interval[0] * count)} to {round(interval[1] * count)} by resampling"
+        return [f"{bad} of {count} images are taken for bad."]
+    low, high = (round(share * count) for share in interval)
+    if decision.answer == "none":
+        return [f"No sign of defects in {count} images; at most {high} may be bad."]
+    if decision.answer == "unclear":
+        return [
+            f"It cannot be told which of {count} images are bad: perhaps {bad}, between {low} and {high} in nine of "
+            "ten cases. The ranking stands."
+        ]
+    return [f"About {bad} of {count} images are bad, between {low} and {high} in nine of ten cases."]
+
+
+def _place(sensitivity: float | None) -> str:
+    return "" if sensitivity is None else f" (sensitivity {sensitivity:g} of 0 to 1)"

@@ -33,20 +33,32 @@ def score(
         from blemish.runs.artifact import read_config
 
         scores, decision = jobs.score(scored, model, out, progress=progress, **options)
-    drifted = read_config(out)["drift"]
+    about = read_config(out)
+    drifted, false_share = about["drift"], about["false_share"]
+    bands = decision.bands(scores.image)
     flagged = int((scores.image > decision.threshold).sum())
     summary = {
         "out": str(out),
         "images": len(scores),
         "flagged": flagged,
         "skipped": len(scores.skipped),
+        "reject": bands.count("reject"),
+        "look": bands.count("look"),
         "threshold": decision.threshold,
+        "sensitivity": decision.sensitivity,
+        "false_share": false_share,
         "drift": drifted,
         "notes": list(scores.notes),
         "report": str(out / "report.html"),
     }
     lines = [
-        f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}.",
+        f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}: {bands.count('reject')} to reject, "
+        f"{bands.count('look')} to look at.",
+        *(
+            [f"On average at most {false_share:.0%} of the flagged ones are good, by the known good images."]
+            if false_share is not None
+            else []
+        ),
         *skipped_line(len(scores.skipped), out),
         *scores.notes,
         *([drifted] if drifted else []),

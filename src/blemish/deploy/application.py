@@ -210,6 +210,7 @@ def _told(upload: Upload, answer: Answer, maps: bool) -> dict[str, Any]:
         "name": upload.name,
         "score": answer.score,
         "flagged": answer.score > answer.threshold,
+        "band": answer.band,
         "threshold": answer.threshold,
         "version": answer.version,
     }

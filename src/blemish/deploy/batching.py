@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.calibration import Band
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import BusyError
 from blemish.images import ImageSet
@@ -23,9 +24,10 @@ LOOK_AGAIN = 0.001  # seconds, while a batch is being filled
 
 @dataclass(frozen=True)
 class Answer:
-    """What there is to say of one image; `threshold` and `version` are those of the Run that scored it."""
+    """What there is to say of one image; `band`, `threshold` and `version` are of the Run that scored it."""
 
     score: float
+    band: Band
     threshold: float
     version: str
     map: NDArray[np.float32]
@@ -160,5 +162,6 @@ def _scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> 
         # As a file of the fit has: it may not vouch for itself, see `Run.scored`.
         score = run.known.get(each.content, float(scores.image[row]))
         box = tuple(map(float, scores.boxes[row]))
-        answers.append(Answer(score, run.threshold_, version, scores.maps[row].copy(), box))
+        (band,) = run.decision.bands(np.array([score]))
+        answers.append(Answer(score, band, run.threshold_, version, scores.maps[row].copy(), box))
     return answers

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from blemish.deploy.current import CurrentRun
@@ -137,12 +138,13 @@ class Watch:
                 score = scores[path]
                 flagged = score > run.threshold_
                 told = (images.content[path], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
-                row = (*told, self._place(BAD if flagged else GOOD, key[0]), "")
+                (band,) = run.decision.bands(np.array([score]))
+                row = (*told, self._place(BAD if flagged else GOOD, key[0]), "", band)
             else:
                 if now - self._seen[key[0]][1] < self.settled.give_up:
                     continue  # perhaps it is still being written
                 reason = unreadable.get(path, "cannot be read")
-                row = ("", "", "", "", version, self._place(UNREADABLE, key[0]), reason)
+                row = ("", "", "", "", version, self._place(UNREADABLE, key[0]), reason, "")
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
             rows.append((key, (stamp, *key, *row)))
         if rows:

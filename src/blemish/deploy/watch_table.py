@@ -10,7 +10,11 @@ from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 
 TABLE = "scores.csv"
-COLUMNS = ("time", "path", "size", "modified_ns", "sha256", "score", "flagged", "threshold", "version", "to", "reason")
+COLUMNS = (
+    *("time", "path", "size", "modified_ns", "sha256", "score"),
+    *("flagged", "threshold", "version", "to", "reason", "band"),
+)
+FIRST_COLUMNS = 11  # what the first version wrote
 Key = tuple[str, int, int]
 """A file as it was when it was scored: path below the folder, bytes, time of its last change in ns."""
 
@@ -31,7 +35,10 @@ class Table:
         table = list(csv.reader(io.StringIO(whole.decode("utf-8"), newline="")))
         if not table:
             self._append([COLUMNS])
-        elif tuple(table[0]) != COLUMNS:
+        elif tuple(table[0]) == COLUMNS[: len(table[0])] and len(table[0]) >= FIRST_COLUMNS:
+            if len(table[0]) < len(COLUMNS):  # of an earlier version: its rows end before the new columns
+                self._renew_head(whole)
+        else:
             raise RequestError(f"'{path}' is not a table of `blemish watch`; name another folder with `out`.")
         for row in table[1:]:
             self.rows[(row[1], int(row[2]), int(row[3]))] = row[9]
@@ -41,6 +48,12 @@ class Table:
         """Append rows, all or none. Raises `JobError` for what the disk refuses."""
         self._append([row for _, row in rows])
         self.rows.update({key: str(row[9]) for key, row in rows})
+
+    def _renew_head(self, whole: bytes) -> None:
+        renewed = self.path.with_name(f".{TABLE}.new")
+        with writing_to(self.path.parent):
+            renewed.write_bytes(",".join(COLUMNS).encode() + whole[whole.index(b"\n") :])
+            renewed.replace(self.path)
 
     def _append(self, rows: Sequence[Sequence[object]]) -> None:
         text = io.StringIO(newline="")

@@ -1,17 +1,18 @@
 """How good a Run is on the images that somebody labelled, and how two Runs differ. Looks only; nothing is fitted."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import Decision
+from blemish.calibration import Decision, ReliabilityBin, reliability
 from blemish.detectors.funad.bank_purity import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
 from blemish.images.labels import latest, read
+from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import SCORES, TRAINING, read_config
 from blemish.runs.stored_scores import MAPS, read_scores
@@ -41,8 +42,11 @@ class Evaluation:
     images, bad : how many are labelled, and how many of them bad.
     auroc, average_precision : of the ranking, with the interval of 95 % of bootstrap samples; None with one kind only.
     precision, recall, f1, false_alarms : of the flags at the threshold; None where there is nothing to divide by.
+    precision_interval, recall_interval, f1_interval, false_alarms_interval : they lie in these with a confidence of
+        95 % if the labelled images are like all others: Wilson's, and for F1 of bootstrap samples.
     best_f1, best_threshold : what a threshold chosen with these labels would have given, for comparison only.
     bank_purity : of each bank that `funad` rebuilt as it learned, how many of its images are normal; see `BankPurity`.
+    reliability : what the chances promised and what came of it, each image judged without its own label.
     notes : sentences a person should read.
     """
 
@@ -60,6 +64,11 @@ class Evaluation:
     best_threshold: float | None
     bank_purity: tuple[BankPurity, ...]
     notes: tuple[str, ...]
+    precision_interval: Interval | None = None
+    recall_interval: Interval | None = None
+    f1_interval: Interval | None = None
+    false_alarms_interval: Interval | None = None
+    reliability: tuple[ReliabilityBin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,9 @@ def evaluate(run: str | Path, labels: str | Path | None = None) -> Evaluation:
     return Evaluation(
         len(names), int(bad.sum()), found.decision.threshold, auroc, interval, _precision(scores, bad),
         _share(hits, hits + false), _share(hits, int(bad.sum())), _share(2 * hits, hits + false + int(bad.sum())),
-        _share(false, int((~bad).sum())), *best, banks, tuple(notes),
+        _share(false, int((~bad).sum())), *best, banks, tuple(notes), _wilson(hits, hits + false),
+        _wilson(hits, int(bad.sum())), _f1_interval(flags, bad), _wilson(false, int((~bad).sum())),
+        _reliability(found, truth),
     )  # fmt: skip
 
 
@@ -226,6 +237,49 @@ def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any
     low, high = np.percentile(changes, COVERED)
     pair = _area(a, bad), _area(b, bad)
     return {"auroc": pair, "difference": (pair[1] - pair[0], float(low), float(high)), "notes": tuple(notes)}
+
+
+def _reliability(found: Scored, truth: Mapping[str, int]) -> tuple[ReliabilityBin, ...]:
+    labels = np.array([truth.get(name, UNKNOWN) for name in found.scores])
+    return tuple(reliability(np.array(list(found.scores.values())), labels))
+
+
+def write_reliability(folder: Path, bins: Sequence[ReliabilityBin]) -> None:
+    """Leave `reliability.csv` and `reliability.png` in `folder`. Raises `RequestError` without bins."""
+    import pandas as pd
+
+    if not bins:
+        raise RequestError("`reliability` needs ten labelled images at least; review some more.")
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame([asdict(each) for each in bins])
+        table.to_csv(folder / "reliability.csv", index=False, float_format="%.4f")
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="0.7")
+        axes.scatter(table["promised"], table["bad"], s=20 + 5 * table["count"])
+        axes.set(xlabel="chance that was promised", ylabel="share that was bad", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+        figure.savefig(folder / "reliability.png", dpi=150)
+
+
+def _wilson(part: int, whole: int) -> Interval | None:
+    from scipy.stats import binomtest
+
+    if not whole:
+        return None
+    found = binomtest(part, whole).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _f1_interval(flags: NDArray[np.bool_], bad: NDArray[np.bool_]) -> Interval | None:
+    rows = np.random.default_rng(0).integers(0, len(bad), (RESAMPLES, len(bad)))
+    hits, called = (flags & bad)[rows].sum(1), flags[rows].sum(1) + bad[rows].sum(1)
+    if not called.any():
+        return None
+    low, high = np.percentile(2 * hits[called > 0] / called[called > 0], COVERED)
+    return float(low), float(high)
 
 
 def _share(part: int, whole: int) -> float | None:

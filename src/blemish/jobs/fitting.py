@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.detectors import Detector
-from blemish.images import UNKNOWN, ImageSet
+from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.estimating import tell_cost
@@ -182,7 +182,6 @@ class _Fit:
         with self.watch.stage("deciding"):
             reviewed = reviewed_labels(images, scores.ids)
             decision = _decision(self.request, scores, listed, reviewed)
-            chance = calibration.probability(scores.image, decision, reviewed)
         roi = None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS
         return Run(
             self.detector,
@@ -191,7 +190,6 @@ class _Fit:
             MapScale.of(listed, decision.threshold),
             listed.image,
             listed,
-            probability=chance,
             pixel_threshold=pixel_threshold(listed, decision.threshold),
             usual=Usual.of(listed),
             about={REQUEST: self.request.to_json(), "roi": roi},
@@ -211,14 +209,20 @@ class _Fit:
 
 
 def _decision(request: FitRequest, scores: Scores, listed: Scores, reviewed: NDArray[np.int64]) -> Decision:
-    """The decision for the images `listed`, from the scores of all that were learned from and their labels (N,)."""
-    if request.threshold is not None:
-        return calibration.at_threshold(listed.image, request.threshold)
-    if request.contamination is not None:
-        return calibration.at_contamination(listed.image, request.contamination)
+    """The decision for the images `listed`, from the scores of all that were learned from and their labels (N,).
+
+    Images known to be good are the reference for false alarms. Those found good in a review join them: they were
+    picked for their high scores, which makes the reference more cautious, never less.
+    """
+    known = np.array([is_normal(name) for name in scores.ids], dtype=bool)
+    normals = scores.image[known]
+    reference = np.concatenate([normals, scores.image[reviewed == NORMAL]]) if len(normals) else normals
     aim = float(request.false_alarms) if request.false_alarms is not None else None
-    found = calibration.decide(scores.image, rule=request.rule, false_alarms=aim, labels=reviewed)
-    return calibration.for_listed(found, len(listed), len(scores))
+    return calibration.decide(
+        listed.image, labels=reviewed[~known] if known.any() else reviewed, normals=normals, reference=reference,
+        sensitivity=request.sensitivity, false_alarms=aim, threshold=request.threshold,
+        contamination=request.contamination,
+    )  # fmt: skip
 
 
 def reviewed_labels(images: ImageSet, ids: tuple[str, ...]) -> NDArray[np.int64]:

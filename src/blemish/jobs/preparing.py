@@ -6,7 +6,7 @@ from typing import Any
 
 from blemish.detectors import Detector, detector_class
 from blemish.detectors.settings import check_names
-from blemish.images import NORMAL, ImageSet
+from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.groups import groups_by
 from blemish.images.labels import labelled
@@ -103,6 +103,12 @@ def with_normals(found: ImageSet, normals: Any) -> ImageSet:
         good = replace(good, groups=groups_by(found.grouping, good.ids, good.content))
     if good.features_alone != found.features_alone:
         raise RequestError("The `normals` must be what the images are, either images or features; got one of each.")
+    rejected = {found.content[name] for name, label in found.labels.items() if label == ANOMALOUS}
+    if outliers := [name for name in good.ids if good.content[name] in rejected]:
+        good = good.subset(set(good.ids).difference(outliers))
+        which = f"'{outliers[0]}'" + (f" and {len(outliers) - 1} more" if outliers[1:] else "")
+        note = f"Of the known good images, {which} had been called bad in the review and count as bad."
+        found = replace(found, notes=(*found.notes, note))
     known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the folder
     return found.subset(name for name in found.ids if found.content[name] not in known).joined(
         good, prefix=NORMALS_PREFIX, label=NORMAL

@@ -157,6 +157,10 @@ class Threshold:
     contamination: Annotated[
         float | None, Option(help="Share of the training images that is bad, 0 to 1: sets the threshold.")
     ] = None
+    sensitivity: Annotated[
+        float | None,
+        Option(help="0 flags the fewest images that may be bad, 1 the most; 0.5 by default."),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,11 +194,9 @@ class Deciding(Threshold):
             "from whatever they score, bad ones never count as normal, and both move the threshold."
         ),
     ] = None
-    rule: Annotated[
-        str | None, Option(help="How the threshold is found: adaptive, mad, mixture, tail, pythresh:NAME.")
-    ] = None
     false_alarms: Annotated[
-        float | str | None, Option(help="Flag this share of the good images, such as 1%; needs no bad ones.", typed=str)
+        float | str | None,
+        Option(help="Flag at most this share of the good images, such as 5%: a promise with --normals.", typed=str),
     ] = None
 
 
@@ -273,11 +275,7 @@ class FitRequest(Request, Reading, Reference, Regions, Method, Looking, Learning
             raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
         if self.overlap is not None and self.tile is None:
             raise RequestError(f"`overlap` {self.overlap} is that of tiles; give their size with `tile`.")
-        calibration.check(self.threshold, self.contamination, aim)
-        if self.rule is not None:
-            calibration.rule_called(self.rule)
-            if self.threshold is not None or self.contamination is not None:
-                raise RequestError("`rule` finds the threshold; leave out `threshold` and `contamination`.")
+        calibration.check(self.threshold, self.contamination, aim, self.sensitivity)
 
     def to_json(self) -> dict[str, Any]:
         """The request as it stands in `config.json`: files by their absolute path or URL."""
@@ -337,7 +335,7 @@ class ScoreRequest(Request, Reading, Regions, Threshold, Leaving, Machine):
         from blemish import calibration
 
         super().__post_init__()
-        calibration.check(self.threshold, self.contamination)
+        calibration.check(self.threshold, self.contamination, sensitivity=self.sensitivity)
 
 
 def share(value: float | str | None, name: str) -> float | None:

@@ -80,9 +80,11 @@ def score(
             refuse_skipped(scores.skipped)
         decision = run.decision
         if request.threshold is not None:
-            decision = calibration.at_threshold(run.training_scores, request.threshold)
+            decision = calibration.at_threshold(run.training_scores, request.threshold, decision)
         elif request.contamination is not None:
             decision = calibration.at_contamination(run.training_scores, request.contamination)
+        elif request.sensitivity is not None:
+            decision = calibration.at_sensitivity(run.training_scores, request.sensitivity, decision)
         if staging is not None:
             _write(run, found, scores, decision, request, staging, watch)
     return in_order_of(request.images, scores), decision
@@ -97,8 +99,8 @@ def _write(
     folder: Path,
     watch: Stopwatch,
 ) -> None:
-    chance = run.probability.of(scores.image) if run.probability else None
-    scores.to_csv(folder / SCORES, decision.threshold, chance)
+    bands = decision.bands(scores.image)
+    scores.to_csv(folder / SCORES, decision.threshold, decision.chances(scores.image), bands)
     write_maps(folder, scores, found.content)
     write_skipped(scores.skipped, folder)
     if not found.features_alone:
@@ -118,7 +120,6 @@ def _write(
         threshold_method=decision.rule,
         threshold_assumption=decision.assumption,
         decision=replace(decision, contamination_interval=None),  # that of the images of the fit
-        expected_bad=None if chance is None else float(chance.sum()),
         scale=run.map_scale,
         detector=run.detector.name,
         detector_description=run.detector.summary,
@@ -143,6 +144,7 @@ def _write(
         "decoding": asdict(found.decoding),
         "notes": list(found.notes),
         "drift": drifted,
+        "false_share": false_share_of(run, found, scores, decision),
         "map_scale": asdict(run.map_scale),
         "versions": versions(),
     }
@@ -157,6 +159,17 @@ def drift_of(run: Run, images: ImageSet, scores: Scores) -> str | None:
     """
     new = [name for name in scores.ids if images.content[name] not in run.known]
     return run.usual.warning(scores.subset(new)) if run.usual and new else None
+
+
+def false_share_of(run: Run, images: ImageSet, scores: Scores, decision: Decision) -> float | None:
+    """A bound on the share of good images among the flagged new ones; None without known good images or flags.
+
+    Images of the fit itself do not count: the reference is of images that are like new ones.
+    """
+    new = [name for name in scores.ids if images.content[name] not in run.known]
+    if not decision.reference or not new:
+        return None
+    return calibration.false_share(decision.reference, scores.subset(new).image, decision.threshold)
 
 
 def _check_runtime(run: Run, runtime: str | None) -> None:

@@ -45,8 +45,9 @@ def write_run(
         raise RequestError("A Run loaded from disk holds no maps; only a fresh one can be written.")
     reviewed = np.array([images.labels.get(name, UNKNOWN) for name in scores.ids])
     with watch.stage("heatmaps and report"):
-        chance = run.probability.of(scores.image) if run.probability else None
-        scores.to_csv(folder / SCORES, run.threshold_, chance)
+        decision = run.decision
+        bands = decision.bands(scores.image)
+        scores.to_csv(folder / SCORES, run.threshold_, decision.chances(scores.image, reviewed), bands)
         write_maps(folder, scores, images.content)
         write_skipped(run.skipped, folder)
         if not images.features_alone:
@@ -73,7 +74,6 @@ def write_run(
         if purification is not None:
             run.about |= {"purification": purification.to_json()}
         config = run.to_config()
-        total_chance = None if chance is None else float(chance.sum())
         content = ReportContent(
             title=title_of(images, request.images),
             source=source_of(request.images),
@@ -82,12 +82,11 @@ def write_run(
             threshold=run.threshold_,
             contamination=run.contamination_,
             estimated_bad=round(run.contamination_ * len(scores)),
-            threshold_method=run.decision.rule,
-            threshold_assumption=run.decision.assumption,
-            decision=run.decision,
-            expected_bad=total_chance,
+            threshold_method=decision.rule,
+            threshold_assumption=decision.assumption,
+            decision=decision,
             reviewed=int((reviewed != UNKNOWN).sum()),
-            reliability=calibration.reliability(scores.image, reviewed, run.decision),
+            reliability=calibration.reliability(scores.image, reviewed),
             scale=run.map_scale,
             detector=run.detector.name,
             detector_description=run.detector.summary,

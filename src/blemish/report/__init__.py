@@ -2,9 +2,11 @@
 
 import os
 import shlex
+from collections import Counter
 from math import ceil
 from pathlib import Path
 
+from blemish.calibration import CLEAN, UNCLEAR, Decision
 from blemish.report.content import ReportContent
 from blemish.report.histogram import histogram, reliability_chart
 from blemish.report.page import counted, write_page
@@ -28,8 +30,8 @@ def write_report(path: Path, content: ReportContent) -> None:
         content,
         total=len(ranking),
         flagged=flagged,
-        headline=headline(content.estimated_bad, len(ranking), supported=_supported(content)),
-        supported=_supported(content),
+        headline=headline(content.estimated_bad, len(ranking), content.decision),
+        counts=Counter(content.decision.bands(values)) if content.decision else {},
         between=_between(content, len(ranking)),
         reliability=reliability_chart(content.reliability) if content.reliability else "",
         review=shlex.join(["blemish", "review", os.fspath(content.run or path.parent)]),
@@ -44,19 +46,15 @@ def write_report(path: Path, content: ReportContent) -> None:
     )
 
 
-def headline(bad: int, total: int, *, supported: bool = True) -> str:
+def headline(bad: int, total: int, decision: Decision | None = None) -> str:
     """Say the result in a sentence."""
     if total == 0:
         return "No image could be scored."
-    if not supported:
-        return f"The scores of {counted(total)} do not show where good ends and bad begins."
-    if bad == 0:
-        return f"We see no clear defect in {counted(total)}."
+    if decision is not None and decision.answer == UNCLEAR:
+        return f"We cannot tell which of {counted(total)} {'shows' if total == 1 else 'show'} a defect."
+    if bad == 0 or (decision is not None and decision.answer == CLEAN):
+        return f"We see no sign of defects in {counted(total)}."
     return f"We believe about {bad:,} of {counted(total)} {'shows' if bad == 1 else 'show'} a defect."
-
-
-def _supported(content: ReportContent) -> bool:
-    return content.decision is None or content.decision.supported
 
 
 def _between(content: ReportContent, total: int) -> str:

@@ -24,8 +24,7 @@ class ReportContent(JobContent):
     contamination : estimated share of bad images, 0..1; `estimated_bad` is their estimated number.
     threshold_method : a sentence on how the threshold was found.
     threshold_assumption : a sentence on what must hold for it.
-    decision : the whole decision, for its intervals and where no threshold is supported.
-    expected_bad : sum of the images' chances of being bad, where those were estimated.
+    decision : the whole decision: interval, bands, chances and what would help.
     reviewed : how many images a person looked at; `reliability` of the chances on them.
     scale : of the maps, as in the heatmap files.
     set_aside : ids that purification kept the detector from learning from; None where there was none.
@@ -42,7 +41,6 @@ class ReportContent(JobContent):
     threshold_assumption: str
     scale: MapScale
     decision: Decision | None = None
-    expected_bad: float | None = None
     reviewed: int = 0
     reliability: Sequence[ReliabilityBin] = ()
     set_aside: frozenset[str] | None = None

@@ -63,7 +63,7 @@ def scores(page: Same) -> Response:
         "scores": [float(f"{value:.9g}") for value in page.gallery.scores.image.tolist()],
         "threshold": page.labelling.threshold,
         "found": decision.threshold,
-        "interval": decision.threshold_interval,
+        "interval": decision.look_between,
     })  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from fastapi import Depends, Request
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blemish.calibration import probability
+from blemish.calibration import WORDS, TwoGroups, folder_chances, two_groups
 from blemish.images import UNKNOWN
 from blemish.review.gallery import Gallery
 from blemish.review.labelling import Labelling, StaleError
@@ -31,6 +32,7 @@ class Card:
     name: str
     score: float
     chance: float | None
+    band: str
     word: str
     group: int
     alike: int
@@ -70,22 +72,33 @@ class Page:
         """(N,) of being bad, with what was reviewed so far."""
         labels = self.labelling.labels()
         if self._chances is None or not np.array_equal(self._chances[0], labels):
-            found = probability(self.gallery.scores.image, self.gallery.decision, labels)
-            self._chances = labels, None if found is None else found.of(self.gallery.scores.image)
+            scores = self.gallery.scores.image
+            found = None
+            if self.model is not None:
+                found = folder_chances(self.model.knowing(scores, labels), scores).of(scores)
+            self._chances = labels, found
         return self._chances[1]
+
+    @cached_property
+    def model(self) -> TwoGroups | None:
+        """What good and bad scores may be like; None where all are equal."""
+        scores = self.gallery.scores.image
+        return two_groups(scores) if len(scores) > 1 and np.ptp(scores) else None
 
     def cards(self, rows: list[int]) -> list[Card]:
         """Cards of some rows."""
         gallery, words, chances, groups = self.gallery, self.labelling.words(), self.chances(), self.thumbnails.groups
         sizes = np.bincount(groups, minlength=len(gallery))
         line = np.float32(self.labelling.threshold)
+        bands = gallery.decision.bands(gallery.scores.image[rows])
+        numbers = chances is not None and gallery.decision.chance is not None
         return [
             Card(
                 row, gallery.name(row), float(gallery.scores.image[row]),
-                None if chances is None else float(chances[row]), words.get(row, ""),
+                float(chances[row]) if numbers and chances is not None else None, WORDS[band], words.get(row, ""),
                 int(groups[row]), int(sizes[groups[row]]), bool(gallery.scores.image[row] > line),
             )
-            for row in rows
+            for row, band in zip(rows, bands, strict=True)
         ]  # fmt: skip
 
     def status(self) -> dict[str, object]:

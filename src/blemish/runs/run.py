@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
-from blemish.calibration import Decision, Probability
+from blemish.calibration import Decision
 from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
 from blemish.images.decoding import Decoding
@@ -39,13 +39,12 @@ class Run:
     Attributes
     ----------
     detector : fitted.
-    decision : threshold and contamination, changed without refitting.
+    decision : threshold, count and chances, changed without refitting.
     decoding : how files were read, so that new ones are read alike.
     map_scale : the levels of the heatmaps' colours.
     scores : cross-fitted training scores with their maps; None for a Run loaded from disk.
     known : by the SHA-256 of its content, the cross-fitted score of each image that was learned from.
     training_scores : (N,) their image scores, as `scores.csv` holds them.
-    probability : the chance of being bad by score; None where the scores do not tell.
     pixel_threshold : the level of the map above which a place counts as defective.
     usual : what the maps of the images learned from have in common, to notice when new ones are unlike them.
     skipped : files that were left out, with the reason.
@@ -58,7 +57,6 @@ class Run:
     map_scale: MapScale
     training_scores: NDArray[np.float32]
     scores: Scores | None = None
-    probability: Probability | None = None
     pixel_threshold: float | None = None
     usual: Usual | None = None
     known: Mapping[str, float] = field(default_factory=dict)
@@ -113,7 +111,6 @@ class Run:
             "decision": self.decision.to_json(),
             "decoding": asdict(self.decoding),
             "map_scale": asdict(self.map_scale),
-            "probability": self.probability.to_json() if self.probability else None,
             "pixel_threshold": self.pixel_threshold,
             "usual": self.usual.to_json() if self.usual else None,
             "seed": self.detector.random_state,
@@ -197,7 +194,6 @@ def load(folder: str | Path, weights: str | Path | None = None) -> Run:
             Decoding.from_json(config["decoding"]),
             MapScale(**config["map_scale"]),
             _read_training_scores(folder),
-            probability=Probability.from_json(config["probability"]) if config.get("probability") else None,
             pixel_threshold=config.get("pixel_threshold"),
             usual=Usual.from_json(config["usual"]) if config.get("usual") else None,
             known=known,

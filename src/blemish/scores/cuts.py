@@ -4,8 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAD_TO_SIGMA = 1.4826  # makes the median absolute deviation of a Gaussian its standard deviation
-NEAREST, LONE, FARTHEST = 2.0, 3.0, 4.0  # deviations: lowest line, line where nothing stands out, highest line
-CHANCE = 0.5  # share of what is cut off that Gaussian good images may account for
 FAR, FARTHER = 4.0, 6.0  # deviations: where a crowd is cut off, and where a tail is
 
 
@@ -50,26 +48,6 @@ def mixture(scores: NDArray[np.floating]) -> float:
     return float(between[likelier[0]]) if len(likelier) else float(np.max(scores))
 
 
-def adaptive_mad(scores: NDArray[np.floating]) -> tuple[float, float]:
-    """Median + k deviations with the k that the scores themselves support; returns the cut and k.
-
-    k is 2, unless Gaussian good images alone would account for more than half of what lies beyond (the count that
-    Benjamini and Hochberg compare): then it grows to where they do not, up to 3. Where the bad images lie far out, k
-    moves to the geometric middle between 1 and their median, up to 4: there is room, and unusual good images live
-    in it. On the development sets this keeps more of the best possible F1 than any fixed k (benchmarks/threshold.md).
-    With a deviation of 0, nothing but standard deviations is left to cut by.
-    """
-    middle, deviation = median_and_deviation(scores)
-    if deviation <= 0:
-        return middle + LONE * float(np.std(scores)), LONE
-    k = _supported((scores - middle) / deviation)
-    beyond = (scores - middle) / deviation
-    beyond = beyond[beyond > k]
-    if len(beyond):
-        k = min(max(k, float(np.sqrt(np.median(beyond)))), FARTHEST)
-    return middle + k * deviation, k
-
-
 def unexplained(deviations: NDArray[np.floating], beyond: float = 2.5) -> float:
     """The share of the images (N,) more than `beyond` deviations above the median that chance does not explain, 0..1.
 
@@ -78,17 +56,3 @@ def unexplained(deviations: NDArray[np.floating], beyond: float = 2.5) -> float:
     from scipy.stats import norm
 
     return max(0.0, float((deviations > beyond).mean()) - float(norm.sf(beyond)))
-
-
-def _supported(deviations: NDArray[np.floating]) -> float:
-    from scipy.special import ndtr
-
-    z = np.sort(deviations)[::-1]
-    by_chance, found = len(z) * ndtr(-z), np.arange(1, len(z) + 1)
-    supported = np.flatnonzero((by_chance <= CHANCE * found) & (z >= NEAREST))
-    if not len(supported):
-        return LONE
-    last = int(supported[-1])
-    if last + 1 == len(z) or z[last + 1] < NEAREST:
-        return NEAREST
-    return float(np.clip(z[last] - 1e-9, NEAREST, LONE))

@@ -1,6 +1,6 @@
 """The one result of scoring: an image score and an anomaly map for every image. Higher is more anomalous."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,11 +110,15 @@ class Scores:
         return finite
 
     def to_frame(
-        self, threshold: float | None = None, probability: "NDArray[np.floating] | None" = None
+        self,
+        threshold: float | None = None,
+        probability: "NDArray[np.floating] | None" = None,
+        bands: Sequence[str] | None = None,
     ) -> "pd.DataFrame":
         """A table `path,score`, most anomalous first.
 
-        With a threshold it has the column `flagged`, 0 or 1; with the chances of being bad (N,), `probability`.
+        With a threshold it has the column `flagged`, 0 or 1; with the chances of being bad (N,), `probability`; with
+        what to do with each image (N,), `band`.
         """
         import pandas as pd
 
@@ -125,13 +129,19 @@ class Scores:
             frame["flagged"] = (score > threshold).astype(int)
         if probability is not None:
             frame["probability"] = np.round([probability[self._rows[name]] for name in order], 4)
+        if bands is not None:
+            frame["band"] = [bands[self._rows[name]] for name in order]
         return frame
 
     def to_csv(
-        self, path: Path, threshold: float | None = None, probability: "NDArray[np.floating] | None" = None
+        self,
+        path: Path,
+        threshold: float | None = None,
+        probability: "NDArray[np.floating] | None" = None,
+        bands: Sequence[str] | None = None,
     ) -> None:
         """Write `to_frame` as UTF-8 CSV; scores round-trip to the same float32."""
-        frame = self.to_frame(threshold, probability)
+        frame = self.to_frame(threshold, probability, bands)
         frame.to_csv(path, index=False, encoding="utf-8", float_format="%.9g")
 
 
