@@ -6,7 +6,9 @@ the detectors as they are since images are compared with images; earlier formats
 
 import hashlib
 import json
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from blemish.detectors.base import State
+from blemish.images.urls import joined, remote_file
 from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, UnreadableImageError
 
 PROGRAM, FORMAT_VERSION = "blemish", 3
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
@@ -71,6 +74,27 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
         return config, load(data)
     except SafetensorError as error:
         raise RequestError(f"'{path}' is no safetensors file ({error}); fit again with `force`.") from None
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A folder of this machine with what is read back of the Run at `url`, a URL of fsspec, inside the block.
+
+    Raises `RequestError` for a Run that cannot be fetched; errors inside the block name the URL in place of the folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="blemish-") as place:
+        folder = Path(place)
+        try:
+            (folder / CONFIG).write_bytes(remote_file(joined(url, CONFIG)).read_bytes())
+            for name in read_config(folder).get(FILES, {}):
+                if name != Path(name).name:
+                    raise RequestError(f"'{url}/{CONFIG}' names the file '{name}', which is not beside it; {AGAIN}.")
+                (folder / name).write_bytes(remote_file(joined(url, name)).read_bytes())
+            yield folder
+        except UnreadableImageError as error:
+            raise RequestError(f"The Run at '{url}' {error}; name the --out folder of a fit.") from None
+        except RequestError as error:
+            raise type(error)(str(error).replace(place, url)) from error
 
 
 def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
