@@ -17,7 +17,7 @@ lint: $(stamp)
 	$(RUN)/mypy
 
 docs: $(stamp)
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 install: $(stamp)
 
