@@ -14,7 +14,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
-MOVED = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}  # by path in the repository, path on the site
+MOVED = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CITATION.cff": "CITATION.cff"}  # repository: site
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)")
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 
