@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN = .venv/bin
 stamp = .venv/.installed-$(shell sha256sum pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint docs install clean
 
 demo: $(stamp)
 	$(RUN)/blemish demo --out demo --force
@@ -16,6 +16,9 @@ lint: $(stamp)
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
+docs: $(stamp)
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+
 install: $(stamp)
 
 $(stamp):
@@ -25,4 +28,4 @@ $(stamp):
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

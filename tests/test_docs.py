@@ -1,5 +1,7 @@
 """Every example in the docs runs as it stands there, but for those that install things."""
 
+import contextlib
+import io
 import re
 import shlex
 import shutil
@@ -19,13 +21,14 @@ from command_line import QUICK
 from conftest import fill
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/guide.md", "docs/backbones.md")
-DECIDE, REVIEW = "docs/decide.md", "docs/review.md"
+README, PAGES = "README.md", ("docs/guide.md", "docs/backbones.md")
+DECIDE, REVIEW, WHAT_NOW = "docs/decide.md", "docs/review.md", "docs/what_now.md"
 LINE = ("docs/export.md", "docs/serve.md", "docs/scale.md")  # on a Run that is there
 PURIFY = "docs/methods/purify.md"
 METHODS = tuple(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md")))
 SHORTER = {f"docs/methods/{name}.md": ("--set", "steps=5") for name in ("simplenet",)}  # they would train
 NOT_RUN = ("make", "pip")  # they install; .ci/run runs the make ones
+ALL = (README, "CONTRIBUTING.md", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/**/*.md"))))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -53,19 +56,21 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [*PAGES, DECIDE, REVIEW, *(page for page in METHODS if blocks(page, "console"))])
+@pytest.mark.parametrize(
+    "page", [README, *PAGES, DECIDE, REVIEW, WHAT_NOW, *(page for page in METHODS if blocks(page, "console"))]
+)
 def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == PURIFY:
         fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
-    if page == REVIEW:  # what an earlier step of the person's left, and a page that nobody has to end
+    if page in (REVIEW, WHAT_NOW):  # what an earlier step of the person's left
         assert CliRunner().invoke(app, ["fit", "path/to/images", "--out", "run", "--quiet"]).exit_code == 0
         shutil.copy("path/to/labels.csv", "run/labels.csv")
-        monkeypatch.setattr("uvicorn.Server.run", lambda server, **_: server.config.load())
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, **_: server.config.load())  # a page nobody has to end
     commands = [line.partition("#")[0] for block in blocks(page, "console") for line in block.splitlines()]
     ran = 0
     for command in commands:
         program, *arguments = shlex.split(command)
-        if program in NOT_RUN:
+        if program in NOT_RUN or arguments == ["demo"]:  # which the test of what the README shows runs
             continue
         assert program in ("blemish", ".venv/bin/blemish")
         result = CliRunner().invoke(app, [*arguments, *SHORTER.get(page, ()), "--quiet"])
@@ -98,19 +103,20 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
         assert (desk / "run_from_python" / "scores.csv").is_file()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        *PAGES,
-        "CONTRIBUTING.md",
-        DECIDE,
-        REVIEW,
-        "docs/funad_flags.md",
-        *LINE,
-        *METHODS,
-    ],
-)
+def test_the_readme_shows_what_its_demo_and_its_example_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_demo, of_example = (block.splitlines() for block in blocks(README, "text"))
+    done = CliRunner().invoke(app, ["demo"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-len(of_demo) :] == of_demo
+    [example] = blocks(README, "python")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(example, README, "exec"), {})  # noqa: S102 - it is our own page
+    assert printed.getvalue().splitlines() == of_example
+
+
+@pytest.mark.parametrize("page", ALL)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
         assert ((ROOT / page).parent / target).exists(), target

@@ -9,6 +9,8 @@ import pytest
 from blemish import jobs
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
+from blemish.runs.artifact import read_config, write_config
+from blemish.runs.run import load
 from command_line import QUICK, call, refused, table
 from conftest import fill, small_detector
 
@@ -130,3 +132,48 @@ def test_a_missing_package_and_missing_rights_are_one_sentence(bucket, tmp_path,
 def test_review_says_that_it_shows_files_only(bucket, tmp_path):
     jobs.fit(ROOT, tmp_path / "run", detector=small_detector(), threads=1)
     refused(call("review", tmp_path / "run"), ROOT, "--images")
+
+
+def upload(run):
+    """The files of a Run as objects below memory://bucket/run."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    for path in run.rglob("*"):
+        if path.is_file():
+            memory.pipe(f"/bucket/run/{path.relative_to(run).as_posix()}", path.read_bytes())
+    return memory
+
+
+def test_a_run_is_loaded_from_a_url_and_scores_as_from_its_folder(run, pile):
+    upload(run)
+    here, there = load(run), load("memory://bucket/run")
+    assert there.folder is None
+    assert there.threshold_ == here.threshold_
+    np.testing.assert_array_equal(there.score(pile).image, here.score(pile).image)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda memory: memory.rm("/bucket/run", recursive=True), ("memory://bucket/run", "--out folder of a fit")),
+        (lambda memory: memory.pipe("/bucket/run/config.json", b"{}"), ("memory://bucket/run", "not written by")),
+        (
+            lambda memory: memory.pipe("/bucket/run/detector.safetensors", b"x"),
+            ("memory://bucket/run/detector.safetensors", "SHA-256 differs"),
+        ),
+    ],
+)
+def test_a_url_without_a_sound_run_is_refused_by_its_name(run, change, parts):
+    change(upload(run))
+    with pytest.raises(RequestError) as refusal:
+        load("memory://bucket/run")
+    for part in parts:
+        assert part in str(refusal.value)
+
+
+def test_a_run_at_a_url_cannot_have_files_written_elsewhere(run):
+    config = read_config(run)
+    write_config(run, {**config, "files": {**config["files"], "../outside": "0" * 64}})
+    upload(run)
+    with pytest.raises(RequestError, match=r"'\.\./outside', which is not beside it"):
+        load("memory://bucket/run")

@@ -1,7 +1,11 @@
-"""The detectors behind one contract, by name. Adding one is a file and a line here."""
+"""The detectors behind one contract, by name. Adding one is a file and a line here, or an entry point elsewhere.
+
+Another package adds its own by the entry point group "blemish.detectors"; see `docs/extend.md`.
+"""
 
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 from blemish.detectors.anomalib_adapter import catalogue
@@ -12,6 +16,7 @@ from blemish.detectors.parts.views import View
 from blemish.machine.errors import RequestError
 
 REGISTRY = {
+    **{each.name: each.value for each in entry_points(group="blemish.detectors")},  # blemish's own names stay its own
     "dinomaly": "blemish.detectors.dinomaly:Dinomaly",
     "funad": "blemish.detectors.funad:FunAD",
     "inreach": "blemish.detectors.inreach:InReaCh",
@@ -36,7 +41,12 @@ def detector_class(name: str) -> type[Detector]:
         near = same or of_anomalib or get_close_matches(name, REGISTRY, n=2) or sorted(REGISTRY)
         raise RequestError(f"Detector '{name}' is not known; did you mean {' or '.join(near)}?")
     module, _, attribute = REGISTRY[name].partition(":")
-    found: type[Detector] = getattr(import_module(module), attribute)
+    try:
+        found: type[Detector] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(
+            f"Detector '{name}' cannot be imported from '{REGISTRY[name]}' ({error}); update the package it is of."
+        ) from error
     return found
 
 

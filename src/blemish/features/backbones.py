@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib.metadata import entry_points
 from typing import Any
 
 from blemish.machine.errors import RequestError
@@ -140,7 +141,18 @@ def backbone(name: str) -> Backbone:
 
     Raises `RequestError` with near names.
     """
-    return BACKBONES.get(name) or _from_timm(name)
+    return BACKBONES.get(name) or _from_package(name) or _from_timm(name)
+
+
+@lru_cache(maxsize=64)
+def _from_package(name: str) -> Backbone | None:
+    """The backbone that another package adds by the entry point group "blemish.backbones"; see `docs/extend.md`."""
+    for each in entry_points(group="blemish.backbones", name=name):
+        found = each.load()
+        if not isinstance(found, Backbone):
+            raise RequestError(f"'{each.value}' of the backbone '{name}' is a {type(found).__name__}, not a Backbone.")
+        return found
+    return None
 
 
 def stride_of(stage: str) -> int:

@@ -6,7 +6,9 @@ the detectors as they are since images are compared with images; earlier formats
 
 import hashlib
 import json
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from blemish.detectors import State
+from blemish.images.urls import joined, remote_file
 from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, UnreadableImageError
 
 PROGRAM, FORMAT_VERSION = "blemish", 3
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
@@ -89,6 +92,27 @@ def _other_result(config: dict[str, Any]) -> str:
     if config.get("model"):
         return f"the scores of new images by '{config['model']}'"
     return "a purification" if "purification" in config and "decision" not in config else ""
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A folder of this machine with what is read back of the Run at `url`, a URL of fsspec, inside the block.
+
+    Raises `RequestError` for a Run that cannot be fetched; errors inside the block name the URL in place of the folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="blemish-") as place:
+        folder = Path(place)
+        try:
+            (folder / CONFIG).write_bytes(remote_file(joined(url, CONFIG)).read_bytes())
+            for name in read_config(folder).get(FILES, {}):
+                if name != Path(name).name:
+                    raise RequestError(f"'{url}/{CONFIG}' names the file '{name}', which is not beside it; {AGAIN}.")
+                (folder / name).write_bytes(remote_file(joined(url, name)).read_bytes())
+            yield folder
+        except UnreadableImageError as error:
+            raise RequestError(f"The Run at '{url}' {error}; name the `out` folder of a fit.") from None
+        except RequestError as error:
+            raise type(error)(str(error).replace(place, url)) from error
 
 
 def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:

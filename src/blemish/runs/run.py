@@ -17,10 +17,11 @@ from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.gathering import listed_ids
+from blemish.images.urls import located
 from blemish.machine.errors import JobError, RequestError, WeightsError
 from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import runtime, use_runtime
-from blemish.runs.artifact import SCORES, checked_bytes, read_artifact, read_config
+from blemish.runs.artifact import SCORES, checked_bytes, fetched, read_artifact, read_config
 from blemish.runs.exported import KIND, ExportedModel
 from blemish.scores import Scores
 from blemish.scores.drift import Usual
@@ -172,9 +173,18 @@ def _scored_part(detector: Detector, images: ImageSet) -> list[Scores | dict[str
 def load(folder: str | Path, weights: str | Path | None = None) -> Run:
     """The Run that a fit left in `folder`. Raises `RequestError` if it is none, or damaged.
 
+    `folder` is a path, or a URL of fsspec such as "s3://bucket/run" (`pip install 'blemish[remote]'`); of a URL, only
+    the files that `config.json` lists with their hashes are fetched, and `Run.folder` is None.
     `weights` is where the file with the backbone's weights is now, if the fit was given one and it has moved.
+
+    >>> run = blemish.load("run")  # doctest: +SKIP
+    >>> run = blemish.load("s3://bucket/run")  # doctest: +SKIP
     """
-    folder = Path(folder).expanduser()
+    place = located(folder)
+    if isinstance(place, str):
+        with fetched(place) as copy:
+            return replace(load(copy, weights), folder=None)
+    folder = place
     config = read_config(folder)
     exported = config.get("kind") == KIND
     if not exported:

@@ -86,7 +86,7 @@ def smallest(rows: Tensor, count: int) -> Smallest:
     pass. Of equal values any may be taken, as by `topk`.
     """
     groups = rows.shape[1] // GROUP
-    if groups <= 2 * count or torch.compiler.is_exporting():
+    if groups <= 2 * count or torch.compiler.is_compiling():
         return Smallest(*rows.topk(count, dim=1, largest=False))
     whole = groups * GROUP
     least = rows[:, :whole].reshape(-1, GROUP, groups).amin(1)  # of columns g, g + groups, g + 2 groups, ...

@@ -37,7 +37,7 @@ def rough_products(device: torch.device) -> bool:
 
     On processors that have such products. A graph is for any.
     """
-    if device.type != "cpu" or torch.compiler.is_exporting() or _EXACT.get():
+    if device.type != "cpu" or torch.compiler.is_compiling() or _EXACT.get():
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
