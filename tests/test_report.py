@@ -1,8 +1,10 @@
 """The report: true numbers, escaped names, bounded size, no script."""
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +12,8 @@ from PIL import Image
 
 from blemish.calibration import Chance, Decision, ReliabilityBin
 from blemish.images import ImageSet
-from blemish.machine.errors import RequestError
-from blemish.report import headline, ranking, write_report
-from blemish.report.content import ReportContent
+from blemish.report import headline, of_job, of_scores, pictures, pictures_of, write_report
+from blemish.report import page as page_module
 from blemish.report.histogram import bars, histogram
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, write_heatmaps
@@ -20,32 +21,30 @@ from blemish.scores.heatmaps import MapScale, write_heatmaps
 EVIL = "<img src=x onerror=alert(1)>.png"
 
 
-def content_of(images, **changes):
+DECISION = Decision(2.0, 0.1, "The threshold is the median plus five MAD.", "It assumes few bad images.")
+SCALE = MapScale(0, 2)
+
+
+def scores_of(images):
     rng = np.random.default_rng(0)
     count = len(images)
     maps = rng.random((count, 4, 4)).astype(np.float32)
     maps[0] += 5
-    scores = Scores(
+    return Scores(
         images.ids,
         maps.max((1, 2)),
         maps,
         np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1)),
         np.array([images.sizes[name] for name in images.ids]),
     )
-    content = ReportContent(
-        title="parts",
-        images=images,
-        scores=scores,
-        threshold=2.0,
-        contamination=0.1,
-        estimated_bad=1,
-        threshold_method="The threshold is the median plus five MAD.",
-        threshold_assumption="It assumes few bad images.",
-        scale=MapScale(0, 2),
-        detector="funad",
-        detector_description="a detector",
-    )
-    return dataclasses.replace(content, **changes)
+
+
+def report_of(images, folder, *, source="parts", job=None, decision=DECISION, **options):
+    about = {"settings": {}, "versions": {}, "seconds": {"finding images": 1.0}, "memory": 100.0}
+    detector = SimpleNamespace(name="funad", summary="a detector", patent=None)
+    job = of_job(images, source=source, detector=detector, **about, **{"skipped": {}, "notes": [], **(job or {})})
+    places = {"folder": folder, "heatmaps": folder / "heatmaps", "out": None}
+    return of_scores(job, images, scores_of(images), decision, SCALE, **{**places, **options})
 
 
 def arrays(count=12, side=48):
@@ -56,7 +55,7 @@ def arrays(count=12, side=48):
 class Page(HTMLParser):
     """Tags with their attributes, and that every opened one is closed."""
 
-    VOID = frozenset({"meta", "img", "br", "link"})
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
 
     def __init__(self, text):
         super().__init__()
@@ -82,14 +81,15 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def written(tmp_path, content):
-    path = tmp_path / "report.html"
-    write_report(path, content)
-    return Page(path.read_text(encoding="utf-8"))
+def written(folder, images, report=None, **options):
+    report = report_of(images, folder, **options) if report is None else report
+    scores = scores_of(images)
+    write_report(folder, report, pictures_of(images, scores.ranking(), scores, SCALE))
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_a_report_of_arrays_shows_every_image_with_its_heatmap(tmp_path):
-    page = written(tmp_path, content_of(arrays()))
+    page = written(tmp_path, arrays())
     sources = [image["src"] for image in page.all("img")]
     assert len(sources) == 24
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
@@ -100,7 +100,7 @@ def test_a_report_of_arrays_shows_every_image_with_its_heatmap(tmp_path):
 
 
 def test_nothing_in_a_report_runs_or_reaches_the_network(tmp_path):
-    page = written(tmp_path, content_of(arrays()))
+    page = written(tmp_path, arrays())
     assert not page.all("script")
     assert not page.all("link")
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
@@ -112,18 +112,10 @@ def test_file_names_are_text(tmp_path):
     for name in (EVIL, "b & c's #1.png"):
         Image.new("RGB", (32, 32)).save(tmp_path / name, "PNG")
     images = ImageSet.of(tmp_path)
-    content = content_of(
-        images,
-        title=EVIL,
-        source=EVIL,
-        skipped={EVIL: EVIL},
-        notes=[EVIL],
-        identical=[(EVIL, EVIL)],
-        settings={EVIL: {"a": EVIL}},
-        heatmaps=tmp_path / "heatmaps",
-    )
-    write_heatmaps(images, content.scores, images.ids, content.scale, tmp_path / "heatmaps")
-    page = written(tmp_path, content)
+    write_heatmaps(images, scores_of(images), images.ids, SCALE, tmp_path / "heatmaps")
+    report = report_of(images, tmp_path, source=EVIL, job={"skipped": {EVIL: EVIL}, "notes": [EVIL]})
+    report |= {"identical": [[EVIL, EVIL]], "settings": {EVIL: {"a": EVIL}}}
+    page = written(tmp_path, images, report)
     assert all(image["src"].startswith("data:") for image in page.all("img"))
     links = [attrs["href"] for attrs in page.all("a")]
     assert "%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E.png" in links
@@ -139,7 +131,7 @@ def test_files_elsewhere_are_linked_by_uri_and_broken_ones_say_why(tmp_path):
         Image.new("RGB", (32, 32), "red" if name == "a.png" else "blue").save(folder / name)
     images = ImageSet.of(folder)
     (folder / "b.png").write_bytes(b"gone")
-    page = written(run, content_of(images))
+    page = written(run, images)
     assert (folder / "a.png").as_uri() in [attrs["href"] for attrs in page.all("a")]
     assert any("Cannot be shown: not an image" in text for text in page.text)
 
@@ -147,29 +139,35 @@ def test_files_elsewhere_are_linked_by_uri_and_broken_ones_say_why(tmp_path):
 def test_names_that_are_not_unicode_do_not_stop_the_report(tmp_path):
     images = arrays(1)
     name = "\udcff.png"
-    odd = dataclasses.replace(images, ids=(name,), sources={name: images.read(images.ids[0])}, sizes={name: (48, 48)})
-    written(tmp_path, content_of(odd))
+    odd = dataclasses.replace(
+        images,
+        ids=(name,),
+        sources={name: images.read(images.ids[0])},
+        sizes={name: (48, 48)},
+        content={name: "a" * 64},
+    )
+    written(tmp_path, odd)
 
 
 def test_the_file_stays_below_its_limit_and_the_rest_is_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranking, "MAX_BYTES", 2_560_000)
+    monkeypatch.setattr(pictures, "PICTURE_BYTES", 60_000)
     images = arrays(30, side=200)
-    page = written(tmp_path, content_of(images))
-    assert (tmp_path / "report.html").stat().st_size < ranking.MAX_BYTES
+    page = written(tmp_path, images)
+    assert (tmp_path / "report.html").stat().st_size < 60_000 + 2_500_000
     assert 0 < len(page.all("img")) < 60
     assert all(name in page.text for name in images.ids)
 
 
 def test_at_most_so_many_images_are_shown_and_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranking, "EMBEDDED", 5)
-    monkeypatch.setattr(ranking, "LISTED", 4)
-    page = written(tmp_path, content_of(arrays(12)))
+    monkeypatch.setattr(pictures, "EMBEDDED", 5)
+    monkeypatch.setattr(page_module, "LISTED", 4)
+    page = written(tmp_path, arrays(12))
     assert len(page.all("img")) == 10
     assert any("3 images more" in text for text in page.text)
 
 
 def test_the_next_command_names_the_run_and_its_threshold(tmp_path):
-    page = written(tmp_path, content_of(arrays(2), source="my parts", run=tmp_path / "run 1"))
+    page = written(tmp_path, arrays(2), source="my parts", out=tmp_path / "run 1")
     command = f"blemish score 'my parts' --model '{tmp_path}/run 1' --out NEW_FOLDER --threshold 2"
     assert command in "".join(page.text)
 
@@ -178,30 +176,51 @@ def test_a_report_says_how_sure_it_is_and_where_no_threshold_is_supported(tmp_pa
     chance = Chance((0.0, 3.0), (0.1, 0.9))
     known = Decision(2.0, 0.1, "r", "a", "defects", "Ask.", (0.0, 0.5), (1.0, 2.0), chance, sensitivity=0.5)
     bins = [ReliabilityBin(0.1, 0.2, 5), ReliabilityBin(0.9, 0.8, 5)]
-    content = content_of(arrays(), decision=known, reviewed=10, reliability=bins)
-    page = written(tmp_path, content)
+    page = written(tmp_path, arrays(), decision=known, reviewed=10, reliability=bins)
     assert "0 to 6" in page.text
     assert "Reject, look at, pass" in page.text
     assert any("come to" in text for text in page.text)
     assert len(page.all("circle")) == 2
     assert f"blemish review {tmp_path}" in "".join(page.text)
     unclear = dataclasses.replace(known, answer="unclear", chance=None)
-    page = written(tmp_path, content_of(arrays(), decision=unclear))
+    page = written(tmp_path, arrays(), decision=unclear)
     assert "We cannot tell which of 12 images show a defect." in page.text
     assert any("three words" in text for text in page.text)
     clean = dataclasses.replace(known, answer="none")
-    page = written(tmp_path, content_of(arrays(), decision=clean))
+    page = written(tmp_path, arrays(), decision=clean)
     assert "We see no sign of defects in 12 images." in page.text
 
 
 def test_flags_agree_with_the_table(tmp_path):
     images = arrays(12)
-    content = content_of(images)
-    tie = float(np.format_float_positional(content.scores.image[3], precision=4))
-    content = dataclasses.replace(content, threshold=tie)
-    frame = content.scores.to_frame(tie)
-    assert [content.flags(score) for score in frame["score"]] == frame["flagged"].astype(bool).tolist()
-    assert sum(bar.count for bar in bars(content.scores.image, tie) if bar.flagged) == frame["flagged"].sum()
+    scores = scores_of(images)
+    tie = float(np.format_float_positional(scores.image[3], precision=4))
+    report = report_of(images, tmp_path, decision=dataclasses.replace(DECISION, threshold=tie))
+    frame = scores.to_frame(tie)
+    assert [each["path"] for each in report["images"]] == frame["path"].tolist()
+    assert [each["flagged"] for each in report["images"]] == frame["flagged"].astype(bool).tolist()
+    assert sum(bar.count for bar in bars(scores.image, tie) if bar.flagged) == frame["flagged"].sum()
+
+
+def test_the_json_is_the_report_and_the_markdown_says_the_same(tmp_path):
+    images = arrays()
+    report = report_of(images, tmp_path, job={"notes": ["Look | here."], "skipped": {"a": "b"}})
+    written(tmp_path, images, report)
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert report["headline"] in text
+    assert "1 of 12 images flagged above 2" in text
+    assert re.search(r"\| 1 \| image-000000 \| 5\.\d+ \| reject \|", text)
+    assert "1 file could not be used" in text
+
+
+def test_the_images_stand_before_the_figures_and_can_be_filtered_without_a_script(tmp_path):
+    written(tmp_path, arrays())
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.index('<ol class="cards">') < text.index('class="chart"')
+    assert text.count('<li id="item-') == 12
+    assert text.count(' class="reject" style="--place: ') == 1
+    assert 'id="only-reject"' in text
 
 
 @pytest.mark.parametrize(
@@ -215,11 +234,6 @@ def test_flags_agree_with_the_table(tmp_path):
 )
 def test_the_headline_is_a_sentence(bad, total, said):
     assert headline(bad, total) == said
-
-
-def test_a_threshold_that_is_no_number_is_refused():
-    with pytest.raises(RequestError, match="finite"):
-        content_of(arrays(2), threshold=float("nan"))
 
 
 DISTRIBUTIONS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from blemish import jobs
 from blemish.jobs.demo_images import NOTE, make_demo_folder
-from blemish.jobs.results import REPORT
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import Progress
+from blemish.report import HTML
 
 IMAGES, RUN = "images", "run"
 OURS = re.compile(r"tile-\d+\.(png|jpg)")
@@ -33,5 +33,5 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
         f"{len(planted)} of the {count} images have a planted defect; nothing told blemish which.",
         f"{len(top)} of these {len(planted)} stand among the {len(planted)} top-ranked images.",
         f"{len(flagged)} images were flagged, {len(set(flagged).intersection(planted))} of them with a planted defect.",
-        f"Report: {run_folder / REPORT}",
+        f"Report: {run_folder / HTML}",
     ]

@@ -15,14 +15,10 @@ from blemish.images.urls import RemoteFile
 from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
 from blemish.jobs.request import PurifyRequest, with_options_of
 from blemish.jobs.results import (
-    REPORT,
     Stopwatch,
-    identical_in,
     peak_memory_mib,
     refuse_flat,
     refuse_skipped,
-    source_of,
-    title_of,
     write_skipped,
 )
 from blemish.machine.disk import writing_to
@@ -30,7 +26,7 @@ from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings
 from blemish.purification import purify as purify_images
-from blemish.report.of_purification import PurificationContent, write_purification_report
+from blemish.report import of_job, of_purification, pictures_of, write_report, write_thumbnails
 from blemish.runs.artifact import PARAMETERS, write_config
 from blemish.runs.run import versions
 from blemish.runs.transaction import whole_or_absent
@@ -189,25 +185,27 @@ def _write(
             "device": runtime().device,
             "versions": versions(),
         }
-        content = PurificationContent(
-            title=title_of(images, request.images),
-            source=source_of(request.images),
-            images=images,
-            purification=listed,
-            detector=str(getattr(detector, "name", type(detector).__name__)),
-            detector_description=str(getattr(detector, "summary", "not a detector of blemish")),
-            patent_notice=getattr(detector, "patent", None),
+        write_thumbnails(images, listed.set_aside_ids, folder / THUMBNAILS)
+        job = of_job(
+            images,
+            source=request.images,
+            detector=detector,
             settings={name: about[name] for name in ("purification", "detector", "decoding")},
             versions=versions(),
             seconds=watch.seconds,
-            peak_memory_mib=peak_memory_mib(),
+            memory=peak_memory_mib(),
             skipped=images.skipped,
             notes=notes,
-            identical=identical_in(images),
+        )
+        report = of_purification(
+            job,
+            images,
+            listed,
+            folder=folder,
             thumbnails=folder / THUMBNAILS,
             kept_list=(request.out or folder) / KEPT_LIST,
         )
-        write_purification_report(folder / REPORT, content)
+        write_report(folder, report, pictures_of(images, listed.set_aside_ids))
     about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
     write_config(folder, {**about, "peak_memory_mib": peak_memory_mib()})
 

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
+from blemish.report.pictures import Picture, pictures_of
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, write_heatmaps
 from blemish.scores.regions import write_regions
 
-REPORT, HEATMAPS, SKIPPED = "report.html", "heatmaps", "skipped.csv"
+HEATMAPS, SKIPPED = "heatmaps", "skipped.csv"
 FEWEST_RANKED = 5  # different images, with fewer equal scores or flat images may well be right
 LOOKED_AT = 24  # images that are looked at before a fit
 MOSTLY_FLAT = 0.9  # of these
@@ -121,23 +121,9 @@ def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:
         table.writerows(sorted(skipped.items()))
 
 
-def source_of(images: Any) -> str | None:
-    """The folder, list or URL that the images were named by; None for objects."""
-    return str(images) if isinstance(images, (str, Path)) else None
-
-
-def title_of(found: ImageSet, images: Any) -> str:
-    """What a report is called: the name of the folder, or what there is."""
-    source = source_of(images)
-    return Path(source).name if source else "features" if found.features_alone else "images"
-
-
-def identical_in(images: ImageSet) -> list[list[str]]:
-    """Groups of ids with equal content."""
-    by_content: dict[str, list[str]] = {}
-    for name in images.ids:
-        by_content.setdefault(images.content[name], []).append(name)
-    return [names for names in by_content.values() if len(names) > 1]
+def pictures_of_report(images: ImageSet, scores: Scores, scale: MapScale) -> dict[str, Picture]:
+    """The pictures of a report, the most unusual images first; none of features alone."""
+    return {} if images.features_alone else pictures_of(images, scores.ranking(), scores, scale)
 
 
 def peak_memory_mib() -> float | None:

@@ -5,6 +5,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
@@ -12,22 +14,18 @@ from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
 from blemish.jobs.request import ScoreRequest, with_options_of
 from blemish.jobs.results import (
     HEATMAPS,
-    REPORT,
     Stopwatch,
-    identical_in,
     peak_memory_mib,
+    pictures_of_report,
     refuse_equal,
     refuse_skipped,
-    source_of,
-    title_of,
     write_flagged_heatmaps,
     write_flagged_regions,
     write_skipped,
 )
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
-from blemish.report import write_report
-from blemish.report.content import ReportContent
+from blemish.report import of_job, of_scores, write_report
 from blemish.runs.artifact import PARAMETERS, SCORES, write_config
 from blemish.runs.exported import FORMATS, ExportedModel
 from blemish.runs.run import Run, in_order_of, load, versions
@@ -108,34 +106,30 @@ def _write(
     with watch.stage("heatmaps"):
         write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, folder)
     drifted = drift_of(run, found, scores)
-    flagged = int((scores.image > decision.threshold).sum())
-    content = ReportContent(
-        title=title_of(found, request.images),
-        source=source_of(request.images),
-        images=found,
-        scores=scores,
-        threshold=decision.threshold,
-        contamination=flagged / len(scores),
-        estimated_bad=flagged,
-        threshold_method=decision.rule,
-        threshold_assumption=decision.assumption,
-        decision=replace(decision, contamination_interval=None),  # that of the images of the fit
-        scale=run.map_scale,
-        detector=run.detector.name,
-        detector_description=run.detector.summary,
-        patent_notice=run.detector.patent,
+    job = of_job(
+        found,
+        source=request.images,
+        detector=run.detector,
         settings={"decoding": asdict(run.decoding)},
         versions=versions(),
         seconds=watch.seconds,
-        peak_memory_mib=peak_memory_mib(),
+        memory=peak_memory_mib(),
         skipped=scores.skipped,
         notes=(*found.notes, *([drifted] if drifted else [])),
-        identical=identical_in(found),
+    )
+    flagged = float((scores.image > np.float32(decision.threshold)).mean())
+    report = of_scores(
+        job,
+        found,
+        scores,
+        replace(decision, contamination=flagged),  # that of the decision is of the images of the fit
+        run.map_scale,
+        folder=folder,
         heatmaps=folder / HEATMAPS,
-        run=request.out,
+        out=request.out,
         model=run.folder,
     )
-    write_report(folder / REPORT, content)
+    write_report(folder, report, pictures_of_report(found, scores, run.map_scale))
     about = {
         "model": str(run.folder.resolve()) if run.folder else None,
         "image_root": found.place,

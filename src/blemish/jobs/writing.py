@@ -11,12 +11,9 @@ from blemish.jobs.purifying import notes_on, write_purification
 from blemish.jobs.request import FitRequest
 from blemish.jobs.results import (
     HEATMAPS,
-    REPORT,
     Stopwatch,
-    identical_in,
     peak_memory_mib,
-    source_of,
-    title_of,
+    pictures_of_report,
     write_flagged_heatmaps,
     write_flagged_regions,
     write_skipped,
@@ -24,11 +21,12 @@ from blemish.jobs.results import (
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime
 from blemish.purification import Purification
-from blemish.report import write_report
-from blemish.report.content import ReportContent
+from blemish.report import of_job, of_scores, write_report
 from blemish.runs.artifact import SCORES, write_artifact
 from blemish.runs.run import Run
 from blemish.runs.stored_scores import write_maps
+
+SETTINGS = ("detector", "decoding", "seed", "purification")  # what the report shows of `config.json`
 
 
 def write_run(
@@ -74,35 +72,34 @@ def write_run(
         if purification is not None:
             run.about |= {"purification": purification.to_json()}
         config = run.to_config()
-        content = ReportContent(
-            title=title_of(images, request.images),
-            source=source_of(request.images),
-            images=images,
-            scores=scores,
-            threshold=run.threshold_,
-            contamination=run.contamination_,
-            estimated_bad=round(run.contamination_ * len(scores)),
-            threshold_method=decision.rule,
-            threshold_assumption=decision.assumption,
-            decision=decision,
-            reviewed=int((reviewed != UNKNOWN).sum()),
-            reliability=calibration.reliability(scores.image, reviewed),
-            scale=run.map_scale,
-            detector=run.detector.name,
-            detector_description=run.detector.summary,
-            patent_notice=run.detector.patent,
-            settings={n: config[n] for n in ("detector", "decoding", "seed", "purification") if n in config},
+        job = of_job(
+            images,
+            source=request.images,
+            detector=run.detector,
+            settings={
+                name: config[name] for name in ("detector", "decoding", "seed", "purification") if name in config
+            },
             versions=config["versions"],
             seconds=watch.seconds,
-            peak_memory_mib=peak_memory_mib(),
+            memory=peak_memory_mib(),
             skipped=run.skipped,
             notes=notes,
-            set_aside=aside,
-            identical=identical_in(images),
-            heatmaps=folder / HEATMAPS,
-            run=run.folder,
         )
-        write_report(folder / REPORT, content)
+        report = of_scores(
+            job,
+            images,
+            scores,
+            decision,
+            run.map_scale,
+            folder=folder,
+            heatmaps=folder / HEATMAPS,
+            out=run.folder,
+            labels=reviewed,
+            reviewed=int((reviewed != UNKNOWN).sum()),
+            reliability=calibration.reliability(scores.image, reviewed),
+            set_aside=aside,
+        )
+        write_report(folder, report, pictures_of_report(images, scores, run.map_scale))
     run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
     run.about |= {"peak_memory_mib": peak_memory_mib()}
     write_artifact(folder, run.to_config(), run.to_state())

@@ -1,96 +1,69 @@
-"""One HTML file that needs no other: how much fits in, and what the reports of all jobs say."""
+"""A report as HTML and as Markdown, from its dict: see `report.data`."""
 
-import base64
-import io
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import quote
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
-from blemish.images import ImageSet
-from blemish.machine.errors import JobError
+from blemish.calibration import ReliabilityBin
+from blemish.report.data import Report, counted
+from blemish.report.histogram import histogram, reliability_chart
+from blemish.report.pictures import Picture
+from blemish.scores.heatmaps import colours
 
-EMBEDDED = 200  # images shown; the rest is listed
-MAX_BYTES = 20_000_000  # of the file
-THUMBNAIL = 288  # pixels, longer side
-QUALITY = 80  # JPEG
-LISTED = 2_000  # further images named with a link; all are in scores.csv
+LISTED = 2_000  # further images named with a link; all are in the table beside the report
 LISTED_BYTES = 1_500_000
 ROWS = 200  # skipped files and groups of identical ones shown
-PAGE_BYTES = 1_000_000  # left for everything that is neither thumbnail nor list
+WORST = 20  # images in the Markdown
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobContent:
-    """What the reports of all jobs say.
+def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
+    """One page that needs no other file and runs nothing: the images with a picture first, the others by name."""
+    cards = [each for each in report["images"] if each["path"] in pictures]
+    threshold = report["limit"] if report["kind"] == "purification" else report["decision"]["threshold"]
+    values = np.array([each["score"] for each in report["images"]], dtype=np.float32)
+    charts = {
+        name: histogram(values, threshold, width, name) if len(values) else ""
+        for name, width in (("wide", 760), ("narrow", 350))
+    }
+    rest = [each for each in report["images"] if each["path"] not in pictures]
+    if report["kind"] == "purification":
+        rest = [each for each in rest if each["set_aside"]]
+    listed = list(_fitting(rest))
+    bins = [ReliabilityBin(**each) for each in report.get("reliability", ())]
+    return _environment().get_template(f"{report['kind']}.html").render(
+        report=report,
+        pictures=pictures,
+        cards=cards,
+        listed=listed,
+        unlisted=len(rest) - len(listed),
+        charts=charts,
+        places={name: at for at, name in enumerate(sorted(each["path"] for each in cards))},
+        reliability=reliability_chart(bins) if bins else "",
+        settings=list(_flat(report["settings"])),
+        skipped=list(report["skipped"].items())[:ROWS],
+        identical=report["identical"][:ROWS],
+        total_time=_duration(sum(report["seconds"].values())),
+        gradient=", ".join(f"rgb({r} {g} {b})" for r, g, b in colours(16).tolist()),
+    )  # fmt: skip
 
-    Attributes
-    ----------
-    title : name of the job, such as the folder's name.
-    source : the folder or list as the person gave it; None for images handed in as arrays.
-    detector, detector_description : name and one line; `patent_notice` where there is one.
-    settings : every setting, nested as they are stored.
-    versions : version by program or library.
-    seconds : time by stage; `peak_memory_mib` in MiB where it was measured.
-    skipped : reason by path of files that could not be used.
-    notes : sentences a person should read.
-    identical : groups of ids with equal content.
-    """
 
-    title: str
-    images: ImageSet
-    detector: str
-    detector_description: str
-    source: str | None = None
-    patent_notice: str | None = None
-    settings: Mapping[str, object] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_memory_mib: float | None = None
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    identical: Sequence[Sequence[str]] = ()
-
-
-def write_page(path: Path, template: str, content: JobContent, **values: object) -> None:
-    """Write `template` filled with `content`, what all reports show of it, and `values`. Raises `JobError`."""
-    page = (
-        _environment()
-        .get_template(template)
-        .render(
-            content=content,
-            settings=list(_flat(content.settings)),
-            skipped=list(content.skipped.items())[:ROWS],
-            identical=content.identical[:ROWS],
-            stages=[(name, _duration(seconds)) for name, seconds in content.seconds.items()],
-            total_time=_duration(sum(content.seconds.values())),
-            **values,
-        )
+def as_markdown(report: Report) -> str:
+    """The result in a page of text: for a merge request, a ticket, a terminal."""
+    return (
+        _environment(autoescape=False).get_template("report.md").render(report=report, worst=report["images"][:WORST])
     )
-    try:
-        # Names from other systems may hold what is not Unicode; they are shown, never a reason to fail.
-        path.write_bytes(page.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise JobError(f"'{path}' cannot be written: {error.strerror}.") from error
 
 
-def link(file: Path, folder: Path) -> str:
-    """Make a link that survives moving the report together with what lies beside it, else a file URI."""
-    absolute, base = file.absolute(), folder.absolute()
-    if absolute.is_relative_to(base):
-        return quote(os.fsencode(absolute.relative_to(base).as_posix()))
-    return absolute.as_uri()
-
-
-def data_uri(image: Image.Image) -> str:
-    """The image as JPEG inside a link, so that a page needs no other file."""
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+def _fitting(images: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The first of `images` whose names fit on the page."""
+    left = LISTED_BYTES
+    for each in images[:LISTED]:
+        left -= 300 + 6 * sum(len(str(each.get(name) or "")) for name in ("path", "file", "heatmap", "thumbnail"))
+        if left < 0:
+            return
+        yield each
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -103,11 +76,6 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", "none" if value is None or value == {} else str(value)
 
 
-def counted(count: int) -> str:
-    """A number of images in words."""
-    return "1 image" if count == 1 else f"{count:,} images"
-
-
 def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -116,13 +84,18 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _environment() -> Environment:
+def _three_digits(value: float) -> str:
+    """A score as a person reads it."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _environment(*, autoescape: bool = True) -> Environment:
     environment = Environment(
         loader=PackageLoader("blemish.report"),
-        autoescape=True,
+        autoescape=autoescape,  # noqa: S701 - off for Markdown alone
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["images"] = counted
+    environment.filters |= {"images": counted, "duration": _duration, "score": _three_digits}
     return environment

@@ -1,0 +1,221 @@
+"""What a report says, as one dict: `report.json` is this dict, `report.html` and `report.md` show it."""
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.calibration import CLEAN, UNCLEAR, Decision, ReliabilityBin
+from blemish.detectors import REGISTRY
+from blemish.images import ImageSet
+from blemish.purification import Purification
+from blemish.scores import Scores
+from blemish.scores.heatmaps import MapScale, heatmap_path
+
+SHORTEST_LOOK = 10  # images to look at even where fewer are believed to be bad
+Report = dict[str, Any]
+
+
+def of_job(
+    images: ImageSet,
+    *,
+    source: Any,
+    detector: Any,
+    settings: Mapping[str, Any],
+    versions: Mapping[str, str],
+    seconds: Mapping[str, float],
+    memory: float | None,
+    skipped: Mapping[str, str],
+    notes: Sequence[str],
+) -> Report:
+    """What the reports of all jobs say.
+
+    `source` is what the images were named by: a folder, a list, a URL, or objects. `memory` is the most that was in
+    use, MiB.
+    """
+    place = str(source) if isinstance(source, (str, Path)) else None
+    return {
+        "title": Path(place).name if place else "features" if images.features_alone else "images",
+        "source": place,
+        "features_alone": images.features_alone,
+        "detector": {
+            "name": str(getattr(detector, "name", type(detector).__name__)),
+            "summary": str(getattr(detector, "summary", "not a detector of blemish")),
+            "patent": getattr(detector, "patent", None),
+        },
+        "settings": dict(settings),
+        "versions": dict(versions),
+        "seconds": {name: round(each, 3) for name, each in seconds.items()},
+        "peak_memory_mib": memory,
+        "skipped": dict(skipped),
+        "notes": list(notes),
+        "identical": _identical(images),
+    }
+
+
+def of_scores(
+    job: Report,
+    images: ImageSet,
+    scores: Scores,
+    decision: Decision,
+    scale: MapScale,
+    *,
+    folder: Path,
+    heatmaps: Path,
+    out: Path | None,
+    model: Path | None = None,
+    labels: NDArray[np.int64] | None = None,
+    reviewed: int = 0,
+    reliability: Sequence[ReliabilityBin] = (),
+    set_aside: frozenset[str] | None = None,
+) -> Report:
+    """The report of a fit, or of new images where `model` names the folder of the detector.
+
+    The files lie in `folder` now, and in `out` in the end; `heatmaps` is the folder of those that were drawn. `labels`
+    (N,) are what a person found.
+    """
+    total, bad = len(scores), round(decision.contamination * len(scores))
+    bands, chances = decision.bands(scores.image), decision.chances(scores.image, labels)
+    images_by_rank: list[dict[str, Any]] = []
+    for rank, name in enumerate(scores.ranking(), start=1):
+        row = scores.index(name)
+        drawn = heatmap_path(heatmaps, name)
+        images_by_rank.append({
+            "rank": rank,
+            "path": name,
+            "score": float(scores.image[row]),
+            "flagged": bool(scores.image[row] > np.float32(decision.threshold)),
+            "band": bands[row],
+            "chance": None if chances is None else round(float(chances[row]), 4),
+            "set_aside": name in (set_aside or ()),
+            "file": _file_of(images, name, folder),
+            "heatmap": link(drawn, folder) if drawn.is_file() else None,
+        })  # fmt: skip
+    flagged = sum(bool(each["flagged"]) for each in images_by_rank)
+    run = os.fspath(out or folder)
+    inputs = ["--features", "NEW_FEATURES.npy"] if job["features_alone"] else [job["source"] or "IMAGES"]
+    again = ["--model", os.fspath(model or run), "--out", "NEW_FOLDER", "--threshold", f"{decision.threshold:.6g}"]
+    return job | {
+        "kind": "report",
+        "headline": headline(bad, total, decision),
+        "total": total,
+        "believed_bad": bad,
+        "between": _between(decision, total) if model is None else None,
+        "flagged": flagged,
+        "bands": dict(Counter(bands)),
+        "decision": {
+            "threshold": decision.threshold,
+            "contamination": decision.contamination,
+            "answer": decision.answer,
+            "rule": decision.rule,
+            "assumption": decision.assumption,
+            "advice": decision.advice,
+            "sensitivity": decision.sensitivity,
+            "look_between": decision.look_between,
+            "chances": decision.chance is not None,
+        },
+        "reviewed": reviewed,
+        "reliability": [{"promised": each.promised, "bad": each.bad, "count": each.count} for each in reliability],
+        "set_aside": None if set_aside is None else len(set_aside),
+        "look_at": min(total, max(SHORTEST_LOOK, ceil(1.5 * max(bad, flagged)))),
+        "map_scale": {"low": scale.low, "high": scale.high, "labels": list(scale.labels)},
+        "commands": {
+            "review": shlex.join(["blemish", "review", run]),
+            "score": shlex.join(["blemish", "score", *inputs, *again]),
+        },
+        "images": images_by_rank,
+    }
+
+
+def of_purification(
+    job: Report, images: ImageSet, found: Purification, *, folder: Path, thumbnails: Path, kept_list: Path
+) -> Report:
+    """The report of a purification; `kept_list` is where the list of kept images will lie in the end."""
+    rows = {name: row for row, name in enumerate(found.ids)}
+    aside = found.set_aside_ids
+    kept = [name for name in found.ids if name not in set(aside)]
+    kept.sort(key=lambda name: (-float(found.scores[rows[name]]), name))
+    ranked = []
+    for rank, name in enumerate((*aside, *kept), start=1):
+        small = heatmap_path(thumbnails, name, ".jpg")
+        ranked.append({
+            "rank": rank,
+            "path": name,
+            "score": float(found.scores[rows[name]]),
+            "spread": float(found.spread[rows[name]]),
+            "set_aside": rank <= len(aside),
+            "file": _file_of(images, name, folder),
+            "thumbnail": link(small, folder) if small.is_file() else None,
+        })  # fmt: skip
+    detector = ["--detector", job["detector"]["name"]] if job["detector"]["name"] in REGISTRY else []
+    command = ["blemish", "fit", os.fspath(kept_list), *detector, "--out", "NEW_FOLDER"]
+    return job | {
+        "kind": "purification",
+        "headline": _purified(len(aside), len(found.ids)),
+        "total": len(found.ids),
+        "kept": int(found.kept.sum()),
+        "set_aside": len(aside),
+        "limit": found.limit,
+        "rule": found.rule,
+        "commands": {"fit": shlex.join(command)},
+        "images": ranked,
+    }
+
+
+def headline(bad: int, total: int, decision: Decision | None = None) -> str:
+    """Say the result of a fit in a sentence."""
+    if total == 0:
+        return "No image could be scored."
+    if decision is not None and decision.answer == UNCLEAR:
+        return f"We cannot tell which of {counted(total)} {'shows' if total == 1 else 'show'} a defect."
+    if bad == 0 or (decision is not None and decision.answer == CLEAN):
+        return f"We see no sign of defects in {counted(total)}."
+    return f"We believe about {bad:,} of {counted(total)} {'shows' if bad == 1 else 'show'} a defect."
+
+
+def counted(count: int) -> str:
+    """A number of images in words."""
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+def link(file: Path, folder: Path) -> str:
+    """Make a link that survives moving the report together with what lies beside it, else a file URI."""
+    absolute, base = file.absolute(), folder.absolute()
+    if absolute.is_relative_to(base):
+        return quote(os.fsencode(absolute.relative_to(base).as_posix()))
+    return absolute.as_uri()
+
+
+def _purified(aside: int, total: int) -> str:
+    if not aside:
+        return f"Nothing was set aside: all {counted(total)} are left to learn from."
+    were = "was" if aside == 1 else "were"
+    return f"{aside:,} of {counted(total)} {were} set aside; {total - aside:,} are left to learn from."
+
+
+def _between(decision: Decision, total: int) -> list[int] | None:
+    """How many bad images there may be, as numbers of images; None where no interval was found."""
+    if decision.contamination_interval is None or not total:
+        return None
+    low, high = (round(share * total) for share in decision.contamination_interval)
+    return [low, high] if low < high else None
+
+
+def _file_of(images: ImageSet, name: str, folder: Path) -> str | None:
+    source = images.sources.get(name)
+    return link(source, folder) if isinstance(source, Path) else None
+
+
+def _identical(images: ImageSet) -> list[list[str]]:
+    """Groups of ids with equal content."""
+    by_content: dict[str, list[str]] = {}
+    for name in images.ids:
+        by_content.setdefault(images.content[name], []).append(name)
+    return [names for names in by_content.values() if len(names) > 1]
