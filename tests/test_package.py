@@ -65,7 +65,7 @@ def test_the_wheel_and_the_sdist_hold_every_file_of_the_package(built: tuple[Pat
         for path in source.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {"py.typed", "templates/report.html", "review/static/review.js"} <= wanted
+    assert {"py.typed", "report/templates/report.html", "review/static/review.js"} <= wanted
     sdist, wheel = built
     with zipfile.ZipFile(wheel) as archive:
         held = {name.removeprefix("blemish/") for name in archive.namelist() if name.startswith("blemish/")}
