@@ -7,6 +7,7 @@ away and its file scored again. So no file is missed and none is noted twice.
 
 import errno
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -62,6 +63,7 @@ class Watch:
         self._others: Counter[str] = Counter()  # files that are not looked at, by suffix
         self._linked = {key[0]: place for key, place in self.table.rows.items() if action == "link" and place}
         self._put_already: set[str] = set()
+        self._told: set[str] = set()
         self.news: list[str] = []  # sentences for a person, who takes them out
 
     def step(self) -> int:
@@ -124,6 +126,7 @@ class Watch:
                 [self.folder / self._real[key[0]] for key in keys], decoding=run.decoding, find_range=False
             )
             scores = run.scored(images)
+            self._tell_once(images.notes)
             unreadable = {**images.skipped, **scores.skipped}
         except (RequestError, JobError) as error:
             if len(keys) > 1:  # one of them, or all: told apart one by one
@@ -152,6 +155,14 @@ class Watch:
             for key, _ in rows:
                 self._put(key)
         return len(rows)
+
+    def _tell_once(self, notes: Sequence[str]) -> None:
+        """Have a person told of what is odd about images, once for each thing that is."""
+        for note in notes:
+            kind = re.sub(r"[\d.]+", "", re.split(r"[(:]", note)[0])
+            if kind not in self._told:
+                self._told.add(kind)
+                self.news.append(note)
 
     def _key(self, name: str) -> Key | None:
         try:
