@@ -7,7 +7,6 @@ away and its file scored again. So no file is missed and none is noted twice.
 
 import errno
 import os
-import re
 import shutil
 import time
 from collections import Counter
@@ -159,7 +158,7 @@ class Watch:
     def _tell_once(self, notes: Sequence[str]) -> None:
         """Have a person told of what is odd about images, once for each thing that is."""
         for note in notes:
-            kind = re.sub(r"[\d.]+", "", re.split(r"[(:]", note)[0])
+            kind = " ".join(note.split()[3:7])  # after "1 image has" and "10 images have"
             if kind not in self._told:
                 self._told.add(kind)
                 self.news.append(note)
