@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,7 +22,7 @@ from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import use_runtime
 from command_line import call, refused
-from conftest import fill, picture
+from conftest import fill, picture, small_detector
 
 AT_ONCE = Settled(seconds=0, give_up=0)
 
@@ -270,3 +271,20 @@ def test_bad_requests_are_one_sentence(place, run):
     (place / "out" / "scores.csv").write_text("a,b\n")
     with pytest.raises(RequestError, match="is not a table of"):
         watcher(place, run)
+
+
+def test_what_is_odd_about_images_is_told_once(place, tmp_path):
+    def deep(index, values):
+        levels = picture(index)[:, :, 0].astype(np.float32)
+        levels[:4] = values
+        Image.fromarray(levels).save(place / "in" / f"new-{index}.tif")
+
+    for index in range(10):
+        deep(index, np.nan)
+    jobs.fit(place / "in", tmp_path / "deep", detector=small_detector(), threads=1)
+    watched = watcher(place, tmp_path / "deep", action="none")
+    watched.step()
+    deep(20, np.nan)
+    watched.step()
+    assert len(watched.news) == 1
+    assert "10 images have pixels without a measurement" in watched.news[0]

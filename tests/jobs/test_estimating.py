@@ -1,10 +1,14 @@
 """What a job will cost is said before it starts, by its own images, and nothing is done twice for that."""
 
+import numpy as np
+from PIL import Image
+
 from blemish import jobs
 from blemish.features import FeatureSpec, features_of
 from blemish.images import ImageSet
 from blemish.jobs import estimating
-from conftest import small_detector
+from blemish.machine.runtime import use_runtime
+from conftest import picture, small_detector
 
 
 def test_a_long_job_tells_its_cost_once_and_makes_no_feature_twice(pile, own_cache, backbone_passes, monkeypatch):
@@ -31,3 +35,18 @@ def test_the_estimate_of_disk_is_what_the_features_take(pile, cached):
     features_of(images, FeatureSpec(**vars(small_detector().feature_specs()[0]))).make()
     kept = sum(path.stat().st_size for path in (cached.cache / "features").rglob("*.safetensors"))
     assert 1 / 1.5 < found.disk * 2**30 / kept < 1.5
+
+
+def test_a_few_images_of_very_many_tiles_are_told_as_well(tmp_path, own_cache, monkeypatch):
+    monkeypatch.setattr(estimating, "WORTH_TELLING", 0.0)
+    for index in range(8):
+        strip = np.tile(picture(index), (1, 40, 1))  # 64 x 2,560 pixels
+        Image.fromarray(strip).save(tmp_path / f"{index}.png")
+    images, told = ImageSet.of(tmp_path), []
+    tiled = small_detector().clone(tile=64, overlap=0)
+    estimating.tell_cost(small_detector(), images, 0, told.append)
+    assert told == []
+    assert tiled.feature_specs()[0].resolved(images).size == (256, 10240)  # a tile is seen at 256 pixels
+    with use_runtime(cache=own_cache, threads=1):
+        estimating.tell_cost(tiled, images, 0, told.append)
+    assert told[0].startswith("8 images will take about ")

@@ -62,6 +62,7 @@ class Watch:
         self._others: Counter[str] = Counter()  # files that are not looked at, by suffix
         self._linked = {key[0]: place for key, place in self.table.rows.items() if action == "link" and place}
         self._put_already: set[str] = set()
+        self._told: set[str] = set()
         self.news: list[str] = []  # sentences for a person, who takes them out
 
     def step(self) -> int:
@@ -124,6 +125,7 @@ class Watch:
                 [self.folder / self._real[key[0]] for key in keys], decoding=run.decoding, find_range=False
             )
             scores = run.scored(images)
+            self._tell_once(images.notes)
             unreadable = {**images.skipped, **scores.skipped}
         except (RequestError, JobError) as error:
             if len(keys) > 1:  # one of them, or all: told apart one by one
@@ -152,6 +154,14 @@ class Watch:
             for key, _ in rows:
                 self._put(key)
         return len(rows)
+
+    def _tell_once(self, notes: Sequence[str]) -> None:
+        """Have a person told of what is odd about images, once for each thing that is."""
+        for note in notes:
+            kind = " ".join(note.split()[3:7])  # after "1 image has" and "10 images have"
+            if kind not in self._told:
+                self._told.add(kind)
+                self.news.append(note)
 
     def _key(self, name: str) -> Key | None:
         try:

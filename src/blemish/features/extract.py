@@ -75,7 +75,8 @@ class FeatureSpec:
             first = images.feature_arrays()[images.ids[0]]
             return replace(self, size=first.grid, widths=first.widths)
         aspect = images.aspect or images.median_aspect()
-        aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
+        if not self.tile:
+            aspect = min(max(aspect, 1 / 8), 8)  # beyond, one side would shrink to a few patches
         align = backbone(self.backbone).align
         side = float(self.pixels)
         if self.tile:  # as if the tiles lay side by side, none smaller than one

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from blemish.detectors import Detector
+from blemish.detectors.nearest_images.scorer import MOST_PATCHES
 from blemish.features import features_of
 from blemish.features.store import FeatureStore
 from blemish.images import ImageSet
@@ -20,6 +21,7 @@ MAP_BYTES = 40_000  # an image: its maps in each view (7 KB), their smoothed cop
 PRODUCT = (4_000, 328)  # entries and width of the matrix product by which the machine's speed at learning is known
 # Learning in such products for each view that ranks: once, and for each image (benchmarks/line.md).
 LEARNING = {"funad": (110.0, 0.5), "nearest_images": (10.0, 0.4)}
+USUAL_PATCHES = 256  # of an image that is looked at as a whole, at 256 pixels; what LEARNING was measured with
 DRAWING = 0.4  # of that for a view that only draws: it has no nets
 
 
@@ -59,7 +61,7 @@ def tell_cost(detector: Detector, images: ImageSet, rest: int, tell: Callable[[s
     images = images.settled()
     store = FeatureStore.at(runtime().cache, specs[0].resolved(images), images)
     missing = store.missing(images.content[name] for name in images.ids)
-    if len(missing) < FEWEST:
+    if len(missing) * _times(detector, images) < FEWEST:
         return
     probe = images.subset(name for name in images.ids if images.content[name] in missing)
     cost = estimated(detector, probe, len(images) + rest, len(images), made=len(missing) + rest)
@@ -77,7 +79,7 @@ def estimated(detector: Detector, images: ImageSet, count: int, sample: int, *, 
     Their features are kept if those of the job are, so nothing is done twice.
     """
     probe, each, size = images.settled(), 0.0, 0
-    names = probe.ids[: PROBES + 1]
+    names = probe.ids[: 1 + min(PROBES, max(1, len(probe) // 6))]
     for spec in detector.feature_specs():
         next(features_of(probe.subset(names[:1]), spec).batches(), None)  # loads the network
         timed, start = features_of(probe.subset(names[1:]), spec), time.perf_counter()
@@ -86,9 +88,18 @@ def estimated(detector: Detector, images: ImageSet, count: int, sample: int, *, 
         size += spec.resolved(probe).bytes_each()
     once, by_image = LEARNING.get(detector.name, (0.0, 0.0))
     views = sum(1.0 if view.ranks else DRAWING for view in detector.views)
-    learning = views * (once + by_image * sample) * _product_seconds() / runtime().threads
+    patches = _times(detector, probe)  # each is compared with up to MOST_PATCHES of the other image
+    compared = patches * min(patches, MOST_PATCHES / USUAL_PATCHES)
+    learning = views * (once + by_image * sample) * compared * _product_seconds() / runtime().threads
     memory = BASE_GIB + sample * MAP_BYTES / 2**30
     return Estimate(count, sample, made * each, learning, sample * size / 2**30, memory)
+
+
+def _times(detector: Detector, images: ImageSet) -> float:
+    """How many times as many patches an image has as one that is looked at as a whole."""
+    specs, views = [spec.resolved(images) for spec in detector.feature_specs()], detector.views
+    grids = [view.grid(spec.size or (1, 1)) for view in views for spec in specs if spec.pixels == view.pixels]
+    return max(1.0, max((rows * columns for rows, columns in grids), default=0) / USUAL_PATCHES)
 
 
 def _product_seconds() -> float:

@@ -20,7 +20,7 @@ from blemish.scores.regions import write_regions
 
 HEATMAPS, SKIPPED = "heatmaps", "skipped.csv"
 FEWEST_RANKED = 5  # different images, with fewer equal scores or flat images may well be right
-LOOKED_AT = 24  # images that are looked at before a fit
+LOOKED_AT = 12  # images that are looked at before a fit
 MOSTLY_FLAT = 0.9  # of these
 
 

@@ -145,13 +145,20 @@ def _bytes_of(source: object) -> int | None:
     return sum(each.stat().st_size for each in source.iterdir()) if source.is_dir() else source.stat().st_size
 
 
+def mask_files(path: Path) -> list[Path]:
+    """The files of a mask: itself, or those in its folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+
+
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """A mask file, or all of a folder, as bool (height, width) for `size` (width, height).
 
     Raises `RequestError` if it is unreadable.
     """
     if path.is_dir():
-        parts = [read_mask(each, size) for each in sorted(path.iterdir()) if each.suffix.lower() in SUFFIXES]
+        parts = [read_mask(each, size) for each in mask_files(path)]
         return np.logical_or.reduce(parts) if parts else np.zeros(size[::-1], dtype=bool)
     try:
         with Image.open(path) as image:

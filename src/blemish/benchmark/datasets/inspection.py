@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from blemish.benchmark.datasets.category import Category, Sample, read_mask
+from blemish.benchmark.datasets.category import Category, Sample, mask_files, read_mask
 from blemish.images.decoding import read_header
 from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import runtime
@@ -51,11 +51,14 @@ def _mask_problems(category: Category) -> Iterator[str]:
             missing.append(sample.path)
             continue
         try:
-            with Image.open(sample.mask) as mask:
-                size = mask.size
+            sizes = set()
+            for file in mask_files(sample.mask):
+                with Image.open(file) as mask:
+                    sizes.add(mask.size)
+            size = max(sizes, default=(1, 1))
             if not read_mask(sample.mask, size).any():
                 empty.append(sample.path)
-            if isinstance(sample.source, Path) and read_header(sample.source).size != size:
+            if sizes and isinstance(sample.source, Path) and {read_header(sample.source).size} != sizes:
                 resized.append(sample.path)
         except (OSError, RequestError):
             damaged.append(sample.path)
