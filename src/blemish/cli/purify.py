@@ -13,14 +13,15 @@ from blemish.cli.console import (
     skipped_line,
     tell,
 )
-from blemish.cli.options import Debug, Json, Out, PurifySet, Quiet, with_flags_of
+from blemish.cli.inputs import out_beside
+from blemish.cli.options import Debug, Json, NewOut, PurifySet, Quiet, with_flags_of
 from blemish.jobs.request import PurifyRequest
 
 
 @with_flags_of(PurifyRequest)
 def purify(
     images: Annotated[str, typer.Argument(help="A folder of images, its URL, or a list of paths (.txt, .csv).")],
-    out: Out,
+    out: NewOut = None,
     keep: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--keep", help="Share of the images to keep, 0 to 1, in place of a label-free cut."),
@@ -35,6 +36,7 @@ def purify(
     """Set aside the images that a detector should not learn from, and list those to keep."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
+        out = out or out_beside(images, "purified", taken=options["force"])
         from blemish import jobs
         from blemish.detectors import detector_class
 
