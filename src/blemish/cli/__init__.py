@@ -32,7 +32,13 @@ from blemish.cli.watch import watch
 
 M_ARENA_MAX, HEAPS = -8, 2  # the number of the setting in malloc.h, and its value
 
-RENAMED = {"--range": "--levels", "--learn-from": "--sample", "--how": "--purify-set"}
+FORMER = {  # flags of earlier versions, and what to do now
+    "--range": "is called --levels now",
+    "--learn-from": "is called --sample now",
+    "--how": "is called --purify-set now",
+    "--fast": "is gone; the default detector takes as long",
+    "--rule": "is gone; --sensitivity, 0 to 1, moves how many images are flagged",
+}
 
 
 GROUPS = {
@@ -50,8 +56,8 @@ class Program(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse what was renamed, then as any program."""
         for word in args:
-            if (old := word.partition("=")[0]) in RENAMED:
-                typer.echo(f"blemish: {old} is called {RENAMED[old]} now.", err=True)
+            if (old := word.partition("=")[0]) in FORMER:
+                typer.echo(f"blemish: {old} {FORMER[old]}.", err=True)
                 raise typer.Exit(2)
         return super().parse_args(ctx, args)
 
@@ -76,7 +82,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def program(
-    version: Annotated[  # noqa: ARG001 - its callback ends the program
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:

@@ -16,7 +16,6 @@ from blemish.cli.options import (
     Ids,
     Images,
     Json,
-    Out,
     PurifySet,
     Quiet,
     with_flags_of,

@@ -60,7 +60,9 @@ Features = Annotated[
 ]
 Ids = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--ids", metavar="FILE", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES),
+    typer.Option(
+        "--ids", metavar="FILE", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES
+    ),
 ]
 Grid = Annotated[
     Optional[str],  # noqa: UP045
@@ -120,9 +122,7 @@ def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Cal
         first = [each for each in options if each.kind is not each.KEYWORD_ONLY]
         last = [each for each in options if each.kind is each.KEYWORD_ONLY]
         options = sorted([*first, *flags, *last], key=lambda each: PANELS.index(_panel(each)))
-        parameters = [
-            each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*arguments, *options)
-        ]
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*arguments, *options)]
 
         @functools.wraps(command)
         def with_flags(**values: Any) -> None:
