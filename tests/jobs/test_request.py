@@ -68,6 +68,12 @@ def test_the_command_line_says_the_flag_where_python_says_the_name(tmp_path):
     refused(call("fit", folder, *out, "--pixels", 30), "--pixels must be 64 or more; got 30")
 
 
-@pytest.mark.parametrize("old", ["--range", "--learn-from", "--how"])
-def test_a_flag_of_an_earlier_version_is_answered_with_its_name_now(old, tmp_path):
-    refused(call("fit", tmp_path, "--out", tmp_path / "run", old, 3), old, "is called --", "now")
+@pytest.mark.parametrize(
+    ("old", "answer"),
+    [
+        ("--range", "--levels"), ("--learn-from", "--sample"), ("--how", "--purify-set"), ("--rule", "--sensitivity"),
+        ("--fast", "is gone"),
+    ],
+)  # fmt: skip
+def test_a_flag_of_an_earlier_version_is_answered_with_what_to_do_now(old, answer, tmp_path):
+    refused(call("fit", tmp_path, "--out", tmp_path / "run", old, 3), old, answer)

@@ -16,6 +16,7 @@ from blemish.cli.options import (
     Ids,
     Images,
     Json,
+    NewOut,
     PurifySet,
     Quiet,
     with_flags_of,

@@ -37,16 +37,17 @@ def images_or_features(
 def out_beside(source: str | Path, ending: str, *, taken: bool = False) -> Path:
     """A folder for the results, named after what they are made of and beside it: parts/ -> parts-run.
 
-    It is one that does not exist, parts-run-2 and so on, unless it may be `taken`. Where nothing can be written beside
-    `source`, and for a URL, it lies in the current directory.
+    It is one that does not exist, parts-run-2 and so on, unless it may be `taken`. For a URL, for one image, which is
+    among others, and where nothing can be written beside `source`, it lies in the current directory.
     """
+    from blemish.images.finding import is_image_file
     from blemish.images.urls import located
 
     place = located(source)
     if isinstance(place, Path):
         place = place if place.name and place.name != ".." else place.resolve()  # "." and "/" have no name
         parent, name = place.parent, place.stem if place.is_file() else place.name
-        if not os.access(parent, os.W_OK):
+        if (place.is_file() and is_image_file(place)) or not os.access(parent, os.W_OK):
             parent = Path()
     else:
         parent, name = Path(), place.rstrip("/").rpartition("/")[2]

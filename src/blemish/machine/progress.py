@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from blemish.machine.runtime import Progress, quiet, runtime
@@ -201,29 +202,29 @@ def _terminal_bar(console: Any) -> Iterator[Progress]:
 
 @contextmanager
 def _notebook_bar() -> Iterator[Progress]:
-    from IPython.display import HTML, display  # type: ignore[import-not-found]
-
-    tracker, handles, drawn = Tracker(), [], [time.monotonic() + PATIENCE - PACE]
+    shown: Any = import_module("IPython.display")  # there in every notebook, and nowhere else needed
+    tracker, drawn = Tracker(), [time.monotonic() + PATIENCE - PACE]
+    handles: list[Any] = []
 
     def show(stage: str, done: int, total: int) -> None:
         tracker(stage, done, total)
         if time.monotonic() - drawn[0] < PACE:
             return
         drawn[0] = time.monotonic()
-        bar = HTML(
+        bar = shown.HTML(
             f'<progress value="{tracker.fraction:.3f}" max="1"></progress> {tracker.fraction:.0%} '
             f"{html.escape(tracker.words)} <i>{left_in_words(tracker.left)}</i>"
         )
         if handles:
             handles[0].update(bar)
         else:
-            handles.append(display(bar, display_id=True))
+            handles.append(shown.display(bar, display_id=True))
 
     try:
         yield show
     finally:
         if handles:
-            handles[0].update(HTML(""))
+            handles[0].update(shown.HTML(""))
 
 
 def _in_notebook() -> bool:

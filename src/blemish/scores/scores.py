@@ -128,11 +128,11 @@ class Scores:
         at = low if threshold is None else threshold  # a bar begins there, so that none holds both kinds
         edges = at + width * np.arange(np.floor((min(low, at) - at) / width), np.ceil((high - at) / width) + 1)
         if threshold is None:
-            ax.hist(self.image, edges, color="0.6")
+            ax.hist(self.image, edges.tolist(), color="0.6")
         else:
             above = self.image > np.float32(threshold)
             parts, labels = [self.image[~above], self.image[above]], ["not flagged", "flagged"]
-            ax.hist(parts, edges, stacked=True, color=["0.6", "tab:red"], label=labels)
+            ax.hist(parts, edges.tolist(), stacked=True, color=["0.6", "tab:red"], label=labels)
             ax.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
             ax.legend()
         ax.set(xlabel="score, higher is more anomalous", ylabel="images")
