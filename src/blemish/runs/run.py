@@ -163,7 +163,7 @@ class Run:
             mark = ", flagged" if scores[name] > self.threshold_ else ""
             pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}{mark}"))
         if not pairs:
-            raise RequestError(f"No image can be shown: {trouble}; name the folder of the images when you load or fit.")
+            raise RequestError(f"No image can be shown: {trouble}; put the images back, or hand one in to `heatmap`.")
         return sheet(pairs)
 
     def heatmap(self, image: Any, limit: int = LIMIT) -> Image.Image:
@@ -228,7 +228,7 @@ class Run:
         """Id, scores and pixels of one image: of the fit, by its id, or a new one."""
         if isinstance(image, str) and (self.fit_scores or self.folder) and not isinstance(self.detector, ExportedModel):
             scores = self.scores
-            if image in dict(scores):
+            if image in scores.ids:
                 try:
                     return image, scores, self._pixels(image)
                 except UnreadableImageError as error:
