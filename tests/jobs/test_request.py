@@ -48,7 +48,7 @@ def test_a_request_comes_back_from_its_json_as_it_was():
         ({"threads": "two"}, "`threads` is a number, 1 or more; got 'two'"),
         ({"overlap": 8}, "`overlap` 8 .* `tile`"),
         ({"false_alarms": "much"}, "`false_alarms` takes a share, such as 1%"),
-        ({"rule": "mad", "threshold": 1.0}, "leave out `threshold`"),
+        ({"sensitivity": 0.2, "threshold": 1.0}, "`threshold` and `sensitivity` exclude each other"),
         ({"purify": "yes"}, "`purify` is True, False or PurifySettings"),
         ({"treshold": 1.0}, "no option `treshold`; did you mean threshold"),
         ({"contamination": 1.5}, "`contamination` is a share"),

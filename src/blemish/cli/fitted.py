@@ -43,10 +43,11 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         "report": str(out / "report.html"),
         "next": following,
     }
+    place = "" if decision.sensitivity is None else f" (sensitivity {decision.sensitivity:g} of 0 to 1)"
     lines = [
         *found(decision, count),
-        f"{flagged} are flagged above {run.threshold_:.4g}{_place(decision.sensitivity)}: {bands.count('reject')} to "
-        f"reject, {bands.count('look')} to look at, {bands.count('pass')} pass.",
+        f"{flagged} {'is' if flagged == 1 else 'are'} flagged above {run.threshold_:.4g}{place}: "
+        f"{bands.count('reject')} to reject, {bands.count('look')} to look at, {bands.count('pass')} pass.",
         *worst_lines(worst),
         *([decision.rule] if decision.promise or decision.sensitivity is None else []),
         *([decision.advice] if decision.advice else []),
@@ -75,7 +76,3 @@ def found(decision: "Decision", count: int) -> list[str]:
             "ten cases. The ranking stands."
         ]
     return [f"About {bad} of {count} images are bad, between {low} and {high} in nine of ten cases."]
-
-
-def _place(sensitivity: float | None) -> str:
-    return "" if sensitivity is None else f" (sensitivity {sensitivity:g} of 0 to 1)"

@@ -188,10 +188,10 @@ def _terminal_bar(console: Any) -> Iterator[Progress]:
 
     def show(stage: str, done: int, total: int) -> None:
         tracker(stage, done, total)
-        if not bars.live.is_started and time.monotonic() - tracker.start >= PATIENCE:
-            bars.start()
         left = left_in_words(tracker.left)
         bars.update(task, description=tracker.words, completed=tracker.fraction, left=left)
+        if not bars.live.is_started and time.monotonic() - tracker.start >= PATIENCE:
+            bars.start()
 
     try:
         yield show

@@ -3,9 +3,10 @@
 import platform
 import webbrowser
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,8 @@ class Run:
         `images` is where the images are now, if they moved; `options` are `host`, `port` and `follow_links` of
         `blemish review`. Needs `pip install 'blemish[review]'`.
         """
-        act("review", folder_of(self), images, **options)
+        with suppress(KeyboardInterrupt):  # the way to end it
+            act("review", folder_of(self), images, **options)
 
     def export(self, out: str | Path, **options: Any) -> Any:
         """Leave this Run in `out` as one file for ONNX Runtime or OpenVINO; returns how it compares with torch.
@@ -221,6 +223,8 @@ class Run:
         if self.images is not None:
             return self.images.read(name)
         root = self.about.get("image_root")
+        if root and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
+            raise UnreadableImageError("its name leads out of the image folder")
         source = remote_file(joined(root, name)) if root and is_url(root) else Path(root or "", name)
         return decode(openable(source), self.decoding)
 
