@@ -171,7 +171,7 @@ def test_a_tampered_run_shows_nothing_from_outside_of_the_image_folder(run, tmp_
 def test_the_review_runs_beside_the_loop_of_a_notebook(run, monkeypatch):
     pytest.importorskip("uvicorn")
     names = []
-    monkeypatch.setattr("uvicorn.Server.run", lambda server, **_: names.append(threading.current_thread().name))
+    monkeypatch.setattr("uvicorn.Server.run", lambda _, **__: names.append(threading.current_thread().name))
 
     async def cell():
         blemish.load(run).review()

@@ -6,6 +6,7 @@ import typer
 
 from blemish.cli.console import (
     check_exists,
+    command_line,
     errors_as_sentences,
     progress_shown,
     purify_settings,
@@ -47,6 +48,7 @@ def purify(
         how = purify_settings([*(purify_set or []), *([f"keep={keep}"] if keep is not None else [])])
         found = jobs.purify(images, out, how=how, progress=progress, **options)
     kept, total = len(found.kept_ids), len(found.ids)
+    following = command_line("fit", out / "kept.txt")
     summary = {
         "out": str(out),
         "images": total,
@@ -57,6 +59,7 @@ def purify(
         "notes": list(found.notes),
         "kept_list": str(out / "kept.txt"),
         "report": str(out / "report.html"),
+        "next": [following],
     }
     lines = [
         f"Kept {kept} of {total} images; {total - kept} set aside, with scores above {found.limit:.4g}.",
@@ -64,5 +67,6 @@ def purify(
         *skipped_line(len(found.skipped), out),
         f"Kept images: {out / 'kept.txt'}",
         f"Report: {out / 'report.html'}",
+        f"Next: {following}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)
