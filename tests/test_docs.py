@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import weight_layouts as layouts
 from blemish.cli import app
-from blemish.detectors.funad import FunAD
+from blemish.detectors.funad import Schedule
 from blemish.features.backbones import BACKBONES
 from command_line import QUICK
 from conftest import fill
@@ -51,7 +51,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What the page calls DINO is a network of a few thousand weights here.
     monkeypatch.setitem(BACKBONES, "dino_vits8", layouts.TINY["tiny_dino8"])
     torch.save(layouts.dino(), tmp_path / "path/to/dino_deitsmall8_pretrain.pth")
-    monkeypatch.setitem(FunAD.__init__.__kwdefaults__, "steps", 10)  # that the commands run is what is tested
+    monkeypatch.setitem(Schedule.__init__.__kwdefaults__, "steps", 10)  # that the commands run is what is tested
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -123,16 +123,14 @@ class Run:
     ) -> Scores:
         """Scores of new images, with the decision of this Run.
 
+        They come in the order of a list, or of the ids in a folder. Unreadable files are left out and named in
+        `skipped`. Raises `RequestError` for anything that is no image.
+
         Parameters
         ----------
         images : a folder or list file; one or many paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255.
         device, threads : where to compute; see `fit`.
         progress : a bar in a terminal or a notebook by default; False shows none; see `fit`.
-
-        Returns
-        -------
-        In the order of the list, or of the ids in a folder. Unreadable files are left out of it and named in its
-        `skipped`. Raises `RequestError` for anything that is no image.
         """
         if isinstance(images, Iterator):
             images = list(images)
