@@ -101,7 +101,7 @@ def test_images_of_the_fit_keep_their_scores_when_they_are_scored_again(tmp_path
     fitted = jobs.fit(pile, tmp_path / "again", detector=small)
     scores = blemish.load(tmp_path / "again").score(pile)
     assert {name: scores[name] for name in scores.ids} == {name: fitted.scores[name] for name in fitted.scores.ids}
-    _, decision = jobs.score(pile, tmp_path / "again", tmp_path / "moved", threshold=fitted.threshold_)
+    decision = jobs.score(pile, tmp_path / "again", tmp_path / "moved", threshold=fitted.threshold_).decision
     assert decision.contamination == fitted.contamination_
     assert (tmp_path / "moved" / "scores.csv").read_text() == (tmp_path / "again" / "scores.csv").read_text()
 

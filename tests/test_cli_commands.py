@@ -4,36 +4,11 @@ import json
 import re
 import time
 
-import pytest
-
 from blemish import cli
 from blemish.detectors import DEFAULT_DETECTOR, REGISTRY
 from blemish.features import hub
 from blemish.jobs import doctor
 from command_line import QUICK, call, refused
-
-COMMANDS = [
-    [],
-    ["fit"],
-    ["score"],
-    ["purify"],
-    ["review"],
-    ["evaluate"],
-    ["compare"],
-    ["demo"],
-    ["detectors"],
-    ["doctor"],
-    ["cache"],
-    ["cache", "list"],
-    ["cache", "prune"],
-]
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself(words):
-    result = call(*words, "--help")
-    assert result.exit_code == 0
-    assert "Usage" in result.output
 
 
 def test_the_cache_is_listed_and_pruned(tmp_path, pile):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import weight_layouts as layouts
 from blemish.cli import app
-from blemish.detectors.funad.schedule import Schedule
+from blemish.detectors.funad import Schedule
 from blemish.features.backbones import BACKBONES
 from command_line import QUICK
 from conftest import fill
@@ -96,7 +96,7 @@ def test_every_command_of_the_pages_on_the_line_runs(page: str, desk: Path, run:
         assert result.exit_code == 0, f"{command}: {result.output}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "docs/python.md"])
 def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {})  # noqa: S102 - it is our own page

@@ -34,9 +34,13 @@ def test_an_empty_folder_and_one_without_images_say_what_is_there(tmp_path):
         find(tmp_path)
 
 
-def test_one_file_is_not_a_folder(tmp_path):
-    with pytest.raises(RequestError, match="is one file; hand in a folder"):
-        find(fill(tmp_path, 1) / "part-00.png")
+def test_one_image_is_found_alone_and_one_file_of_another_kind_is_refused(tmp_path):
+    fill(tmp_path, 2)
+    found = find(tmp_path / "part-00.png")
+    assert (found.root, list(found.files)) == (tmp_path, ["part-00.png"])
+    (tmp_path / "notes.pdf").write_bytes(b"%PDF")
+    with pytest.raises(RequestError, match=r"notes\.pdf' is not an image; hand in an image, a folder"):
+        find(tmp_path / "notes.pdf")
 
 
 def test_links_are_followed_and_loops_end(tmp_path):

@@ -90,12 +90,20 @@ def test_arrays_and_pil_images_are_the_pixels_they_are():
     assert not images.read("image-000003").any(), "transparent pixels stand over black, as in files"
 
 
+def test_one_image_is_taken_as_a_list_of_one(pile):
+    array = picture(1)
+    for one in (array, Image.fromarray(array)):
+        assert np.array_equal(ImageSet.of(one).read("image-000000"), array)
+    for one in (pile / "part-01.png", str(pile / "part-01.png")):
+        assert ImageSet.of(one).ids == ("part-01.png",)
+    assert len(ImageSet.of(np.stack([array, array]))) == 2
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
         (lambda: [picture(1) / 255.0], r"uint8 with levels 0..255 .*astype\('uint8'\)"),
         (lambda: [picture(1).transpose(2, 0, 1)], r"shape \(3, 64, 64\); it must be \(height, width, 3\)"),
-        (lambda: picture(1), "Got one image; hand in a list"),
         (list, "list of images is empty"),
         (lambda: [picture(1)[:2]], "64 x 2 pixels; each side needs at least 8"),
         (lambda: [picture(1), "a.png"], "not a mix of paths and others"),

@@ -58,8 +58,8 @@ def test_features_and_scores_from_tasks_are_those_of_one_machine(tmp_path, inlin
     assert np.array_equal(here.scores.image, there.scores.image)
     assert np.array_equal(here.scores.maps, there.scores.maps)
     assert here.skipped == there.skipped != {}
-    expected, _ = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
-    scores, _ = jobs.score(tmp_path / "pile", tmp_path / "b", threads=1, ray="x")
+    expected = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
+    scores = jobs.score(tmp_path / "pile", tmp_path / "b", threads=1, ray="x")
     assert "_scored_part" in inline
     assert scores.ids == expected.ids
     assert np.array_equal(scores.image, expected.image)
@@ -139,8 +139,8 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
         found = jobs.purify(tmp_path / "pile", how=how, cache=tmp_path / "cc", ray=cluster.address, **words)
         assert found.kept_ids == pure.kept_ids
         assert np.array_equal(found.scores, pure.scores)
-        expected, _ = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
-        scores, _ = jobs.score(tmp_path / "pile", tmp_path / "b", ray=cluster.address)
+        expected = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
+        scores = jobs.score(tmp_path / "pile", tmp_path / "b", ray=cluster.address)
         assert np.array_equal(scores.image, expected.image)
     finally:
         ray.shutdown()

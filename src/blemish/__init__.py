@@ -1,16 +1,27 @@
 """blemish finds defects in a folder of unlabelled images.
 
->>> import blemish
->>> run = blemish.fit("path/to/images", out="run")  # doctest: +SKIP
->>> scores = blemish.load("run").score(["new.png"])  # doctest: +SKIP
+    import blemish
+
+    run = blemish.fit("path/to/images", out="run")     # learn, rank, decide; leaves a report in run/
+    run.scores.flagged                                  # ids of the images to look at, the worst first
+    run.show(8)                                         # these, with heatmaps
+    scores = run.score("new.png")                       # new images: a path, an array, a folder, or many
+    run = blemish.load("run")                           # another day
+
+Jobs: `fit`, `score`, `purify`, `refit`, `evaluate`, `compare`. What they return: `Run`, `Scores`, `Purification`. What
+they take: `ImageSet`, or anything it can be made of. `OutlierDetector` is a scikit-learn estimator for arrays of
+features.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from blemish.runs.actions import provide
+
 if TYPE_CHECKING:
     from blemish.images import ImageSet
     from blemish.jobs import fit, purify, refit, score
+    from blemish.jobs.estimator import OutlierDetector
     from blemish.jobs.evaluation import compare, evaluate
     from blemish.purification import Purification, PurifySettings
     from blemish.runs.run import Run, load
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ImageSet",
+    "OutlierDetector",
     "Purification",
     "PurifySettings",
     "Run",
@@ -34,6 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "OutlierDetector": "jobs.estimator",
     "compare": "jobs.evaluation",
     "evaluate": "jobs.evaluation",
     "ImageSet": "images",
@@ -54,3 +67,12 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'blemish' has no attribute '{name}'")
     return getattr(import_module(f"blemish.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The names that are meant to be used."""
+    return sorted(__all__)
+
+
+provide("review", lambda: import_module("blemish.review.server").review)
+provide("export", lambda: import_module("blemish.deploy.export").export)

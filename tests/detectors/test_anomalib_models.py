@@ -232,7 +232,7 @@ def test_from_the_command_line_to_new_scores(folder: Path, tmp_path: Path) -> No
     assert "torn.png" in (tmp_path / "run" / "skipped.csv").read_text()
     run = load(tmp_path / "run")
     assert run.detector.settings()["coreset_sampling_ratio"] == 0.05
-    scores, _ = jobs.score(pile, tmp_path / "run", tmp_path / "new", threads=1)
+    scores = jobs.score(pile, tmp_path / "run", tmp_path / "new", threads=1)
     assert set(scores.ranking()[:2]) == set(BAD)
     assert list(scores.skipped) == ["torn.png"]
     words = [*words[:3], tmp_path / "strict", *words[4:], "--strict"]

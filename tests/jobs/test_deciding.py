@@ -62,7 +62,7 @@ def test_the_decision_is_kept_with_the_run_and_moved_by_the_sensitivity(tmp_path
     run = jobs.fit(pile, tmp_path / "run", detector=small, sensitivity=1, threads=1)
     assert run.decision.sensitivity == 1
     assert blemish.load(tmp_path / "run").decision == run.decision
-    strict, cautious = (jobs.score(pile, run, sensitivity=each)[1] for each in (1.0, 0.0))
+    strict, cautious = (jobs.score(pile, run, sensitivity=each).decision for each in (1.0, 0.0))
     assert strict.threshold == run.threshold_
     assert cautious.threshold >= strict.threshold
     with pytest.raises(RequestError, match="exclude each other"):

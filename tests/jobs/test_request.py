@@ -48,7 +48,7 @@ def test_a_request_comes_back_from_its_json_as_it_was():
         ({"threads": "two"}, "`threads` is a number, 1 or more; got 'two'"),
         ({"overlap": 8}, "`overlap` 8 .* `tile`"),
         ({"false_alarms": "much"}, "`false_alarms` takes a share, such as 1%"),
-        ({"rule": "mad", "threshold": 1.0}, "leave out `threshold`"),
+        ({"sensitivity": 0.2, "threshold": 1.0}, "`threshold` and `sensitivity` exclude each other"),
         ({"purify": "yes"}, "`purify` is True, False or PurifySettings"),
         ({"treshold": 1.0}, "no option `treshold`; did you mean threshold"),
         ({"contamination": 1.5}, "`contamination` is a share"),
@@ -68,6 +68,12 @@ def test_the_command_line_says_the_flag_where_python_says_the_name(tmp_path):
     refused(call("fit", folder, *out, "--pixels", 30), "--pixels must be 64 or more; got 30")
 
 
-@pytest.mark.parametrize("old", ["--range", "--learn-from", "--how"])
-def test_a_flag_of_an_earlier_version_is_answered_with_its_name_now(old, tmp_path):
-    refused(call("fit", tmp_path, "--out", tmp_path / "run", old, 3), old, "is called --", "now")
+@pytest.mark.parametrize(
+    ("old", "answer"),
+    [
+        ("--range", "--levels"), ("--learn-from", "--sample"), ("--how", "--purify-set"), ("--rule", "--sensitivity"),
+        ("--fast", "is gone"),
+    ],
+)  # fmt: skip
+def test_a_flag_of_an_earlier_version_is_answered_with_what_to_do_now(old, answer, tmp_path):
+    refused(call("fit", tmp_path, "--out", tmp_path / "run", old, 3), old, answer)

@@ -7,11 +7,11 @@ import platform
 import signal
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from blemish import __version__
 from blemish.cli.bench import EPILOG, bench
 from blemish.cli.cache import cache_app
 from blemish.cli.console import saying_flags
@@ -22,6 +22,7 @@ from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
+from blemish.cli.options import Command, Group, with_metavars
 from blemish.cli.purify import purify
 from blemish.cli.refit import refit
 from blemish.cli.review import review
@@ -31,17 +32,32 @@ from blemish.cli.watch import watch
 
 M_ARENA_MAX, HEAPS = -8, 2  # the number of the setting in malloc.h, and its value
 
-RENAMED = {"--range": "--levels", "--learn-from": "--sample", "--how": "--purify-set"}
+FORMER = {  # flags of earlier versions, and what to do now
+    "--range": "is called --levels now",
+    "--learn-from": "is called --sample now",
+    "--how": "is called --purify-set now",
+    "--fast": "is gone; the default detector takes as long",
+    "--rule": "is gone; --sensitivity, 0 to 1, moves how many images are flagged",
+}
 
 
-class Program(TyperGroup):
+GROUPS = {
+    "Start here": (demo, fit, score),
+    "Look and correct": (review, refit, evaluate, compare, purify),
+    "Hand on and act": (export, watch, serve),
+    "Research": (detectors, bench, datasets),
+    "Housekeeping": (doctor,),  # and `cache`, which has commands of its own
+}
+
+
+class Program(Group):
     """The program, which answers flags of earlier versions with what they are called now."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse what was renamed, then as any program."""
         for word in args:
-            if (old := word.partition("=")[0]) in RENAMED:
-                typer.echo(f"blemish: {old} is called {RENAMED[old]} now.", err=True)
+            if (old := word.partition("=")[0]) in FORMER:
+                typer.echo(f"blemish: {old} {FORMER[old]}.", err=True)
                 raise typer.Exit(2)
         return super().parse_args(ctx, args)
 
@@ -50,19 +66,35 @@ app = typer.Typer(
     cls=Program,
     name="blemish",
     help="Finds defects in a folder of unlabelled images: ranks them, draws where, says how many are bad.",
+    epilog="blemish COMMAND --help shows the options of a command.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (
-    *(fit, score, purify, review, refit, evaluate, compare, export, serve, watch),
-    *(demo, detectors, datasets, doctor),
-):
-    app.command()(saying_flags(command))
-app.command(epilog=EPILOG)(saying_flags(bench))
-app.add_typer(cache_app, name="cache")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"blemish {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Flags of the program itself."""
+
+
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
+            saying_flags(with_metavars(command))
+        )
+app.add_typer(cache_app, name="cache", rich_help_panel=next(reversed(GROUPS)))
 
 
 def main() -> None:

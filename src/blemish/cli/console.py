@@ -2,21 +2,26 @@
 
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import typer
 
 from blemish.cli.options import as_typed, flags_of
 from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
+    from blemish.calibration import Decision
     from blemish.detectors import Detector
     from blemish.purification import PurifySettings
+    from blemish.scores import Scores
 
+WORST = 5  # images that a summary names
 FLAGS: dict[str, str] = {}  # of the command that runs, by the name of the parameter
 INTERRUPTED = 130  # what shells report for Ctrl-C
 STOPPED = "interrupted; no half-made results were left. Features and sub-models made so far are kept."
@@ -82,6 +87,31 @@ def tell(lines: list[str], summary: dict[str, Any], *, quiet: bool, as_json: boo
     elif not quiet:
         for line in lines:
             typer.echo(as_typed(line, FLAGS))
+
+
+def worst_of(scores: "Scores", decision: "Decision") -> list[dict[str, Any]]:
+    """The images that rank highest: path, score, and what to do with each."""
+    names = scores.ranking()[:WORST]
+    values = [scores[name] for name in names]
+    bands = decision.bands(np.array(values))
+    return [
+        {"path": name, "score": value, "band": band} for name, value, band in zip(names, values, bands, strict=True)
+    ]
+
+
+def worst_lines(worst: list[dict[str, Any]]) -> list[str]:
+    """`worst_of` as lines."""
+    from blemish.calibration import WORDS
+
+    width = min(60, max((len(each["path"]) for each in worst), default=0))
+    return ["The highest scores:"] + [
+        f"  {each['path']:<{width}}  {each['score']:8.4g}  {WORDS[each['band']]}" for each in worst
+    ]
+
+
+def command_line(*words: str | Path) -> str:
+    """A command as a person types it."""
+    return shlex.join(["blemish", *map(str, words)])
 
 
 def skipped_line(count: int, out: Path) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Annotated, Optional
 import typer
 
 from blemish.cli.console import errors_as_sentences, progress_shown, tell
-from blemish.cli.inputs import parsed_size
-from blemish.cli.options import Debug, Force, Json, Out, Quiet, Threads, Weights
+from blemish.cli.inputs import out_beside, parsed_size
+from blemish.cli.options import Debug, Force, Json, NewOut, Quiet, Threads, Weights
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` left.")],
-    out: Out,
+    out: NewOut = None,
     format: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",  # noqa: A002
     precision: Annotated[
         str, typer.Option(help="float32, or int8: faster convolutions, equal decisions measured.")
@@ -35,6 +35,7 @@ def export(
 ) -> None:
     """Leave a Run as one model for ONNX Runtime or OpenVINO, from pixels to score, map and decision."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+        out = out or out_beside(run, format, taken=force)
         from blemish.deploy.export import export as export_run
 
         parity = export_run(

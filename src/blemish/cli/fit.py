@@ -7,7 +7,7 @@ import typer
 
 from blemish.cli.console import errors_as_sentences, progress_shown, purify_settings, settings_of, tell
 from blemish.cli.fitted import tell_fitted
-from blemish.cli.inputs import images_or_features
+from blemish.cli.inputs import images_or_features, out_beside
 from blemish.cli.options import (
     ClassToken,
     Debug,
@@ -16,7 +16,7 @@ from blemish.cli.options import (
     Ids,
     Images,
     Json,
-    Out,
+    NewOut,
     PurifySet,
     Quiet,
     with_flags_of,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 @with_flags_of(FitRequest)
 def fit(
-    out: Out,
     images: Images = None,
+    out: NewOut = None,
     features: Features = None,
     ids: Ids = None,
     grid: Grid = None,
@@ -39,7 +39,12 @@ def fit(
     *,
     purify_set: PurifySet = None,
     each_subfolder: Annotated[
-        bool, typer.Option("--each-subfolder", help="One Run for each folder in IMAGES; finished ones are kept.")
+        bool,
+        typer.Option(
+            "--each-subfolder",
+            help="One Run for each folder in IMAGES; finished ones are kept.",
+            rich_help_panel="Images",
+        ),
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -53,6 +58,9 @@ def fit(
             raise RequestError(f"--purify-set goes with --purify; got '{purify_set[0]}' without it.")
         if each_subfolder and images is None:
             raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
+        if out is None:
+            again = each_subfolder or options["force"]  # what is there is to be kept, or replaced
+            out = out_beside(images or features or "", "runs" if each_subfolder else "run", taken=again)
         from blemish import jobs
         from blemish.detectors import detector_class
 

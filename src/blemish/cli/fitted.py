@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.cli.console import skipped_line, tell
+from blemish.cli.console import command_line, skipped_line, tell, worst_lines, worst_of
 
 if TYPE_CHECKING:
     from blemish.calibration import Decision
@@ -17,6 +17,10 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
     decision, bands = run.decision, run.decision.bands(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
     purified = run.about.get("purification")
+    worst = worst_of(run.scores, decision)
+    features = run.images is not None and run.images.features_alone
+    new = command_line("score", *(["--features", "NEW.npy"] if features else ["NEW_IMAGES"]), "--model", out)
+    following = [new] if features else [command_line("review", out), new]
     findings = [*run.about.get("notes", []), *run.about.get("findings", [])]
     summary = {
         "out": str(out),
@@ -35,12 +39,16 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         "look": bands.count("look"),
         "sensitivity": decision.sensitivity,
         "promise": asdict(decision.promise) if decision.promise else None,
+        "worst": worst,
         "report": str(out / "report.html"),
+        "next": following,
     }
+    place = "" if decision.sensitivity is None else f" (sensitivity {decision.sensitivity:g} of 0 to 1)"
     lines = [
         *found(decision, count),
-        f"{flagged} are flagged above {run.threshold_:.4g}{_place(decision.sensitivity)}: {bands.count('reject')} to "
-        f"reject, {bands.count('look')} to look at, {bands.count('pass')} pass.",
+        f"{flagged} {'is' if flagged == 1 else 'are'} flagged above {run.threshold_:.4g}{place}: "
+        f"{bands.count('reject')} to reject, {bands.count('look')} to look at, {bands.count('pass')} pass.",
+        *worst_lines(worst),
         *([decision.rule] if decision.promise or decision.sensitivity is None else []),
         *([decision.advice] if decision.advice else []),
         *([f"{summary['set_aside']} images were set aside before the detector learned."] if purified else []),
@@ -48,6 +56,7 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
         *findings,
         *skipped_line(len(run.skipped), out),
         f"Report: {out / 'report.html'}",
+        f"Next: {'  or  '.join(following)}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)
 
@@ -67,7 +76,3 @@ def found(decision: "Decision", count: int) -> list[str]:
             "ten cases. The ranking stands."
         ]
     return [f"About {bad} of {count} images are bad, between {low} and {high} in nine of ten cases."]
-
-
-def _place(sensitivity: float | None) -> str:
-    return "" if sensitivity is None else f" (sensitivity {sensitivity:g} of 0 to 1)"

@@ -1,5 +1,7 @@
 """What a command looks at: images, or features that were made elsewhere."""
 
+import os
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,30 @@ def images_or_features(
         grid=parsed_grid(grid) if grid else None,
         class_token=class_token,
     )
+
+
+def out_beside(source: str | Path, ending: str, *, taken: bool = False) -> Path:
+    """A folder for the results, named after what they are made of and beside it: parts/ -> parts-run.
+
+    It is one that does not exist, parts-run-2 and so on, unless it may be `taken`. For a URL, for one image, which is
+    among others, and where nothing can be written beside `source`, it lies in the current directory.
+    """
+    from blemish.images.finding import is_image_file
+    from blemish.images.urls import located
+
+    place = located(source)
+    if isinstance(place, Path):
+        place = place if place.name and place.name != ".." else place.resolve()  # "." and "/" have no name
+        parent, name = place.parent, place.stem if place.is_file() else place.name
+        if (place.is_file() and is_image_file(place)) or not os.access(parent, os.W_OK):
+            parent = Path()
+    else:
+        parent, name = Path(), place.rstrip("/").rpartition("/")[2]
+    first = parent / f"{name or 'images'}-{ending}"
+    if taken or not os.path.lexists(first):
+        return first
+    numbered = (first.with_name(f"{first.name}-{number}") for number in count(2))
+    return next(each for each in numbered if not os.path.lexists(each))
 
 
 def parsed_size(text: str) -> tuple[int, int]:

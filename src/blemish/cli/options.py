@@ -5,31 +5,47 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from blemish.jobs.request import Option, Request, options_of, panel_of
 
-FEATURES = "Features in place of images"
+RESULTS, FEATURES = "Results", "Features in place of images"
+PANELS = ("", "Decide", "Images", "Method", RESULTS, "Machine", FEATURES)  # of the help; the first has the common flags
+METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # what stands for a value in the help
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to leave the results in.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Replace earlier results in that folder.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", show_default=False)]
+NewOut = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Folder for the results; by default a new one beside the images, named after them.",
+        show_default=False,
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace earlier results in that folder.", rich_help_panel=RESULTS)
+]
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
 Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
 Ray = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster to share the work with; local starts one here."),
 ]
-Cache = Annotated[Optional[Path], typer.Option("--cache", help="Folder to keep features in.")]  # noqa: UP045
+Cache = Annotated[Optional[Path], typer.Option("--cache", metavar="FOLDER", help="Folder to keep features in.")]  # noqa: UP045
 Weights = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--weights", help="File with the backbone's weights (.safetensors, .pth)."),
+    typer.Option("--weights", metavar="FILE", help="File with the backbone's weights (.safetensors, .pth)."),
 ]
 Images = Annotated[
     Optional[str],  # noqa: UP045
     typer.Argument(
-        help="A folder of images, its URL such as s3://bucket/folder, or a list of paths (.txt, .csv).",
+        metavar="IMAGES",
+        help="A folder of images, one image, a URL such as s3://bucket/folder, or a list of paths (.txt, .csv).",
         show_default=False,
     ),
 ]
@@ -44,7 +60,9 @@ Features = Annotated[
 ]
 Ids = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--ids", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES),
+    typer.Option(
+        "--ids", metavar="FILE", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES
+    ),
 ]
 Grid = Annotated[
     Optional[str],  # noqa: UP045
@@ -69,11 +87,12 @@ PurifySet = Annotated[
         "--purify-set",
         metavar="NAME=VALUE",
         help="A setting of the purification, such as subsets, repeats, keep or k; may be repeated.",
+        rich_help_panel="Method",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.", rich_help_panel=RESULTS)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RESULTS)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.", rich_help_panel=RESULTS)]
 
 
 def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -97,14 +116,18 @@ def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Cal
             for name, option in options_of(request).items()
             if name not in taken
         ]
-        first = [each for each in own if each.kind is not each.KEYWORD_ONLY]
-        last = [each for each in own if each.kind is each.KEYWORD_ONLY]
+
+        arguments = [each for each in own if _about(each, typer.models.ArgumentInfo)]
+        options = [each for each in own if each not in arguments]
+        first = [each for each in options if each.kind is not each.KEYWORD_ONLY]
+        last = [each for each in options if each.kind is each.KEYWORD_ONLY]
+        options = sorted([*first, *flags, *last], key=lambda each: PANELS.index(_panel(each)))
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*arguments, *options)]
 
         @functools.wraps(command)
         def with_flags(**values: Any) -> None:
             command(**values)
 
-        parameters = [*first, *flags, *last]
         with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         with_flags.__annotations__ = {each.name: each.annotation for each in parameters}
         return with_flags
@@ -119,9 +142,62 @@ def _annotation(request: type[Request], name: str, option: Option, kind: Any, de
         help=option.help,
         metavar=option.metavar or None,
         show_default=default not in (None, "", False, {}),
-        rich_help_panel=panel_of(request, name),
+        rich_help_panel=panel_of(request, name) or None,
     )
     return Annotated[kind | None if default in (None, {}) else kind, about]
+
+
+class Command(TyperCommand):
+    """A command whose help has no names of types: each value is named by its metavar, see `with_metavars`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, `--help` among them."""
+        return _without_types(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """Commands under one name, whose help has no names of types either."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, `--help` among them."""
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(params: list[Any]) -> list[Any]:
+    for each in params:
+        if each.param_type_name == "argument":
+            each.display_type_rich = lambda **_: None  # typer would set <str> beside IMAGES
+        elif each.is_flag and each.metavar is None:
+            each.metavar = ""
+    return params
+
+
+def with_metavars(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, whose help has a plain word for each value, and none beside a flag that takes no value."""
+    for each in inspect.signature(command, eval_str=True).parameters.values():
+        if (about := _about(each, typer.models.OptionInfo)) and about.metavar is None:
+            about.metavar = METAVARS.get(_plain(each.annotation))
+        elif (about := _about(each, typer.models.ArgumentInfo)) and about.metavar is None:
+            about.metavar = each.name.upper()
+    return command
+
+
+def _plain(annotation: Any) -> Any:
+    """The type of one value: that of `Annotated[Path | None, ...]` is Path."""
+    while get_origin(annotation) in (Annotated, Union, UnionType, list):
+        annotation = next(each for each in get_args(annotation) if each is not type(None))
+    return annotation
+
+
+def _panel(parameter: inspect.Parameter) -> str:
+    """The panel of the help that a parameter stands in; "" for common flags."""
+    about = _about(parameter, typer.models.OptionInfo)
+    return about.rich_help_panel or "" if about else ""
+
+
+def _about(parameter: inspect.Parameter, kind: type[Any]) -> Any:
+    """What typer is told of a parameter, if that is of this kind."""
+    return next((each for each in getattr(parameter.annotation, "__metadata__", ()) if isinstance(each, kind)), None)
 
 
 def flags_of(command: Callable[..., None]) -> dict[str, str]:

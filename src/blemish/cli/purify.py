@@ -6,6 +6,7 @@ import typer
 
 from blemish.cli.console import (
     check_exists,
+    command_line,
     errors_as_sentences,
     progress_shown,
     purify_settings,
@@ -13,14 +14,15 @@ from blemish.cli.console import (
     skipped_line,
     tell,
 )
-from blemish.cli.options import Debug, Json, Out, PurifySet, Quiet, with_flags_of
+from blemish.cli.inputs import out_beside
+from blemish.cli.options import Debug, Json, NewOut, PurifySet, Quiet, with_flags_of
 from blemish.jobs.request import PurifyRequest
 
 
 @with_flags_of(PurifyRequest)
 def purify(
     images: Annotated[str, typer.Argument(help="A folder of images, its URL, or a list of paths (.txt, .csv).")],
-    out: Out,
+    out: NewOut = None,
     keep: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--keep", help="Share of the images to keep, 0 to 1, in place of a label-free cut."),
@@ -35,6 +37,7 @@ def purify(
     """Set aside the images that a detector should not learn from, and list those to keep."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
+        out = out or out_beside(images, "purified", taken=options["force"])
         from blemish import jobs
         from blemish.detectors import detector_class
 
@@ -45,6 +48,7 @@ def purify(
         how = purify_settings([*(purify_set or []), *([f"keep={keep}"] if keep is not None else [])])
         found = jobs.purify(images, out, how=how, progress=progress, **options)
     kept, total = len(found.kept_ids), len(found.ids)
+    following = command_line("fit", out / "kept.txt")
     summary = {
         "out": str(out),
         "images": total,
@@ -55,6 +59,7 @@ def purify(
         "notes": list(found.notes),
         "kept_list": str(out / "kept.txt"),
         "report": str(out / "report.html"),
+        "next": [following],
     }
     lines = [
         f"Kept {kept} of {total} images; {total - kept} set aside, with scores above {found.limit:.4g}.",
@@ -62,5 +67,6 @@ def purify(
         *skipped_line(len(found.skipped), out),
         f"Kept images: {out / 'kept.txt'}",
         f"Report: {out / 'report.html'}",
+        f"Next: {following}",
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)

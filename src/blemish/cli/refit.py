@@ -7,12 +7,13 @@ import typer
 
 from blemish.cli.console import errors_as_sentences, progress_shown
 from blemish.cli.fitted import tell_fitted
-from blemish.cli.options import Debug, Force, Json, Out, Quiet
+from blemish.cli.inputs import out_beside
+from blemish.cli.options import Debug, Force, Json, NewOut, Quiet
 
 
 def refit(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` left; it stays as it is.", show_default=False)],
-    out: Out,
+    out: NewOut = None,
     images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
     labels: Annotated[Optional[Path], typer.Option(help="Other labels than RUN/labels.csv.")] = None,  # noqa: UP045
     force: Force = False,
@@ -26,6 +27,7 @@ def refit(
     """Fit a Run again, with the options it had, and learn from what was said in its review."""
     bars = not (quiet or as_json or progress_as_lines)
     with errors_as_sentences(debug), progress_shown(bars) as progress:
+        out = out or out_beside(run, "refit", taken=force)
         from blemish import jobs
         from blemish.machine.progress import progress_lines
 

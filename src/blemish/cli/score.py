@@ -1,21 +1,30 @@
 """`blemish score`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, skipped_line, tell
-from blemish.cli.inputs import images_or_features
-from blemish.cli.options import ClassToken, Debug, Features, Grid, Ids, Images, Json, Out, Quiet, with_flags_of
+from blemish.cli.console import (
+    command_line,
+    errors_as_sentences,
+    progress_shown,
+    skipped_line,
+    tell,
+    worst_lines,
+    worst_of,
+)
+from blemish.cli.inputs import images_or_features, out_beside
+from blemish.cli.options import ClassToken, Debug, Features, Grid, Ids, Images, Json, NewOut, Quiet, with_flags_of
 from blemish.jobs.request import ScoreRequest
 
 
 @with_flags_of(ScoreRequest)
 def score(
-    model: Annotated[Path, typer.Option(help="The folder that `fit` or `export` left.")],
-    out: Out,
+    model: Annotated[
+        str, typer.Option(metavar="FOLDER", help="What `fit` or `export` left: a folder, or a URL of one.")
+    ],
     images: Images = None,
+    out: NewOut = None,
     features: Features = None,
     ids: Ids = None,
     grid: Grid = None,
@@ -29,14 +38,19 @@ def score(
     """Score new images with a detector that `fit` left."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         scored = images_or_features(images, features, ids, grid, class_token)
+        out = out or out_beside(images or features or "", "scores", taken=options["force"])
         from blemish import jobs
         from blemish.runs.artifact import read_config
 
-        scores, decision = jobs.score(scored, model, out, progress=progress, **options)
-    about = read_config(out)
+        scores = jobs.score(scored, model, out, progress=progress, **options)
+    decision = scores.decision
+    if decision is None:
+        raise TypeError("A Run scores with its decision.")
+    about, worst = read_config(out), worst_of(scores, decision)
     drifted, false_share = about["drift"], about["false_share"]
     bands = decision.bands(scores.image)
     flagged = int((scores.image > decision.threshold).sum())
+    following = [command_line("review", out)] if features is None else []
     summary = {
         "out": str(out),
         "images": len(scores),
@@ -49,7 +63,9 @@ def score(
         "false_share": false_share,
         "drift": drifted,
         "notes": list(scores.notes),
+        "worst": worst,
         "report": str(out / "report.html"),
+        "next": following,
     }
     lines = [
         f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}: {bands.count('reject')} to reject, "
@@ -59,10 +75,12 @@ def score(
             if false_share is not None
             else []
         ),
+        *worst_lines(worst),
         *skipped_line(len(scores.skipped), out),
         *scores.notes,
         *([drifted] if drifted else []),
         f"Scores: {out / 'scores.csv'}",
         f"Report: {out / 'report.html'}",
+        *(f"Next: {each}" for each in following),
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)

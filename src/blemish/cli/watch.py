@@ -11,7 +11,7 @@ from blemish.cli.options import Debug, Json, Out, Quiet, Threads
 
 def watch(
     folder: Annotated[Path, typer.Argument(help="The folder that images come to.")],
-    model: Annotated[Path, typer.Option(help="The folder that `fit` or `export` left.")],
+    model: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder that `fit` or `export` left.")],
     out: Out,
     action: Annotated[str, typer.Option(help="What is done with a scored file: move, link, copy or none.")] = "move",
     settle: Annotated[float, typer.Option(min=0, help="Seconds unchanged until a file counts as complete.")] = 1.0,

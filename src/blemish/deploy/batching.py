@@ -155,7 +155,7 @@ def _scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> 
     with use_runtime(threads=threads):
         images = ImageSet.of([each.pixels for each in batch])
         lost = {name: each.lost for name, each in zip(images.ids, batch, strict=True) if each.lost is not None}
-        scores = run.score(replace(images, lost=lost))
+        scores = run.score(replace(images, lost=lost), progress=False)
     answers = []
     for number, each in enumerate(batch):
         row = scores.index(f"image-{number:06d}")

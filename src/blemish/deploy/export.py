@@ -17,6 +17,7 @@ from blemish.images.decoding import WORKING_SIDE
 from blemish.images.urls import is_url, joined
 from blemish.machine.disk import saved_as_usual
 from blemish.machine.errors import RequestError
+from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.runs.artifact import FILES, SCORES, hashes, write_config
 from blemish.runs.exported import FORMATS, INPUT, KIND, MODEL_FILES, OUTPUTS, Format, graph_of
@@ -58,7 +59,11 @@ def export(
     run = model if isinstance(model, Run) else load(model, weights)
     detector = exportable(run)
     _check_installed(format)
-    with use_runtime(threads=threads, progress=progress), whole_or_absent(Path(out), force=force) as staging:
+    with (
+        progress_of(progress) as shown,
+        use_runtime(threads=threads, progress=shown),
+        whole_or_absent(Path(out), force=force) as staging,
+    ):
         looked_at = _images_of(run, images, size)
         whole = detector.whole_pixels
         width, height = looked_at.sizes[looked_at.ids[0]]
@@ -169,7 +174,5 @@ def _paths_of(run: Run) -> list[Path | str]:
 def _write_training_scores(run: Run, folder: Path) -> None:
     if run.folder is not None:
         (folder / SCORES).write_bytes((run.folder / SCORES).read_bytes())
-    elif run.scores is not None:
-        run.scores.to_csv(folder / SCORES, run.threshold_)
     else:
-        raise RequestError("The Run holds neither scores nor a folder; export the folder that the fit left.")
+        run.scores.to_csv(folder / SCORES, run.threshold_)

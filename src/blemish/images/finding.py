@@ -65,7 +65,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
-    """Image files below a folder or a URL, or those named by a `.txt` or `.csv` list.
+    """Image files below a folder or a URL, one image file, or those named by a `.txt` or `.csv` list.
 
     A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
     URLs.
@@ -81,9 +81,11 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
         found = _walk(source, leave_out)
     elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
+    elif is_image_file(source):
+        found = Found(source.parent, {identifier(source, source.parent): source}, listed=True)
     elif source.is_file():
         raise RequestError(
-            f"'{source}' is one file; hand in a folder of images, or a list of paths named .txt or .csv."
+            f"'{source}' is not an image; hand in an image, a folder of images, or a list of paths named .txt or .csv."
         )
     else:
         near = _nearest_existing(source)

@@ -40,18 +40,18 @@ class Gathered:
 
 
 def gathered(images: Any, decoding: Decoding, leave_out: Path | None, find_range: bool) -> Gathered:
-    """What a folder, its URL, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3) hold; see `ImageSet.of`."""
+    """What a folder, its URL, a list file, one or many paths, PIL images or uint8 arrays hold; see `ImageSet.of`."""
     if isinstance(images, (str, Path)):
         found = find(images, leave_out=leave_out)
         whole = not found.listed
         gathered = of_files(found.files, found.root, decoding, found.skipped, str(images), find_range, whole)
         return replace(gathered, notes=(*gathered.notes, *found.notes))
-    if isinstance(images, (Image.Image, np.ndarray)):
-        raise RequestError("Got one image; hand in a list of images, such as [image].")
+    if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        images = [images]
     if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
         raise RequestError(
-            f"Images cannot be a {type(images).__name__}; hand in a folder, a list file, or a list of paths, PIL "
-            "images or uint8 RGB arrays."
+            f"Images cannot be a {type(images).__name__}; hand in a folder, a list file, or one or many paths, "
+            "PIL images or uint8 RGB arrays."
         )
     items = list(images)
     if not items:

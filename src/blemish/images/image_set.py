@@ -8,6 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from PIL import Image
+
+from blemish.images.cards import SIDE, card, data_uri
 from blemish.images.decoding import Decoding, Pixels, decode, reduced
 from blemish.images.deep import Levels, common_range
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray
@@ -23,7 +26,10 @@ UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1  # as a person said
 SUSPECTED = 2  # as purification found: not to be learned from as normal
 
 
-@dataclass(frozen=True)
+SHOWN = 6  # images on a card
+
+
+@dataclass(frozen=True, repr=False)
 class ImageSet:
     """Images by id, in the order of their ids. Lazy: pixels are read when asked for.
 
@@ -66,6 +72,29 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        counted = "1 image" if len(self) == 1 else f"{len(self):,} images"
+        place = f" in '{self.root}'" if self.root else ""
+        sizes = sorted({self.sizes[name] for name in self.ids})
+        size = "" if not sizes or self.features_alone else f", {sizes[0][0]} x {sizes[0][1]} pixels"
+        size += " and other sizes" if size and len(sizes) > 1 else ""
+        known = {label: sum(self.labels.get(name) == label for name in self.ids) for label in (NORMAL, ANOMALOUS)}
+        labels = f", {known[NORMAL]} known to be good, {known[ANOMALOUS]} bad" if any(known.values()) else ""
+        skipped = f"; {len(self.skipped)} skipped" if self.skipped else ""
+        return f"ImageSet({counted}{place}{size}{labels}{skipped})"
+
+    def _repr_html_(self) -> str:
+        """A card with the first images, for notebooks."""
+        pictures = []
+        for name in self.ids[:SHOWN]:
+            try:
+                picture = Image.fromarray(self.read(name))
+            except UnreadableImageError:
+                continue
+            picture.thumbnail((SIDE, SIDE))
+            pictures.append((name, data_uri(picture)))
+        return card(repr(self).removeprefix("ImageSet(").removesuffix(")"), self.notes, pictures)
+
     @classmethod
     def of(
         cls,
@@ -75,7 +104,10 @@ class ImageSet:
         leave_out: Path | None = None,
         find_range: bool = True,
     ) -> "ImageSet":
-        """An ImageSet from whatever a person has: a folder, its URL, a list file, paths, PIL images, uint8 RGB arrays.
+        """An ImageSet from whatever a person has.
+
+        That is a folder, its URL, a list file (.txt, .csv); one or many paths, PIL images, or uint8 RGB arrays
+        (H, W, 3), levels 0..255.
 
         Without a range in `decoding`, that of the images deeper than 8 bits is found, unless `find_range` is
         false: new images are read as those of the fit were. Raises `RequestError` where `images` is none of

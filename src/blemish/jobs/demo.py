@@ -25,9 +25,9 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
         shutil.rmtree(folder)
     planted = make_demo_folder(folder, count=count, seed=seed)
     run = jobs.fit(folder, run_folder, force=force, seed=seed, threads=threads, progress=progress)
-    ranking = run.scores.ranking() if run.scores else []
+    ranking = run.scores.ranking()
     top = set(ranking[: len(planted)]).intersection(planted)
-    flagged = [name for name in ranking if run.scores and run.scores[name] > run.threshold_]
+    flagged = run.scores.flagged
     return [
         NOTE,
         f"{len(planted)} of the {count} images have a planted defect; nothing told blemish which.",

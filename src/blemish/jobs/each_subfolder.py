@@ -12,7 +12,7 @@ from blemish.jobs.fitting import fit_as
 from blemish.jobs.request import FitRequest
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import BlemishError, RequestError
-from blemish.machine.runtime import runtime
+from blemish.machine.progress import progress_of
 from blemish.runs.run import Run, load
 
 TABLE = "subfolders.csv"
@@ -42,10 +42,11 @@ def fit_each(images: str | Path, out: str | Path, *, progress: Any = None, **opt
     if not folders:
         raise RequestError(f"'{root}' holds no folder with images; leave out `each_subfolder` for the images in it.")
     done: list[Fitted] = []
-    for number, (name, folder) in enumerate(folders.items()):
-        runtime().progress("folders", number, len(folders))
-        done.append(_fitted(name, replace(request, images=folder, out=out / name), progress))
-        _write(out, done)
+    with progress_of(progress) as shown:
+        for number, (name, folder) in enumerate(folders.items()):
+            shown("folders", number, len(folders))
+            done.append(_fitted(name, replace(request, images=folder, out=out / name), shown))
+            _write(out, done)
     return done
 
 

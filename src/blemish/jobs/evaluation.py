@@ -15,6 +15,7 @@ from blemish.images.labels import latest, read
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import SCORES, TRAINING, read_config
+from blemish.runs.run import Run, folder_of
 from blemish.runs.stored_scores import MAPS, read_scores
 
 RESAMPLES = 500
@@ -94,12 +95,12 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def evaluate(run: str | Path, labels: str | Path | None = None) -> Evaluation:
+def evaluate(run: str | Path | Run, labels: str | Path | None = None) -> Evaluation:
     """Metrics of the scores in `run` on the labels of a file, `labels.csv` of the Run by default.
 
     Raises `RequestError` if no labelled image was scored.
     """
-    folder = Path(run).expanduser()
+    folder = folder_of(run)
     found = _scored(folder)
     truth, notes = _truth(found, labels or folder / "labels.csv")
     names = sorted(truth)
@@ -121,11 +122,11 @@ def evaluate(run: str | Path, labels: str | Path | None = None) -> Evaluation:
     )  # fmt: skip
 
 
-def compare(first: str | Path, second: str | Path, labels: str | Path | None = None) -> Comparison:
+def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Path | None = None) -> Comparison:
     """How two Runs rank and flag the images that both scored. Raises `RequestError` if there are none."""
     from scipy.stats import rankdata, spearmanr
 
-    one, other = _scored(Path(first).expanduser()), _scored(Path(second).expanduser())
+    one, other = _scored(folder_of(first)), _scored(folder_of(second))
     names = sorted(set(one.scores) & set(other.scores))
     if len(names) < 2:
         raise RequestError(f"'{first}' and '{second}' share {len(names)} images; compare two Runs of one folder.")

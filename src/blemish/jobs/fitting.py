@@ -32,6 +32,7 @@ from blemish.jobs.results import Stopwatch, refuse_equal, refuse_flat, refuse_sk
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.writing import write_run
 from blemish.machine.errors import RequestError
+from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
 from blemish.purification import BEFORE_FIT, Purification, PurifySettings
 from blemish.runs.artifact import TRAINING
@@ -59,7 +60,8 @@ def fit(
     images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255; or features
         alone, `ImageSet.of_features`.
     out : folder to leave the Run in; nothing is written without one.
-    progress : called with a stage's name, how much is done and how much there is.
+    progress : a bar in a terminal or a notebook by default; False shows none; a function is called with a stage's name,
+        how much is done and how much there is.
     tell : called, before a job of more than a minute starts, with a sentence on what it will cost.
 
     Raises
@@ -71,7 +73,8 @@ def fit(
 
 def fit_as(request: FitRequest, *, progress: Any = None, tell: Callable[[str], None] | None = None) -> Run:
     """Do the fit of a request; see `fit`."""
-    return _Fit(request, progress, tell).run()
+    with progress_of(progress) as shown:
+        return _Fit(request, shown, tell).run()
 
 
 class _Fit:
@@ -196,6 +199,7 @@ class _Fit:
             known={images.content[name]: scores[name] for name in scores.ids},
             skipped=images.skipped,
             folder=self.request.out,
+            images=images,
         )
 
     def write(self, run: Run, folder: Path) -> None:

@@ -23,6 +23,7 @@ from blemish.jobs.results import (
 )
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
+from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings
 from blemish.purification import purify as purify_images
@@ -57,15 +58,13 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
         raise RequestError(f"'{out}' holds a detector, which would be lost; name another folder with `out`.")
     watch = Stopwatch()
     place = whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
-    where = use_runtime(
-        device=request.device, threads=request.threads, cache=request.cache, ray=request.ray, progress=progress
-    )
+    where = {name: getattr(request, name) for name in ("device", "threads", "cache", "ray")}
 
     def check_all_used(found: ImageSet) -> None:
         if request.strict:
             refuse_skipped(found.skipped)
 
-    with where, place as staging:
+    with progress_of(progress) as shown, use_runtime(**where, progress=shown), place as staging:
         if isinstance(detector, Detector):
             detector = ready(detector, request.images)
         with watch.stage("finding images"):

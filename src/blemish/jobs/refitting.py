@@ -12,11 +12,11 @@ from blemish.jobs.fitting import fit_as
 from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import read_config
-from blemish.runs.run import Run
+from blemish.runs.run import Run, folder_of
 
 
 def refit(
-    run: str | Path,
+    run: str | Path | Run,
     out: str | Path,
     *,
     images: str | Path | None = None,
@@ -29,7 +29,7 @@ def refit(
 
     Parameters
     ----------
-    run : the folder of the Run, which stays as it is.
+    run : the folder of the Run, or the Run; it stays as it is.
     out : folder to leave the new Run in; its `labels.csv` begins with these labels.
     images : where the images are now, if they moved.
     labels : those of the Run by default.
@@ -39,7 +39,7 @@ def refit(
     RequestError, JobError
         Also if the Run does not hold what its fit was asked for, as scores of new images do not.
     """
-    folder = Path(run).expanduser()
+    folder = folder_of(run)
     config = read_config(folder)
     request = FitRequest.from_json(folder, config)
     labels = Path(labels) if labels is not None else folder / LABELS

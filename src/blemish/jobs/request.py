@@ -40,6 +40,8 @@ class Option:
     flag : its flag, where that is not the name with dashes.
     metavar : what stands for its value.
     typed : the type of the text on the command line, where the option takes more than that.
+    common : whether most people need it, so that the help shows it first.
+    panel : its part of the help, where that is not the one of its group.
     """
 
     help: str
@@ -47,6 +49,8 @@ class Option:
     flag: str = ""
     metavar: str = ""
     typed: Any = None
+    common: bool = False
+    panel: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,8 @@ class Reference:
         Option(
             help="Images known to be good, which are learned from but not listed: a folder, or what images may be.",
             typed=str,
+            common=True,
+            metavar="FOLDER",
         ),
     ] = None
     group_regex: Annotated[
@@ -112,7 +118,7 @@ class Regions:
             typed=Path,
         ),
     ] = None
-    masks: Annotated[bool, Option(help="Leave masks of the flagged images, too.")] = False
+    masks: Annotated[bool, Option(help="Leave masks of the flagged images, too.", panel="Results")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +148,11 @@ class Looking:
     weights: Annotated[Path | None, Option(help="File with the backbone's weights (.safetensors, .pth).")] = None
     pixels: Annotated[
         int | None,
-        Option(help="Side in pixels that images are looked at; 256 by default. More for small defects.", least=64),
+        Option(
+            help="Side in pixels that images are looked at; 256 by default. More for small defects.",
+            least=64,
+            common=True,
+        ),
     ] = None
     tile: Annotated[int | None, Option(help="Look at large images in tiles of this many pixels.", least=64)] = None
     overlap: Annotated[int | None, Option(help="Pixels that tiles share; 64 by default.", least=0)] = None
@@ -361,7 +371,10 @@ def options_of(request: type[Request]) -> dict[str, Option]:
 
 
 def panel_of(request: type[Request], name: str) -> str:
-    """What the options of the group that `name` belongs to are about."""
+    """What an option is about, or the group that it belongs to; "" for the common ones."""
+    option = options_of(request)[name]
+    if option.common or option.panel:
+        return option.panel
     group = next(each for each in request.__mro__ if name in inspect.get_annotations(each))
     return str(getattr(group, "panel", "Other"))
 

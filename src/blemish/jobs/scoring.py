@@ -24,6 +24,7 @@ from blemish.jobs.results import (
     write_skipped,
 )
 from blemish.machine.errors import RequestError
+from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
 from blemish.report import of_job, of_scores, write_report
 from blemish.runs.artifact import PARAMETERS, SCORES, write_config
@@ -42,8 +43,11 @@ def score(
     *,
     progress: Any = None,
     **options: Any,
-) -> tuple[Scores, Decision]:
+) -> Scores:
     """Score new images with a Run, or with what `export` made of one.
+
+    The result is what `Run.score` returns, with the decision of the Run, or that of `threshold`, `contamination` or
+    `sensitivity`.
 
     Parameters
     ----------
@@ -63,7 +67,11 @@ def score(
         raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with `out`.")
     place = whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
     where = {name: getattr(request, name) for name in ("cache", "device", "threads", "ray")}
-    with use_runtime(**where, progress=progress, keep_features=False), place as staging:
+    with (
+        progress_of(progress) as shown,
+        use_runtime(**where, progress=shown, keep_features=False),
+        place as staging,
+    ):
         decoding = decoding_of(request, run.decoding)
         watch = Stopwatch()
         with watch.stage("finding images"):
@@ -85,7 +93,7 @@ def score(
             decision = calibration.at_sensitivity(run.training_scores, request.sensitivity, decision)
         if staging is not None:
             _write(run, found, scores, decision, request, staging, watch)
-    return in_order_of(request.images, scores), decision
+    return in_order_of(request.images, replace(scores, decision=decision))
 
 
 def _write(

@@ -18,7 +18,6 @@ from blemish.jobs.results import (
     write_flagged_regions,
     write_skipped,
 )
-from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime
 from blemish.purification import Purification
 from blemish.report import of_job, of_scores, write_report
@@ -39,8 +38,6 @@ def write_run(
 ) -> None:
     """Write all of it into `folder`; `images` are all those scored."""
     scores = run.scores
-    if scores is None:
-        raise RequestError("A Run loaded from disk holds no maps; only a fresh one can be written.")
     reviewed = np.array([images.labels.get(name, UNKNOWN) for name in scores.ids])
     with watch.stage("heatmaps and report"):
         decision = run.decision

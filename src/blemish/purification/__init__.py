@@ -115,6 +115,7 @@ class SubModelScores:
             {**asdict(settings), "seed": self.seed, "detector": name_of(self.detector)},
             skipped=self.images.skipped,
             partial=self.partial,
+            images=self.images,
         )
 
 

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from blemish.images import ImageSet
+from blemish.images.cards import SIDE, card, data_uri
+from blemish.machine.errors import UnreadableImageError
 from blemish.purification.kept_scores import KeptScores
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+SHOWN = 6  # images on a card
+
+
+@dataclass(frozen=True, repr=False)
 class Purification:
     """Which images to learn from, and why.
 
@@ -30,6 +37,7 @@ class Purification:
     settings : of the purification, with the seed and the detector.
     skipped : files that could not be used, with the reason; they are none of the ids.
     partial : what an interrupted purification would take up from, see `forget`.
+    images : the images themselves, to be shown.
     """
 
     ids: tuple[str, ...]
@@ -42,6 +50,31 @@ class Purification:
     settings: dict[str, Any]
     skipped: Mapping[str, str] = field(default_factory=dict)
     partial: KeptScores | None = None
+    images: ImageSet | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        aside = self.set_aside_ids
+        first = f"; highest: {', '.join(aside[:3])}" if aside else ""
+        return (
+            f"Purification(kept {len(self) - len(aside):,} of {len(self):,} images, {len(aside):,} set aside above "
+            f"{self.limit:.4g}{first})"
+        )
+
+    def _repr_html_(self) -> str:
+        """A card with the first images that were set aside, for notebooks."""
+        pictures, row = [], {name: at for at, name in enumerate(self.ids)}
+        for name in self.set_aside_ids[:SHOWN] if self.images else ():
+            try:
+                picture = Image.fromarray(self.images.read(name))  # type: ignore[union-attr]
+            except UnreadableImageError:
+                continue
+            picture.thumbnail((SIDE, SIDE))
+            pictures.append((f"{name}\n{self.scores[row[name]]:.4g}", data_uri(picture)))
+        headline = repr(self).partition(";")[0].removeprefix("Purification(").removesuffix(")")
+        return card(headline, (self.rule, *self.notes), pictures)
 
     @property
     def kept_ids(self) -> tuple[str, ...]:

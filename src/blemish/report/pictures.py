@@ -1,15 +1,13 @@
 """The pictures of a report as data URIs, so that one file needs no other: as many as it has room for."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from blemish.images import ImageSet
+from blemish.images.cards import QUALITY, data_uri
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import runtime
@@ -19,7 +17,6 @@ from blemish.scores.heatmaps import MapScale, heatmap_path, overlay, shown
 EMBEDDED = 200  # images shown; the rest is listed
 PICTURE_BYTES = 17_500_000  # of the file's 20 MB: 1.5 MB are for the list, 1 MB for the rest
 THUMBNAIL = 288  # pixels, longer side
-QUALITY = 80  # JPEG
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,6 @@ def write_thumbnails(images: ImageSet, names: Sequence[str], folder: Path) -> No
             target.parent.mkdir(parents=True, exist_ok=True)
             thumbnail.save(target, "JPEG", quality=QUALITY)
         runtime().progress("thumbnails", done, len(names))
-
-
-def data_uri(image: Image.Image) -> str:
-    """The image as JPEG inside a link."""
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def _hottest(levels: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:

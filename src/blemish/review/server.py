@@ -1,10 +1,13 @@
 """Starting the page: an address on this machine, a token in the link."""
 
+import asyncio
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from blemish.machine.errors import JobError, RequestError
 from blemish.review.gallery import Gallery
@@ -50,7 +53,24 @@ def review(
         app = application(gallery, guard, ready=lambda: tell(link))
         # The link is in no log: whoever reads one could label images.
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        _run(server, taken)
+
+
+def _run(server: Any, taken: socket.socket) -> None:
+    """Serve until the server is told to end; beside the loop of a notebook, which no other may join in its thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         server.run(sockets=[taken])
+        return
+    beside = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, name="blemish-review")
+    beside.start()
+    try:
+        beside.join()
+    except KeyboardInterrupt:
+        server.should_exit = True
+        beside.join()
+        raise
 
 
 def is_loopback(host: str) -> bool:

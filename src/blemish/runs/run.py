@@ -1,41 +1,53 @@
 """A Run: a fitted detector with its decision, the scores it was decided on, and where it lies."""
 
 import platform
-from collections.abc import Iterable, Mapping
+import webbrowser
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load as load_tensors
 
 from blemish.calibration import Decision
 from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
-from blemish.images.decoding import Decoding
+from blemish.images.cards import card, data_uri
+from blemish.images.decoding import Decoding, Pixels, decode
 from blemish.images.gathering import listed_ids
-from blemish.images.urls import located
-from blemish.machine.errors import JobError, RequestError, WeightsError
+from blemish.images.urls import is_url, joined, located, openable, remote_file
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError, WeightsError
+from blemish.machine.progress import progress_of
 from blemish.machine.ray_tasks import in_tasks
-from blemish.machine.runtime import runtime, use_runtime
+from blemish.machine.runtime import quiet, runtime, use_runtime
+from blemish.runs.actions import act
 from blemish.runs.artifact import SCORES, checked_bytes, fetched, read_artifact, read_config
 from blemish.runs.exported import KIND, ExportedModel
+from blemish.runs.stored_scores import read_scores
 from blemish.scores import Scores
 from blemish.scores.drift import Usual
-from blemish.scores.heatmaps import MapScale
+from blemish.scores.heatmaps import LIMIT, MapScale, overlay, sheet, shown
+from blemish.scores.regions import MOST_REGIONS, Region, regions_of
 
+TILE, ON_CARD = 240, 4  # pixels of an image among others, and how many are on a card
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
 OWN_MASKS = "a mask an image"  # what `about` says of the region of interest where each image has its own
 KNOWN_FILE = "known.safetensors"  # both, beside an exported model
 SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors", "anomalib")
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
-    """What a fit leaves.
+    """What a fit leaves: a detector for new images, and what it made of the images it was fitted on.
+
+    `blemish.fit` returns one, `blemish.load` reads one back. `show`, `heatmap` and `regions` make pictures; `report`,
+    `review` and `export` do what the commands of these names do.
 
     Attributes
     ----------
@@ -43,13 +55,15 @@ class Run:
     decision : threshold, count and chances, changed without refitting.
     decoding : how files were read, so that new ones are read alike.
     map_scale : the levels of the heatmaps' colours.
-    scores : cross-fitted training scores with their maps; None for a Run loaded from disk.
+    fit_scores : cross-fitted training scores with their maps; None until `scores` reads them from disk.
     known : by the SHA-256 of its content, the cross-fitted score of each image that was learned from.
     training_scores : (N,) their image scores, as `scores.csv` holds them.
     pixel_threshold : the level of the map above which a place counts as defective.
     usual : what the maps of the images learned from have in common, to notice when new ones are unlike them.
     skipped : files that were left out, with the reason.
     about : image root, counts, seconds, memory.
+    folder : where the Run lies on disk; None for one that lies nowhere, or behind a URL.
+    images : those that were scored; None for a Run loaded from disk, which finds their files when it shows them.
     """
 
     detector: Detector
@@ -57,13 +71,42 @@ class Run:
     decoding: Decoding
     map_scale: MapScale
     training_scores: NDArray[np.float32]
-    scores: Scores | None = None
+    fit_scores: Scores | None = None
     pixel_threshold: float | None = None
     usual: Usual | None = None
     known: Mapping[str, float] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    images: ImageSet | None = None
+
+    def __repr__(self) -> str:
+        count, flagged = len(self.training_scores), int((self.training_scores > np.float32(self.threshold_)).sum())
+        place = f" in '{self.folder}'" if self.folder else ""
+        return f"Run({self.detector.name}, {count:,} images, {flagged:,} flagged above {self.threshold_:.4g}{place})"
+
+    def _repr_html_(self) -> str:
+        """A card with the images that rank highest and their heatmaps, for notebooks."""
+        facts, pictures = [self.decision.rule, *([self.decision.advice] if self.decision.advice else [])], []
+        try:
+            pictures = [("", data_uri(self.show(ON_CARD)))]
+        except RequestError as error:  # features alone, or images that are gone: the facts stand all the same
+            facts.append(str(error))
+        return card(repr(self).removeprefix("Run(").removesuffix(")"), facts, pictures, side=None)
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of the images of the fit with their maps and the decision; none is by what was learned from it.
+
+        Of a Run loaded from disk they are read when first asked for, in the order of the ranking; maps there are
+        float16. Raises `RequestError` for a Run behind a URL and for an exported model, which hold no maps.
+        """
+        if self.fit_scores is None:
+            if self.folder is None or isinstance(self.detector, ExportedModel):
+                what = "An exported model" if self.folder else "A Run that was loaded from a URL"
+                raise RequestError(f"{what} holds no maps of the images of its fit; load the folder that `fit` left.")
+            self.fit_scores = read_scores(self.folder).scores
+        return replace(self.fit_scores, decision=self.decision)
 
     @property
     def threshold_(self) -> float:
@@ -75,19 +118,128 @@ class Run:
         """Estimated share of bad images in the training pile, 0..1."""
         return self.decision.contamination
 
-    def score(self, images: Any, *, device: str | None = None, threads: int | None = None) -> Scores:
-        """Scores of new images: a folder or list file, paths, PIL images or uint8 RGB arrays (H, W, 3).
+    def score(
+        self, images: Any, *, device: str | None = None, threads: int | None = None, progress: Any = None
+    ) -> Scores:
+        """Scores of new images, with the decision of this Run.
 
-        The result is in the order of the list, or of the ids in a folder. Unreadable files are left out of it and
-        named in its `skipped`. Raises `RequestError` for anything that is no image.
+        They come in the order of a list, or of the ids in a folder. Unreadable files are left out and named in
+        `skipped`. Raises `RequestError` for anything that is no image.
+
+        Parameters
+        ----------
+        images : a folder or list file; one or many paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255.
+        device, threads : where to compute; see `fit`.
+        progress : a bar in a terminal or a notebook by default; False shows none; see `fit`.
         """
-        images = (
-            images if isinstance(images, (str, Path, ImageSet)) or not isinstance(images, Iterable) else list(images)
-        )
-        found = ImageSet.of(images, decoding=self.decoding, find_range=False)
-        with use_runtime(device=device, threads=threads, keep_features=False):
-            scores = self.scored(found)
-        return in_order_of(images, replace(scores, skipped={**found.skipped, **scores.skipped}, notes=found.notes))
+        if isinstance(images, Iterator):
+            images = list(images)
+        with progress_of(progress) as shown:
+            where = use_runtime(device=device, threads=threads, progress=shown, keep_features=False)
+            with where:
+                found = ImageSet.of(images, decoding=self.decoding, find_range=False)
+                scores = self.scored(found)
+        skipped = {**found.skipped, **scores.skipped}
+        return in_order_of(images, replace(scores, skipped=skipped, notes=found.notes, decision=self.decision))
+
+    def show(self, n: int = 8) -> Image.Image:
+        """The `n` images of the fit that rank highest, each beside its heatmap, as one picture.
+
+        A notebook draws it; elsewhere `.show()` opens it and `.save("worst.png")` keeps it. Raises `RequestError` where
+        no image can be shown: there are features alone, or the files are no longer where they were.
+        """
+        if n < 1:
+            raise RequestError(f"`n` images are shown, 1 or more; got {n}.")
+        scores, pairs, trouble = self.scores, [], ""
+        for rank, name in enumerate(scores.ranking()[:n], start=1):
+            try:
+                rgb = self._pixels(name)
+            except UnreadableImageError as error:
+                trouble = trouble or f"'{name}' ({error})"
+                continue
+            plain = shown(rgb, TILE)
+            heated = overlay(rgb, scores.map(name, plain.size), self.map_scale, TILE)
+            mark = ", flagged" if scores[name] > self.threshold_ else ""
+            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}{mark}"))
+        if not pairs:
+            raise RequestError(f"No image can be shown: {trouble}; put the images back, or hand one in to `heatmap`.")
+        return sheet(pairs)
+
+    def heatmap(self, image: Any, limit: int = LIMIT) -> Image.Image:
+        """One image with its anomaly map in colour over it; a colour means the same level in all heatmaps of a Run.
+
+        Parameters
+        ----------
+        image : the id of an image of the fit, such as one of `scores.ranking()`; or any one image, which is scored: a
+            path, a PIL image, a uint8 RGB array (H, W, 3).
+        limit : pixels of the longer side at most.
+        """
+        name, scores, rgb = self._looked_at(image)
+        plain = shown(rgb, limit)
+        return overlay(rgb, scores.map(name, plain.size), self.map_scale, limit)
+
+    def regions(self, image: Any) -> list[Region]:
+        """The places of one image that are anomalous, the strongest first: boxes, areas and peaks in its own pixels.
+
+        `image` is as in `heatmap`. A place counts where the map lies above `pixel_threshold`. Raises `RequestError` for
+        a Run without one.
+        """
+        if self.pixel_threshold is None:
+            raise RequestError("The Run has no `pixel_threshold`, so nothing says where a region ends; fit again.")
+        name, scores, _ = self._looked_at(image)
+        levels = scores.map(name)
+        return regions_of(levels > self.pixel_threshold, levels)[:MOST_REGIONS]
+
+    def report(self, *, open: bool = False) -> Path:  # noqa: A002 - what a person would call it
+        """The file of the report, one HTML page. With `open=True` the browser of this machine opens it."""
+        path = folder_of(self) / "report.html"
+        if not path.is_file():
+            raise RequestError(f"'{path}' does not exist; fit again with `out`, or with `force` to replace the Run.")
+        if open:
+            webbrowser.open(path.resolve().as_uri())
+        return path
+
+    def review(self, images: str | Path | None = None, **options: Any) -> None:
+        """Serve the page on which images are labelled good and bad, until Ctrl-C; `blemish.refit` learns from that.
+
+        `images` is where the images are now, if they moved; `options` are `host`, `port` and `follow_links` of
+        `blemish review`. Needs `pip install 'blemish[review]'`.
+        """
+        with suppress(KeyboardInterrupt):  # the way to end it
+            act("review", folder_of(self), images, **options)
+
+    def export(self, out: str | Path, **options: Any) -> Any:
+        """Leave this Run in `out` as one file for ONNX Runtime or OpenVINO; returns how it compares with torch.
+
+        `options` are those of `blemish export`: `format`, `precision`, `size`, `images`, `force`, `threads`,
+        `progress`.
+        """
+        return act("export", self, out, **options)
+
+    def _pixels(self, name: str) -> Pixels:
+        """An image of the fit, uint8 RGB (H, W, 3). Raises `UnreadableImageError`."""
+        if self.images is not None:
+            return self.images.read(name)
+        root = self.about.get("image_root")
+        if root and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
+            raise UnreadableImageError("its name leads out of the image folder")
+        source = remote_file(joined(root, name)) if root and is_url(root) else Path(root or "", name)
+        return decode(openable(source), self.decoding)
+
+    def _looked_at(self, image: Any) -> tuple[str, Scores, Pixels]:
+        """Id, scores and pixels of one image: of the fit, by its id, or a new one."""
+        if isinstance(image, str) and (self.fit_scores or self.folder) and not isinstance(self.detector, ExportedModel):
+            scores = self.scores
+            if image in scores.ids:
+                try:
+                    return image, scores, self._pixels(image)
+                except UnreadableImageError as error:
+                    raise RequestError(f"'{image}' cannot be shown: {error}.") from None
+        found = ImageSet.of(image, decoding=self.decoding, find_range=False)
+        if len(found) != 1:
+            raise RequestError(f"`image` is one image; got {len(found)}.")
+        with use_runtime(keep_features=False, progress=quiet):
+            return found.ids[0], self.scored(found), found.read(found.ids[0])
 
     def scored(self, images: ImageSet) -> Scores:
         """Scores of `images`; one that was learned from keeps its cross-fitted score.
@@ -128,6 +280,15 @@ def in_order_of(images: Any, scores: Scores) -> Scores:
     scored = set(scores.ids)
     ordered = scores.subset([name for name in names if name in scored])
     return replace(ordered, skipped=scores.skipped, notes=scores.notes)
+
+
+def folder_of(run: "str | Path | Run") -> Path:
+    """Where a Run lies. Raises `RequestError` for one that lies nowhere."""
+    if not isinstance(run, Run):
+        return Path(run).expanduser()
+    if run.folder is None:
+        raise RequestError("The Run lies in no folder; fit with `out`, or load that folder.")
+    return Path(run.folder).expanduser()
 
 
 TASK_IMAGES = 32  # scored by a worker of a cluster together

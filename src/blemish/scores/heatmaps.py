@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from blemish.images import ImageSet
 from blemish.images.decoding import Pixels
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
-from blemish.scores import Scores
+
+if TYPE_CHECKING:
+    from blemish.scores import Scores
 
 Map = NDArray[np.float32]
 Progress = Callable[[int, int], None]  # (done, of how many)
@@ -55,7 +58,7 @@ class MapScale:
             raise RequestError(f"A map scale must rise; got low {self.low} and high {self.high}.")
 
     @classmethod
-    def of(cls, scores: Scores, threshold: float | None = None) -> "MapScale":
+    def of(cls, scores: "Scores", threshold: float | None = None) -> "MapScale":
         """Find the scale for the images of a run, from their maps alone, no labels.
 
         `low` is the median of all patches. `high` is set against the reach of ordinary images, below which
@@ -120,6 +123,28 @@ def panel(rgb: Pixels, anomaly_map: Map, scale: MapScale, limit: int = LIMIT) ->
     return sheet
 
 
+def sheet(pairs: Sequence[tuple[Image.Image, Image.Image, str]]) -> Image.Image:
+    """Images with their heatmaps beside them and a caption below, two pairs a row, as one picture.
+
+    `pairs` are (image, heatmap, caption), at least one; the tiles are as large as the largest.
+    """
+    width = max(each.width for pair in pairs for each in pair[:2])
+    height = max(each.height for pair in pairs for each in pair[:2])
+    columns, step = min(2, len(pairs)), (2 * width + 2 * MARGIN, height + TEXT + 2 * MARGIN)
+    rows = -(-len(pairs) // columns)
+    drawn = Image.new("RGB", (columns * step[0] + MARGIN, rows * step[1] + MARGIN), "white")
+    draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(TEXT)
+    for at, (plain, heated, caption) in enumerate(pairs):
+        left, top = MARGIN + at % columns * step[0], MARGIN + at // columns * step[1]
+        drawn.paste(plain, (left, top))
+        drawn.paste(heated, (left + width + MARGIN // 2, top))
+        text = caption.encode("ascii", "replace").decode()  # what the built-in font has
+        while len(text) > 1 and draw.textlength(text, font=font) > 2 * width:
+            text = f"...{text[4:]}"
+        draw.text((left, top + height + 4), text, fill=(64, 64, 64), font=font)
+    return drawn
+
+
 def layer(anomaly_map: Map, scale: MapScale, size: tuple[int, int]) -> Image.Image:
     """Draw the map alone as RGBA of `size` (width, height), to be laid over the image by whoever shows it."""
     levels = Image.fromarray(scale.levels(_enlarged(anomaly_map, scale, size)))
@@ -156,7 +181,7 @@ def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
 
 def write_heatmaps(
     images: ImageSet,
-    scores: Scores,
+    scores: "Scores",
     ids: Iterable[str],
     scale: MapScale,
     folder: Path,
@@ -193,7 +218,7 @@ def write_heatmaps(
     return written
 
 
-def _median_patch(scores: Scores) -> float:
+def _median_patch(scores: "Scores") -> float:
     step = max(1, scores.maps.size // SAMPLED_VALUES)
     # Every row starts at another offset, so that the sample is no grid of places.
     parts = [scores.inside(row)[row % step :: step] for row in range(len(scores))]

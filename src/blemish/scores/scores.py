@@ -1,7 +1,7 @@
 """The one result of scoring: an image score and an anomaly map for every image. Higher is more anomalous."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.images.cards import SIDE, card, data_uri
 from blemish.machine.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
+    from blemish.calibration import Decision
+
+BARS = 40  # of a histogram
+SHOWN, SAMPLED = 5, 200  # images on a card, and those that its colours are set by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
-    """Raw scores, never clamped or rescaled; a threshold is data beside them, not inside.
+    """An image score and an anomaly map for every image; higher is more anomalous.
+
+    Scores are raw, never clamped or rescaled. A threshold is no part of them; where a Run made them, its `decision`
+    stands beside them. Iterating gives `(id, score)` in the order of `ids`; `scores[id]` is one score.
 
     Attributes
     ----------
@@ -29,6 +39,20 @@ class Scores:
     sizes : (N, 2) int, (width, height) of the images in pixels.
     skipped : images that could not be read, with the reason; they are in none of the arrays.
     notes : sentences a person should read, such as on images without a measurement at some pixels.
+    decision : threshold and chances that go with these scores; None for those of a detector alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> box, size = np.array([[0, 0, 1, 1]] * 2, np.float32), np.array([[8, 8]] * 2)
+    >>> maps = np.zeros((2, 4, 4), np.float32)
+    >>> scores = Scores(("a.png", "b.png"), np.array([0.5, 3], np.float32), maps, box, size)
+    >>> scores
+    Scores(2 images, 0.5 to 3; highest: b.png 3, a.png 0.5)
+    >>> dict(scores)
+    {'a.png': 0.5, 'b.png': 3.0}
+    >>> scores.ranking()
+    ['b.png', 'a.png']
     """
 
     ids: tuple[str, ...]
@@ -38,6 +62,7 @@ class Scores:
     sizes: NDArray[np.int64]
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    decision: "Decision | None" = None
 
     def __post_init__(self) -> None:
         """Check that all parts speak of the same images."""
@@ -55,6 +80,72 @@ class Scores:
         """The image score of `name`."""
         return float(self.image[self.index(name)])
 
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        """Pairs of id and image score, in the order of `ids`."""
+        return zip(self.ids, self.image.tolist(), strict=True)
+
+    def __repr__(self) -> str:
+        images = "1 image" if len(self) == 1 else f"{len(self):,} images"
+        if not len(self):
+            return f"Scores({images})"
+        flags = f", {len(self.flagged)} flagged above {self.decision.threshold:.4g}" if self.decision else ""
+        worst = ", ".join(f"{name} {self[name]:.4g}" for name in self.ranking()[:3])
+        return f"Scores({images}, {self.image.min():.4g} to {self.image.max():.4g}{flags}; highest: {worst})"
+
+    def _repr_html_(self) -> str:
+        """A card with the highest scores and their maps, for notebooks."""
+        from PIL import Image
+
+        from blemish.scores.heatmaps import MapScale, colours
+
+        headline = repr(self).partition(";")[0].removesuffix(")")
+        ranking, pictures = self.ranking(), []
+        if ranking:
+            some = self.subset(ranking[:: max(1, len(self) // SAMPLED)])
+            scale = MapScale.of(some, self.decision.threshold if self.decision else None)
+        for name in ranking[:SHOWN]:
+            width, height = self.sizes[self.index(name)] * (SIDE / self.sizes[self.index(name)].max())
+            levels = scale.levels(self.map(name, (max(1, round(width)), max(1, round(height)))))
+            pictures.append((f"{name}\n{self[name]:.4g}", data_uri(Image.fromarray(colours()[levels]))))
+        return card(headline.removeprefix("Scores("), pictures=pictures)
+
+    def plot(self, threshold: float | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Draw how the scores are spread: a histogram, and the threshold as a line.
+
+        Parameters
+        ----------
+        threshold : where the line is; that of `decision` by default, none without one.
+        ax : matplotlib axes to draw on; those of a new figure by default, which `ax.figure.savefig` keeps.
+        """
+        from matplotlib.figure import Figure
+
+        if ax is None:
+            ax = Figure(figsize=(6, 3), layout="constrained").subplots()
+        if threshold is None and self.decision is not None:
+            threshold = self.decision.threshold
+        low, high = float(self.image.min()), float(self.image.max())
+        width = max((high - low) / BARS, 1e-9)
+        at = low if threshold is None else threshold  # a bar begins there, so that none holds both kinds
+        edges = at + width * np.arange(np.floor((min(low, at) - at) / width), np.ceil((high - at) / width) + 1)
+        if threshold is None:
+            ax.hist(self.image, edges.tolist(), color="0.6")
+        else:
+            above = self.image > np.float32(threshold)
+            parts, labels = [self.image[~above], self.image[above]], ["not flagged", "flagged"]
+            ax.hist(parts, edges.tolist(), stacked=True, color=["0.6", "tab:red"], label=labels)
+            ax.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
+            ax.legend()
+        ax.set(xlabel="score, higher is more anomalous", ylabel="images")
+        return ax
+
+    @property
+    def flagged(self) -> list[str]:
+        """The ids of the images above the threshold of `decision`, most anomalous first. Raises without a decision."""
+        if self.decision is None:
+            raise RequestError("These scores come without a decision; compare them with a threshold of your own.")
+        limit = np.float32(self.decision.threshold)
+        return [name for name in self.ranking() if self.image[self.index(name)] > limit]
+
     def index(self, name: str) -> int:
         """The row of `name`. Raises `RequestError` if it was not scored."""
         try:
@@ -68,8 +159,9 @@ class Scores:
 
     def subset(self, ids: "tuple[str, ...] | list[str]") -> "Scores":
         """The scores of `ids`, in that order."""
-        rows = [self._rows[name] for name in ids]
-        return Scores(tuple(ids), self.image[rows], self.maps[rows], self.boxes[rows], self.sizes[rows])
+        rows = [self.index(name) for name in ids]
+        arrays = {name: getattr(self, name)[rows] for name in ("image", "maps", "boxes", "sizes")}
+        return replace(self, ids=tuple(ids), **arrays, skipped={}, notes=())
 
     def joined(self, others: "Scores") -> "Scores":
         """Both as one, in the order of the ids. Maps must have one size. Raises `RequestError` where they do not."""
@@ -115,12 +207,16 @@ class Scores:
         probability: "NDArray[np.floating] | None" = None,
         bands: Sequence[str] | None = None,
     ) -> "pd.DataFrame":
-        """A table `path,score`, most anomalous first.
+        """A pandas table `path,score`, most anomalous first.
 
         With a threshold it has the column `flagged`, 0 or 1; with the chances of being bad (N,), `probability`; with
-        what to do with each image (N,), `band`.
+        what to do with each image (N,), `band`. All three are those of `decision` by default.
         """
         import pandas as pd
+
+        if self.decision is not None and threshold is None and probability is None and bands is None:
+            threshold, bands = self.decision.threshold, self.decision.bands(self.image)
+            probability = self.decision.chances(self.image)
 
         order = self.ranking()
         score = np.array([self.image[self._rows[name]] for name in order], dtype=np.float32)

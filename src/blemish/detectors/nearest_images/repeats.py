@@ -52,11 +52,13 @@ def near_copies(
     """Images that may be shots of one part: the ids, part by part, the largest first.
 
     An image is a near copy of another if that one holds the nearest like of most of its patches. `kept` patches are
-    compared with of each of the images of `rows`.
+    compared with of each of the images of `rows`. Of images with a single patch that says nothing: there are none.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    if inside.shape[1] == 1:
+        return ()
     nearest = (matches.entries[..., 0] // kept).long()  # (N, P)
     counts = torch.zeros(len(nearest), len(rows)).scatter_add_(1, nearest, inside.float())
     share, other = (counts / inside.sum(1, keepdim=True)).max(1)

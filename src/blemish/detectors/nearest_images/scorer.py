@@ -163,7 +163,7 @@ def columns_of(embedded: Tensor, valid: Tensor) -> Tensor:
     halves = -rounded.float().square().sum(1) / 2
     high, *rest = _parts(halves)
     high = high.masked_fill(~valid, -torch.inf)
-    return torch.cat([rounded, torch.stack([high, *rest], dim=1), torch.ones_like(rounded[:, :3])], dim=1)
+    return torch.cat([rounded, torch.stack([high, *rest], dim=1), rounded.new_ones(len(rounded), 3)], dim=1)
 
 
 def query_columns_of(embedded: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,16 @@
+"""What a Run does by packages that stand above this one. `blemish` itself says which: nothing is imported upward."""
+
+from collections.abc import Callable
+from typing import Any
+
+_FOUND_BY: dict[str, Callable[[], Callable[..., Any]]] = {}
+
+
+def provide(name: str, find: Callable[[], Callable[..., Any]]) -> None:
+    """Let the function that `find` returns do the action `name`; it is looked for when it is first needed."""
+    _FOUND_BY[name] = find
+
+
+def act(name: str, *arguments: Any, **options: Any) -> Any:
+    """Do the action `name`."""
+    return _FOUND_BY[name]()(*arguments, **options)
