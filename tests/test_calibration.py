@@ -24,9 +24,9 @@ from blemish.machine.errors import RequestError
 
 
 def folder(good, bad, seed=0, distance=8.0):
-    """Scores as those of a maximum of many, `bad` of them further out, and the truth."""
+    """Scores as those of a high number among many, `bad` of them further out, and the truth."""
     rng = np.random.default_rng(seed)
-    scores = np.concatenate([rng.gumbel(0, 0.7, good), rng.lognormal(np.log(distance), 0.4, bad)])
+    scores = np.concatenate([-np.log(rng.gamma(3, size=good) / 3), rng.lognormal(np.log(distance), 0.4, bad)])
     return scores.astype(np.float32), np.repeat([NORMAL, ANOMALOUS], [good, bad])
 
 
