@@ -120,7 +120,7 @@ def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sens
         reviewed=int(reviewed.sum()),
     )  # fmt: skip
     found = at_sensitivity(scores, 0.5 if sensitivity is None else sensitivity, found)
-    if reviewed.any():
+    if reviewed.any() and answer != CLEAN:
         found = _among_unreviewed(found, scores, chances, reviewed)
     flagged = np.asarray(scores, np.float32) > np.float32(found.threshold)
     right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
