@@ -121,11 +121,12 @@ def test_the_thinner_the_evidence_the_wider_is_the_band_to_look_at():
     assert shares[0] > shares[1]
 
 
-def test_a_dozen_images_have_words_in_place_of_chances_unless_their_case_is_clear():
+def test_words_stand_for_chances_where_the_count_may_be_almost_anything():
+    rng = np.random.default_rng(0)
+    open_ = np.concatenate([rng.gumbel(0, 0.7, 150), rng.gumbel(1.0, 0.9, 50)]).astype(np.float32)
     clear = np.append(np.linspace(-1, 1, 39), 30).astype(np.float32)
-    open_ = decide(CASES["eight"])
-    assert open_.chance is None
-    assert "look" in open_.bands(CASES["eight"])
+    assert decide(open_).chance is None
+    assert "look" in decide(open_).bands(open_)
     assert decide(clear).chance is not None
 
 
