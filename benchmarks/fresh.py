@@ -46,7 +46,7 @@ def main() -> None:
                     detector = detector_class(given.detector)(random_state=seed).fit(category.images(learned))
                     training = detector.training_scores_.image
                     scores = detector.score(category.images(fresh)).image
-                    threshold = calibration.decide(training, interval=False).threshold
+                    threshold = calibration.decide(training).threshold
                     rows.append({
                         "set": category.name, "images": size, "learned": (training > threshold).mean(),
                         "fresh": (scores > threshold).mean(), "median of fresh": float(np.median(scores)),

@@ -33,7 +33,7 @@ COLUMNS = (
 
 def picked(run, truth: dict[str, bool], way: str, count: int, seed: int) -> dict[str, bool]:
     """The names that are reviewed and what is said of them, one after the other as on the page."""
-    from blemish.calibration import probability
+    from blemish.calibration import folder_chances, two_groups
     from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
     from blemish.review.proposals import describe, propose
 
@@ -42,10 +42,10 @@ def picked(run, truth: dict[str, bool], way: str, count: int, seed: int) -> dict
         order = names if way == "top" else np.random.default_rng(seed).permutation(names).tolist()
         return {name: truth[name] for name in order[:count]}
     scores = run.scores.subset(names)
+    model = two_groups(scores.image)
     described, labels, alone = describe(scores), np.full(len(names), UNKNOWN), np.arange(len(names))
     for _ in range(count):
-        found = probability(scores.image, run.decision, labels)
-        chance = None if found is None else found.of(scores.image)
+        chance = folder_chances(model.knowing(scores.image, labels), scores.image).of(scores.image)
         (row,) = propose(scores.image, chance, run.threshold_, labels, described, alone, 1)
         labels[row] = ANOMALOUS if truth[names[row]] else NORMAL
     return {names[row]: truth[names[row]] for row in np.flatnonzero(labels != UNKNOWN)}

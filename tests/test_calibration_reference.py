@@ -7,26 +7,26 @@ from blemish.calibration import decide, false_share, images_for, p_values, promi
 
 
 def test_a_rate_that_so_few_images_support_is_promised_and_no_smaller_one():
-    assert smallest_rate(30) == pytest.approx(0.095, abs=1e-3)
+    assert smallest_rate(30) == pytest.approx(0.116, abs=1e-3)
     assert images_for(smallest_rate(30)) == 30
     threshold, promise = promised(np.arange(30.0), 0.01)
     assert threshold == 29
     assert not promise.kept
     assert promise.rate == pytest.approx(smallest_rate(30))
     assert promise.expected == pytest.approx(1 / 31)
-    threshold, promise = promised(np.arange(300.0), 0.05)
+    threshold, promise = promised(np.arange(400.0), 0.05)
     assert promise.kept
     assert promise.expected < 0.05
 
 
 @pytest.mark.parametrize("count", [30, 100])
-def test_the_promise_holds_for_nineteen_of_twenty_references(count):
+def test_the_promise_holds_for_nearly_all_references(count):
     rng = np.random.default_rng(count)
     kept = []
     for _ in range(400):
         threshold, promise = promised(rng.gumbel(size=count), 0.1)
         kept.append(1 - np.exp(-np.exp(-threshold)) <= promise.rate)  # the true share above the threshold
-    assert np.mean(kept) > 0.95 - 0.03
+    assert np.mean(kept) > 0.975 - 0.025
 
 
 def test_the_p_value_of_a_good_image_is_even():
@@ -54,7 +54,7 @@ def test_a_decision_with_known_good_images_promises_and_says_what_more_would_tak
     normals = np.random.default_rng(2).gumbel(size=40)
     found = decide(scores, normals=normals, false_alarms=0.01)
     assert found.threshold == pytest.approx(normals.max())
-    assert "299" in found.rule
+    assert "368" in found.rule
     assert found.promise.images == 40
     assert len(found.reference) == 40
 

@@ -21,13 +21,13 @@ from blemish.calibration.decision import (
 )
 from blemish.calibration.decision import at_contamination as by_share
 from blemish.calibration.posterior import TwoGroups, binned, two_groups
-from blemish.calibration.reference import images_for, promised, smallest_rate
+from blemish.calibration.reference import CONFIDENCE, images_for, promised, smallest_rate
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
 COVERED = (0.05, 0.95)  # of the counts
 KNOTS = 200
 MOST_SURE = 1e-4  # no chance comes nearer to 0 or 1
-WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, chances are words
+WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, words stand for chances
 NO_SIGN = 0.5  # chance that no image is bad, from which on that is the answer
 HALF_RIGHT = 0.5  # expected F1 of the flags; below, good and bad images overlap
 Array = NDArray[np.floating]
@@ -112,7 +112,7 @@ def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sens
     least, most, none = _counts(model, scores, labels)
     expected = float(chances.sum())
     least, most = min(least, int(expected)), max(most, int(np.ceil(expected)))
-    answer = CLEAN if none >= NO_SIGN else DEFECTS
+    answer = DEFECTS if none < NO_SIGN else CLEAN if most <= WIDE * len(scores) else UNCLEAR
     shown = chance if most - least <= WIDE * len(scores) else None
     shares = least / len(scores), most / len(scores)
     found = Decision(
@@ -120,7 +120,7 @@ def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sens
         reviewed=int(reviewed.sum()),
     )  # fmt: skip
     found = at_sensitivity(scores, 0.5 if sensitivity is None else sensitivity, found)
-    if reviewed.any():
+    if reviewed.any() and answer != CLEAN:
         found = _among_unreviewed(found, scores, chances, reviewed)
     flagged = np.asarray(scores, np.float32) > np.float32(found.threshold)
     right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
@@ -175,7 +175,7 @@ def _at_false_alarms(
     threshold, promise = promised(reference, wanted)
     rule = (
         f"The threshold flags at most {promise.rate:.1%} of good images, {promise.expected:.1%} on average: so "
-        f"{promise.images:,} known good images promise with a confidence of 95 %."
+        f"{promise.images:,} known good images promise with a confidence of {CONFIDENCE:.1%}."
     )
     if not promise.kept:
         rule += f" {wanted:.2%} would need {images_for(wanted):,} of them."
