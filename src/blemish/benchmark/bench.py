@@ -49,7 +49,7 @@ def bench(
     size : "quick", "standard" or "full".
     categories : which to take, CATEGORY, DATASET or DATASET/CATEGORY; all by default.
     detectors, ratios, policy : for "compare".
-    manifest : for "compare": what to train on instead, see `contamination.read_manifest`.
+    manifest : for "compare": what to train on instead, a manifest or a split file of others; see `read_manifest`.
     dry_run : plan only.
     retry : run failed runs again.
 
@@ -79,7 +79,8 @@ def bench(
     if dry_run:
         return _dry(planned, Results.read(out, mend=False))
     outcome = run(planned, out, retry=retry)
-    lines = [f"{name}: {path}" for name, path in outcome.tables.items()]
+    lines = [note for each in wanted for note in planned.notes(each.name)]
+    lines += [f"{name}: {path}" for name, path in outcome.tables.items()]
     earlier = f", {outcome.earlier} were there already" if outcome.earlier else ""
     lines.append(f"{outcome.done} runs done{earlier}; results: {out / 'results.csv'}")
     if outcome.failed:
@@ -105,6 +106,7 @@ def _dry(planned: Plan, results: Results) -> Report:
         kinds = dict.fromkeys(entry.variant for entry in planned.planned[each.name])
         said = f"{len(runs)} runs, {sum(run in waiting for run in runs)} to do"
         lines.append(f"{each.name}: {said}: {', '.join(kinds)}")
+        lines += [f"    {note}" for note in planned.notes(each.name)]
     lines += [f"    cannot run: {step.cell.category}: {step.problem}" for step in left if step.problem]
     basis = "of one core, from earlier runs here or seconds an image measured elsewhere"
     guessed = f"; a guess for {guesses} of {len(left)}" if guesses else ""

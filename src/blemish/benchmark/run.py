@@ -53,6 +53,11 @@ class Plan:
     data: Mapping[str, str]
     left_out: str = ""
 
+    def notes(self, name: str) -> list[str]:
+        """What was guessed or left out in the split files that the experiment `name` trains on, a sentence each."""
+        manifests = [self.steps[run].manifest for run in self.runs[name]]
+        return list(dict.fromkeys(note for each in manifests if each is not None for note in each.notes))
+
 
 def plan(
     experiments: Sequence[Experiment], data: Path | None, size: Size, categories: Sequence[str] | None = None
@@ -229,6 +234,7 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> 
                     else (f"Form: {plan.size.name}.",)
                 ),
                 plan.left_out if each.needs_data else "",
+                *plan.notes(each.name),
             ),
             plots=just is None,
         )

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from blemish.benchmark.datasets.category import plain_name
 from blemish.benchmark.experiments.experiment import Experiment
-from blemish.benchmark.published import MVTEC, Published, plain_name
+from blemish.benchmark.published import MVTEC, Published
 from blemish.benchmark.table_entries import Entry, line, over_seeds
 
 TITLES = {"overlap": "Overlap", "no_overlap": "No overlap", "": ""}

@@ -35,7 +35,9 @@ def bench(
     ] = None,
     manifest: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="For compare: train on these images, a manifest or a list of paths (.txt, .csv)."),
+        typer.Option(
+            help="For compare: train on these images, a manifest or a split file of others (.txt, .csv, .json)."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
