@@ -1,6 +1,6 @@
 """`blemish bench` from its request to its report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,21 @@ from blemish.benchmark.contamination import POLICIES
 from blemish.benchmark.durations import expected_seconds
 from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, compare, experiment
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
+from blemish.benchmark.formats import FORMATS
+from blemish.benchmark.provenance import (
+    check_hashes,
+    commit,
+    hashes,
+    machine,
+    read_experiment,
+    versions,
+    write_experiment,
+)
 from blemish.benchmark.results import Results
 from blemish.benchmark.run import Plan, plan, run, todo
 from blemish.machine.errors import RequestError
 
+YAML = (".yaml", ".yml")
 SIZES = {size.name: size for size in (QUICK, STANDARD, FULL)}
 
 
@@ -37,19 +48,21 @@ def bench(
     seeds: int | None = None,
     policy: str | None = None,
     manifest: str | Path | None = None,
+    form: str = "md",
     dry_run: bool = False,
     retry: bool = False,
 ) -> Report:
-    """Run experiments on labelled images and leave results.csv, table.md and plots in `out`, a folder an experiment.
+    """Run experiments on labelled images and leave results.csv, tables and plots in `out`, a folder an experiment.
 
     Parameters
     ----------
-    names : of `EXPERIMENTS`, or "compare".
-    data : the folder of a dataset; some experiments need none.
+    names : of `EXPERIMENTS`, or "compare"; or one `experiment.yaml` that an earlier bench left, to run it again.
+    data : the folder of a dataset; some experiments need none. For an `experiment.yaml`, where its images are now.
     size : "quick", "standard" or "full".
     categories : which to take, CATEGORY, DATASET or DATASET/CATEGORY; all by default.
     detectors, ratios, policy : for "compare".
     manifest : for "compare": what to train on instead, a manifest or a split file of others; see `read_manifest`.
+    form : of the tables beside Markdown, of `formats.FORMATS`: "md", "latex" or "csv".
     dry_run : plan only.
     retry : run failed runs again.
 
@@ -57,29 +70,32 @@ def bench(
     ------
     RequestError : for a wrong name, data that do not fit, or an `out` with other results.
     """
-    chosen = replace(SIZES[size], seeds=seeds) if seeds else SIZES[size]
-    if categories:  # those that are named are all run; the first one alone is for those that are not
-        chosen = replace(chosen, categories=None, ablated=None)
-    if (detectors or ratios or manifest or policy) and COMPARE not in [name.lower() for name in names]:
-        raise RequestError(
-            f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."
-        )
-    if manifest and (ratios or policy):
-        raise RequestError("A manifest says what is trained on; leave out `contamination` and `policy`.")
-    own = compare(
-        detectors or DETECTORS,
-        (0.0,) if manifest else ratios or RATIOS,
-        chosen.seeds,
-        policy=policy or POLICIES[0],
-        manifest=Path(manifest) if manifest else None,
-    )
-    wanted = [own if name.lower() == COMPARE else experiment(name) for name in dict.fromkeys(names)]
+    if form not in FORMATS:
+        raise RequestError(f"`format` must be one of {', '.join(FORMATS)}; got '{form}'.")
+    request: dict[str, Any] = {
+        "names": list(names), "data": _text(data), "size": size, "categories": _list(categories),
+        "detectors": _list(detectors), "ratios": _list(ratios), "seeds": seeds, "policy": policy,
+        "manifest": _text(manifest),
+    }  # fmt: skip
+    rerun = Path(names[0]).expanduser() if len(names) == 1 and names[0].endswith(YAML) else None
+    if rerun is not None:
+        kept = read_experiment(rerun, request)
+        if any(request[name] for name in request if name not in ("names", "data", "size")) or size != STANDARD.name:
+            raise RequestError(f"'{rerun}' says what is run; give it `data` and `out` alone.")
+        request = {**request, **kept["request"], **({"data": _text(data)} if data is not None else {})}
+    planned = _planned(request)
     out = Path(out).expanduser()
-    planned = plan(wanted, Path(data) if data is not None else None, chosen, categories)
+    lines = []
+    if rerun is not None:
+        check_hashes(rerun, kept["hashes"], _hashes(planned, request["names"]))
+        lines += _changed(kept)
     if dry_run:
         return _dry(planned, Results.read(out, mend=False))
-    outcome = run(planned, out, retry=retry)
-    lines = [note for each in wanted for note in planned.notes(each.name)]
+    outcome = run(planned, out, retry=retry, form=form)
+    for each in planned.experiments:
+        own = {**request, "names": [each.name]}
+        write_experiment(out / each.name, own, _hashes(planned, [each.name]))
+        lines += planned.notes(each.name)
     lines += [f"{name}: {path}" for name, path in outcome.tables.items()]
     earlier = f", {outcome.earlier} were there already" if outcome.earlier else ""
     lines.append(f"{outcome.done} runs done{earlier}; results: {out / 'results.csv'}")
@@ -93,6 +109,55 @@ def bench(
         "failed": outcome.failed,
     }
     return Report(lines, summary, outcome.failed)
+
+
+def _planned(request: Mapping[str, Any]) -> Plan:
+    """The plan of what is asked for. Raises `RequestError`."""
+    names, seeds, manifest = request["names"], request["seeds"], request["manifest"]
+    chosen = SIZES[request["size"]]
+    chosen = replace(chosen, seeds=seeds) if seeds else chosen
+    if request["categories"]:  # those that are named are all run; the first one alone is for those that are not
+        chosen = replace(chosen, categories=None, ablated=None)
+    own = [request[name] for name in ("detectors", "ratios", "manifest", "policy")]
+    if any(own) and COMPARE not in [name.lower() for name in names]:
+        raise RequestError(
+            f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."
+        )
+    if manifest and (request["ratios"] or request["policy"]):
+        raise RequestError("A manifest says what is trained on; leave out `contamination` and `policy`.")
+    comparison = compare(
+        request["detectors"] or DETECTORS,
+        (0.0,) if manifest else request["ratios"] or RATIOS,
+        chosen.seeds,
+        policy=request["policy"] or POLICIES[0],
+        manifest=Path(manifest) if manifest else None,
+    )
+    wanted = [comparison if name.lower() == COMPARE else experiment(name) for name in dict.fromkeys(names)]
+    return plan(wanted, Path(request["data"]) if request["data"] else None, chosen, request["categories"])
+
+
+def _hashes(planned: Plan, names: Sequence[str]) -> dict[str, Any]:
+    """What the experiments run on, as `experiment.yaml` keeps it."""
+    chosen = {name.lower() for name in names}
+    steps = [planned.steps[run] for name, runs in planned.runs.items() if name.lower() in chosen for run in runs]
+    sets = {str(step.category): step.category.signature for step in steps if step.category is not None}
+    return hashes((s.run for s in steps), (s.manifest.hash for s in steps if s.manifest is not None), sets)
+
+
+def _changed(kept: Mapping[str, Any]) -> list[str]:
+    """A sentence where this is another version or machine than an experiment was run with."""
+    now = {**versions(), "commit": commit(), "machine": machine()}
+    then = {**kept["versions"], "commit": kept["commit"], "machine": kept["machine"]}
+    other = [f"{name} {now.get(name) or '-'}, not {was or '-'}" for name, was in then.items() if now.get(name) != was]
+    return [f"Run with other versions than before: {'; '.join(other)}."] if other else []
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().resolve())
+
+
+def _list(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else list(values)
 
 
 def _dry(planned: Plan, results: Results) -> Report:

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -13,6 +14,7 @@ from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size, la
 from blemish.benchmark.jobs import Task, job
 from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.memory import forget_peak, peak_mib
+from blemish.benchmark.provenance import commit, machine
 from blemish.benchmark.published import differences
 from blemish.benchmark.results import DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
@@ -119,8 +121,8 @@ class Outcome:
     failed: int
 
 
-def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
-    """Run what `out` lacks and write the tables there.
+def run(plan: Plan, out: Path, *, retry: bool = False, form: str = "md") -> Outcome:
+    """Run what `out` lacks and write the tables there, as Markdown and in `form`, see `formats.FORMATS`.
 
     A run that fails stays as a row with its reason, and the others go on; `retry` runs it again. Raises
     `RequestError` if `out` holds results of another version, or another bench writes to it.
@@ -137,7 +139,7 @@ def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
             results.add(rows)
             runtime().progress("runs", number, len(steps))
             _write(plan, results, out, just=step.run)
-        tables = _write(plan, results, out)
+        tables = _write(plan, results, out, form=form)
     wanted = [row for row in results.rows if row["run"] in plan.steps]
     failed = {row["run"] for row in wanted if row["status"] == FAILED}
     return Outcome(tables, len(steps), len(plan.steps) - len(steps), len(failed))
@@ -215,10 +217,13 @@ def _base(step: Step) -> dict[str, Any]:
         "extra": dict(cell.extra),
         "manifest": manifest.hash if manifest else None,
         "choice": "",
+        "version": version("blemish"),
+        "commit": commit(),
+        "machine": machine(),
     }
 
 
-def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> dict[str, Path]:
+def _write(plan: Plan, results: Results, out: Path, just: str | None = None, form: str = "md") -> dict[str, Path]:
     """Tables and plots of all experiments; tables alone, of those that the run `just` done belongs to."""
     return {
         each.name: write_tables(
@@ -237,6 +242,7 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> 
                 *plan.notes(each.name),
             ),
             plots=just is None,
+            form=form,
         )
         for each in plan.experiments
         if just is None or just in plan.runs[each.name]

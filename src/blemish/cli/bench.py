@@ -15,7 +15,10 @@ EPILOG = "\n\n".join(f"{name}: {about}" for name, about in ABOUT.items())
 
 
 def bench(
-    names: Annotated[list[str], typer.Argument(help="Experiments, or `compare`; see the list below.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Experiments, or `compare`; see the list below. Or an experiment.yaml to run again."),
+    ],
     out: Out,
     data: Annotated[Optional[Path], typer.Option(help="The folder of a dataset; see `blemish datasets`.")] = None,  # noqa: UP045
     quick: Annotated[bool, typer.Option("--quick", help="Few images and values: does it run?")] = False,
@@ -39,6 +42,7 @@ def bench(
             help="For compare: train on these images, a manifest or a split file of others (.txt, .csv, .json)."
         ),
     ] = None,
+    form: Annotated[str, typer.Option("--format", help="Of tables beside Markdown: md, latex or csv.")] = "md",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
     device: Device = "cpu",
@@ -68,6 +72,7 @@ def bench(
                 seeds=seeds,
                 policy=policy,
                 manifest=manifest,
+                form=form,
                 dry_run=dry_run,
                 retry=retry,
             )

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from blemish.benchmark.experiments import fun_ad, llbnad, observations, qualitative, semantic
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
-from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Experiment, Planned, Size, lacking
+from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Entry, Experiment, Planned, Size, lacking
 from blemish.machine.errors import RequestError
 
 EXPERIMENTS = {
@@ -25,6 +25,7 @@ __all__ = [
     "FULL",
     "QUICK",
     "STANDARD",
+    "Entry",
     "Experiment",
     "Planned",
     "Size",
