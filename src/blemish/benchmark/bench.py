@@ -7,7 +7,17 @@ from typing import Any
 
 from blemish.benchmark.contamination import POLICIES
 from blemish.benchmark.durations import expected_seconds
-from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, compare, experiment
+from blemish.benchmark.experiments import (
+    COMPARE,
+    FULL,
+    QUICK,
+    RECORD,
+    STANDARD,
+    Experiment,
+    compare,
+    experiment,
+    record,
+)
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
 from blemish.benchmark.formats import FORMATS
 from blemish.benchmark.provenance import (
@@ -19,6 +29,7 @@ from blemish.benchmark.provenance import (
     versions,
     write_experiment,
 )
+from blemish.benchmark.record_page import folder_of_record, write_page
 from blemish.benchmark.results import Results
 from blemish.benchmark.run import Plan, plan, run, todo
 from blemish.machine.errors import RequestError
@@ -49,6 +60,7 @@ def bench(
     policy: str | None = None,
     manifest: str | Path | None = None,
     form: str = "md",
+    page: str | Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
 ) -> Report:
@@ -60,9 +72,10 @@ def bench(
     data : the folder of a dataset; some experiments need none. For an `experiment.yaml`, where its images are now.
     size : "quick", "standard" or "full".
     categories : which to take, CATEGORY, DATASET or DATASET/CATEGORY; all by default.
-    detectors, ratios, policy : for "compare".
+    detectors : for "compare" and "record". ratios, policy : for "compare".
     manifest : for "compare": what to train on instead, a manifest or a split file of others; see `read_manifest`.
     form : of the tables beside Markdown, of `formats.FORMATS`: "md", "latex" or "csv".
+    page : for "record": write this Markdown page from the rows that are stored below `out`, and run nothing.
     dry_run : plan only.
     retry : run failed runs again.
 
@@ -72,6 +85,12 @@ def bench(
     """
     if form not in FORMATS:
         raise RequestError(f"`format` must be one of {', '.join(FORMATS)}; got '{form}'.")
+    names = [name.lower() if name.lower() in (COMPARE, RECORD) else name for name in names]
+    if page is not None:
+        if names != [RECORD]:
+            raise RequestError(f"`page` is made from the rows of `{RECORD}`; got {', '.join(names)}.")
+        target = Path(page).expanduser()
+        return Report(write_page(Path(out).expanduser(), target), {"page": str(target)})
     request: dict[str, Any] = {
         "names": list(names), "data": _text(data), "size": size, "categories": _list(categories),
         "detectors": _list(detectors), "ratios": _list(ratios), "seeds": seeds, "policy": policy,
@@ -85,6 +104,10 @@ def bench(
         request = {**request, **kept["request"], **({"data": _text(data)} if data is not None else {})}
     planned = _planned(request)
     out = Path(out).expanduser()
+    if RECORD in request["names"]:
+        if len(request["names"]) > 1:
+            raise RequestError(f"`{RECORD}` has a folder for each machine and version; run it by itself.")
+        out = out / folder_of_record(request["size"])
     lines = []
     if rerun is not None:
         check_hashes(rerun, kept["hashes"], _hashes(planned, request["names"]))
@@ -118,21 +141,28 @@ def _planned(request: Mapping[str, Any]) -> Plan:
     chosen = replace(chosen, seeds=seeds) if seeds else chosen
     if request["categories"]:  # those that are named are all run; the first one alone is for those that are not
         chosen = replace(chosen, categories=None, ablated=None)
-    own = [request[name] for name in ("detectors", "ratios", "manifest", "policy")]
-    if any(own) and COMPARE not in [name.lower() for name in names]:
+    own = [request[name] for name in ("ratios", "manifest", "policy")]
+    if (any(own) and COMPARE not in names) or (request["detectors"] and not {COMPARE, RECORD} & set(names)):
         raise RequestError(
             f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."
         )
     if manifest and (request["ratios"] or request["policy"]):
         raise RequestError("A manifest says what is trained on; leave out `contamination` and `policy`.")
-    comparison = compare(
-        request["detectors"] or DETECTORS,
-        (0.0,) if manifest else request["ratios"] or RATIOS,
-        chosen.seeds,
-        policy=request["policy"] or POLICIES[0],
-        manifest=Path(manifest) if manifest else None,
-    )
-    wanted = [comparison if name.lower() == COMPARE else experiment(name) for name in dict.fromkeys(names)]
+
+    def made(name: str) -> Experiment:
+        if name == RECORD:
+            return record(request["detectors"])
+        if name != COMPARE:
+            return experiment(name)
+        return compare(
+            request["detectors"] or DETECTORS,
+            (0.0,) if manifest else request["ratios"] or RATIOS,
+            chosen.seeds,
+            policy=request["policy"] or POLICIES[0],
+            manifest=Path(manifest) if manifest else None,
+        )
+
+    wanted = [made(name) for name in dict.fromkeys(names)]
     return plan(wanted, Path(request["data"]) if request["data"] else None, chosen, request["categories"])
 
 

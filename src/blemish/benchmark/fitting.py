@@ -105,7 +105,7 @@ def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str,
     rest = manifest.test_paths(category, NO_OVERLAP) if _can(task, NO_OVERLAP) else ()
     with timed(timing, "metric_seconds"):
         counts = _counts(scores, category, rest) if with_pixels else {}
-    for mode in MODES:
+    for mode in task.cell.extra.get("modes", MODES):
         try:
             part = scores.subset(manifest.test_paths(category, mode))
             truth = category.truth(part.ids)

@@ -9,6 +9,7 @@ from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments.experiment import Entry, Experiment
 from blemish.benchmark.significance import LEVEL, Ranks, ranks
 from blemish.benchmark.summary import PROTOCOLS, frame, wide
+from blemish.benchmark.summary import figure as summary_figure
 
 WIDTH, HEIGHT, DPI = 7.0, 4.2, 110  # inches, dots an inch
 
@@ -39,6 +40,56 @@ def draw_ranks(entries: Sequence[Entry], mode: str, folder: Path, measure: str =
     title += f"\nbars join what does not differ (Nemenyi, p < {LEVEL:g}; Friedman p = {found.p:.2g})"
     title += f"\nwithout {', '.join(lacking)}: cells are missing" if lacking else ""
     return [figure(folder / f"ranks_{mode or 'figures'}.png", lambda axes: _fill_ranks(axes[0], found, title))]
+
+
+def draw_levels(entries: Sequence[Entry], folder: Path, measure: str = "image_auroc") -> list[str]:
+    """Quality against contamination, an axis a protocol: means of variants with all cells, deviations over seeds."""
+    data = frame(entries)
+    modes = [mode for mode in MODES if (data["mode"] == mode).any()]
+    if not modes or data[measure].isna().all():
+        return []
+
+    def fill(axes: Any) -> None:
+        for axis, mode in zip(axes, modes, strict=True):
+            shown = data[data["mode"] == mode]
+            for variant in dict.fromkeys(shown["variant"]):
+                points = []
+                for group in dict.fromkeys(shown["group"]):
+                    values = wide(shown[shown["group"] == group], measure, shown)
+                    if variant in values and (found := summary_figure(values[variant])).value is not None:
+                        ratio = float(shown.loc[shown["group"] == group, "ratio"].iloc[0])
+                        points.append((100 * ratio, 100 * found.value, 100 * (found.deviation or 0.0)))
+                if points:
+                    at, means, deviations = zip(*sorted(points), strict=True)
+                    axis.errorbar(at, means, deviations, marker="o", markersize=3, capsize=2, label=variant)
+            axis.set_title(f"{PROTOCOLS[mode]}: image AUROC in per cent, mean over sets", fontsize="small")
+            axis.set_xlabel("anomalies / normal training images, %")
+        axes[0].legend(fontsize="x-small")
+
+    return [figure(folder / "contamination.png", fill, len(modes))]
+
+
+def draw_seconds(entries: Sequence[Entry], folder: Path, measure: str = "image_auroc") -> list[str]:
+    """Quality against the seconds of a fit, an axis a protocol: means of variants with all cells over all ratios."""
+    data = frame(entries).dropna(subset=["fit_seconds"])
+    modes = [mode for mode in MODES if (data["mode"] == mode).any()]
+    if not modes or data["machine"].nunique() > 1 or data[measure].isna().all():
+        return []
+
+    def fill(axes: Any) -> None:
+        for axis, mode in zip(axes, modes, strict=True):
+            shown = data[data["mode"] == mode]
+            quality, seconds = wide(shown, measure), wide(shown, "fit_seconds")
+            for variant in quality.dropna(axis=1):
+                at, height = seconds[variant].mean(), 100 * quality[variant].mean()
+                axis.plot([at], [height], "o")
+                axis.annotate(f" {variant}", (at, height), fontsize="x-small")
+            axis.set_xscale("log")
+            axis.margins(x=0.25)
+            axis.set_title(f"{PROTOCOLS[mode]}: image AUROC in per cent, mean over sets and ratios", fontsize="small")
+            axis.set_xlabel("seconds of a fit, features ready")
+
+    return [figure(folder / "seconds.png", fill, len(modes))]
 
 
 def _fill_ranks(axis: Any, found: Ranks, title: str) -> None:

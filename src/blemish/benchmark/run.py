@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 from blemish.benchmark.cells import Cell
@@ -23,6 +23,7 @@ from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import runtime
 
 MANIFESTS, RUNS = "manifests", "runs"
+PAUSE = 20  # tables of a large bench take seconds: they are written again after twenty times as long
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,20 @@ def run(plan: Plan, out: Path, *, retry: bool = False, form: str = "md") -> Outc
         steps = todo(plan, results)
         write_manifests(steps, out)
         runtime().progress("runs", 0, len(steps))
-        for number, (step, rows) in enumerate(zip(steps, _rows_of_all(steps, out), strict=True), start=1):
-            results.add(rows)
-            runtime().progress("runs", number, len(steps))
-            _write(plan, results, out, just=step.run)
+        waiting, pause = [], 0.0  # runs that no table shows yet; seconds until tables are written again
+        last = perf_counter()
+        try:
+            for number, (step, rows) in enumerate(zip(steps, _rows_of_all(steps, out), strict=True), start=1):
+                results.add(rows)
+                runtime().progress("runs", number, len(steps))
+                waiting.append(step.run)
+                if (start := perf_counter()) - last > pause:
+                    _write(plan, results, out, just=waiting)
+                    waiting, last = [], perf_counter()
+                    pause = PAUSE * (last - start)
+        except BaseException:
+            _write(plan, results, out, just=waiting)
+            raise
         tables = _write(plan, results, out, form=form)
     wanted = [row for row in results.rows if row["run"] in plan.steps]
     failed = {row["run"] for row in wanted if row["status"] == FAILED}
@@ -223,8 +234,10 @@ def _base(step: Step) -> dict[str, Any]:
     }
 
 
-def _write(plan: Plan, results: Results, out: Path, just: str | None = None, form: str = "md") -> dict[str, Path]:
-    """Tables and plots of all experiments; tables alone, of those that the run `just` done belongs to."""
+def _write(
+    plan: Plan, results: Results, out: Path, just: Sequence[str] | None = None, form: str = "md"
+) -> dict[str, Path]:
+    """Tables and plots of all experiments; tables alone, of those that the runs `just` done belong to."""
     return {
         each.name: write_tables(
             each,
@@ -245,5 +258,5 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None, for
             form=form,
         )
         for each in plan.experiments
-        if just is None or just in plan.runs[each.name]
+        if just is None or not set(just).isdisjoint(plan.runs[each.name])
     }

@@ -120,15 +120,18 @@ def compared(
     """
     variants = list(dict.fromkeys(data["variant"]))
     names = list(dict.fromkeys(data[row]))
-    parts = [(name, data[data[row] == name]) for name in names]
-    if mean and len(names) > 1:
-        parts.append((MEAN, data))
+    shown = [*names, MEAN] if mean and len(names) > 1 else names
+    whole = {measure: wide(data, measure) for measure in measures.values()} if row in CELL else {}
     rows, tests = [], []
-    for name, part in parts:
+    for name in shown:
         columns: dict[str, list[Figure]] = {variant: [] for variant in variants}
         for measure in measures.values():
-            # Of a row that is a set, that set's cells count; of one that is a ratio, the sets of all ratios do.
-            values = wide(part, measure, data if row == "group" else part).reindex(columns=variants)
+            if row not in CELL:
+                values = wide(data[data[row] == name], measure).reindex(columns=variants)
+            elif name == MEAN:
+                values = whole[measure]
+            else:
+                values = _part(whole[measure], row, name)
             comparisons = compare_with_best(values.dropna(axis=1))
             tests += [{"table": caption, "row": name, "measure": measure, **asdict(each)} for each in comparisons]
             better = {each.best for each in comparisons if all(other.p_holm < LEVEL for other in comparisons)}
@@ -163,16 +166,21 @@ def decisions(data: pd.DataFrame, group: str) -> Table | None:
     kept = data.dropna(subset=["f1"])
     if kept.empty:
         return None
-    swept = kept["group"].nunique() > 1
-    keys = ["mode", *(["group"] if swept else []), "variant"]
+    groups = list(dict.fromkeys(kept["group"]))
+    swept = len(groups) > 1
     heads = ["protocol", *([group] if swept else []), "variant", *DECISIONS, "estimate", "truth"]
     rows = []
-    for names in kept.drop_duplicates(keys)[keys].itertuples(index=False):
-        part = kept[(kept[keys] == list(names)).all(axis=1)]
-        scope = kept[kept["mode"] == names[0]]
-        values = [*DECISIONS.values(), "estimate", "contamination"]
-        shown = [[figure(_only(wide(part, name, scope)), per_cent=False, digits=".3f")] for name in values]
-        rows.append(([PROTOCOLS[names[0]], *names[1:]], shown))
+    for mode in dict.fromkeys(kept["mode"]):
+        part = kept[kept["mode"] == mode]
+        values = [wide(part, name) for name in (*DECISIONS.values(), "estimate", "contamination")]
+        for level in groups:
+            of_level = [_part(each, "group", level) for each in values]
+            for variant in [name for name in values[0] if of_level[0][name].notna().any()]:
+                cells = [
+                    [figure(each[variant], per_cent=False, digits=".3f") if variant in each else Figure("-")]
+                    for each in of_level
+                ]
+                rows.append(([PROTOCOLS[mode], *([level] if swept else []), variant], cells))
     about = "Decisions at the threshold that was read from unlabelled training scores: mean over sets and seeds."
     return Table(about, heads, rows)
 
@@ -189,6 +197,11 @@ def costs(data: pd.DataFrame) -> Table | None:
         means = [part[name].mean() for name in COST_NAMES.values()]
         rows.append(([*names, str(len(part))], [[Figure(_short(value), float(value))] for value in means]))
     return Table("Mean cost of a run; features apart.", [*keys, "runs", *COST_NAMES], rows)
+
+
+def _part(values: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
+    """The cells of one set or one group."""
+    return values[values.index.get_level_values(axis) == name]
 
 
 def _only(values: pd.DataFrame) -> "pd.Series[float]":

@@ -26,7 +26,7 @@ def bench(
         bool, typer.Option("--full", help="All categories, values and three seeds: a night or more.")
     ] = False,
     categories: Annotated[Optional[str], typer.Option(help="These only, with commas: CATEGORY or DATASET.")] = None,  # noqa: UP045
-    detectors: Annotated[Optional[str], typer.Option(help="For compare: detectors, with commas.")] = None,  # noqa: UP045
+    detectors: Annotated[Optional[str], typer.Option(help="For compare and record: detectors, with commas.")] = None,  # noqa: UP045
     contamination: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="For compare: anomalies / normal training images, with commas, such as 0,0.1,0.2."),
@@ -43,6 +43,10 @@ def bench(
         ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="Of tables beside Markdown: md, latex or csv.")] = "md",
+    page: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="For record: write this page from the rows stored below --out, and run nothing."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
     device: Device = "cpu",
@@ -73,6 +77,7 @@ def bench(
                 policy=policy,
                 manifest=manifest,
                 form=form,
+                page=page,
                 dry_run=dry_run,
                 retry=retry,
             )

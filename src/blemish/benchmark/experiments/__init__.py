@@ -6,6 +6,8 @@ from blemish.benchmark.experiments import fun_ad, llbnad, observations, qualitat
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
 from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Entry, Experiment, Planned, Size, lacking
+from blemish.benchmark.experiments.record import NAME as RECORD
+from blemish.benchmark.experiments.record import record
 from blemish.machine.errors import RequestError
 
 EXPERIMENTS = {
@@ -16,6 +18,7 @@ EXPERIMENTS = {
         *observations.EXPERIMENTS,
         *qualitative.EXPERIMENTS,
         *llbnad.EXPERIMENTS,
+        record(),
     )
 }
 
@@ -24,6 +27,7 @@ __all__ = [
     "EXPERIMENTS",
     "FULL",
     "QUICK",
+    "RECORD",
     "STANDARD",
     "Entry",
     "Experiment",
@@ -32,6 +36,7 @@ __all__ = [
     "compare",
     "experiment",
     "lacking",
+    "record",
 ]
 
 
