@@ -83,7 +83,7 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
                 Cell(
                     category=str(category), detector=name.removeprefix(PURIFIED), ratio=ratio, seed=seed,
                     purify={} if name.startswith(PURIFIED) else None, policy=protocol.policy,
-                    test_share=protocol.test_share, limit=QUICK_LIMIT if quick else Limit(),
+                    test_share=protocol.test_share, limit=QUICK_LIMIT if quick else size.limit,
                     extra={PROTOCOL: kind, "modes": list(protocol.modes)},
                 ),
                 name,
