@@ -9,7 +9,7 @@ from blemish.benchmark.datasets import Category
 from blemish.benchmark.datasets.category import GOOD
 from blemish.benchmark.jobs import Task, settings_of, timed
 from blemish.benchmark.metrics import PixelCounts, bin_edges, decision_metrics, image_metrics, pixel_counts
-from blemish.detectors import Detector, detector_class
+from blemish.detectors import Detector, detector_class, restored_detector
 from blemish.detectors.settings import check_names
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
@@ -45,7 +45,7 @@ def detector_of(task: Task) -> Detector:
     cell = task.cell
     kind = detector_class(cell.detector)
     check_names(set(kind().settings()), cell.settings)
-    return kind(random_state=cell.seed, **settings_of(cell, kind))
+    return restored_detector(cell.detector, {"random_state": cell.seed, **settings_of(cell, kind)})
 
 
 def ready(task: Task) -> tuple[Detector, ImageSet, dict[str, Any]]:

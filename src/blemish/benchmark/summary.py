@@ -105,9 +105,9 @@ def figure(column: "pd.Series[float]", *, per_cent: bool = True, digits: str = "
     by_seed = column.groupby(level="seed").mean()
     value = float(by_seed.mean())
     deviation = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
-    if not per_cent:
-        return Figure(format(value, digits), value, deviation)
-    return Figure(f"{100 * value:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}"), value, deviation)
+    scale, form = (100, ".1f") if per_cent else (1, digits)
+    text = format(scale * value, form) + ("" if deviation is None else f" ± {format(scale * deviation, form)}")
+    return Figure(text, value, deviation)
 
 
 def compared(

@@ -39,6 +39,7 @@ BOLD = (
     "Bold: better than each other variant of the row by a two-sided Wilcoxon signed-rank test over sets and seeds, "
     f"p < 0.05 after Holm's correction ({TESTS}); a few pairs cannot show that of any."
 )
+SPREAD = "Figures are mean ± sample standard deviation (n - 1) over seeds, each of the mean over sets."
 LACKS = "'lacks 1 of 4' stands where a variant has no figure for one of the row's 4 sets and seeds: no mean is made."
 
 
@@ -91,14 +92,14 @@ def page(
     experiment = with_figures(experiment, data)
     if experiment.paired and done:
         several = data["seed"].nunique() > 1
-        spread = "Figures are mean ± sample standard deviation (n - 1) over seeds, each of the mean over sets. "
-        parts.append((spread if several else "") + f"{BOLD} {LACKS}")
+        parts.append((f"{SPREAD} " if several else "") + f"{BOLD} {LACKS}")
         for mode in [mode for mode in (*MODES, "") if (data["mode"] == mode).any()]:
             parts += _protocol(experiment, data[data["mode"] == mode], mode)
         parts += _published(experiment, done)
     elif done:
         shown = data[data["mode"] == experiment.protocol] if experiment.protocol else data
         caption = f"Protocol: {PROTOCOLS[experiment.protocol]}." if experiment.protocol else ""
+        parts.append(SPREAD if shown["seed"].nunique() > 1 else "")
         parts.append(measured(shown, experiment.group, experiment.measures, caption))
     parts += [f"![{name}]({name})" for name in plots]
     decided, cost = decisions(data, experiment.group), costs(data)
