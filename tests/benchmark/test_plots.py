@@ -8,13 +8,12 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from blemish.benchmark.cells import Cell
-from blemish.benchmark.experiments import EXPERIMENTS, Planned
+from blemish.benchmark.experiments import EXPERIMENTS, Entry, Planned
 from blemish.benchmark.feature_statistics import HISTOGRAM, write_histogram
 from blemish.benchmark.pictures import MAPS, QUARTERS
-from blemish.benchmark.plots import draw
+from blemish.benchmark.plots import draw, draw_ranks
 from blemish.benchmark.results import COLUMNS
 from blemish.benchmark.statistics import Gaussians, distance_histograms
-from blemish.benchmark.table_entries import Entry
 from blemish.benchmark.toy import SCORES
 
 
@@ -43,6 +42,20 @@ def test_pairs_are_drawn_over_what_is_swept_and_by_variant(places: tuple[Path, P
     for entries in (swept, [entry("r", **values)]):
         assert draw(EXPERIMENTS["T2"], entries, folder) == ["overlap.png"]
         assert is_drawn(folder / "overlap.png")
+
+
+def test_ranks_are_drawn_of_variants_with_all_cells(places: tuple[Path, Path]) -> None:
+    _, folder = places
+    worth = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
+    entries = [
+        entry("r", variant, group, image_auroc=str(value + 0.01 * at), ratio="0.1")
+        for variant, value in worth.items()
+        for at, group in enumerate(("0 %", "10 %", "20 %"))
+        if (variant, group) != ("d", "20 %")
+    ]
+    assert draw_ranks(entries, "overlap", folder) == ["ranks_overlap.png"]
+    assert is_drawn(folder / "ranks_overlap.png")
+    assert draw_ranks([each for each in entries if each.variant in "ab"], "overlap", folder) == []
 
 
 def test_distances_are_drawn_by_kind_of_pair(places: tuple[Path, Path]) -> None:

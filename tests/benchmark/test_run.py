@@ -336,11 +336,11 @@ def test_a_list_of_others_can_be_trained_on(data: Path, tmp_path: Path, asked: l
     (tmp_path / "train.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
     command = ["bench", "compare", "--data", str(data), "--manifest", str(tmp_path / "train.txt"), "--quiet"]
     command += ["--out", str(tmp_path / "out"), "--detectors", "nearest_images"]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 2
-    assert "A manifest is of one category" in result.output
-    assert CliRunner().invoke(app, [*command, "--categories", "bolt"]).exit_code == 0
-    (row, _) = rows(tmp_path / "out")
+    result = CliRunner().invoke(app, [*command, "--categories", "nut"])
+    assert result.exit_code == 1
+    assert "names no image of mvtec/nut; it has bolt" in rows(tmp_path / "out")[0]["reason"]
+    assert CliRunner().invoke(app, [*command, "--retry"]).exit_code == 0
+    (row, _) = [row for row in rows(tmp_path / "out") if row["category"] == "bolt"]
     assert (row["reached"], row["given"]) == ("0.1", str(tmp_path / "train.txt"))
     (folder,) = (tmp_path / "out" / "manifests").iterdir()
     assert len((folder / "manifest.csv").read_text().splitlines()) == 12

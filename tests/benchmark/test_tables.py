@@ -1,15 +1,21 @@
-"""A table shows image / pixel pairs, the best in bold, the runner-up underlined, and whose figures stand beside."""
+"""Tables print a figure only over the same sets and seeds, and bold only what a test supports."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, Sample
-from blemish.benchmark.experiments import Experiment, Planned
+from blemish.benchmark.experiments import Entry, Experiment, Planned
+from blemish.benchmark.formats import rendered
 from blemish.benchmark.published import MVTEC, Published, differences
-from blemish.benchmark.results import COLUMNS
-from blemish.benchmark.table_entries import Entry
-from blemish.benchmark.tables import render
+from blemish.benchmark.references import BIBTEX, PAPERS, bibtex
+from blemish.benchmark.results import COLUMNS, Results
+from blemish.benchmark.tables import defect_tables, page, write_tables
+from blemish.detectors import REGISTRY
 
 
 def entry(
@@ -23,22 +29,32 @@ def entry(
     return Entry(planned, row | changed)
 
 
-def table(entries: list[Entry], **settings: object) -> str:
+def table(entries: list[Entry], form: str = "md", **settings: object) -> str:
     experiment = Experiment("X", "a test", lambda *_: [], **settings)  # type: ignore[arg-type]
-    return render(experiment, entries, ["Form: tiny."], 0)
+    return rendered(page(experiment, entries, ["Form: tiny."], 0), form)
 
 
-def test_the_best_is_bold_and_the_runner_up_underlined_for_each_figure_of_the_pair() -> None:
-    text = table([entry("a", 0.9), entry("b", 0.95), entry("c", 0.8)])
+def many(variant: str, better: float = 0.0, seeds: int = 3) -> list[Entry]:
+    """Figures of four sets and some seeds, `better` than those of another variant everywhere."""
+    return [
+        entry(variant, 0.7 + 0.05 * at + 0.01 * seed + better, category=name, seed=seed)
+        for at, name in enumerate(("bolt", "carpet", "nut", "tile"))
+        for seed in range(seeds)
+    ]
+
+
+def test_bold_needs_a_test_that_supports_it() -> None:
+    text = table(many("a", 0.02) + many("b") + many("c", 0.01))
     assert "| category | a | b | c |" in text
-    assert "| bolt | <u>90.0</u> / <u>80.0</u> | **95.0** / **85.0** | 80.0 / 70.0 |" in text
+    assert "| mean | **80.5 ± 1.0** / **70.5 ± 1.0** | 78.5 ± 1.0 / 68.5 ± 1.0 |" in text
+    assert "| bolt | 73.0 ± 1.0 / 63.0 ± 1.0 |" in text  # the best, too, but three pairs cannot show it
+    assert "Wilcoxon signed-rank" in text
+    assert "Holm's correction" in text
+    assert "**" not in table(many("a", 0.02, seeds=1) + many("b", seeds=1))  # four pairs: p is 0.125 at best
+    assert "**" not in table(many("a") + many("b"))
 
 
-def test_equal_figures_are_best_together() -> None:
-    assert "| bolt | **90.0** / **80.0** | **90.0** / **80.0** |" in table([entry("a", 0.9), entry("b", 0.90001)])
-
-
-def test_mean_over_categories_and_spread_over_seeds() -> None:
+def test_mean_over_categories_and_sample_deviation_over_seeds() -> None:
     entries = [
         entry("a", v, category=c, seed=s)
         for c, s, v in (("bolt", 0, 0.9), ("bolt", 1, 0.8), ("nut", 0, 0.7), ("nut", 1, 0.6))
@@ -46,7 +62,15 @@ def test_mean_over_categories_and_spread_over_seeds() -> None:
     text = table(entries)
     assert "| bolt | 85.0 ± 7.1 / 75.0 ± 7.1 |" in text
     assert "| mean | 75.0 ± 7.1 / 65.0 ± 7.1 |" in text
+    assert "sample standard deviation (n - 1) over seeds" in text
     assert "Seeds: 0, 1." in text
+
+
+def test_ap_and_aupro_have_a_table_of_their_own() -> None:
+    text = table([entry("a", 0.9, image_ap="0.8", pixel_ap="0.5", aupro="0.7"), entry("b", 0.8)])
+    assert "image AP / pixel AP / AUPRO in per cent" in text
+    assert "| bolt | 80.0 / 50.0 / 70.0 | - / - / - |" in text
+    assert "AUPRO" not in table([entry("a", 0.9)])
 
 
 def test_a_sweep_has_a_table_of_means_and_one_a_category() -> None:
@@ -57,28 +81,62 @@ def test_a_sweep_has_a_table_of_means_and_one_a_category() -> None:
     text = table(entries, group="ratio")
     assert "| ratio | a |" in text
     assert "| 0 % | 80.0 / 70.0 |" in text
-    assert text.index("Mean over the categories.") < text.index("### bolt") < text.index("### nut")
+    assert "| 5 % | lacks 1 of 2 / lacks 1 of 2 |" in text  # not the mean of another set of categories
+    assert text.index("Mean over 2 sets.") < text.index("### bolt") < text.index("### nut")
 
 
-def test_the_published_figure_stands_under_the_mean_it_belongs_to() -> None:
-    entries = [entry("a", 0.9), entry("b", 0.8), entry("a", 0.9, category="screw")]
+def test_published_figures_stand_in_a_table_of_their_own_never_in_a_row_of_ours() -> None:
     published = {"mvtec": Published("A paper", {("a", "", "overlap"): (98.9, None)})}
-    text = table(entries, published=published)
-    assert "| *published* | *98.9 / -* |  |" in text
-    assert text.count("published*") == 1
-    assert "Published figures: A paper." in text
-    assert "published" not in table(entries, published={"visa": published["mvtec"]}).lower()
-    assert "published" not in table(entries[:2], published=published).lower()  # only laid out like MVTec AD
+    for entries in ([entry("a", 0.9, category="screw")], [entry("a", 0.9), entry("a", 0.9, category="screw")]):
+        text = table(entries, published=published)
+        before, _, after = text.partition("## Published figures")
+        assert "98.9" not in before
+        assert "| mean | 98.9 / - |" in after
+        assert "A paper. Means of the whole published data set, not of ours." in after
+    assert "published" not in table([entry("a", 0.9, category="screw")], published={"visa": published["mvtec"]}).lower()
+    assert "published" not in table([entry("a", 0.9)], published=published).lower()  # only laid out like MVTec AD
 
 
-def test_a_mean_of_fewer_categories_is_marked_and_never_the_best() -> None:
+def test_no_mean_is_made_of_other_cells_than_the_others_have() -> None:
     text = table([entry("a", 0.6), entry("a", 0.8, category="nut"), entry("b", 0.9)])
-    assert "| mean | **70.0** / **60.0** | 90.0\\* / 80.0\\* |" in text
-    assert "some failed or are still to do" in text
-    assert "some failed" not in table([entry("a", 0.6), entry("b", 0.9)])
+    assert "| mean | 70.0 / 60.0 | lacks 1 of 2 / lacks 1 of 2 |" in text
+    text = table([entry("a", 0.6), entry("a", 0.8, seed=1), entry("b", 0.9)])
+    assert "| bolt | 70.0 ± 14.1 / 60.0 ± 14.1 | lacks 1 of 2 / lacks 1 of 2 |" in text
 
 
-def test_what_was_reached_is_printed_where_it_is_not_what_was_asked_for() -> None:
+def test_a_seed_that_is_missing_in_one_set_lacks_for_all() -> None:
+    entries = [entry("a", 0.6), entry("a", 0.8, seed=1), entry("a", 0.8, category="nut")]
+    assert "| mean | lacks 1 of 4 / lacks 1 of 4 |" in table(entries)
+
+
+def test_sets_without_masks_are_named_and_their_image_figures_kept() -> None:
+    text = table([entry("a", 0.6), entry("a", 0.8, category="nut", pixel_auroc="")])
+    assert "| mean | 70.0 / 50.0 |" in text
+    assert "Pixel figures are without nut: no masks." in text
+
+
+def test_decisions_are_never_averaged_over_both_protocols() -> None:
+    entries = [
+        entry("a", 0.9, mode=mode, f1=f1, f1_share=f1, precision=f1, recall=f1, estimate="0.1", contamination="0.1")
+        for mode, f1 in (("overlap", "0.5"), ("no_overlap", "0.9"))
+    ]
+    text = table(entries)
+    assert "| Overlap | a | 0.500 | 0.500 | 0.500 | 0.500 | 0.100 | 0.100 |" in text
+    assert "| No overlap | a | 0.900 |" in text
+
+
+def test_costs_of_two_machines_are_two_rows_and_two_versions_are_named() -> None:
+    entries = [
+        entry("a", 0.9, category=name, run=name, fit_seconds=seconds, machine=machine, version=version, commit="abc")
+        for name, seconds, machine, version in (("bolt", "1", "epyc", "0.1.0"), ("nut", "3", "xeon", "0.2.0"))
+    ]
+    text = table(entries)
+    assert "| a | epyc | 1 | 1 |" in text
+    assert "| a | xeon | 1 | 3 |" in text
+    assert "blemish: 0.1.0 abc, 0.2.0 abc. machine: epyc, xeon. Rows are of several versions" in text
+
+
+def test_what_was_reached_is_printed_where_it_is_not_the_ratio_of_the_cell() -> None:
     assert "bolt at 0.1: 0.094" in table([entry("a", 0.9, reached="0.094")])
 
 
@@ -93,6 +151,62 @@ def test_where_measures_are_columns_the_categories_have_a_mean_too() -> None:
 def test_the_choices_of_an_iterative_detector_are_columns() -> None:
     text = table([entry("a", 0.9, choice=choice) for choice in ("label-free", "last", "oracle")])
     assert "| category | a (label-free) | a (last) | a (oracle) |" in text
+
+
+def test_latex_is_a_booktabs_table_without_letters_that_latex_reads() -> None:
+    text = table(many("a_1", 0.02) + many("b"), "latex")
+    assert r"\toprule" in text
+    assert r"category & a\_1 & b \\" in text
+    assert r"\textbf{80.5 $\pm$ 1.0} / \textbf{70.5 $\pm$ 1.0}" in text
+    assert "per cent" in text
+    assert "#" not in text
+
+
+def test_csv_has_a_row_a_figure_with_its_deviation() -> None:
+    text = table([entry("a", 0.9), entry("a", 0.7, seed=1), entry("b", 0.5)], "csv")
+    lines = text.splitlines()
+    assert lines[0] == "table,row,column,measure,value,deviation,bold,text"
+    assert "Overlap. ,bolt,a,image AUROC,0.8,0.141421,0,80.0 ± 14.1" in lines
+    assert "Overlap. ,bolt,b,image AUROC,,,0,lacks 1 of 2" in lines
+
+
+def test_each_kind_of_defect_has_a_row() -> None:
+    def kinds(dent: float, scratch: float) -> str:
+        return json.dumps({"dent": {"image_auroc": dent, "aupro": 0.4}, "scratch": {"image_auroc": scratch}})
+
+    entries = [entry("a", 0.9, by_defect=kinds(0.8, 0.6)), entry("b", 0.9, by_defect=kinds(0.5, 0.7))]
+    text = rendered(defect_tables(Experiment("X", "a test", lambda *_: []), entries), "md")
+    assert "bolt, Overlap." in text
+    assert "| dent | 80.0 / 40.0 | 50.0 / 40.0 |" in text
+    assert "| scratch | 60.0 / - | 70.0 / - |" in text
+    assert defect_tables(Experiment("X", "a test", lambda *_: []), [entry("a", 0.9)]) == []
+
+
+def test_the_folder_holds_tables_tests_and_references(tmp_path: Path) -> None:
+    entries = [
+        replace(each, row={**each.row, "run": f"{each.variant}{at}"})
+        for at, each in enumerate([*many("patchcore", 0.02), *many("padim")])
+    ]
+    results = Results(tmp_path / "results.csv", [dict(each.row) for each in entries])
+    planned, runs = [each.planned for each in entries], [each.row["run"] for each in entries]
+    experiment = Experiment("X", "a test", lambda *_: [])
+    path = write_tables(experiment, planned, runs, results, tmp_path / "X", notes=[], plots=True, form="csv")
+    assert path.name == "table.csv"
+    assert (tmp_path / "X" / "table.md").is_file()
+    tests = pd.read_csv(tmp_path / "X" / "tests.csv").query("row == 'mean' and measure == 'image_auroc'")
+    assert tests[["best", "other", "pairs"]].to_numpy().tolist() == [["patchcore", "padim", 12]]
+    assert tests["p_holm"].item() == pytest.approx(2 / 2**12)
+    found = (tmp_path / "X" / "references.bib").read_text(encoding="utf-8")
+    assert (found.count("@inproceedings"), "Total Recall" in found, "{PaDiM}" in found) == (2, True, True)
+
+
+def test_every_detector_has_an_entry_and_an_unknown_one_is_named() -> None:
+    assert set(REGISTRY) <= set(PAPERS)
+    assert {key for keys in PAPERS.values() for key in keys} <= set(BIBTEX)
+    found = bibtex([Cell(detector="anomalib:Glass"), Cell(detector="padim", purify={})])
+    assert "% No entry is known for anomalib:Glass." in found
+    assert "Leveraging Learning Bias" in found
+    assert all(text.count("{") == text.count("}") for text in BIBTEX.values())
 
 
 def category(name: str, counts: tuple[int, int, int]) -> Category:

@@ -1,18 +1,40 @@
 """`blemish bench` from its request to its report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from blemish.benchmark.contamination import POLICIES
 from blemish.benchmark.durations import expected_seconds
-from blemish.benchmark.experiments import COMPARE, FULL, QUICK, STANDARD, compare, experiment
+from blemish.benchmark.experiments import (
+    COMPARE,
+    FULL,
+    QUICK,
+    RECORD,
+    STANDARD,
+    Experiment,
+    compare,
+    experiment,
+    record,
+)
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
+from blemish.benchmark.formats import FORMATS
+from blemish.benchmark.provenance import (
+    check_hashes,
+    commit,
+    hashes,
+    machine,
+    read_experiment,
+    versions,
+    write_experiment,
+)
+from blemish.benchmark.record_page import folder_of_record, write_page
 from blemish.benchmark.results import Results
 from blemish.benchmark.run import Plan, plan, run, todo
 from blemish.machine.errors import RequestError
 
+YAML = (".yaml", ".yml")
 SIZES = {size.name: size for size in (QUICK, STANDARD, FULL)}
 
 
@@ -37,19 +59,23 @@ def bench(
     seeds: int | None = None,
     policy: str | None = None,
     manifest: str | Path | None = None,
+    form: str = "md",
+    page: str | Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
 ) -> Report:
-    """Run experiments on labelled images and leave results.csv, table.md and plots in `out`, a folder an experiment.
+    """Run experiments on labelled images and leave results.csv, tables and plots in `out`, a folder an experiment.
 
     Parameters
     ----------
-    names : of `EXPERIMENTS`, or "compare".
-    data : the folder of a dataset; some experiments need none.
+    names : of `EXPERIMENTS`, or "compare"; or one `experiment.yaml` that an earlier bench left, to run it again.
+    data : the folder of a dataset; some experiments need none. For an `experiment.yaml`, where its images are now.
     size : "quick", "standard" or "full".
     categories : which to take, CATEGORY, DATASET or DATASET/CATEGORY; all by default.
-    detectors, ratios, policy : for "compare".
-    manifest : for "compare": what to train on instead, see `contamination.read_manifest`.
+    detectors : for "compare" and "record". ratios, policy : for "compare".
+    manifest : for "compare": what to train on instead, a manifest or a split file of others; see `read_manifest`.
+    form : of the tables beside Markdown, of `formats.FORMATS`: "md", "latex" or "csv".
+    page : for "record": write this Markdown page from the rows that are stored below `out`, and run nothing.
     dry_run : plan only.
     retry : run failed runs again.
 
@@ -57,29 +83,43 @@ def bench(
     ------
     RequestError : for a wrong name, data that do not fit, or an `out` with other results.
     """
-    chosen = replace(SIZES[size], seeds=seeds) if seeds else SIZES[size]
-    if categories:  # those that are named are all run; the first one alone is for those that are not
-        chosen = replace(chosen, categories=None, ablated=None)
-    if (detectors or ratios or manifest or policy) and COMPARE not in [name.lower() for name in names]:
-        raise RequestError(
-            f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."
-        )
-    if manifest and (ratios or policy):
-        raise RequestError("A manifest says what is trained on; leave out `contamination` and `policy`.")
-    own = compare(
-        detectors or DETECTORS,
-        (0.0,) if manifest else ratios or RATIOS,
-        chosen.seeds,
-        policy=policy or POLICIES[0],
-        manifest=Path(manifest) if manifest else None,
-    )
-    wanted = [own if name.lower() == COMPARE else experiment(name) for name in dict.fromkeys(names)]
+    if form not in FORMATS:
+        raise RequestError(f"`format` must be one of {', '.join(FORMATS)}; got '{form}'.")
+    names = [name.lower() if name.lower() in (COMPARE, RECORD) else name for name in names]
+    if page is not None:
+        if names != [RECORD]:
+            raise RequestError(f"`page` is made from the rows of `{RECORD}`; got {', '.join(names)}.")
+        target = Path(page).expanduser()
+        return Report(write_page(Path(out).expanduser(), target), {"page": str(target)})
+    request: dict[str, Any] = {
+        "names": list(names), "data": _text(data), "size": size, "categories": _list(categories),
+        "detectors": _list(detectors), "ratios": _list(ratios), "seeds": seeds, "policy": policy,
+        "manifest": _text(manifest),
+    }  # fmt: skip
+    rerun = Path(names[0]).expanduser() if len(names) == 1 and names[0].endswith(YAML) else None
+    if rerun is not None:
+        kept = read_experiment(rerun, request)
+        if any(request[name] for name in request if name not in ("names", "data", "size")) or size != STANDARD.name:
+            raise RequestError(f"'{rerun}' says what is run; give it `data` and `out` alone.")
+        request = {**request, **kept["request"], **({"data": _text(data)} if data is not None else {})}
+    planned = _planned(request)
     out = Path(out).expanduser()
-    planned = plan(wanted, Path(data) if data is not None else None, chosen, categories)
+    if RECORD in request["names"]:
+        if len(request["names"]) > 1:
+            raise RequestError(f"`{RECORD}` has a folder for each machine and version; run it by itself.")
+        out = out / folder_of_record(request["size"])
+    lines = []
+    if rerun is not None:
+        check_hashes(rerun, kept["hashes"], _hashes(planned, request["names"]))
+        lines += _changed(kept)
     if dry_run:
         return _dry(planned, Results.read(out, mend=False))
-    outcome = run(planned, out, retry=retry)
-    lines = [f"{name}: {path}" for name, path in outcome.tables.items()]
+    outcome = run(planned, out, retry=retry, form=form)
+    for each in planned.experiments:
+        own = {**request, "names": [each.name]}
+        write_experiment(out / each.name, own, _hashes(planned, [each.name]))
+        lines += planned.notes(each.name)
+    lines += [f"{name}: {path}" for name, path in outcome.tables.items()]
     earlier = f", {outcome.earlier} were there already" if outcome.earlier else ""
     lines.append(f"{outcome.done} runs done{earlier}; results: {out / 'results.csv'}")
     if outcome.failed:
@@ -94,6 +134,62 @@ def bench(
     return Report(lines, summary, outcome.failed)
 
 
+def _planned(request: Mapping[str, Any]) -> Plan:
+    """The plan of what is asked for. Raises `RequestError`."""
+    names, seeds, manifest = request["names"], request["seeds"], request["manifest"]
+    chosen = SIZES[request["size"]]
+    chosen = replace(chosen, seeds=seeds) if seeds else chosen
+    if request["categories"]:  # those that are named are all run; the first one alone is for those that are not
+        chosen = replace(chosen, categories=None, ablated=None)
+    own = [request[name] for name in ("ratios", "manifest", "policy")]
+    if (any(own) and COMPARE not in names) or (request["detectors"] and not {COMPARE, RECORD} & set(names)):
+        raise RequestError(
+            f"`detectors`, `contamination`, `policy` and `manifest` are for `{COMPARE}`; {names[0]} names its own."
+        )
+    if manifest and (request["ratios"] or request["policy"]):
+        raise RequestError("A manifest says what is trained on; leave out `contamination` and `policy`.")
+
+    def made(name: str) -> Experiment:
+        if name == RECORD:
+            return record(request["detectors"])
+        if name != COMPARE:
+            return experiment(name)
+        return compare(
+            request["detectors"] or DETECTORS,
+            (0.0,) if manifest else request["ratios"] or RATIOS,
+            chosen.seeds,
+            policy=request["policy"] or POLICIES[0],
+            manifest=Path(manifest) if manifest else None,
+        )
+
+    wanted = [made(name) for name in dict.fromkeys(names)]
+    return plan(wanted, Path(request["data"]) if request["data"] else None, chosen, request["categories"])
+
+
+def _hashes(planned: Plan, names: Sequence[str]) -> dict[str, Any]:
+    """What the experiments run on, as `experiment.yaml` keeps it."""
+    chosen = {name.lower() for name in names}
+    steps = [planned.steps[run] for name, runs in planned.runs.items() if name.lower() in chosen for run in runs]
+    sets = {str(step.category): step.category.signature for step in steps if step.category is not None}
+    return hashes((s.run for s in steps), (s.manifest.hash for s in steps if s.manifest is not None), sets)
+
+
+def _changed(kept: Mapping[str, Any]) -> list[str]:
+    """A sentence where this is another version or machine than an experiment was run with."""
+    now = {**versions(), "commit": commit(), "machine": machine()}
+    then = {**kept["versions"], "commit": kept["commit"], "machine": kept["machine"]}
+    other = [f"{name} {now.get(name) or '-'}, not {was or '-'}" for name, was in then.items() if now.get(name) != was]
+    return [f"Run with other versions than before: {'; '.join(other)}."] if other else []
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().resolve())
+
+
+def _list(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
 def _dry(planned: Plan, results: Results) -> Report:
     """The plan, a line an experiment, and the time it will take."""
     seconds, guesses = expected_seconds(planned, results)
@@ -105,6 +201,7 @@ def _dry(planned: Plan, results: Results) -> Report:
         kinds = dict.fromkeys(entry.variant for entry in planned.planned[each.name])
         said = f"{len(runs)} runs, {sum(run in waiting for run in runs)} to do"
         lines.append(f"{each.name}: {said}: {', '.join(kinds)}")
+        lines += [f"    {note}" for note in planned.notes(each.name)]
     lines += [f"    cannot run: {step.cell.category}: {step.problem}" for step in left if step.problem]
     basis = "of one core, from earlier runs here or seconds an image measured elsewhere"
     guessed = f"; a guess for {guesses} of {len(left)}" if guesses else ""

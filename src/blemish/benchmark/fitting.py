@@ -6,9 +6,10 @@ from typing import Any
 from blemish import calibration
 from blemish.benchmark.contamination import MODES, NO_OVERLAP
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.datasets.category import GOOD
 from blemish.benchmark.jobs import Task, settings_of, timed
-from blemish.benchmark.metrics import bin_edges, decision_metrics, image_metrics, pixel_counts
-from blemish.detectors import Detector, detector_class
+from blemish.benchmark.metrics import PixelCounts, bin_edges, decision_metrics, image_metrics, pixel_counts
+from blemish.detectors import Detector, detector_class, restored_detector
 from blemish.detectors.settings import check_names
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
@@ -44,7 +45,7 @@ def detector_of(task: Task) -> Detector:
     cell = task.cell
     kind = detector_class(cell.detector)
     check_names(set(kind().settings()), cell.settings)
-    return kind(random_state=cell.seed, **settings_of(cell, kind))
+    return restored_detector(cell.detector, {"random_state": cell.seed, **settings_of(cell, kind)})
 
 
 def ready(task: Task) -> tuple[Detector, ImageSet, dict[str, Any]]:
@@ -104,14 +105,15 @@ def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str,
     rest = manifest.test_paths(category, NO_OVERLAP) if _can(task, NO_OVERLAP) else ()
     with timed(timing, "metric_seconds"):
         counts = _counts(scores, category, rest) if with_pixels else {}
-    for mode in MODES:
+    for mode in task.cell.extra.get("modes", MODES):
         try:
             part = scores.subset(manifest.test_paths(category, mode))
             truth = category.truth(part.ids)
             row = {**image_metrics(truth, part.image), **decision_metrics(truth, part.image, threshold)}
             if with_pixels:
-                row |= counts[mode].metrics()
-            yield {**row, **timing, "mode": mode, "test_images": len(part)}
+                row |= sum(counts[mode].values(), PixelCounts.nothing()).metrics()
+            kinds = by_defect(category, part, counts.get(mode, {}))
+            yield {**row, **timing, "mode": mode, "test_images": len(part), "by_defect": kinds}
         except RequestError as error:
             yield {"mode": mode, "status": "failed", "reason": str(error)}
 
@@ -130,12 +132,35 @@ def _can(task: Task, mode: str) -> bool:
     return True
 
 
-def _counts(scores: Scores, category: Category, rest: Sequence[str]) -> Mapping[str, Any]:
-    """Pixel counts by protocol; images that both have are looked at once."""
+def _counts(scores: Scores, category: Category, rest: Sequence[str]) -> dict[str, dict[str, PixelCounts]]:
+    """Pixel counts by protocol and kind of defect; images that both protocols have are looked at once."""
     edges, kept = bin_edges(scores.maps), set(rest)
-    without = pixel_counts(scores, category.mask, [name for name in scores.ids if name in kept], edges)
-    injected = pixel_counts(scores, category.mask, [name for name in scores.ids if name not in kept], edges)
-    return {MODES[0]: without + injected, NO_OVERLAP: without}
+    counts: dict[str, dict[str, PixelCounts]] = {mode: {} for mode in MODES}
+    for defect in dict.fromkeys(category.sample(name).defect for name in scores.ids):
+        names = [name for name in scores.ids if category.sample(name).defect == defect]
+        without = pixel_counts(scores, category.mask, [name for name in names if name in kept], edges)
+        injected = pixel_counts(scores, category.mask, [name for name in names if name not in kept], edges)
+        counts[MODES[0]][defect], counts[NO_OVERLAP][defect] = without + injected, without
+    return counts
+
+
+def by_defect(
+    category: Category, scores: Scores, counts: Mapping[str, PixelCounts]
+) -> dict[str, dict[str, float]] | None:
+    """Measures of the images of each kind of defect against all normal ones of `scores`; None for one kind alone."""
+    kinds: dict[str, list[str]] = {}
+    for name in scores.ids:
+        kinds.setdefault(category.sample(name).defect, []).append(name)
+    normals = kinds.pop(GOOD)
+    if len(kinds) < 2:
+        return None
+    found = {}
+    for defect, names in sorted(kinds.items()):
+        part = scores.subset([*normals, *names])
+        found[defect] = {**image_metrics(category.truth(part.ids), part.image), "test_images": float(len(names))}
+        if defect in counts and counts[defect].defects:
+            found[defect] |= (counts[GOOD] + counts[defect]).metrics()
+    return found
 
 
 def choices(detector: Detector, every: bool) -> Iterator[tuple[str, Detector]]:

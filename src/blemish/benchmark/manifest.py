@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.benchmark.datasets import Category, Sample
+from blemish.benchmark.split_files import listed
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.images.decoding import Decoding, Pixels, decode
 from blemish.machine.disk import writing_to
@@ -68,6 +69,7 @@ class Manifest:
     ratio : injected anomalies / normal training images, as asked for; `reached` is what came about.
     policy, test_share, seed, defects : see `contaminate`.
     training : the images, sorted by path.
+    notes : sentences on what was guessed or left out in a file of others; see `split_files`.
     """
 
     dataset: str
@@ -79,6 +81,7 @@ class Manifest:
     test_share: float
     training: tuple[Entry, ...]
     defects: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -156,29 +159,46 @@ class Manifest:
 
 
 def read_manifest(source: Path, category: Category) -> Manifest:
-    """A manifest of ours (its folder or its `manifest.csv`), or any list of training paths (.txt, .csv).
+    """A manifest of ours (its folder or its `manifest.csv`), or a split file of others; see `split_files.listed`.
 
-    Of a foreign list nothing but the paths is taken: its ratio follows from the truth of `category`. Raises
-    `RequestError` for paths that the category does not have.
+    Of a foreign file nothing but the paths is taken: its ratio follows from the truth of `category`. Raises
+    `RequestError` for paths that the category does not have, and for a file without a row of the category.
     """
-    from blemish.images.finding import names_in  # the one reader of lists
-
-    source = source.expanduser()
-    table = source / MANIFEST if source.is_dir() else source
-    if not table.is_file():
-        raise RequestError(f"'{table}' does not exist; name a manifest, or a list of training paths (.txt, .csv).")
-    about = table.parent / ABOUT
-    if table.name == MANIFEST and about.is_file():
+    table, about = _files(source)
+    if about is not None:
         return _read_ours(table, about, category)
-    samples = [category.sample(name) for name in dict.fromkeys(names_in(table))]
+    found = listed(table, category)
+    samples = [category.sample(path) for path in found.paths]
     training = [Entry(each.path, each.label == ANOMALOUS, each.defect) for each in samples]
     if not training:
-        raise RequestError(f"'{table}' names no image; a manifest lists the training images, one a line.")
+        others = f"; it has {', '.join(sorted(found.others))}" if found.others else ""
+        raise RequestError(f"'{table}' names no image of {category}{others}; name another file, or other categories.")
     if all(entry.anomalous for entry in training):
         raise RequestError(f"'{table}' names no normal image of {category}; a manifest needs some.")
     ratio = ratio_of(training)
     ordered = tuple(sorted(training, key=in_order))
-    return Manifest(category.dataset, category.name, ratio, ratio, 0, "external", 0.0, ordered)
+    return Manifest(category.dataset, category.name, ratio, ratio, 0, "external", 0.0, ordered, notes=found.notes)
+
+
+def covers(source: Path, category: Category) -> bool:
+    """Whether the manifest or split file has a row of `category`. Raises `RequestError` as `read_manifest` does."""
+    table, about = _files(source)
+    if about is not None:
+        known = json.loads(about.read_text(encoding="utf-8"))
+        return (known.get("dataset"), known.get("category")) == (category.dataset, category.name)
+    return bool(listed(table, category).paths)
+
+
+def _files(source: Path) -> tuple[Path, Path | None]:
+    """The table of a manifest, and for one of ours the file beside it. Raises `RequestError` if there is none."""
+    source = source.expanduser()
+    table = source / MANIFEST if source.is_dir() else source
+    if not table.is_file():
+        raise RequestError(
+            f"'{table}' does not exist; name a manifest, or a list of training paths (.txt, .csv, .json)."
+        )
+    about = table.parent / ABOUT
+    return table, about if table.name == MANIFEST and about.is_file() else None
 
 
 def _read_ours(table: Path, about_file: Path, category: Category) -> Manifest:

@@ -110,6 +110,11 @@ class PixelCounts:
     defects: int = 0
     images: int = 0
 
+    @classmethod
+    def nothing(cls, bins: int = 1) -> "PixelCounts":
+        """Counts of no image, in `bins` bins or to be added to counts of any number."""
+        return cls(*np.zeros((3, bins)))
+
     def __add__(self, other: "PixelCounts") -> "PixelCounts":
         return PixelCounts(
             self.normal + other.normal,
@@ -135,7 +140,7 @@ def pixel_counts(
 ) -> PixelCounts:
     """The counts of the images `ids` over `edges`, those of all of `scores` by default, threads side by side."""
     used = bin_edges(scores.maps) if edges is None else edges
-    nothing = PixelCounts(*np.zeros((3, len(used) + 1)))
+    nothing = PixelCounts.nothing(len(used) + 1)
     parts = [list(ids)[start :: runtime().threads] for start in range(runtime().threads)]
 
     def counted(names: list[str]) -> PixelCounts:

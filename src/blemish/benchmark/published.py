@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blemish.benchmark.contamination import NO_OVERLAP, OVERLAP
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.datasets.category import plain_name
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,6 @@ MVTEC = {
     "transistor": (213, 60, 40), "wood": (247, 19, 60), "zipper": (240, 32, 119),
 }  # fmt: skip
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "magnetic_tile"})
-
-
-def plain_name(category: str) -> str:
-    """The category's name as papers have it, such as "bottle" for mvtec_bottle."""
-    return category.removeprefix("mvtec_")
 
 
 # One class against the nine others: images (train, test normal, test anomalous) of each class.

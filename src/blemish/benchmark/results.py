@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ MEASURES = (
     "spread_normal", "spread_anomaly", "spread_auroc", "normal", "anomaly", "mixed", "homogeneous", "chance",
     "limit_anomaly", "limit_mixed", "simulated_anomaly", "simulated_mixed", "bank_purity", "normals_in_bank",
 )  # fmt: skip
-COLUMNS = (*RUN_COLUMNS, *COSTS, *MEASURES, "cpu_seconds")  # only ever appended to; CPU: of the whole run, once
+# Only ever appended to. CPU: of the whole run, once. `by_defect`: measures by kind of defect, as JSON.
+COLUMNS = (*RUN_COLUMNS, *COSTS, *MEASURES, "cpu_seconds", "by_defect", "version", "commit", "machine")
 Row = dict[str, Any]
 
 
@@ -118,8 +120,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock = folder.resolve() / LOCK
         if not _locked(lock) and not (_left_behind(lock) and _locked(lock)):
             raise RequestError(
-                f"Another bench is writing to '{folder}' (process {_holder(lock)}); wait for it, or name another "
-                "folder with `out`."
+                f"Another bench is writing to '{folder}' (process and machine: {_holder(lock)}); wait for it, name "
+                f"another folder with `out`, or remove '{lock}' if that machine has stopped."
             )
     _held.add(lock)
     try:
@@ -133,16 +135,16 @@ def _locked(lock: Path) -> bool:
     """Make the lock, unless it is there."""
     try:
         with lock.open("x", encoding="utf-8") as file:
-            file.write(str(os.getpid()))
+            file.write(f"{os.getpid()} {platform.node()}")
     except FileExistsError:
         return False
     return True
 
 
 def _left_behind(lock: Path) -> bool:
-    """Remove a lock whose holder was killed."""
-    holder = _holder(lock)
-    if lock in _held or (holder.isdigit() and alive(int(holder))):
+    """Remove a lock whose holder was killed. Of another machine's processes nothing is known: its lock stands."""
+    process, _, machine = _holder(lock).partition(" ")
+    if lock in _held or machine not in ("", platform.node()) or (process.isdigit() and alive(int(process))):
         return False
     lock.unlink(missing_ok=True)
     return True

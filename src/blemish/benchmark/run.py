@@ -3,8 +3,9 @@
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 from blemish.benchmark.cells import Cell
@@ -13,6 +14,7 @@ from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size, la
 from blemish.benchmark.jobs import Task, job
 from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.memory import forget_peak, peak_mib
+from blemish.benchmark.provenance import commit, machine
 from blemish.benchmark.published import differences
 from blemish.benchmark.results import DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
@@ -21,6 +23,7 @@ from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import runtime
 
 MANIFESTS, RUNS = "manifests", "runs"
+PAUSE = 20  # tables of a large bench take seconds: they are written again after twenty times as long
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Plan:
     size: Size
     data: Mapping[str, str]
     left_out: str = ""
+
+    def notes(self, name: str) -> list[str]:
+        """What was guessed or left out in the split files that the experiment `name` trains on, a sentence each."""
+        manifests = [self.steps[run].manifest for run in self.runs[name]]
+        return list(dict.fromkeys(note for each in manifests if each is not None for note in each.notes))
 
 
 def plan(
@@ -114,8 +122,8 @@ class Outcome:
     failed: int
 
 
-def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
-    """Run what `out` lacks and write the tables there.
+def run(plan: Plan, out: Path, *, retry: bool = False, form: str = "md") -> Outcome:
+    """Run what `out` lacks and write the tables there, as Markdown and in `form`, see `formats.FORMATS`.
 
     A run that fails stays as a row with its reason, and the others go on; `retry` runs it again. Raises
     `RequestError` if `out` holds results of another version, or another bench writes to it.
@@ -128,11 +136,21 @@ def run(plan: Plan, out: Path, *, retry: bool = False) -> Outcome:
         steps = todo(plan, results)
         write_manifests(steps, out)
         runtime().progress("runs", 0, len(steps))
-        for number, (step, rows) in enumerate(zip(steps, _rows_of_all(steps, out), strict=True), start=1):
-            results.add(rows)
-            runtime().progress("runs", number, len(steps))
-            _write(plan, results, out, just=step.run)
-        tables = _write(plan, results, out)
+        waiting, pause = [], 0.0  # runs that no table shows yet; seconds until tables are written again
+        last = perf_counter()
+        try:
+            for number, (step, rows) in enumerate(zip(steps, _rows_of_all(steps, out), strict=True), start=1):
+                results.add(rows)
+                runtime().progress("runs", number, len(steps))
+                waiting.append(step.run)
+                if (start := perf_counter()) - last > pause:
+                    _write(plan, results, out, just=waiting)
+                    waiting, last = [], perf_counter()
+                    pause = PAUSE * (last - start)
+        except BaseException:
+            _write(plan, results, out, just=waiting)
+            raise
+        tables = _write(plan, results, out, form=form)
     wanted = [row for row in results.rows if row["run"] in plan.steps]
     failed = {row["run"] for row in wanted if row["status"] == FAILED}
     return Outcome(tables, len(steps), len(plan.steps) - len(steps), len(failed))
@@ -210,11 +228,16 @@ def _base(step: Step) -> dict[str, Any]:
         "extra": dict(cell.extra),
         "manifest": manifest.hash if manifest else None,
         "choice": "",
+        "version": version("blemish"),
+        "commit": commit(),
+        "machine": machine(),
     }
 
 
-def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> dict[str, Path]:
-    """Tables and plots of all experiments; tables alone, of those that the run `just` done belongs to."""
+def _write(
+    plan: Plan, results: Results, out: Path, just: Sequence[str] | None = None, form: str = "md"
+) -> dict[str, Path]:
+    """Tables and plots of all experiments; tables alone, of those that the runs `just` done belong to."""
     return {
         each.name: write_tables(
             each,
@@ -229,9 +252,11 @@ def _write(plan: Plan, results: Results, out: Path, just: str | None = None) -> 
                     else (f"Form: {plan.size.name}.",)
                 ),
                 plan.left_out if each.needs_data else "",
+                *plan.notes(each.name),
             ),
             plots=just is None,
+            form=form,
         )
         for each in plan.experiments
-        if just is None or just in plan.runs[each.name]
+        if just is None or not set(just).isdisjoint(plan.runs[each.name])
     }

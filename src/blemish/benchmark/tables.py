@@ -1,21 +1,46 @@
-"""From rows to table.md, the results.csv of an experiment, and its plots."""
+"""The page of an experiment: its tables in every format, its rows, its plots, and what reruns and cites it."""
 
-import os
-import platform
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
+
 from blemish.benchmark.contamination import MODES
-from blemish.benchmark.experiments.experiment import Experiment, Planned
+from blemish.benchmark.datasets.category import plain_name
+from blemish.benchmark.experiments.experiment import Entry, Experiment, Planned
+from blemish.benchmark.formats import FORMATS, rendered
+from blemish.benchmark.published import MVTEC, Published
+from blemish.benchmark.references import bibtex
 from blemish.benchmark.results import COLUMNS, DONE, FAILED, Results
-from blemish.benchmark.table_columns import costs, decisions, measures
-from blemish.benchmark.table_entries import Entry
-from blemish.benchmark.table_pairs import PUBLISHED, TITLES, pairs, published_of, reached
+from blemish.benchmark.summary import (
+    MEAN,
+    PROTOCOLS,
+    Figure,
+    Table,
+    by_defect,
+    compared,
+    costs,
+    decisions,
+    frame,
+    measured,
+)
 from blemish.machine.disk import writing_to
 
-TABLE, VIEW = "table.md", "results.csv"
+VIEW, TESTS, DEFECTS, REFERENCES = "results.csv", "tests.csv", "defects", "references.bib"
+FUIAD_NAME = "realiad_fuiad"
+MEANING = {
+    "overlap": "Injected anomalies stay in the test set.",
+    "no_overlap": "Injected anomalies leave the test set; the fit is the same.",
+}
+MORE = {"image AP": "image_ap", "pixel AP": "pixel_ap", "AUPRO": "aupro"}  # beside the pair of an experiment
+BOLD = (
+    "Bold: better than each other variant of the row by a two-sided Wilcoxon signed-rank test over sets and seeds, "
+    f"p < 0.05 after Holm's correction ({TESTS}); a few pairs cannot show that of any."
+)
+SPREAD = "Figures are mean ± sample standard deviation (n - 1) over seeds, each of the mean over sets."
+LACKS = "'lacks 1 of 4' stands where a variant has no figure for one of the row's 4 sets and seeds: no mean is made."
 
 
 def write_tables(
@@ -27,50 +52,162 @@ def write_tables(
     *,
     notes: Sequence[str],
     plots: bool,
+    form: str = "md",
 ) -> Path:
-    """Write table.md, the experiment's own results.csv and, if asked, its plots into `folder`; returns table.md."""
-    entries = [Entry(each, row) for each, run in zip(planned, runs, strict=True) for row in results.of(run)]
-    finished = {row["run"] for row in results.rows}
-    missing = sum(run not in finished for run in dict.fromkeys(runs))
+    """Write the tables, the experiment's own results.csv and, with `plots`, all the rest into `folder`.
+
+    Tables are Markdown, and `form` besides. The rest: plots, tables by kind of defect, the tests behind bold figures,
+    and BibTeX of the detectors. Returns table.md, or the table in `form`.
+    """
+    by_run: dict[str, list[dict[str, str]]] = {}
+    for row in results.rows:
+        by_run.setdefault(row["run"], []).append(row)
+    entries = [Entry(each, row) for each, run in zip(planned, runs, strict=True) for row in by_run.get(run, [])]
+    missing = sum(run not in by_run for run in dict.fromkeys(runs))
     with writing_to(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
         _write_view(entries, folder / VIEW)
         drawn = _draw(experiment, entries, folder) if plots else []
-        text = render(experiment, entries, notes, missing, drawn)
-        (folder / TABLE).write_text(text, encoding="utf-8")
-    return folder / TABLE
+        parts = page(experiment, entries, notes, missing, drawn)
+        defects = defect_tables(experiment, entries)
+        for each in dict.fromkeys(("md", form)):
+            (folder / FORMATS[each]).write_text(rendered(parts, each), encoding="utf-8")
+            if defects and plots:
+                name = FORMATS[each].replace("table", DEFECTS)
+                (folder / name).write_text(rendered(defects, each), encoding="utf-8")
+        if plots:
+            tests = [test for part in parts if isinstance(part, Table) for test in part.tests]
+            pd.DataFrame(tests).to_csv(folder / TESTS, index=False, float_format="%.6g") if tests else None
+            (folder / REFERENCES).write_text(bibtex([each.cell for each in planned]), encoding="utf-8")
+    return folder / FORMATS[form]
 
 
-def render(
+def page(
     experiment: Experiment, entries: Sequence[Entry], notes: Sequence[str], missing: int, plots: Sequence[str] = ()
-) -> str:
-    """The page as Markdown."""
-    parts = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
+) -> list[str | Table]:
+    """The page in parts, text as Markdown."""
+    parts: list[str | Table] = [f"# {experiment.name}: {experiment.about}", _about(entries, notes, missing)]
     done = [entry for entry in entries if entry.row["status"] == DONE]
-    experiment = measured(experiment, done)
+    data = frame(done)
+    experiment = with_figures(experiment, data)
     if experiment.paired and done:
-        spread = ", with the spread over seeds" if len({entry.row["seed"] for entry in done}) > 1 else ""
-        parts.append(f"Cells hold {' / '.join(experiment.measures)} in per cent{spread}.")
-        for mode in [mode for mode in (*MODES, "") if any(entry.row["mode"] == mode for entry in done)]:
-            parts += pairs(experiment, [entry for entry in done if entry.row["mode"] == mode], mode)
-        published = published_of(experiment, entries)
-        if published and any(f"*{PUBLISHED}*" in part for part in parts):
-            parts.insert(2, f"Published figures: {published.source}.")
+        several = data["seed"].nunique() > 1
+        parts.append((f"{SPREAD} " if several else "") + f"{BOLD} {LACKS}")
+        for mode in [mode for mode in (*MODES, "") if (data["mode"] == mode).any()]:
+            parts += _protocol(experiment, data[data["mode"] == mode], mode)
+        parts += _published(experiment, done)
     elif done:
-        parts.append(f"Of the protocol {TITLES[experiment.protocol]}." if experiment.protocol else "")
-        shown = [e for e in done if not experiment.protocol or e.row["mode"] == experiment.protocol]
-        parts.append(measures(experiment, shown))
+        shown = data[data["mode"] == experiment.protocol] if experiment.protocol else data
+        caption = f"Protocol: {PROTOCOLS[experiment.protocol]}." if experiment.protocol else ""
+        parts.append(SPREAD if shown["seed"].nunique() > 1 else "")
+        parts.append(measured(shown, experiment.group, experiment.measures, caption))
     parts += [f"![{name}]({name})" for name in plots]
-    parts += decisions(experiment, done)
-    parts += costs(done) if "fit_seconds" not in experiment.measures.values() else []
-    parts += _failed(entries)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    decided, cost = decisions(data, experiment.group), costs(data)
+    parts += ["## Decisions", decided] if decided and experiment.paired else []
+    parts += ["## Cost", cost] if cost and "fit_seconds" not in experiment.measures.values() else []
+    return [*parts, *_failed(entries)]
 
 
-def measured(experiment: Experiment, entries: Sequence[Entry]) -> Experiment:
+def _protocol(experiment: Experiment, data: pd.DataFrame, mode: str) -> list[str | Table]:
+    """The tables of one protocol: categories by variants; with groups, their mean and then each category."""
+    title = PROTOCOLS[mode]
+    start = f"{title}. " if title else ""
+    labels, kinds = list(dict.fromkeys(data["label"])), sorted(set(data["kind"]) - {""})
+    parts: list[str | Table] = [f"## {title}\n\n{MEANING[mode]}" if mode else ""]
+    for measures in (experiment.measures, _more(experiment, data)):
+        if not measures:
+            continue
+        if data["group"].nunique() <= 1:
+            parts.append(compared(data, "label", "category", measures, caption=start, mean=True))
+            continue
+        about = f"Mean over {len(labels)} sets." if len(labels) > 1 else f"Category {labels[0]}."
+        parts.append(compared(data, "group", experiment.group, measures, caption=f"{start}{about}"))
+        for kind in kinds if len(kinds) > 1 else []:
+            part = data[data["kind"] == kind]
+            about = f"{start}Mean over the {kind}."
+            parts.append(compared(part, "group", experiment.group, measures, caption=about))
+    if data["group"].nunique() > 1 and len(labels) > 1:
+        for label in labels:
+            part = data[data["label"] == label]
+            table = compared(part, "group", experiment.group, experiment.measures, caption=f"{start}{label}.")
+            parts += [f"### {label}", table]
+    return [*parts, _without_masks(data), reached(data)]
+
+
+def _more(experiment: Experiment, data: pd.DataFrame) -> dict[str, str]:
+    """The further measures that the rows have."""
+    own = set(experiment.measures.values())
+    return {label: name for label, name in MORE.items() if name not in own and data[name].notna().any()}
+
+
+def with_figures(experiment: Experiment, data: pd.DataFrame) -> Experiment:
     """The experiment without the measures that no row has, such as those of pixels where there are no masks."""
-    found = {name: m for name, m in experiment.measures.items() if any(e.value(m) is not None for e in entries)}
+    found = {label: name for label, name in experiment.measures.items() if data[name].notna().any()}
     return replace(experiment, measures=found) if found else experiment
+
+
+def _without_masks(data: pd.DataFrame) -> str:
+    """The sets that have figures of images and none of pixels."""
+    have = set(data.dropna(subset=["pixel_auroc"])["label"])
+    without = [label for label in dict.fromkeys(data.dropna(subset=["image_auroc"])["label"]) if label not in have]
+    return f"Pixel figures are without {', '.join(without)}: no masks." if have and without else ""
+
+
+def defect_tables(experiment: Experiment, entries: Sequence[Entry]) -> list[str | Table]:
+    """Tables by kind of defect: its images against all normal test images, for each set, protocol and group."""
+    data = by_defect(entry for entry in entries if entry.row["status"] == DONE)
+    if data.empty or not experiment.paired:
+        return []
+    measures = {**experiment.measures, "AUPRO": "aupro"}
+    measures = {label: name for label, name in measures.items() if data[name].notna().any()}
+    parts: list[str | Table] = [
+        f"# {experiment.name}: by kind of defect",
+        f"The images of one kind against all normal test images. {BOLD}",
+    ]
+    for (label, mode, group), part in data.groupby(["label", "mode", "group"], sort=False):
+        caption = ", ".join(filter(None, (str(label), PROTOCOLS[str(mode)], str(group))))
+        parts.append(compared(part, "defect", "defect", measures, caption=f"{caption}."))
+    return parts
+
+
+def _published(experiment: Experiment, entries: Sequence[Entry]) -> list[str | Table]:
+    """Figures of papers, in a table of their own: they are means of other data than the rows above."""
+    known = published_of(experiment, entries)
+    if known is None:
+        return []
+    variants = list(dict.fromkeys(each.planned.variant for each in entries))
+    groups = list(dict.fromkeys(each.planned.group for each in entries))
+    parts: list[str | Table] = []
+    for mode in MODES:
+        columns = [name for name in variants if any((name, group, mode) in known.figures for group in groups)]
+        rows = [
+            ([group or MEAN], [_printed(known.figures.get((name, group, mode)), experiment) for name in columns])
+            for group in groups
+            if any((name, group, mode) in known.figures for name in columns)
+        ]
+        if rows:
+            caption = (
+                f"Published, {PROTOCOLS[mode]}: {known.source}. Means of the whole published data set, not of ours."
+            )
+            parts.append(Table(caption, [experiment.group or "data", *columns], rows, list(experiment.measures)))
+    return ["## Published figures", *parts] if parts else []
+
+
+def _printed(figures: tuple[float, float | None] | None, experiment: Experiment) -> list[Figure]:
+    shown = (figures or (None, None))[: len(experiment.measures)]
+    return [Figure("-" if value is None else f"{value:.1f}", None if value is None else value / 100) for value in shown]
+
+
+def published_of(experiment: Experiment, entries: Sequence[Entry]) -> Published | None:
+    """The figures for the dataset of the entries; FUIAD's levels are one dataset each, and one table.
+
+    What is only laid out like MVTec AD has none.
+    """
+    cells = [entry.planned.cell.category.partition("/") for entry in entries]
+    families = {FUIAD_NAME if dataset.startswith(FUIAD_NAME) else dataset for dataset, _, _ in cells}
+    if families == {"mvtec"} and not any(plain_name(name) in MVTEC for _, _, name in cells):
+        return None
+    return experiment.published.get(families.pop()) if len(families) == 1 else None
 
 
 def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
@@ -82,11 +219,27 @@ def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
         f"Seeds: {', '.join(seeds) or '-'}.",
         f"Of a category: {'; '.join(limits)}." if limits else "",
         _images(entries),
-        f"blemish {version('blemish')}, {platform.machine()}, {os.cpu_count()} cores.",
+        made_by(rows),
     ]
     if missing:
         said.append(f"{missing} runs are still to do: the same command takes up where it stopped.")
     return " ".join(filter(None, said))
+
+
+def made_by(rows: Sequence[Mapping[str, str]]) -> str:
+    """The versions and machines of the rows, and a warning where there are several."""
+    names = {
+        "blemish": sorted({_version(row) for row in rows if row.get("version")}),
+        "machine": sorted({row["machine"] for row in rows if row.get("machine")}),
+    }
+    said = [f"{what}: {', '.join(found)}." for what, found in names.items() if found]
+    if len(names["blemish"]) > 1:
+        said.append("Rows are of several versions: figures of one row may differ for that alone.")
+    return " ".join(said)
+
+
+def _version(row: Mapping[str, str]) -> str:
+    return " ".join(filter(None, (row["version"], row.get("commit", ""))))
 
 
 def _images(entries: Sequence[Entry]) -> str:
@@ -98,7 +251,18 @@ def _images(entries: Sequence[Entry]) -> str:
     return f"Trained on {ranges[0]} images, tested on {ranges[1]}." if all(ranges) else ""
 
 
-def _failed(entries: Sequence[Entry]) -> list[str]:
+def reached(data: pd.DataFrame) -> str:
+    """The ratios that the cells name and reached."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for row in data[["category", "ratio", "reached"]].drop_duplicates().itertuples(index=False):
+        if row.reached and row.ratio != row.reached:
+            seen.setdefault((row.category, row.ratio), set()).add(f"{float(row.reached):.3f}")
+    said = [f"{category} at {float(ratio):g}: {', '.join(sorted(found))}" for (category, ratio), found in seen.items()]
+    policies = ", ".join(sorted(set(data["policy"])))
+    return f"Reached ratios (policy {policies}): {'; '.join(said)}." if said else ""
+
+
+def _failed(entries: Sequence[Entry]) -> list[str | Table]:
     failed = [entry for entry in entries if entry.row["status"] == FAILED]
     if not failed:
         return []
@@ -110,13 +274,11 @@ def _failed(entries: Sequence[Entry]) -> list[str]:
         f"- {reason} ({len(places)}: {'; '.join(places[:3])}{'; ...' if len(places) > 3 else ''})"
         for reason, places in said.items()
     ]
-    return ["## Failed", "\n".join(lines), reached(failed)]
+    return ["## Failed", "\n".join(lines), reached(frame(failed))]
 
 
 def _write_view(entries: Sequence[Entry], path: Path) -> None:
     """The rows of this experiment, with its names for them; columns that are empty throughout are left out."""
-    import csv
-
     used = [n for n in COLUMNS if any(entry.row.get(n) for entry in entries)]
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -132,4 +294,4 @@ def _draw(experiment: Experiment, entries: Sequence[Entry], folder: Path) -> lis
     done = [entry for entry in entries if entry.row["status"] == DONE]
     if not done:
         return []
-    return plots.draw(measured(experiment, done), done, folder)
+    return plots.draw(with_figures(experiment, frame(done)), done, folder)

@@ -15,7 +15,10 @@ EPILOG = "\n\n".join(f"{name}: {about}" for name, about in ABOUT.items())
 
 
 def bench(
-    names: Annotated[list[str], typer.Argument(help="Experiments, or `compare`; see the list below.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Experiments, or `compare`; see the list below. Or an experiment.yaml to run again."),
+    ],
     out: Out,
     data: Annotated[Optional[Path], typer.Option(help="The folder of a dataset; see `blemish datasets`.")] = None,  # noqa: UP045
     quick: Annotated[bool, typer.Option("--quick", help="Few images and values: does it run?")] = False,
@@ -23,7 +26,7 @@ def bench(
         bool, typer.Option("--full", help="All categories, values and three seeds: a night or more.")
     ] = False,
     categories: Annotated[Optional[str], typer.Option(help="These only, with commas: CATEGORY or DATASET.")] = None,  # noqa: UP045
-    detectors: Annotated[Optional[str], typer.Option(help="For compare: detectors, with commas.")] = None,  # noqa: UP045
+    detectors: Annotated[Optional[str], typer.Option(help="For compare and record: detectors, with commas.")] = None,  # noqa: UP045
     contamination: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="For compare: anomalies / normal training images, with commas, such as 0,0.1,0.2."),
@@ -35,7 +38,14 @@ def bench(
     ] = None,
     manifest: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="For compare: train on these images, a manifest or a list of paths (.txt, .csv)."),
+        typer.Option(
+            help="For compare: train on these images, a manifest or a split file of others (.txt, .csv, .json)."
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="Of tables beside Markdown: md, latex or csv.")] = "md",
+    page: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="For record: write this page from the rows stored below --out, and run nothing."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
@@ -66,6 +76,8 @@ def bench(
                 seeds=seeds,
                 policy=policy,
                 manifest=manifest,
+                form=form,
+                page=page,
                 dry_run=dry_run,
                 retry=retry,
             )

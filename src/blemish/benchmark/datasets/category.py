@@ -128,6 +128,11 @@ class Category:
         return replace(images, groups={**images.groups, **grouped}) if grouped else images
 
 
+def plain_name(category: str) -> str:
+    """The category's name as papers have it, such as "bottle" for mvtec_bottle."""
+    return category.removeprefix("mvtec_")
+
+
 def _drawn(samples: Sequence[Sample], most: int | None, seed: int) -> tuple[Sample, ...]:
     """Up to `most` of the samples, spread evenly over the kinds in the order they come in."""
     if most is None or len(samples) <= most:

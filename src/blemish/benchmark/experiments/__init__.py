@@ -2,10 +2,12 @@
 
 from difflib import get_close_matches
 
-from blemish.benchmark.experiments import fun_ad, llbnad, observations, qualitative, semantic
+from blemish.benchmark.experiments import core, fun_ad, llbnad, observations, qualitative, semantic
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
-from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Experiment, Planned, Size, lacking
+from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Entry, Experiment, Planned, Size, lacking
+from blemish.benchmark.experiments.record import NAME as RECORD
+from blemish.benchmark.experiments.record import record
 from blemish.machine.errors import RequestError
 
 EXPERIMENTS = {
@@ -16,6 +18,8 @@ EXPERIMENTS = {
         *observations.EXPERIMENTS,
         *qualitative.EXPERIMENTS,
         *llbnad.EXPERIMENTS,
+        *core.EXPERIMENTS,
+        record(),
     )
 }
 
@@ -24,13 +28,16 @@ __all__ = [
     "EXPERIMENTS",
     "FULL",
     "QUICK",
+    "RECORD",
     "STANDARD",
+    "Entry",
     "Experiment",
     "Planned",
     "Size",
     "compare",
     "experiment",
     "lacking",
+    "record",
 ]
 
 

@@ -8,6 +8,7 @@ from blemish.benchmark.contamination import POLICIES, TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective
 from blemish.benchmark.experiments.fun_ad import per_cent
+from blemish.benchmark.manifest import covers
 from blemish.detectors import detector_class
 from blemish.machine.errors import RequestError
 
@@ -25,7 +26,8 @@ def compare(
 ) -> Experiment:
     """The experiment that compares `detectors` at each of `ratios`, or on the training images of `manifest`.
 
-    Raises `RequestError` for an unknown detector, or a manifest that several categories could be meant by.
+    A manifest decides which of the categories take part: those that it has rows of. Raises `RequestError` for an
+    unknown detector or a wrong number.
     """
     for name in detectors:
         detector_class(name)
@@ -35,10 +37,8 @@ def compare(
         raise RequestError(f"`contamination` takes ratios of 0 or more, such as 0,0.1; got {bad[0]:g}.")
 
     def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
-        if manifest is not None and len(categories) != 1:
-            raise RequestError(
-                f"A manifest is of one category, and there are {len(categories)}; name its own with `categories`."
-            )
+        if manifest is not None and categories:
+            categories = [each for each in categories if covers(manifest, each)] or categories[:1]
         limit = size.limit if manifest is None else Limit()
         given = str(manifest.expanduser().resolve()) if manifest is not None else ""
         return [
@@ -50,7 +50,7 @@ def compare(
                 name,
                 per_cent(ratio) if len(ratios) > 1 else "",
             )
-            for category in defective(categories, size.categories)
+            for category in defective(categories, size.categories if manifest is None else None)
             for ratio in ratios
             for name in detectors
             for seed in range(seeds)

@@ -112,6 +112,30 @@ class Planned:
         return self.row or self.cell.category.partition("/")[2] or "-"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A row of results.csv in its place in the table."""
+
+    planned: Planned
+    row: Mapping[str, str]
+
+    @property
+    def variant(self) -> str:
+        """The column: what is compared, and for iterative detectors what chose the epoch."""
+        choice = self.row.get("choice", "")
+        return f"{self.planned.variant} ({choice})" if choice else self.planned.variant
+
+    @property
+    def group(self) -> str:
+        """What is swept: planned, or a part of the run that has figures of its own."""
+        return self.row.get("part", "") or self.planned.group
+
+    def value(self, measure: str) -> float | None:
+        """A measure, None where it is empty."""
+        text = self.row.get(measure, "")
+        return float(text) if text else None
+
+
 Plotter = Callable[[Sequence[Any], Path], list[str]]
 
 

@@ -1,0 +1,143 @@
+"""The page of the record, made from stored rows: nothing is run, and nothing is written by hand."""
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from blemish.benchmark.contamination import MODES
+from blemish.benchmark.experiments import record
+from blemish.benchmark.experiments.experiment import Entry
+from blemish.benchmark.experiments.record import draw, entry_of
+from blemish.benchmark.formats import rendered
+from blemish.benchmark.provenance import machine, slug
+from blemish.benchmark.results import DONE, RESULTS, Results
+from blemish.benchmark.significance import LEVEL, compare_with_best
+from blemish.benchmark.summary import PROTOCOLS, Table, frame, wide
+from blemish.benchmark.tables import page
+from blemish.detectors import DEFAULT_DETECTOR
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
+
+FOLDER = "record_"
+LED = ("10 %", "20 %", "40 %")  # where the page says who leads
+NOT_COMPARABLE = (
+    "Seconds and memory are of the machine that is named; figures of several machines stand in sections of their own.",
+    "Published figures are means of whole data sets with the papers' own features and image sizes; they stand apart.",
+    "The protocols of MeDS and SoftPatch are drawn here by seed. The papers' own lists can be read with "
+    "`blemish bench compare --manifest FILE`.",
+    "Detectors run at their own defaults. Those of anomalib and Dinomaly use other image sizes and schedules than the "
+    "others, and none was tuned on these sets but ours, whose global constants were chosen on development sets.",
+    "Seeds of one set share its test images: the tests take them for independent pairs, and so do the deviations.",
+)
+
+
+def folder_of_record(size: str) -> str:
+    """The folder of results of this machine, version and size: rows of others are never added to it."""
+    return f"{FOLDER}{machine()}_blemish-{slug(version('blemish'))}_{size}"
+
+
+def write_page(out: Path, target: Path) -> list[str]:
+    """Write the page at `target` from all records below `out`, its plots in `images/record` beside it.
+
+    Returns sentences. Raises `RequestError` if there is no record.
+    """
+    records = {path.parent.name: _entries(path.parent) for path in sorted(out.glob(f"{FOLDER}*/{RESULTS}"))}
+    records = {name: entries for name, entries in records.items() if any(e.row["status"] == DONE for e in entries)}
+    if not records:
+        raise RequestError(
+            f"'{out}' holds no record with a finished run; run `blemish bench record` with it as `out` first."
+        )
+    count = sum(len(entries) for entries in records.values())
+    parts: list[str | Table] = [
+        "# The record",
+        f"Detectors over contamination, from {count} stored rows. Made by `blemish bench record --page`; not by hand.",
+    ]
+    with writing_to(target.parent):
+        for name, entries in records.items():
+            parts += _section(name, entries, target)
+        parts += ["## What is not comparable", "\n".join(f"- {each}" for each in NOT_COMPARABLE)]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(rendered(parts, "md"), encoding="utf-8")
+    return [f"{target}: {count} rows of {len(records)} records"]
+
+
+def _entries(folder: Path) -> list[Entry]:
+    """The rows of a record in their places: of rows for one place, such as after images came, the latest run's."""
+    entries = [each for each in map(entry_of, Results.read(folder, mend=False).rows) if each is not None]
+    latest = {_place(each): each.row["run"] for each in sorted(entries, key=lambda each: each.row["time"])}
+    return [each for each in entries if latest[_place(each)] == each.row["run"]]
+
+
+def _place(each: Entry) -> tuple[object, ...]:
+    return each.planned.variant, each.group, each.planned.cell.category, each.row["seed"]
+
+
+def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Table]:
+    """One record: figures, who leads, what is missing, tables."""
+    done = [each for each in entries if each.row["status"] == DONE]
+    images = Path("images", "record", slug(name))
+    (target.parent / images).mkdir(parents=True, exist_ok=True)
+    figures = draw(done, target.parent / images)
+    links = [f"![{each}]({(images / each).as_posix()})" for each in figures]
+    data = frame(done)
+    _, about, *rest = page(record(), entries, [_form(name)], 0)
+    demoted = [re.sub(r"^#", "##", part, flags=re.MULTILINE) if isinstance(part, str) else part for part in rest]
+    title = name.removeprefix(FOLDER).replace("_", ", ")
+    return [
+        f"## {title}",
+        about,
+        *links[:1],
+        _lacking(entries, data),
+        "### Who leads",
+        "\n".join(f"- {sentence}" for mode in MODES for level in LED for sentence in _leader(data, mode, level)),
+        *links[1:],
+        *demoted,
+    ]
+
+
+def _form(name: str) -> str:
+    return f"Form: {name.rpartition('_')[2]}."
+
+
+def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:
+    """How many cells of all there could be have no figure."""
+    cells = {_place(each) for each in entries if each.row["status"] == DONE}
+    axes = [len({_place(each)[at] for each in entries}) for at in range(4)]
+    whole = axes[0] * axes[1] * axes[2] * axes[3]
+    said = f"{axes[0]} detectors, {axes[2]} sets, {axes[1]} ratios and protocols, {axes[3]} seeds: "
+    if len(cells) == whole:
+        return f"{said}all {whole} cells have figures."
+    variants = dict.fromkeys(each.planned.variant for each in entries)
+    have = data.drop_duplicates(["variant", "group", "label", "seed"])["variant"].value_counts()
+    each = whole // axes[0]
+    missing = [f"{name} {each - int(have.get(name, 0))}" for name in variants if have.get(name, 0) < each]
+    return f"{said}{whole - len(cells)} of {whole} cells have no figure ({', '.join(missing)})."
+
+
+def _leader(data: pd.DataFrame, mode: str, level: str) -> list[str]:
+    """Who has the highest mean image AUROC of the detectors that lack no cell, and whether a test supports it."""
+    part = data[(data["mode"] == mode) & (data["group"] == level)]
+    if part.empty:
+        return []
+    values = wide(part, "image_auroc", data[data["mode"] == mode])
+    whole = values.dropna(axis=1)
+    where = f"{PROTOCOLS[mode]}, {level}"
+    if whole.empty:
+        return [f"{where}: no detector has all cells."]
+    means = whole.mean().sort_values(ascending=False)
+    best, shown = str(means.index[0]), f"{100 * means.iloc[0]:.1f}"
+    said = f"{where}: {best} leads with a mean image AUROC of {shown}"
+    comparisons = {each.other: each for each in compare_with_best(whole)}
+    if len(means) > 1:
+        second = str(means.index[1])
+        nearest = comparisons[second]
+        verdict = "" if nearest.p_holm < LEVEL else ", which the test does not support"
+        said += f", then {second} with {100 * means.iloc[1]:.1f} (p = {nearest.p_holm:.2g} of {nearest.pairs} pairs"
+        said += f" after Holm{verdict})"
+    if best != DEFAULT_DETECTOR and DEFAULT_DETECTOR in means:
+        said += f"; {DEFAULT_DETECTOR}, ours, has {100 * means[DEFAULT_DETECTOR]:.1f}"
+    lacking = [str(name) for name in values if values[name].isna().any()]
+    return [f"{said}. Not ranked, for cells that they lack: {', '.join(lacking)}." if lacking else f"{said}."]

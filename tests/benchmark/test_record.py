@@ -1,0 +1,169 @@
+"""The record keeps machines, versions and sizes apart, and its page says no more than its rows."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from blemish.benchmark import jobs, provenance, record_page
+from blemish.benchmark.bench import bench
+from blemish.benchmark.datasets import Category, open_datasets
+from blemish.benchmark.durations import expected_seconds
+from blemish.benchmark.experiments import FULL, QUICK, STANDARD
+from blemish.benchmark.experiments.record import AT_ONCE, OWN, TRAINED, record
+from blemish.benchmark.record_page import folder_of_record
+from blemish.benchmark.results import LOCK, RESULTS, Results
+from blemish.benchmark.run import plan
+from blemish.cli import app
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
+from layouts import mvtec
+
+Rows = list[dict[str, object]]
+WORTH = {"nearest_images": 0.9, "padim": 0.8, "patchcore": 0.7, "inreach": 0.6}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    mvtec(tmp_path / "data", "bolt", train=20, bad=5)
+    return mvtec(tmp_path / "data", "nut", train=20, bad=5)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that gives each detector a figure of its own, lower with contamination; inreach fails on nut."""
+
+    def job(task: jobs.Task) -> Rows:
+        cell = task.cell
+        if (cell.detector, cell.category) == ("inreach", "mvtec/nut"):
+            raise ZeroDivisionError("no luck")
+        value = WORTH[cell.detector] - 0.1 * cell.ratio + 0.001 * cell.seed
+        row = {"image_auroc": value, "pixel_auroc": value / 2, "aupro": 0.5, "fit_seconds": 10 * value}
+        return [{**row, "mode": mode} for mode in cell.extra["modes"]]
+
+    monkeypatch.setattr("blemish.benchmark.run.job", lambda _: job)
+
+
+def run(data: Path, out: Path, **settings: object) -> None:
+    bench(["record"], out, data=data, size="quick", detectors=list(WORTH), **settings)  # type: ignore[arg-type]
+
+
+def test_the_forms_hold_what_they_say(data: Path) -> None:
+    found: list[Category] = open_datasets(data)
+    for size, names, seeds in ((QUICK, OWN, 1), (STANDARD, OWN + AT_ONCE, 3), (FULL, OWN + AT_ONCE + TRAINED, 3)):
+        planned = record().plan(found, size)
+        assert {each.variant for each in planned} == set(names)
+        assert {each.cell.seed for each in planned} == set(range(seeds))
+        assert {each.label for each in planned} == {"bolt", "nut"}
+    groups = dict.fromkeys(each.group for each in record().plan(found, STANDARD))
+    assert list(groups) == [
+        "0 %",
+        "5 %",
+        "10 %",
+        "20 %",
+        "40 %",
+        "MeDS 10 %",
+        "MeDS 20 %",
+        "MeDS 40 %",
+        "SoftPatch 10 %",
+    ]
+    purified = {each.variant: each.cell.purify for each in record().plan(found, QUICK)}
+    assert purified["purified patchcore"] == {}
+    assert purified["patchcore"] is None
+
+
+@pytest.mark.real
+def test_the_forms_fit_their_time_on_two_cores() -> None:
+    data = Path(__file__).resolve().parents[3] / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("no images")
+    for size, hours in ((QUICK, 1), (STANDARD, 24)):
+        seconds, _ = expected_seconds(plan([record()], data, size), Results.read(data / "nothing"))
+        assert seconds < hours * 3600
+
+
+def test_the_page_is_made_from_the_rows_alone(data: Path, tmp_path: Path, measured: None) -> None:
+    run(data, tmp_path / "out", seeds=3)
+    command = ["bench", "record", "--out", str(tmp_path / "out"), "--page", str(tmp_path / "docs" / "record.md")]
+    data.rename(tmp_path / "gone")
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "docs" / "record.md").read_text(encoding="utf-8")
+    assert "Overlap, 40 %: nearest_images leads with a mean image AUROC of 86.1, then padim with 76.1" in text
+    assert "which the test does not support" in text  # six pairs, three comparisons
+    assert "Not ranked, for cells that they lack: inreach." in text
+    assert "4 detectors, 2 sets, 6 ratios and protocols, 3 seeds: 18 of 144 cells have no figure (inreach 18)." in text
+    assert "ZeroDivisionError: no luck (18: nut inreach 0 %, seed 0" in text
+    assert "## What is not comparable" in text
+    images = [line[line.index("(") + 1 : -1] for line in text.splitlines() if line.startswith("![")]
+    assert [Path(each).name for each in images] == [
+        "contamination.png", "seconds.png", "ranks_overlap.png", "ranks_no_overlap.png",
+    ]  # fmt: skip
+    assert all((tmp_path / "docs" / each).is_file() for each in images)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (tmp_path / "docs" / "record.md").read_text(encoding="utf-8") == text
+
+
+def test_two_machines_and_two_versions_are_kept_apart(
+    data: Path, tmp_path: Path, measured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    run(data, out)
+    first = (out / folder_of_record("quick") / RESULTS).read_bytes()
+    monkeypatch.setattr(record_page, "machine", lambda: "other-cpu-2-cores")
+    run(data, out)
+    monkeypatch.setattr(record_page, "version", lambda _: "9.9")
+    run(data, out)
+    folders = sorted(path.name for path in out.iterdir())
+    assert len(folders) == 3
+    assert "record_other-cpu-2-cores_blemish-9.9_quick" in folders
+    assert f"record_{provenance.machine()}_blemish-0.1.0_quick" in folders
+    assert (out / f"record_{provenance.machine()}_blemish-0.1.0_quick" / RESULTS).read_bytes() == first
+    bench(["record"], out, page=tmp_path / "record.md")
+    assert (tmp_path / "record.md").read_text().count("### Who leads") == 3
+
+
+def test_a_lock_of_another_machine_stands(data: Path, tmp_path: Path, measured: None) -> None:
+    folder = tmp_path / "out" / folder_of_record("quick")
+    folder.mkdir(parents=True)
+    (folder / LOCK).write_text("999999999 elsewhere")
+    with pytest.raises(RequestError, match=r"999999999 elsewhere.*remove"):
+        run(data, tmp_path / "out")
+    assert (folder / LOCK).exists()
+
+
+def test_rows_of_images_that_changed_are_replaced_by_the_later_ones(
+    data: Path, tmp_path: Path, measured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(data, tmp_path / "out")
+    (data / "nut" / "test" / "good" / "003.png").unlink()
+    monkeypatch.setattr("blemish.benchmark.run.now", lambda: "2999-01-01T00:00:00+00:00")
+    monkeypatch.setitem(WORTH, "padim", 0.5)
+    run(data, tmp_path / "out")
+    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
+    text = (tmp_path / "record.md").read_text()
+    assert "| 0 % | 90.0 / 45.0 | 65.0 / 32.5 |" in text  # padim: 80 on bolt, 50 on nut as it is now; not 70
+
+
+def test_a_page_without_rows_and_a_record_beside_others_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="holds no record with a finished run"):
+        bench(["record"], tmp_path, page=tmp_path / "record.md")
+    with pytest.raises(RequestError, match="run it by itself"):
+        bench(["record", "F3"], tmp_path, data=mvtec(tmp_path / "data"))
+    with pytest.raises(RequestError, match="made from the rows of `record`"):
+        bench(["F3"], tmp_path, page=tmp_path / "record.md")
+    assert not (tmp_path / "record.md").exists()
+
+
+def test_a_tiny_record_really_runs(data: Path, tmp_path: Path, own_cache: Path) -> None:
+    with use_runtime(cache=own_cache, threads=1):
+        found = bench(["record"], tmp_path / "out", data=data, size="quick", detectors=["padim"], categories=["bolt"])
+    assert (found.summary["runs"], found.failed) == (6, 0)
+    with (tmp_path / "out" / folder_of_record("quick") / RESULTS).open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10  # three ratios and SoftPatch with both protocols, MeDS at 10 and 40 % with Overlap alone
+    assert all(row["status"] == "done" and row["machine"] == provenance.machine() for row in rows)
+    assert all('"dent"' in row["by_defect"] for row in rows if row["mode"] == "overlap")
+    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
+    assert "1 detectors, 1 sets, 6 ratios and protocols, 1 seeds: all 6 cells" in (tmp_path / "record.md").read_text()
