@@ -38,7 +38,16 @@ def test_purify_leaves_a_table_a_list_and_thumbnails_of_what_was_set_aside(tmp_p
     result = call("purify", pile, "--out", out, *HOW, *quick)
     assert result.exit_code == 0, result.output
     assert "1 file was skipped" in result.stdout
-    names = {"config.json", "kept.txt", "purification.csv", "report.html", "set-aside", "skipped.csv"}
+    names = {
+        "config.json",
+        "kept.txt",
+        "purification.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+        "set-aside",
+        "skipped.csv",
+    }
     assert {path.name for path in out.iterdir()} == names
     table = rows(out / "purification.csv")
     assert list(table[0]) == ["path", "score", "spread", "kept"]

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import doctest
 import io
 import pydoc
 import shutil
 import threading
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -26,6 +28,13 @@ def test_the_module_shows_its_names_and_its_help():
     text = pydoc.plain(pydoc.render_doc(blemish))
     for part in ('run = blemish.fit("path/to/images", out="run")', "class Run", "fit(images", "OutlierDetector"):
         assert part in text
+
+
+@pytest.mark.parametrize("name", ["images.cards", "jobs.estimator", "machine.progress", "scores.scores"])
+def test_the_examples_of_the_docstrings_are_right(name):
+    found = doctest.testmod(import_module(f"blemish.{name}"))
+    assert found.attempted
+    assert not found.failed
 
 
 def test_a_run_has_what_people_look_for():

@@ -19,7 +19,7 @@ from blemish.machine import runtime as runtime_module
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import PurifySettings, sub_models
-from blemish.runs import run as run_module
+from blemish.runs import cluster
 from command_line import call, refused
 from conftest import fill, picture
 
@@ -43,7 +43,7 @@ def inline(monkeypatch):
             finally:
                 runtime_module._CURRENT.reset(token)
 
-    for module in (store_module, run_module, sub_models):
+    for module in (store_module, cluster, sub_models):
         monkeypatch.setattr(module, "in_tasks", in_tasks)
     return ran
 
@@ -151,4 +151,4 @@ def test_an_exported_model_stays_on_its_machine():
     from blemish.runs.exported import ExportedModel
 
     with pytest.raises(RequestError, match="leave out `ray`"):
-        run_module.scored_in_tasks(ExportedModel(graph=lambda _: ()), ImageSet.of([picture(0)]))
+        cluster.scored_in_tasks(ExportedModel(graph=lambda _: ()), ImageSet.of([picture(0)]))

@@ -22,12 +22,12 @@ from blemish.images.cards import card, data_uri
 from blemish.images.decoding import Decoding, Pixels, decode
 from blemish.images.gathering import listed_ids
 from blemish.images.urls import is_url, joined, located, openable, remote_file
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError, WeightsError
+from blemish.machine.errors import RequestError, UnreadableImageError, WeightsError
 from blemish.machine.progress import progress_of
-from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import quiet, runtime, use_runtime
 from blemish.runs.actions import act
 from blemish.runs.artifact import SCORES, checked_bytes, fetched, read_artifact, read_config
+from blemish.runs.cluster import scored_in_tasks
 from blemish.runs.exported import KIND, ExportedModel
 from blemish.runs.stored_scores import read_scores
 from blemish.scores import Scores
@@ -289,46 +289,6 @@ def folder_of(run: "str | Path | Run") -> Path:
     if run.folder is None:
         raise RequestError("The Run lies in no folder; fit with `out`, or load that folder.")
     return Path(run.folder).expanduser()
-
-
-TASK_IMAGES = 32  # scored by a worker of a cluster together
-
-
-def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
-    """`detector.score(images)` on the cluster of the runtime, a part of the images a task.
-
-    Raises `JobError` if none of them could be read.
-    """
-    if isinstance(detector, ExportedModel):
-        raise RequestError("An exported model is tied to this machine; leave out `ray`, or name the Run itself.")
-    names = [images.ids[at : at + TASK_IMAGES] for at in range(0, len(images), TASK_IMAGES)]
-    found: list[Scores] = []
-    skipped: dict[str, str] = {}
-    packed = (images.packed(some) for some in names)  # one by one: all at once would be all files in memory
-    for done, part in enumerate(in_tasks(_scored_part, detector, packed), start=1):
-        for each in part:
-            if isinstance(each, Scores):
-                found.append(each)
-                skipped |= each.skipped
-            else:
-                skipped |= each
-        runtime().progress("scoring", min(done * TASK_IMAGES, len(images)), len(images))
-    if not found:
-        name, reason = next(iter(skipped.items()))
-        raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
-    parts = ("image", "maps", "boxes", "sizes")
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in found]) for name in parts}
-    return Scores(tuple(name for each in found for name in each.ids), **arrays, skipped=skipped)
-
-
-def _scored_part(detector: Detector, images: ImageSet) -> list[Scores | dict[str, str]]:
-    """On a worker: scores, and where no image of a part can be read, why."""
-    try:
-        return [detector.score(images)]
-    except JobError as error:
-        if len(images) == 1:
-            return [{images.ids[0]: str(error)}]
-        return [each for name in images.ids for each in _scored_part(detector, images.subset([name]))]
 
 
 def load(folder: str | Path, weights: str | Path | None = None) -> Run:
