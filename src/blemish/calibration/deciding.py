@@ -69,7 +69,7 @@ def decide(
     >>> rng = np.random.default_rng(0)
     >>> found = decide(np.concatenate([rng.normal(0, 1, 95), [9, 10, 11, 12, 13]]))
     >>> round(100 * found.contamination), [round(100 * share) for share in found.contamination_interval]
-    (5, [5, 5])
+    (5, [4, 6])
     """
     check(threshold, contamination, false_alarms, sensitivity)
     known = np.full(len(scores), UNKNOWN) if labels is None else np.asarray(labels)

@@ -12,6 +12,7 @@ from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import RequestError
 
 LARGEST = 1e6  # scores are deviations; nothing real comes near
+ALL_BUT = 0.95  # the chance from which on nobody has to look
 SURE = 0.999  # the chance of an image that a person called bad: people err, too
 DEFECTS, CLEAN, UNCLEAR = "defects", "none", "unclear"
 Band = Literal["reject", "look", "pass"]
@@ -184,7 +185,11 @@ def at_sensitivity(scores: Array, sensitivity: float, found: Decision) -> Decisi
     count = round(float(np.interp(sensitivity, (0, 0.5, 1), (low, expected, high))))
     beyond = half_chance(found.chance)
     threshold = cut(scores, count, beyond)
-    look = cut(scores, max(round(high), count), beyond), cut(scores, min(round(low), count), beyond)
+    surely, perhaps = round(low), round(high)
+    if found.chance is not None:  # nobody has to look at what is all but sure
+        chances = found.chance.of(scores)
+        surely, perhaps = max(surely, int((chances > ALL_BUT).sum())), min(perhaps, int((chances > 1 - ALL_BUT).sum()))
+    look = cut(scores, max(perhaps, count), beyond), cut(scores, min(surely, count), beyond)
     rule = "The threshold flags as many images as the chances add up to."
     if found.answer == CLEAN:
         rule = "The threshold lies above all images: there is no sign of defects."
