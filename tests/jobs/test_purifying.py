@@ -118,7 +118,7 @@ def test_the_scores_cover_the_whole_pile_on_one_scale(tmp_path, pile, held):
     fresh = kept.score([pile / name for name in ASIDE])
     for name in ASIDE:
         assert float(rows[name]["score"]) == pytest.approx(fresh[(pile / name).as_posix()]), "never seen"
-    assert run.contamination_ == pytest.approx(sum(row["flagged"] == "1" for row in rows.values()) / 28)
+    assert round(28 * run.contamination_) == sum(row["flagged"] == "1" for row in rows.values())
     assert run.contamination_ > 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["purification"]["images"], config["purification"]["kept"]) == (28, 18)

@@ -25,7 +25,7 @@ class Phase:
     ----------
     words : what is shown.
     stages : the names under which jobs report it.
-    share : of the time of a usual fit; 0 for what a usual fit has not. From fits of 40 and 120 images on two cores.
+    share : of the time of a usual fit; 0 for what a usual fit has not. From fits of 40 images on two cores.
     """
 
     words: str

@@ -213,7 +213,7 @@ def test_what_cannot_be_is_said_before_anything_is_done(folder: Path, tmp_path: 
             {"detector": "funad", "settings": {"net_weight": float("nan")}},
             "'net_weight' must be a finite number; got nan",
         ),
-        ({"purify": {"k": 1}}, "'purify' is True, False or PurifySettings"),
+        ({"purify": {"k": 1}}, "`purify` is True, False or PurifySettings"),
         ({"settings": {"random_state": -3}}, "'random_state' must be 0 or more; got -3"),
     ):
         with pytest.raises(RequestError, match=said):
