@@ -15,8 +15,9 @@ from PIL import Image
 from blemish import jobs
 from blemish.deploy import watch_table
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.watch import Settled, Watch, alone, watch
+from blemish.deploy.watch import Settled, Watch
 from blemish.deploy.watch_table import COLUMNS
+from blemish.deploy.watching import alone, watch
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
