@@ -78,7 +78,7 @@ def test_ended_in_the_middle_it_goes_on_with_what_is_missing(tmp_path, monkeypat
 def test_a_video_that_was_cut_short_or_is_damaged_has_its_frames_scored_and_is_named(tmp_path):
     whole = video(tmp_path / "film.mkv").read_bytes()
     (tmp_path / "short.mkv").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(JobError, match=r"short\.mkv' (ends at|cannot be read beyond) .* scored"):
+    with pytest.raises(JobError, match=r"short\.mkv' (ends before|cannot be read further) .* scored"):
         watched(tmp_path / "short.mkv", tmp_path / "out", every=0.5)
     assert 2 <= len(rows(tmp_path / "out")) <= 5
     middle = len(whole) // 2

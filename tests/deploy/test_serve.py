@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -342,3 +343,99 @@ def test_answers_do_not_wait_for_the_network_to_confirm_them():
             accepted, _ = listening.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_the_answer_says_what_to_do_how_sure_and_where(client, fitted):
+    image = picture(39)
+    image[20:40, 20:40] = 255
+    run = blemish.load(fitted / "run")
+    [found] = sent(client, png(image), params={"heatmap": True}).json()["results"]
+    assert found["band"] == run.decision.bands([found["score"]])[0] != "pass"
+    chances = run.decision.chances(np.array([found["score"]]))
+    assert found["chance"] == (None if chances is None else pytest.approx(chances[0], abs=1e-4))
+    best = found["boxes"][0]
+    assert best["left"] < 30 / 64 < best["right"]
+    assert best["top"] < 30 / 64 < best["bottom"]
+    assert 0 < best["area"] <= (best["right"] - best["left"]) * (best["bottom"] - best["top"]) + 1e-9
+    drawn = Image.open(io.BytesIO(base64.b64decode(found["heatmap"])))
+    assert (drawn.format, drawn.width / drawn.height) == ("PNG", 1)
+    [calm] = sent(client, png(picture(41))).json()["results"]
+    assert "heatmap" not in calm
+    assert "map" not in calm
+    assert calm["band"] != "pass" or calm["boxes"] == []
+
+
+def test_a_fault_of_ours_has_the_shape_of_every_other_refusal(fitted, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr("blemish.deploy.application.result", broken)
+    app = create_app({"run": CurrentRun(fitted / "run")}, threads=1)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = sent(client, png(picture(1)))
+    assert answer.status_code == 500
+    assert list(answer.json()) == ["error"]
+    assert "ZeroDivisionError" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_pages_need_nothing_from_elsewhere(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!\.|docs|openapi|#)|https?://|url\(|@import""", answer.text)
+    if path == "/docs":
+        schema = client.get("/openapi.json").json()
+        for name in (*schema["paths"], *schema["components"]["schemas"], "heatmap"):
+            assert name in answer.text
+        assert '<a href="#Scored">' in answer.text
+
+
+def test_the_schema_is_valid_and_every_refusal_in_it_has_the_one_shape(client):
+    validator = pytest.importorskip("openapi_spec_validator")
+    schema = client.get("/openapi.json").json()
+    validator.validate(schema)
+    answers = {
+        (path, status): next(iter(each.get("content", {}).values()), {}).get("schema", {}).get("$ref")
+        for path, ways in schema["paths"].items()
+        for way in ways.values()
+        for status, each in way["responses"].items()
+    }
+    refusals = {kind for (path, status), kind in answers.items() if status != "200" and path != "/health"}
+    assert refusals == {"#/components/schemas/Problem"}
+    assert answers["/score", "200"] == "#/components/schemas/Scored"
+
+
+def test_a_client_made_from_the_schema_scores(server, fitted, tmp_path):
+    pytest.importorskip("openapi_python_client")
+    _, address = server
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            schema = httpx.get(f"{address}/openapi.json", timeout=PATIENCE).text
+            break
+        except httpx.TransportError:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    (tmp_path / "openapi.json").write_text(schema)
+    words = ["-m", "openapi_python_client", "generate", "--path", "openapi.json", "--output-path", "made", "--meta"]
+    made = subprocess.run([sys.executable, *words, "none"], cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (tmp_path / "part.png").write_bytes(png(picture(0)))
+    program = """
+import sys
+from made import Client
+from made.api.default import score
+from made.models import Problem, ScoreFilesBody, Scored
+from made.types import File
+client = Client(base_url=sys.argv[1])
+with open("part.png", "rb") as file:
+    body = ScoreFilesBody(images=[File(payload=file, file_name="part.png", mime_type="image/png")])
+    found = score.sync(client=client, body=body, heatmap=True)
+assert isinstance(found, Scored), found
+[result] = found.results
+assert result.flagged and result.band == "reject" and result.boxes, result
+assert isinstance(score.sync(client=client, body=ScoreFilesBody(images=[])), Problem)
+"""
+    done = subprocess.run([sys.executable, "-c", program, address], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -95,39 +95,43 @@ class Frames:
         return container
 
     def _file(self) -> None:
-        damaged, last, due = 0, 0.0, 0.0
+        last, due = 0.0, 0.0
         with self._opened() as container:
             stream = container.streams.video[0]
+            step = 1 / float(stream.average_rate or 25)
             length = float(container.duration or 0) / self._av.time_base
-            parts = container.demux(stream)
-            while not self._stopping.is_set():
-                try:
-                    packet = next(parts)
-                except StopIteration:
-                    break
-                except self._av.error.FFmpegError as error:
-                    self.problem = f"'{self.name}' cannot be read beyond {last:.1f} s ({_reason(error)}); " \
-                        "its frames before that are scored."  # fmt: skip
+            for frame in self._of_file(container, stream):
+                if self._stopping.is_set():
                     return
-                try:
-                    found = packet.decode()
-                except self._av.error.FFmpegError:
-                    damaged += 1
-                    continue
-                for frame in found:
-                    last = float(frame.time) if frame.time is not None else last + 1 / float(stream.average_rate or 25)
-                    if last + 1e-6 < due:
-                        continue
+                last = float(frame.time) if frame.time is not None else last + step
+                if last + 1e-6 >= due:
                     due = (int(last / self.every + 1e-6) + 1) * self.every
                     self._keep(frame, f"{self._prefix}-{last:09.3f}.png")
-        if self._stopping.is_set():
-            return
+        if not self.problem and last + max(SHORT, step) < length:
+            self.problem = f"'{self.name}' ends before the {length:.1f} s that its head names"
+        if self.problem:
+            self.problem += f"; its frames up to {last:.1f} s are scored as far as they can be read."
+
+    def _of_file(self, container: Any, stream: Any) -> Iterator[Any]:
+        """All frames that can be decoded; `problem` is why others cannot."""
+        damaged = 0
+        parts = container.demux(stream)
+        while True:
+            try:
+                packet = next(parts)
+            except StopIteration:
+                break
+            except self._av.error.FFmpegError as error:
+                self.problem = f"'{self.name}' cannot be read further ({_reason(error)})"
+                yield from stream.codec_context.decode(None)  # what the decoder still holds
+                return
+            try:
+                yield from packet.decode()
+            except self._av.error.FFmpegError:
+                damaged += 1
         if damaged:
-            parts_are = "1 part" if damaged == 1 else f"{damaged} parts"
-            self.problem = f"{parts_are} of '{self.name}' cannot be decoded; the frames of the others are scored."
-        elif last + max(SHORT, 1 / float(stream.average_rate or 25)) < length:
-            self.problem = f"'{self.name}' ends at {last:.1f} s of {length:.1f} s, as a file that was cut short; " \
-                "its frames up to there are scored."  # fmt: skip
+            count = "1 part" if damaged == 1 else f"{damaged} parts"
+            self.problem = f"{count} of '{self.name}' cannot be decoded"
 
     def _camera(self) -> None:
         wait, there = FIRST_WAIT, True
