@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -254,8 +255,6 @@ def test_several_models_are_asked_for_by_name(fitted):
 
 
 def test_a_model_is_replaced_while_it_serves_and_a_broken_one_changes_nothing(fitted, tmp_path):
-    import shutil
-
     run = shutil.copytree(fitted / "run", tmp_path / "run")
     current = CurrentRun(run)
     first, version = current.now()
@@ -439,3 +438,39 @@ assert isinstance(score.sync(client=client, body=ScoreFilesBody(images=[])), Pro
 """
     done = subprocess.run([sys.executable, "-c", program, address], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.browser
+def test_a_person_drops_an_image_on_the_page_and_sees_the_answer(server, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    _, address = server
+    (tmp_path / "part.png").write_bytes(png(picture(0)))
+    (tmp_path / "notes.png").write_text("no image")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        tab, elsewhere = browser.new_page(), []
+        tab.on("request", lambda request: elsewhere.append(request.url))
+        tab.set_default_timeout(PATIENCE * 1000)
+        tab.goto(address)
+        tab.locator("#file").set_input_files(tmp_path / "part.png")
+        tab.locator(".answer").wait_for()
+        assert tab.locator(".answer").inner_text() == "Likely bad"
+        assert "part.png: score" in tab.locator("#said").inner_text()
+        assert tab.locator("#picture .box").count() >= 1
+        assert tab.locator("#picture .heat").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        if shots := os.environ.get("BLEMISH_SHOTS"):
+            tab.screenshot(path=f"{shots}/start.png", full_page=True)
+        tab.locator("#heat").focus()
+        tab.keyboard.press("Space")
+        assert not tab.locator("#picture .heat").is_visible()
+        tab.locator("#file").set_input_files(tmp_path / "notes.png")
+        tab.get_by_text("'notes.png' cannot be used").wait_for()
+        tab.goto(f"{address}/docs")
+        assert tab.get_by_role("heading", name="POST /score").is_visible()
+        if shots:
+            tab.screenshot(path=f"{shots}/docs.png", full_page=True)
+        browser.close()
+    assert all(each.startswith((address, "blob:", "data:")) for each in elsewhere)
