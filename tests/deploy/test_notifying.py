@@ -354,3 +354,17 @@ def test_what_is_no_receiver_is_refused_in_one_sentence(text, parts):
         receiver_of(text, "on_bad")
     assert all(part in str(refused.value) for part in parts)
     assert "s3cret" not in str(refused.value)
+
+
+def test_a_message_that_was_damaged_is_set_aside_and_the_others_are_sent(tmp_path):
+    put(tmp_path / "in", 200)
+    for place in ("pending", "due"):
+        (tmp_path / "out" / "spool" / "bad" / place).mkdir(parents=True)
+        (tmp_path / "out" / "spool" / "bad" / place / f"0-{place}.json").write_text('{"path": "cut sh')
+    got, told = [], []
+    with server(lambda message, _: got.append(message["path"]) or 200) as url:
+        watched(tmp_path, told, on_bad=url)
+    assert got == ["part-000.png"]
+    kept = {each.name for each in (tmp_path / "out" / "spool" / "bad" / "refused").iterdir()}
+    assert kept == {"0-pending.json", "0-due.json"}
+    assert any("damaged" in each for each in told)

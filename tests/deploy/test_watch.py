@@ -269,6 +269,9 @@ def test_bad_requests_are_one_sentence(place, run):
     refused(
         call("watch", place / "in", *words, "--out", place / "out", "--action", "eat"), "move, link, copy, none", "eat"
     )
+    refused(call("watch", place / "in", *words, "--out", place / "out", "--on-bad", "ftp://x"), "--on-bad", "'ftp://'")
+    with pytest.raises(RequestError, match=r"`every` .* above 0; got 0"):
+        watch(place / "in", run, place / "out", every=0)
     (place / "out" / "scores.csv").write_text("a,b\n")
     with pytest.raises(RequestError, match="is not a table of"):
         watcher(place, run)

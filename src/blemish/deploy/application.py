@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -177,7 +177,12 @@ def create_app(
         openapi_extra=described(runs),
         responses=refusals(),
     )
-    async def score(request: Request, model: str = "", maps: bool = False, heatmap: bool = False) -> Response:
+    async def score(
+        request: Request,
+        model: Annotated[str, Query(description="A name of /health; needed where several are served.")] = "",
+        maps: Annotated[bool, Query(description="Whether each result has its `map`.")] = False,
+        heatmap: Annotated[bool, Query(description="Whether each result has its `heatmap`.")] = False,
+    ) -> Response:
         """Score one or many images; the answers are in the order of the images."""
         nonlocal under_way
         start = time.perf_counter()

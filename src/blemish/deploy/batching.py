@@ -35,7 +35,7 @@ class Answer:
     chance: float | None
     version: str
     map: NDArray[np.float32]
-    box: tuple[float, ...]
+    box: tuple[float, float, float, float]
 
 
 @dataclass
@@ -165,7 +165,8 @@ def _scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> 
         row = scores.index(f"image-{number:06d}")
         # As a file of the fit has: it may not vouch for itself, see `Run.scored`.
         score = run.known.get(each.content, float(scores.image[row]))
-        box = tuple(map(float, scores.boxes[row]))
+        left, top, right, bottom = map(float, scores.boxes[row])
+        box = (left, top, right, bottom)
         (band,) = run.decision.bands(np.array([score]))
         chances = run.decision.chances(np.array([score]))
         chance = None if chances is None else round(float(chances[0]), 4)

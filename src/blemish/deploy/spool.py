@@ -30,7 +30,12 @@ class Spool:
             for each in (self._pending, self._due, self._refused):
                 each.mkdir(parents=True, exist_ok=True)
         self.due = deque(_names(self._due))
-        self._prepared = {_key(self._pending / name): name for name in _names(self._pending)}
+        self._prepared: dict[Key, str] = {}
+        for name in _names(self._pending):
+            try:
+                self._prepared[_key_of(json.loads((self._pending / name).read_bytes()))] = name
+            except (ValueError, KeyError, TypeError):  # damaged: kept for a person
+                (self._pending / name).replace(self._refused / name)
         self._last = 0
 
     def prepare(self, messages: Sequence[Message]) -> None:
@@ -84,10 +89,6 @@ def _names(folder: Path) -> list[str]:
 
 def _key_of(message: Message) -> Key:
     return message["path"], message["size"], message["modified_ns"]
-
-
-def _key(path: Path) -> Key:
-    return _key_of(json.loads(path.read_bytes()))
 
 
 def _written(path: Path, message: Message) -> None:

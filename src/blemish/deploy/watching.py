@@ -72,6 +72,8 @@ def watch(
     """
     if action not in get_args(Action):
         raise RequestError(f"`action` is {', '.join(get_args(Action))}; got '{action}'.")
+    if not every > 0:
+        raise RequestError(f"`every` is a number of seconds above 0; got {every:g}.")
     out = out.expanduser().absolute()
     path = Path(source).expanduser().absolute()
     streamed = is_live(str(source)) or path.is_file()
@@ -100,7 +102,7 @@ def watch(
         except KeyboardInterrupt:
             left = notifier.close()
             raise KeyboardInterrupt(
-                f"stopped after {_images(counts.all)}; they are noted in '{out / TABLE}'. {left}".rstrip()
+                f"stopped after {_images(counts.all)}; the table is '{out / TABLE}'. {left}".rstrip()
             ) from None
         finally:
             if frames:
