@@ -1,6 +1,8 @@
 """An exported model is the Run: the same scores, maps and decisions, without torch."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -218,3 +220,59 @@ def test_openvino_rounds_features_as_torch_does_so_a_learned_patch_has_no_distan
         config = json.loads((fitted / kind / "config.json").read_text(encoding="utf-8"))
         gaps[kind] = config["parity"]["map"]
     assert gaps["openvino"] < 1e-4 + 2 * gaps["onnx"]
+
+
+def test_the_file_says_what_it_is(fitted):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(fitted / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.get_modelmeta().custom_metadata_map
+    assert found["name"] == "blemish nearest_images"
+    assert found["version"] == blemish.__version__
+    assert float(found["threshold"]) == pytest.approx(blemish.load(fitted / "run").threshold_, rel=1e-8)
+    assert (found["width"], found["height"], found["precision"]) == ("64", "64", "float32")
+    assert (found["backbone"], found["licence_of_weights"]) == ("efficientnet_lite0", "Apache-2.0")
+    assert session.get_modelmeta().producer_name == "blemish"
+
+
+def test_an_exported_model_knows_where_a_defect_begins(fitted):
+    assert blemish.load(fitted / "onnx").pixel_threshold == blemish.load(fitted / "run").pixel_threshold
+
+
+def test_triton_gets_the_model_with_its_own_names_and_shapes(fitted, tmp_path, monkeypatch):
+    import onnxruntime
+
+    same_graph(monkeypatch, fitted)
+    done = call("export", fitted / "run", "--out", tmp_path / "line", "--triton", "--threads", "1")
+    assert done.exit_code == 0, done.output
+    model = tmp_path / "line" / "triton" / "blemish"
+    assert (model / "1" / "model.onnx").read_bytes() == (tmp_path / "line" / "model.onnx").read_bytes()
+    config = (model / "config.pbtxt").read_text()
+    kinds = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)", "TYPE_BOOL": "tensor(bool)"}
+    found = {
+        name: (kinds[kind], [] if "reshape { shape: [ ] }" in rest else [int(each) for each in dims.split(",")])
+        for name, kind, dims, rest in re.findall(
+            r'name: "(\w+)" data_type: (\w+) dims: \[ ([\d, ]+) \](.*?) \}(?:,?\n)', config
+        )
+    }
+    session = onnxruntime.InferenceSession(model / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert found == {each.name: (each.type, each.shape[1:]) for each in (*session.get_inputs(), *session.get_outputs())}
+    refused(call("export", fitted / "run", "--out", tmp_path / "no", "--triton", "--format", "openvino"), "--triton")
+
+
+@pytest.mark.skipif(
+    not (shutil.which("g++") and os.environ.get("ONNXRUNTIME")),
+    reason="needs g++ and, in ONNXRUNTIME, an unpacked release of ONNX Runtime: pip's has no headers",
+)
+def test_the_sample_in_cpp_finds_the_same(fitted, tmp_path):
+    home = Path(os.environ["ONNXRUNTIME"])
+    sample = Path(__file__).parents[2] / "docs" / "score.cpp"
+    words = ["g++", "-std=c++17", "-Wall", "-Werror", sample, f"-I{home / 'include'}", f"-L{home / 'lib'}"]
+    words += [f"-Wl,-rpath,{home / 'lib'}", "-lonnxruntime", "-o", tmp_path / "score"]
+    subprocess.run([str(word) for word in words], check=True)
+    Image.fromarray(picture(0)).save(tmp_path / "part.ppm")
+    words = [tmp_path / "score", fitted / "onnx" / "model.onnx", tmp_path / "part.ppm"]
+    done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
+    expected = blemish.load(fitted / "onnx").score([picture(0)], threads=1).image[0]
+    assert float(done.stdout.split()[0]) == pytest.approx(float(expected), rel=1e-4)
+    assert "flagged" in done.stdout

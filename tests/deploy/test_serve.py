@@ -3,6 +3,8 @@
 import base64
 import io
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -253,8 +255,6 @@ def test_several_models_are_asked_for_by_name(fitted):
 
 
 def test_a_model_is_replaced_while_it_serves_and_a_broken_one_changes_nothing(fitted, tmp_path):
-    import shutil
-
     run = shutil.copytree(fitted / "run", tmp_path / "run")
     current = CurrentRun(run)
     first, version = current.now()
@@ -342,3 +342,135 @@ def test_answers_do_not_wait_for_the_network_to_confirm_them():
             accepted, _ = listening.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_the_answer_says_what_to_do_how_sure_and_where(client, fitted):
+    image = picture(39)
+    image[20:40, 20:40] = 255
+    run = blemish.load(fitted / "run")
+    [found] = sent(client, png(image), params={"heatmap": True}).json()["results"]
+    assert found["band"] == run.decision.bands([found["score"]])[0] != "pass"
+    chances = run.decision.chances(np.array([found["score"]]))
+    assert found["chance"] == (None if chances is None else pytest.approx(chances[0], abs=1e-4))
+    best = found["boxes"][0]
+    assert best["left"] < 30 / 64 < best["right"]
+    assert best["top"] < 30 / 64 < best["bottom"]
+    assert 0 < best["area"] <= (best["right"] - best["left"]) * (best["bottom"] - best["top"]) + 1e-9
+    drawn = Image.open(io.BytesIO(base64.b64decode(found["heatmap"])))
+    assert (drawn.format, drawn.width / drawn.height) == ("PNG", 1)
+    [calm] = sent(client, png(picture(41))).json()["results"]
+    assert "heatmap" not in calm
+    assert "map" not in calm
+    assert calm["band"] != "pass" or calm["boxes"] == []
+
+
+def test_a_fault_of_ours_has_the_shape_of_every_other_refusal(fitted, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr("blemish.deploy.application.result", broken)
+    app = create_app({"run": CurrentRun(fitted / "run")}, threads=1)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = sent(client, png(picture(1)))
+    assert answer.status_code == 500
+    assert list(answer.json()) == ["error"]
+    assert "ZeroDivisionError" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_pages_need_nothing_from_elsewhere(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!\.|docs|openapi|#)|https?://|url\(|@import""", answer.text)
+    if path == "/docs":
+        schema = client.get("/openapi.json").json()
+        for name in (*schema["paths"], *schema["components"]["schemas"], "heatmap"):
+            assert name in answer.text
+        assert '<a href="#Scored">' in answer.text
+
+
+def test_the_schema_is_valid_and_every_refusal_in_it_has_the_one_shape(client):
+    validator = pytest.importorskip("openapi_spec_validator")
+    schema = client.get("/openapi.json").json()
+    validator.validate(schema)
+    answers = {
+        (path, status): next(iter(each.get("content", {}).values()), {}).get("schema", {}).get("$ref")
+        for path, ways in schema["paths"].items()
+        for way in ways.values()
+        for status, each in way["responses"].items()
+    }
+    refusals = {kind for (path, status), kind in answers.items() if status != "200" and path != "/health"}
+    assert refusals == {"#/components/schemas/Problem"}
+    assert answers["/score", "200"] == "#/components/schemas/Scored"
+
+
+def test_a_client_made_from_the_schema_scores(server, fitted, tmp_path):
+    pytest.importorskip("openapi_python_client")
+    _, address = server
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            schema = httpx.get(f"{address}/openapi.json", timeout=PATIENCE).text
+            break
+        except httpx.TransportError:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    (tmp_path / "openapi.json").write_text(schema)
+    words = ["-m", "openapi_python_client", "generate", "--path", "openapi.json", "--output-path", "made", "--meta"]
+    made = subprocess.run([sys.executable, *words, "none"], cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (tmp_path / "part.png").write_bytes(png(picture(0)))
+    program = """
+import sys
+from made import Client
+from made.api.default import score
+from made.models import Problem, ScoreFilesBody, Scored
+from made.types import File
+client = Client(base_url=sys.argv[1])
+with open("part.png", "rb") as file:
+    body = ScoreFilesBody(images=[File(payload=file, file_name="part.png", mime_type="image/png")])
+    found = score.sync(client=client, body=body, heatmap=True)
+assert isinstance(found, Scored), found
+[result] = found.results
+assert result.flagged and result.band == "reject" and result.boxes, result
+assert isinstance(score.sync(client=client, body=ScoreFilesBody(images=[])), Problem)
+"""
+    done = subprocess.run([sys.executable, "-c", program, address], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.browser
+def test_a_person_drops_an_image_on_the_page_and_sees_the_answer(server, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    _, address = server
+    (tmp_path / "part.png").write_bytes(png(picture(0)))
+    (tmp_path / "notes.png").write_text("no image")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        tab, elsewhere = browser.new_page(), []
+        tab.on("request", lambda request: elsewhere.append(request.url))
+        tab.set_default_timeout(PATIENCE * 1000)
+        tab.goto(address)
+        tab.locator("#file").set_input_files(tmp_path / "part.png")
+        tab.locator(".answer").wait_for()
+        assert tab.locator(".answer").inner_text() == "Likely bad"
+        assert "part.png: score" in tab.locator("#said").inner_text()
+        assert tab.locator("#picture .box").count() >= 1
+        assert tab.locator("#picture .heat").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        if shots := os.environ.get("BLEMISH_SHOTS"):
+            tab.screenshot(path=f"{shots}/start.png", full_page=True)
+        tab.locator("#heat").focus()
+        tab.keyboard.press("Space")
+        assert not tab.locator("#picture .heat").is_visible()
+        tab.locator("#file").set_input_files(tmp_path / "notes.png")
+        tab.get_by_text("'notes.png' cannot be used").wait_for()
+        tab.goto(f"{address}/docs")
+        assert tab.get_by_role("heading", name="POST /score").is_visible()
+        if shots:
+            tab.screenshot(path=f"{shots}/docs.png", full_page=True)
+        browser.close()
+    assert all(each.startswith((address, "blob:", "data:")) for each in elsewhere)

@@ -15,8 +15,9 @@ from PIL import Image
 from blemish import jobs
 from blemish.deploy import watch_table
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.watch import Settled, Watch, alone, watch
+from blemish.deploy.watch import Settled, Watch
 from blemish.deploy.watch_table import COLUMNS
+from blemish.deploy.watching import alone, watch
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
@@ -268,6 +269,9 @@ def test_bad_requests_are_one_sentence(place, run):
     refused(
         call("watch", place / "in", *words, "--out", place / "out", "--action", "eat"), "move, link, copy, none", "eat"
     )
+    refused(call("watch", place / "in", *words, "--out", place / "out", "--on-bad", "ftp://x"), "--on-bad", "'ftp://'")
+    with pytest.raises(RequestError, match=r"`every` .* above 0; got 0"):
+        watch(place / "in", run, place / "out", every=0)
     (place / "out" / "scores.csv").write_text("a,b\n")
     with pytest.raises(RequestError, match="is not a table of"):
         watcher(place, run)

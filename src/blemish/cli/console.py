@@ -61,8 +61,8 @@ def errors_as_sentences(debug: bool, stopped: str = STOPPED) -> Iterator[None]:
             raise
         typer.echo(f"blemish: {as_typed(str(error), FLAGS)}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo(f"blemish: {stopped}", err=True)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"blemish: {str(stop) or stopped}", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
         if debug:

@@ -26,6 +26,9 @@ def export(
         Optional[str],  # noqa: UP045
         typer.Option("--images", help="What to compare with torch on; the images of the Run by default."),
     ] = None,
+    triton: Annotated[
+        bool, typer.Option("--triton", help="Leave OUT/triton, too: a model repository for NVIDIA Triton.")
+    ] = False,
     weights: Weights = None,
     force: Force = False,
     threads: Threads = None,
@@ -45,6 +48,7 @@ def export(
             precision=precision,  # type: ignore[arg-type]
             size=parsed_size(size) if size else None,
             images=images,
+            triton=triton,
             force=force,
             weights=weights,
             threads=threads,

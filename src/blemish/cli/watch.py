@@ -1,23 +1,38 @@
 """`blemish watch`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, tell
-from blemish.cli.options import Debug, Json, Out, Quiet, Threads
+from blemish.cli.console import FLAGS, errors_as_sentences, tell
+from blemish.cli.options import Debug, Json, Out, Quiet, Threads, as_typed
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(help="The folder that images come to.")],
+    source: Annotated[
+        str, typer.Argument(help="The folder that images come to; a video file, rtsp://... or /dev/video0 for frames.")
+    ],
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder that `fit` or `export` left.")],
     out: Out,
     action: Annotated[str, typer.Option(help="What is done with a scored file: move, link, copy or none.")] = "move",
     settle: Annotated[float, typer.Option(min=0, help="Seconds unchanged until a file counts as complete.")] = 1.0,
     give_up: Annotated[float, typer.Option(min=0, help="Seconds until an unreadable file is set aside.")] = 30.0,
-    every: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks, or frames.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="End when everything in the folder is dealt with.")] = False,
+    on_bad: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--on-bad",
+            metavar="RECEIVER",
+            help="Who learns of each flagged image: http://..., mqtt://HOST/TOPIC, or a command with {path}, {score}.",
+        ),
+    ] = None,
+    on_each: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--on-each", metavar="RECEIVER", help="Who learns of each image; as --on-bad."),
+    ] = None,
+    summary: Annotated[float, typer.Option(min=0, help="Seconds between two lines of all; 0 for none.")] = 60.0,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -26,23 +41,30 @@ def watch(
     """Score each image that comes to a folder, note it in OUT/scores.csv, and move or link it by the decision."""
     with errors_as_sentences(debug, f"stopped; what was scored stands in {out / 'scores.csv'}."):
         from blemish.deploy.watch import Settled
-        from blemish.deploy.watch import watch as watch_folder
+        from blemish.deploy.watching import watch as watch_source
         from blemish.machine.runtime import use_runtime
 
         def say(sentence: str) -> None:
-            typer.echo(f"blemish: {sentence}", err=True)
+            typer.echo(f"blemish: {as_typed(sentence, FLAGS)}", err=True)
+
+        def show(sentence: str) -> None:
+            typer.echo(sentence, err=True)
 
         with use_runtime(threads=threads, keep_features=False):
             settled = Settled(settle, give_up)
-            noted = watch_folder(
-                folder,
+            noted = watch_source(
+                source,
                 model,
                 out,
                 action=action,  # type: ignore[arg-type]
                 settled=settled,
                 every=every,
                 once=once,
+                on_bad=on_bad,
+                on_each=on_each,
+                summary=summary,
                 tell=say,
+                show=None if quiet or as_json else show,
             )
-    summary = {"out": str(out), "noted": noted}
-    tell([f"{noted} images noted in {out / 'scores.csv'}."], summary, quiet=quiet, as_json=as_json)
+    found = {"out": str(out), "noted": noted}
+    tell([f"{noted} images noted in {out / 'scores.csv'}."], found, quiet=quiet, as_json=as_json)

@@ -1,24 +1,25 @@
 """The application behind `serve`: what is asked over HTTP and what is answered."""
 
 import asyncio
-import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from blemish.deploy.batching import Answer, Batcher
+from blemish import __version__
+from blemish.deploy.batching import Batcher
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.metrics import Metrics
-from blemish.deploy.openapi import described, refusals
+from blemish.deploy.openapi import described, listing, refusals, start_page
+from blemish.deploy.schemas import Health, Problem, Scored, ServedModel, result
 from blemish.deploy.uploads import (
     BusyError,
     Limits,
@@ -37,7 +38,12 @@ from blemish.runs.run import Run
 KEY_HEADER = "X-API-Key"
 LOOK_AGAIN = 1.0  # seconds between two looks at whether a Run was replaced
 STOP_WITHIN = 30  # seconds for what is under way when the server is told to end
-OPEN = ("/health", "/docs", "/openapi.json")  # without a key: they tell nothing of the images
+OPEN = ("/", "/health", "/docs", "/openapi.json")  # without a key: they tell nothing of the images
+PAGE = {  # no page of ours needs anything from elsewhere
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src blob: data:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def create_app(
     threads: int | None = None,
     api_key: str | None = None,
 ) -> FastAPI:
-    """The application: `POST /score`, `GET /health`, `GET /metrics`, its description at `/docs`.
+    """The application: a page at `/`, `POST /score`, `GET /health`, `GET /metrics`, its description at `/docs`.
 
     Raises `RequestError` without a Run.
     """
@@ -97,14 +103,19 @@ def create_app(
                 await asyncio.gather(*(batcher.stop() for batcher in batchers.values()))
 
     app = FastAPI(
-        title="blemish", description="Finds defects in images: score, decision, map.", lifespan=life, redoc_url=None
+        title="blemish",
+        version=__version__,
+        description="Finds defects in images: score, decision, map.",
+        lifespan=life,
+        docs_url=None,  # FastAPI's page fetches its scripts from a CDN
+        redoc_url=None,
     )
 
     @app.middleware("http")
     async def check_key(request: Request, call_next: Any) -> Response:
         given = request.headers.get(KEY_HEADER, "")
         if api_key and request.url.path not in OPEN and not secrets.compare_digest(given.encode(), api_key.encode()):
-            return JSONResponse({"error": f"The header {KEY_HEADER} does not hold the key."}, 401)
+            return _problem(f"The header {KEY_HEADER} does not hold the key.", 401)
         answer: Response = await call_next(request)
         return answer
 
@@ -115,56 +126,87 @@ def create_app(
             404: f"There is nothing at '{where}'; images go to /score by POST.",
             405: f"{request.method} is not answered at '{where}'; images go to /score by POST.",
         }
-        return JSONResponse(
-            {"error": sentences.get(error.status_code, str(error.detail))}, error.status_code, error.headers
-        )
+        return _problem(sentences.get(error.status_code, str(error.detail)), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_words(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         name, value = ".".join(str(each) for each in first["loc"][1:]), str(first.get("input"))[:40]
-        return JSONResponse({"error": f"'{name}' cannot be '{value}': {first['msg'].lower()}."}, 422)
+        return _problem(f"'{name}' cannot be '{value}': {first['msg'].lower()}.", 422)
 
-    @app.get("/health")
-    async def health() -> JSONResponse:
+    @app.exception_handler(Exception)
+    async def own_fault(_: Request, error: Exception) -> JSONResponse:
+        return _problem(f"This is a fault of blemish ({type(error).__name__}); its log has the trace, report it.", 500)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(start_page(list(runs), key=bool(api_key)), headers=PAGE)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(listing(app.openapi()), headers=PAGE)
+
+    @app.get("/health", operation_id="health", responses={503: {"model": Health, "description": "It stops."}})
+    async def health(response: Response) -> Health:
         """Whether the server is there, and with which Runs; 503 while it stops."""
-        models = {
-            name: {"version": current.now()[1], "detector": current.now()[0].detector.name, "problem": current.problem}
-            for name, current in runs.items()
-        }
-        return JSONResponse({"status": "stopping" if stopping else "ok", "models": models}, 503 if stopping else 200)
+        response.status_code = 503 if stopping else 200
+        return Health(
+            status="stopping" if stopping else "ok",
+            models={
+                name: ServedModel(
+                    version=current.now()[1], detector=current.now()[0].detector.name, problem=current.problem
+                )
+                for name, current in runs.items()
+            },
+        )
 
-    @app.get("/metrics")
+    @app.get(
+        "/metrics",
+        operation_id="metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refusals(401)},
+    )
     async def tell() -> Response:
         """Figures for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/score", openapi_extra=described(runs), responses=refusals())
-    async def score(request: Request, model: str = "", maps: bool = False) -> JSONResponse:
+    @app.post(
+        "/score",
+        operation_id="score",
+        response_model=Scored,
+        openapi_extra=described(runs),
+        responses=refusals(),
+    )
+    async def score(
+        request: Request,
+        model: Annotated[str, Query(description="A name of /health; needed where several are served.")] = "",
+        maps: Annotated[bool, Query(description="Whether each result has its `map`.")] = False,
+        heatmap: Annotated[bool, Query(description="Whether each result has its `heatmap`.")] = False,
+    ) -> Response:
         """Score one or many images; the answers are in the order of the images."""
         nonlocal under_way
         start = time.perf_counter()
         name = model or next(iter(runs))
         label = name if name in runs else "unknown"  # a stranger's word does not become a label
         under_way += 1
-        headers = {}
         try:
             if under_way > limits.requests:
                 raise BusyError
-            answer, status = await _scored(request, name, maps), 200
+            found = await _scored(request, name, maps, heatmap)
+            answer = Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
         except RefusedError as refused:
-            answer, status = {"error": refused.sentence}, refused.status
+            answer = _problem(refused.sentence, refused.status)
         except BusyError:
-            answer, status, headers = {"error": "The server is busy; come again."}, 429, {"Retry-After": "1"}
+            answer = _problem("The server is busy; come again.", 429, {"Retry-After": "1"})
         except BlemishError as error:
-            answer, status = {"error": str(error)}, 422
+            answer = _problem(str(error), 422)
         finally:
             under_way -= 1
-        metrics.requests.labels(label, str(status)).inc()
+        metrics.requests.labels(label, str(answer.status_code)).inc()
         metrics.seconds.labels(label).observe(time.perf_counter() - start)
-        return JSONResponse(answer, status, headers=headers)
+        return answer
 
-    async def _scored(request: Request, name: str, maps: bool) -> dict[str, Any]:
+    async def _scored(request: Request, name: str, maps: bool, heatmap: bool) -> Scored:
         if name not in runs:
             raise RefusedError(404, f"There is no model '{name[:80]}'; there is {', '.join(runs)}.")
         if not model_named(request) and len(runs) > 1:
@@ -182,12 +224,23 @@ def create_app(
                 raise RefusedError(
                     503, f"There was no answer within {limits.answer_seconds:g} s; come again."
                 ) from None
-        for each in answers:
-            metrics.images.labels(name, str(int(each.score > each.threshold))).inc()
-        results = [_told(upload, answer, maps) for upload, answer in zip(uploads, answers, strict=True)]
-        return {"model": name, "results": results}
+            # Drawing and finding regions take a core for a while, too.
+            results = await asyncio.to_thread(
+                lambda: [
+                    result(upload, answer, maps=maps, heatmap=heatmap)
+                    for upload, answer in zip(uploads, answers, strict=True)
+                ]
+            )
+        for each in results:
+            metrics.images.labels(name, str(int(each.flagged))).inc()
+        return Scored(model=name, results=results)
 
     return app
+
+
+def _problem(sentence: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """What every refusal looks like."""
+    return JSONResponse(Problem(error=sentence).model_dump(), status, headers)
 
 
 def model_named(request: Request) -> bool:
@@ -203,18 +256,3 @@ def _check_sizes(run: Run, uploads: list[Upload]) -> None:
                 height, width = run.detector.size
                 found = f"{each.pixels.shape[1]}x{each.pixels.shape[0]}"
                 raise RefusedError(422, f"The model takes {width}x{height} pixels; '{each.name[:80]}' has {found}.")
-
-
-def _told(upload: Upload, answer: Answer, maps: bool) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "name": upload.name,
-        "score": answer.score,
-        "flagged": answer.score > answer.threshold,
-        "band": answer.band,
-        "threshold": answer.threshold,
-        "version": answer.version,
-    }
-    if maps:
-        data = base64.b64encode(answer.map.astype("<f4").tobytes()).decode()
-        told["map"] = {"shape": list(answer.map.shape), "float32": data, "box": list(answer.box)}
-    return told

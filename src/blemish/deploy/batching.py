@@ -24,14 +24,18 @@ LOOK_AGAIN = 0.001  # seconds, while a batch is being filled
 
 @dataclass(frozen=True)
 class Answer:
-    """What there is to say of one image; `band`, `threshold` and `version` are of the Run that scored it."""
+    """What there is to say of one image; `run`, the one that scored it, says what follows from that.
 
+    `chance` is that of being bad, 0..1; None where the Run has no numbers for it.
+    """
+
+    run: Run
     score: float
     band: Band
-    threshold: float
+    chance: float | None
     version: str
     map: NDArray[np.float32]
-    box: tuple[float, ...]
+    box: tuple[float, float, float, float]
 
 
 @dataclass
@@ -161,7 +165,10 @@ def _scored(run: Run, version: str, batch: Sequence[_Waiting], threads: int) -> 
         row = scores.index(f"image-{number:06d}")
         # As a file of the fit has: it may not vouch for itself, see `Run.scored`.
         score = run.known.get(each.content, float(scores.image[row]))
-        box = tuple(map(float, scores.boxes[row]))
+        left, top, right, bottom = map(float, scores.boxes[row])
+        box = (left, top, right, bottom)
         (band,) = run.decision.bands(np.array([score]))
-        answers.append(Answer(score, band, run.threshold_, version, scores.maps[row].copy(), box))
+        chances = run.decision.chances(np.array([score]))
+        chance = None if chances is None else round(float(chances[0]), 4)
+        answers.append(Answer(run, score, band, chance, version, scores.maps[row].copy(), box))
     return answers

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
 
-from blemish.deploy.graph import ExportedScoring, as_openvino, quantise, write_onnx
+from blemish.deploy.graph import ExportedScoring, as_openvino, quantise, write_metadata, write_onnx
 from blemish.deploy.parity import Parity, Precision, as_new, check, compared
+from blemish.deploy.triton import write_triton
 from blemish.detectors import Detector
+from blemish.features.backbones import backbone
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
 from blemish.images.decoding import WORKING_SIDE
@@ -36,6 +39,7 @@ def export(
     precision: Precision = "float32",
     size: tuple[int, int] | None = None,
     images: Any = None,
+    triton: bool = False,
     force: bool = False,
     weights: str | Path | None = None,
     threads: int | None = None,
@@ -48,6 +52,7 @@ def export(
     size : (width, height) of the images it will take; that of most images of the Run by default.
     precision : "int8" halves the time of the convolutions at some cost in exactness, which is measured.
     images : what to compare on, where the images of the Run are not where they were.
+    triton : leave `out`/triton as well, a model repository of NVIDIA's Triton Inference Server.
 
     Raises `RequestError` for detectors that cannot be exported, before anything is done; `JobError` if the exported
     model differs from torch by more than `LARGEST_GAP`.
@@ -56,6 +61,8 @@ def export(
         raise RequestError(f"`format` is {' or '.join(FORMATS)}; got '{format}'.")
     if precision not in ("float32", "int8"):
         raise RequestError(f"`precision` is float32 or int8; got '{precision}'.")
+    if triton and format != "onnx":
+        raise RequestError(f"`triton` takes the format onnx; got '{format}': leave out one of them.")
     run = model if isinstance(model, Run) else load(model, weights)
     detector = exportable(run)
     _check_installed(format)
@@ -74,6 +81,7 @@ def export(
         write_onnx(scoring, pixels[:2], staging / MODEL_FILES["onnx"][0])
         if precision == "int8":
             quantise(staging / MODEL_FILES["onnx"][0], pixels[:CALIBRATED])
+        write_metadata(staging / MODEL_FILES["onnx"][0], metadata(run, (width, height), precision))
         if format == "openvino":
             as_openvino(staging)
         runtime().progress("exporting", 1, 3)
@@ -100,10 +108,14 @@ def export(
             "decision": run.decision.to_json(),
             "decoding": asdict(run.decoding),
             "map_scale": asdict(run.map_scale),
+            "pixel_threshold": run.pixel_threshold,
             "parity": asdict(parity),
             "versions": versions(),
             FILES: hashes(staging, (*MODEL_FILES[format], SCORES, KNOWN_FILE)),
         }
+        if triton:
+            grid = tuple(found[0][OUTPUTS.index("map")].shape[1:])
+            write_triton(staging, size=(height, width), grid=(grid[0], grid[1]))
         write_config(staging, config)
         runtime().progress("exporting", 3, 3)
     return parity
@@ -120,6 +132,24 @@ def exportable(run: Run) -> Detector:
     if not detector.reads_images:
         raise RequestError("A Run on features that were handed in cannot be exported: it does not know the images.")
     return detector
+
+
+def metadata(run: Run, size: tuple[int, int], precision: Precision) -> dict[str, str]:
+    """What an ONNX file says of itself, by name; `size` is (width, height) of the images it takes."""
+    used = {(spec.backbone, spec.weights) for spec in run.detector.feature_specs()}
+    return {
+        "name": f"blemish {run.detector.name}",
+        "version": versions()["blemish"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "precision": precision,
+        "threshold": f"{run.threshold_:.9g}",
+        "width": str(size[0]),
+        "height": str(size[1]),
+        "backbone": ", ".join(sorted(name for name, _ in used)),
+        "licence_of_weights": ", ".join(
+            sorted({"unknown, from a file of the user" if file else backbone(name).licence for name, file in used})
+        ),
+    }
 
 
 def _check_installed(format: Format) -> None:  # noqa: A002

@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,16 @@ def quantise(path: Path, pixels: NDArray[np.uint8]) -> None:
             weight_type=QuantType.QInt8,
         )
     exact.unlink()
+
+
+def write_metadata(path: Path, values: Mapping[str, str]) -> None:
+    """Have an ONNX file say what it is: its `metadata_props`, in place of those of the exporters."""
+    import onnx
+
+    model = onnx.load(path)
+    model.producer_name, model.producer_version = "blemish", values["version"]
+    onnx.helper.set_model_props(model, dict(values))
+    onnx.save(model, path)
 
 
 def as_openvino(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 What survives a kill at any moment: a row of the table is written and synced before its file is moved, and says where
 to. A file that still stands where a row names it has been scored and is only moved; a row that was cut short is cut
-away and its file scored again. So no file is missed and none is noted twice.
+away and its file scored again. So no file is missed and none is noted twice. Messages follow their rows, see `spool`.
 """
 
 import errno
@@ -10,27 +10,25 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.watch_table import TABLE, Key, Table
+from blemish.deploy.notifying import Notifier
+from blemish.deploy.watch_table import COLUMNS, TABLE, Key, Table
 from blemish.images import ImageSet
 from blemish.images.finding import is_image_file, other_files, printable
 from blemish.machine.disk import writing_to
-from blemish.machine.errors import BlemishError, JobError, RequestError
+from blemish.machine.errors import JobError, RequestError
 
 Action = Literal["move", "link", "copy", "none"]
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 GOOD, BAD, UNREADABLE = "good", "bad", "unreadable"
-LOCK = ".blemish-watch.lock"
 AT_ONCE = 32  # files scored together: a kill costs at most their scores
 
 
@@ -52,18 +50,28 @@ class Watch:
     """A folder and where its files go; see the module. `step` looks once."""
 
     def __init__(
-        self, folder: Path, run: CurrentRun, out: Path, *, action: Action = "move", settled: Settled | None = None
+        self,
+        folder: Path,
+        run: CurrentRun,
+        out: Path,
+        *,
+        action: Action = "move",
+        settled: Settled | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.folder, self.run, self.out, self.action = folder, run, out, action
         self.settled = settled or Settled()
         self.table = Table(out / TABLE)
+        self.notifier = notifier or Notifier(out)
+        self.notifier.start(self.table.rows)
         self._real: dict[str, Path] = {}  # by the path as it is told, which differs where a name is no UTF-8
         self._seen: dict[str, tuple[Key, float]] = {}  # by path: as it was last, and since when
         self._others: Counter[str] = Counter()  # files that are not looked at, by suffix
         self._linked = {key[0]: place for key, place in self.table.rows.items() if action == "link" and place}
         self._put_already: set[str] = set()
         self._told: set[str] = set()
-        self.news: list[str] = []  # sentences for a person, who takes them out
+        self.news = self.notifier.news  # sentences for a person, who takes them out
+        self.noted: list[dict[str, Any]] = []  # what is known of each image that was scored, taken out likewise
 
     def step(self) -> int:
         """Score what is complete, move what is due; how many files were noted. Raises `JobError` for a full disk."""
@@ -82,6 +90,7 @@ class Watch:
         self._seen = {
             key[0]: self._seen[key[0]] for key in found if key[0] in self._seen and key not in self.table.rows
         }
+        self.notifier.release(self.table.rows)  # of an earlier start that was killed before it
         for start in range(0, len(due), AT_ONCE):
             noted += self._noted(due[start : start + AT_ONCE], now)
         return noted
@@ -131,16 +140,19 @@ class Watch:
             if len(keys) > 1:  # one of them, or all: told apart one by one
                 return sum(self._noted([key], now) for key in keys)
             images, scores, unreadable = None, None, {next(iter(paths)): str(error)}
-        rows = []
+        rows, about = [], []
         for path, key in paths.items():
             if self._key(key[0]) != key:  # it changed while it was read
                 continue
             row: tuple[object, ...]
+            chance = None
             if scores is not None and images is not None and path in scores.ids:
                 score = scores[path]
                 flagged = score > run.threshold_
                 told = (images.content[path], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
                 (band,) = run.decision.bands(np.array([score]))
+                chances = run.decision.chances(np.array([score]))
+                chance = None if chances is None else round(float(chances[0]), 4)
                 row = (*told, self._place(BAD if flagged else GOOD, key[0]), "", band)
             else:
                 if now - self._seen[key[0]][1] < self.settled.give_up:
@@ -149,10 +161,14 @@ class Watch:
                 row = ("", "", "", "", version, self._place(UNREADABLE, key[0]), reason, "")
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
             rows.append((key, (stamp, *key, *row)))
+            about.append(self._about(rows[-1][1], chance))
         if rows:
+            self.notifier.prepare(about)
             self.table.add(rows)
+            self.noted += about
             for key, _ in rows:
                 self._put(key)
+            self.notifier.release(self.table.rows)
         return len(rows)
 
     def _tell_once(self, notes: Sequence[str]) -> None:
@@ -162,6 +178,16 @@ class Watch:
             if kind not in self._told:
                 self._told.add(kind)
                 self.news.append(note)
+
+    def _about(self, row: Sequence[object], chance: float | None) -> dict[str, Any]:
+        """A row of the table as a message: numbers as such, and in `file` where the image lies once it was moved."""
+        about: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+        place = about.pop("to")
+        about["folder"] = printable(self.folder)
+        about["file"] = printable(self.out / place if place else self.folder / self._real[about["path"]])
+        for name in ("score", "threshold"):
+            about[name] = float(about[name]) if about[name] else None
+        return {**about, "flagged": bool(about["flagged"]), "chance": chance}
 
     def _key(self, name: str) -> Key | None:
         try:
@@ -240,67 +266,3 @@ def _copy(source: Path, target: Path) -> None:
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(target)
-
-
-@contextmanager
-def alone(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the locks of both folders; a kill lets go of them. Raises `RequestError` if another watcher has one."""
-    with ExitStack() as locks:
-        for each in (folder, out):
-            lock = FileLock(each / LOCK, timeout=0)
-            try:
-                with writing_to(each):
-                    locks.enter_context(lock)
-            except Timeout:
-                raise RequestError(
-                    f"Another `blemish watch` works on '{each}'; end it first, or name other folders."
-                ) from None
-        yield
-
-
-def watch(
-    folder: Path,
-    model: Path,
-    out: Path,
-    *,
-    action: Action = "move",
-    settled: Settled | None = None,
-    every: float = 1.0,
-    once: bool = False,
-    tell: Callable[[str], None] = print,
-) -> int:
-    """Watch `folder` until interrupted, or with `once` until all in it is dealt with; how many files were noted.
-
-    Leaves `out`/scores.csv and, by `action`, the files in `out`/good, bad and unreadable. What the disk refuses is told
-    and tried again. Raises `RequestError`.
-    """
-    if action not in get_args(Action):
-        raise RequestError(f"`action` is {', '.join(get_args(Action))}; got '{action}'.")
-    folder, out = folder.expanduser().absolute(), out.expanduser().absolute()
-    if not folder.is_dir():
-        raise RequestError(f"'{folder}' is not a folder; make it, or name the one that the files come to.")
-    if out == folder or folder.is_relative_to(out):
-        raise RequestError(f"'{out}' holds the folder that is watched; name another folder with `out`.")
-    run = CurrentRun(model)
-    with writing_to(out):
-        out.mkdir(parents=True, exist_ok=True)
-    noted, last = 0, ""
-    with alone(folder, out):
-        watching = Watch(folder, run, out, action=action, settled=settled)
-        while True:
-            try:
-                run.refresh()
-                noted += watching.step()
-                problem = run.problem
-            except BlemishError as error:
-                problem = str(error)
-            while watching.news:
-                tell(watching.news.pop(0))
-            if problem and problem != last:
-                tell(problem)
-            last = problem
-            if once and (watching.idle() or (problem and not run.problem)):
-                if problem and not run.problem:
-                    raise JobError(problem)
-                return noted
-            time.sleep(every)

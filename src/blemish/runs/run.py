@@ -211,8 +211,8 @@ class Run:
     def export(self, out: str | Path, **options: Any) -> Any:
         """Leave this Run in `out` as one file for ONNX Runtime or OpenVINO; returns how it compares with torch.
 
-        `options` are those of `blemish export`: `format`, `precision`, `size`, `images`, `force`, `threads`,
-        `progress`.
+        `options` are those of `blemish export`: `format`, `precision`, `size`, `images`, `triton`, `force`,
+        `threads`, `progress`.
         """
         return act("export", self, out, **options)
 

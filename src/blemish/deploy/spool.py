@@ -1,0 +1,111 @@
+"""Messages that wait on the disk until they are delivered, one JSON file each, through any number of restarts.
+
+A message is written to `pending` before the row of its image, and moves to `due` once that row is on the disk. So a
+kill between the two costs nothing: the next start keeps what has a row and drops the rest, whose images are scored
+again. From `due` it is deleted after it was delivered; a kill between those two has it delivered again, under the same
+`id`. What the receiver refuses for good lies in `refused`.
+"""
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
+
+from blemish.deploy.watch_table import Key
+from blemish.machine.disk import writing_to
+
+Message = dict[str, Any]
+
+
+class Spool:
+    """The messages of one receiver, in the order of their images; `due` holds the names of those to deliver."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pending, self._due, self._refused = (folder / name for name in ("pending", "due", "refused"))
+        with writing_to(folder):
+            for each in (self._pending, self._due, self._refused):
+                each.mkdir(parents=True, exist_ok=True)
+        self.due = deque(_names(self._due))
+        self._prepared: dict[Key, str] = {}
+        for name in _names(self._pending):
+            try:
+                self._prepared[_key_of(json.loads((self._pending / name).read_bytes()))] = name
+            except (ValueError, KeyError, TypeError):  # damaged: kept for a person
+                (self._pending / name).replace(self._refused / name)
+        self._last = 0
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Write messages whose rows are about to be written. Raises `JobError` for what the disk refuses."""
+        with writing_to(self.folder):
+            for message in messages:
+                key = _key_of(message)
+                self._last = max(time.time_ns(), self._last + 1)
+                name = self._prepared.get(key, f"{self._last:020d}-{message['id']}.json")
+                _written(self._pending / name, message)
+                self._prepared[key] = name
+            _synced(self._pending)
+
+    def release(self, noted: Container[Key]) -> None:
+        """Let the messages be delivered whose rows are on the disk."""
+        for key in [each for each in self._prepared if each in noted]:
+            with writing_to(self.folder):
+                (self._pending / self._prepared[key]).replace(self._due / self._prepared[key])
+            self.due.append(self._prepared.pop(key))
+
+    def forget(self, noted: Container[Key]) -> None:
+        """Drop the messages of images without a row: these are scored again."""
+        for key in [each for each in self._prepared if each not in noted]:
+            (self._pending / self._prepared.pop(key)).unlink(missing_ok=True)
+
+    def read(self, name: str) -> Message:
+        """One message that is due. Raises `OSError` or `ValueError` for one that was damaged."""
+        message: Message = json.loads((self._due / name).read_bytes())
+        return message
+
+    def delivered(self, name: str) -> None:
+        """Delete a message."""
+        self.due.remove(name)
+        (self._due / name).unlink(missing_ok=True)
+
+    def refuse(self, name: str) -> Path:
+        """Set aside a message that the receiver does not take, whatever is done; where it lies then."""
+        self.due.remove(name)
+        (self._due / name).replace(self._refused / name)
+        return self._refused / name
+
+
+def waiting_in(folder: Path) -> int:
+    """How many messages are due in the folder of a spool that nothing works on."""
+    return len(_names(folder / "due")) if (folder / "due").is_dir() else 0
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir() if each.suffix == ".json" and each.name[0] != ".")
+
+
+def _key_of(message: Message) -> Key:
+    return message["path"], message["size"], message["modified_ns"]
+
+
+def _written(path: Path, message: Message) -> None:
+    """Write a message, whole or not at all, and have it on the disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(json.dumps(message).encode("ascii"))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _synced(folder: Path) -> None:
+    """Have the names in a folder on the disk, too, where the system can be asked to."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
