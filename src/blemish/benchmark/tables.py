@@ -37,7 +37,7 @@ MEANING = {
 MORE = {"image AP": "image_ap", "pixel AP": "pixel_ap", "AUPRO": "aupro"}  # beside the pair of an experiment
 BOLD = (
     "Bold: better than each other variant of the row by a two-sided Wilcoxon signed-rank test over sets and seeds, "
-    f"p < 0.05 after Holm's correction ({TESTS}); a few pairs cannot show that of any."
+    f"p < 0.05 after Holm's correction ({TESTS}); fewer than six pairs cannot show it."
 )
 SPREAD = "Figures are mean ± sample standard deviation (n - 1) over seeds, each of the mean over sets."
 LACKS = "'lacks 1 of 4' stands where a variant has no figure for one of the row's 4 sets and seeds: no mean is made."
