@@ -57,6 +57,7 @@ class Annotated:
     predicted : good or bad, by the threshold.
     label : good or bad, as a person found; empty where nobody looked.
     band : pass, look or reject.
+    chance : of being bad, 0..1; None where it was not estimated.
     shapes : the places above the pixel threshold, of a bad image only.
     """
 
@@ -69,6 +70,7 @@ class Annotated:
     predicted: str
     label: str = ""
     band: str = ""
+    chance: float | None = None
     shapes: tuple[Shape, ...] = ()
 
     @property

@@ -28,20 +28,21 @@ CONFIG = f"""<View>
 
 
 def to_label_studio(images: Iterable[Annotated]) -> str:
-    """Tasks, the images named as files below Label Studio's document root; what was found stands as predictions."""
+    """Tasks, the images named as files below Label Studio's document root; what was found stands as predictions.
+
+    The score of a prediction is the chance of being bad, 0..1, where it was estimated.
+    """
     return json.dumps([_task(each) for each in images])
 
 
 def _task(image: Annotated) -> dict[str, Any]:
+    result = [_choice(image.predicted), *(_box(at, each, image) for at, each in enumerate(image.shapes))]
+    prediction: dict[str, Any] = {"model_version": "blemish", "result": result}
+    if image.chance is not None:
+        prediction["score"] = image.chance  # Label Studio takes 0..1 only
     task: dict[str, Any] = {
         "data": {"image": LOCAL_FILES + quote(image.name), "path": image.name, "score": image.score},
-        "predictions": [
-            {
-                "model_version": "blemish",
-                "score": image.score,
-                "result": [_choice(image.predicted), *(_box(at, each, image) for at, each in enumerate(image.shapes))],
-            }
-        ],
+        "predictions": [prediction],
     }
     if image.label:
         task["annotations"] = [{"result": [_choice(image.label)], "was_cancelled": False, "ground_truth": False}]
@@ -62,7 +63,6 @@ def _box(number: int, shape: Shape, image: Annotated) -> dict[str, Any]:
         "original_width": image.width,
         "original_height": image.height,
         "image_rotation": 0,
-        "score": shape.peak,
         "value": {
             "x": 100 * shape.left / image.width,
             "y": 100 * shape.top / image.height,

@@ -70,6 +70,7 @@ class Annotations:
     def __iter__(self) -> Iterator[Annotated]:
         gallery, scores = self.gallery, self.gallery.scores
         bands = gallery.decision.bands(scores.image)
+        chances = gallery.decision.chances(scores.image)
         flags = scores.image > np.float32(self.threshold)
         with closing(in_threads(self._state, range(len(gallery)), runtime().threads)) as states:
             for row, state in enumerate(states):
@@ -88,7 +89,7 @@ class Annotations:
                 width, height = (int(each) for each in scores.sizes[row])
                 yield Annotated(
                     name, gallery.root / name, width, height, gallery.content[row], float(scores.image[row]),
-                    predicted, label, bands[row], shapes,
+                    predicted, label, bands[row], None if chances is None else round(float(chances[row]), 4), shapes,
                 )  # fmt: skip
 
     def _state(self, row: int) -> list[str] | None:
