@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, saying_flags, tell
+from blemish.cli.console import command_line, errors_as_sentences, progress_shown, saying_flags, tell
 from blemish.cli.options import Command, Debug, Force, Group, Json, Out, Quiet, with_metavars
 
 labels_app = typer.Typer(cls=Group, help="Labels for other programs, and from them.", no_args_is_help=True)
@@ -32,12 +32,14 @@ def export(
     """Write what a Run found, and what people said of its images, for another program."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         from blemish.machine.runtime import use_runtime
+        from blemish.report.data import counted
         from blemish.review.label_export import export_labels
 
         with use_runtime(progress=progress):
             left = export_labels(run, out, format=format, masks=masks, images=images, force=force)
     summary = {"out": str(out), "format": format, "images": left.images, "boxes": left.boxes, "notes": list(left.notes)}
-    lines = [f"{left.images} images and {left.boxes} boxes as {format}: {out}", *left.notes]
+    boxes = "1 box" if left.boxes == 1 else f"{left.boxes:,} boxes"
+    lines = [f"{counted(left.images)} and {boxes} as {format}: {out}", *left.notes]
     tell(lines, summary, quiet=quiet, as_json=as_json)
 
 
@@ -67,5 +69,10 @@ def import_(
 
         found = import_labels(run, file, format=format, empty_is_good=empty_is_good, force=force)
     summary = {"run": str(run), "good": found.good, "bad": found.bad, "notes": list(found.notes)}
-    lines = [f"Added {found.good} good and {found.bad} bad to {run / 'labels.csv'}.", *found.notes]
+    following = command_line("refit", run)
+    lines = [
+        f"Added {found.good} good and {found.bad} bad to {run / 'labels.csv'}.",
+        *found.notes,
+        f"Next: {following}",
+    ]
     tell(lines, summary, quiet=quiet, as_json=as_json)
