@@ -13,7 +13,15 @@ from blemish.cli.options import PANELS
 from command_line import QUICK, call, refused
 
 NAMES = sorted(command.__name__ for group in cli.GROUPS.values() for command in group)
-WORDS = [[], *([name] for name in NAMES), ["cache"], ["cache", "list"], ["cache", "prune"]]
+WORDS = [
+    [],
+    *([name] for name in NAMES),
+    ["cache"],
+    ["cache", "list"],
+    ["cache", "prune"],
+    ["labels", "export"],
+    ["labels", "import"],
+]
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
@@ -32,7 +40,7 @@ def test_commands_stand_in_groups_by_purpose(monkeypatch):
     places = [text.index(f" {group} ") for group in cli.GROUPS]
     assert places == sorted(places)
     assert text.index("│ demo") < text.index("│ fit") < text.index("│ score") < places[1]
-    assert all(f"│ {name} " in text for name in (*NAMES, "cache"))
+    assert all(f"│ {name} " in text for name in (*NAMES, "cache", "labels"))
 
 
 def test_common_options_stand_first_and_the_panels_in_one_order(monkeypatch):

@@ -23,6 +23,7 @@ from conftest import fill
 ROOT = Path(__file__).parents[1]
 README, PAGES = "README.md", ("docs/guide.md", "docs/backbones.md")
 DECIDE, REVIEW, WHAT_NOW = "docs/decide.md", "docs/review.md", "docs/what_now.md"
+LABELS = "docs/labels.md"
 LINE = ("docs/export.md", "docs/serve.md", "docs/scale.md")  # on a Run that is there
 PURIFY = "docs/methods/purify.md"
 METHODS = tuple(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/methods").glob("*.md")))
@@ -57,12 +58,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "page", [README, *PAGES, DECIDE, REVIEW, WHAT_NOW, *(page for page in METHODS if blocks(page, "console"))]
+    "page", [README, *PAGES, DECIDE, REVIEW, WHAT_NOW, LABELS, *(page for page in METHODS if blocks(page, "console"))]
 )
 def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == PURIFY:
         fill(desk / "path/to/images", 26)  # three parts, each large enough for a sub-model
-    if page in (REVIEW, WHAT_NOW):  # what an earlier step of the person's left
+    if page in (REVIEW, WHAT_NOW, LABELS):  # what an earlier step of the person's left
         assert CliRunner().invoke(app, ["fit", "path/to/images", "--out", "run", "--quiet"]).exit_code == 0
         shutil.copy("path/to/labels.csv", "run/labels.csv")
     monkeypatch.setattr("uvicorn.Server.run", lambda server, **_: server.config.load())  # a page nobody has to end
@@ -101,6 +102,12 @@ def test_every_python_example_of_the_page_runs(page: str, desk: Path) -> None:
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {})  # noqa: S102 - it is our own page
         assert (desk / "run_from_python" / "scores.csv").is_file()
+
+
+def test_the_python_example_on_labels_runs(desk: Path, run: Path) -> None:
+    [example] = blocks(LABELS, "python")
+    exec(compile(example, LABELS, "exec"), {})  # noqa: S102 - it is our own page
+    assert (desk / "coco_from_python/coco.json").is_file()
 
 
 def test_the_readme_shows_what_its_demo_and_its_example_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import blemish
 
 # A package may import those before it, anywhere in its code. What is only for type checkers is free.
 ORDER = (
-    *("machine", "images", "scores", "features", "detectors", "calibration", "purification", "runs", "report", "jobs"),
-    *("review", "deploy", "benchmark", "__init__", "cli", "__main__"),
+    *("machine", "images", "label_formats", "scores", "features", "detectors", "calibration", "purification", "runs"),
+    *("report", "jobs", "review", "deploy", "benchmark", "__init__", "cli", "__main__"),
 )
 SOURCE = Path(blemish.__file__).parent
 MODULES = {

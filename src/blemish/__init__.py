@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from blemish.jobs.estimator import OutlierDetector
     from blemish.jobs.evaluation import compare, evaluate
     from blemish.purification import Purification, PurifySettings
+    from blemish.review.label_export import export_labels
+    from blemish.review.label_import import import_labels
     from blemish.runs.run import Run, load
     from blemish.scores import Scores
 
@@ -38,7 +40,9 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "export_labels",
     "fit",
+    "import_labels",
     "load",
     "purify",
     "refit",
@@ -49,6 +53,8 @@ _HOMES = {
     "OutlierDetector": "jobs.estimator",
     "compare": "jobs.evaluation",
     "evaluate": "jobs.evaluation",
+    "export_labels": "review.label_export",
+    "import_labels": "review.label_import",
     "ImageSet": "images",
     "Scores": "scores",
     "Run": "runs.run",

@@ -222,3 +222,16 @@ def test_ten_thousand_images_are_shown_within_a_second(reviewed):
     assert page.get("/cards?folder=line-3&number=2").text.count("<li id=") == 60
     page.post("/label", data={"row": 4000, "word": "bad"})
     assert time.process_time() - start < 1
+
+
+def test_labels_for_other_programs_are_downloads_that_follow_the_page(page, gallery):
+    page.post("/label", data={"row": 0, "word": "good"})
+    answer = page.get("/export/labels/coco")
+    assert answer.headers["content-disposition"] == 'attachment; filename="coco.json"'
+    images = {each["file_name"]: each for each in answer.json()["images"]}
+    assert set(images) == set(gallery.scores.ids)
+    assert images[gallery.name(0)]["label"] == "good"
+    assert len(page.get("/export/labels/label-studio").json()) == len(gallery)
+    assert page.get("/export/labels/cvat").text.count("<image ") == len(gallery)
+    assert page.get("/export/labels/yolo").status_code == 400
+    assert all(f'href="/export/labels/{each}"' in page.get("/").text for each in ("coco", "label-studio", "cvat"))

@@ -22,6 +22,7 @@ from blemish.cli.doctor import doctor
 from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
+from blemish.cli.labels import labels_app
 from blemish.cli.options import Command, Group, with_metavars
 from blemish.cli.purify import purify
 from blemish.cli.refit import refit
@@ -94,6 +95,7 @@ for group, commands in GROUPS.items():
         app.command(cls=Command, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
             saying_flags(with_metavars(command))
         )
+app.add_typer(labels_app, name="labels", rich_help_panel="Hand on and act")
 app.add_typer(cache_app, name="cache", rich_help_panel=next(reversed(GROUPS)))
 
 

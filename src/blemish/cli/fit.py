@@ -73,12 +73,15 @@ def fit(
         else:
             say = None if quiet or as_json else lambda sentence: typer.echo(sentence, err=True)
             run = jobs.fit(out=out, progress=progress, tell=say, **options)
+            from blemish.jobs.sorting import sorted_lines
+
+            in_folders = sorted_lines(options["copy"], options["link"])
     if kind.patent and not quiet:
         typer.echo(kind.patent, err=True)
     if each_subfolder:
         _tell_each(fitted, out, quiet=quiet, as_json=as_json)
     else:
-        tell_fitted(run, out, quiet=quiet, as_json=as_json)
+        tell_fitted(run, out, in_folders, quiet=quiet, as_json=as_json)
 
 
 def _tell_each(runs: "list[Fitted]", out: Path, *, quiet: bool, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """What a command says of the Run that it fitted."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     from blemish.runs.run import Run
 
 
-def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
-    """Print how many images seem bad and where the report is, as lines or as JSON."""
+def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool, as_json: bool) -> None:
+    """Print how many images seem bad, further `notes` and where the report is, as lines or as JSON."""
     count = len(run.training_scores)
     decision, bands = run.decision, run.decision.bands(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
@@ -21,7 +22,7 @@ def tell_fitted(run: "Run", out: Path, *, quiet: bool, as_json: bool) -> None:
     features = run.images is not None and run.images.features_alone
     new = command_line("score", *(["--features", "NEW.npy"] if features else ["NEW_IMAGES"]), "--model", out)
     following = [new] if features else [command_line("review", out), new]
-    findings = [*run.about.get("notes", []), *run.about.get("findings", [])]
+    findings = [*run.about.get("notes", []), *run.about.get("findings", []), *notes]
     summary = {
         "out": str(out),
         "images": count,

@@ -47,6 +47,9 @@ def purify(
         options["settings"] = settings_of(kind, options["settings"])
         how = purify_settings([*(purify_set or []), *([f"keep={keep}"] if keep is not None else [])])
         found = jobs.purify(images, out, how=how, progress=progress, **options)
+        from blemish.jobs.sorting import sorted_lines
+
+        in_folders = sorted_lines(options["copy"], options["link"])
     kept, total = len(found.kept_ids), len(found.ids)
     following = command_line("fit", out / "kept.txt")
     summary = {
@@ -56,7 +59,7 @@ def purify(
         "set_aside": total - kept,
         "skipped": len(found.skipped),
         "limit": found.limit,
-        "notes": list(found.notes),
+        "notes": [*found.notes, *in_folders],
         "kept_list": str(out / "kept.txt"),
         "report": str(out / "report.html"),
         "next": [following],
@@ -65,6 +68,7 @@ def purify(
         f"Kept {kept} of {total} images; {total - kept} set aside, with scores above {found.limit:.4g}.",
         *found.notes,
         *skipped_line(len(found.skipped), out),
+        *in_folders,
         f"Kept images: {out / 'kept.txt'}",
         f"Report: {out / 'report.html'}",
         f"Next: {following}",

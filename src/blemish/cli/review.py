@@ -20,16 +20,33 @@ def review(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Show images that links lead to outside of the image folder.")
     ] = False,
+    copy: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FOLDER",
+            help="At the end, copy the images into good, look and bad of this folder, as you labelled.",
+        ),
+    ] = None,
+    link: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FOLDER", help="As --copy, with hard links; copied where there can be none."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier sorted images in that folder.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Look at ranked images in the browser and say which are good and bad; Ctrl-C ends it, every click is kept."""
     with errors_as_sentences(debug):
+        from blemish.jobs.sorting import Sorting, sorted_lines
+        from blemish.review.label_export import check_sorting, sort_run
         from blemish.review.server import is_loopback
         from blemish.review.server import review as serve
 
-        def tell(link: str) -> None:
-            typer.echo(f"Review: {link}")
+        if sorting := Sorting.of(copy, link, force=force):
+            check_sorting(run, sorting, images)
+
+        def tell(address: str) -> None:
+            typer.echo(f"Review: {address}")
             if not quiet:
                 typer.echo(f"What you say is kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
             if not is_loopback(host):
@@ -37,3 +54,7 @@ def review(
 
         with suppress(KeyboardInterrupt):  # the way to end it
             serve(run, images, host=host, port=port, follow_links=follow_links, tell=tell)
+        if sorting:
+            sort_run(run, sorting, images)
+            for line in sorted_lines(copy, link):
+                typer.echo(line)

@@ -43,6 +43,9 @@ def score(
         from blemish.runs.artifact import read_config
 
         scores = jobs.score(scored, model, out, progress=progress, **options)
+        from blemish.jobs.sorting import sorted_lines
+
+        in_folders = sorted_lines(options["copy"], options["link"])
     decision = scores.decision
     if decision is None:
         raise TypeError("A Run scores with its decision.")
@@ -62,7 +65,7 @@ def score(
         "sensitivity": decision.sensitivity,
         "false_share": false_share,
         "drift": drifted,
-        "notes": list(scores.notes),
+        "notes": [*scores.notes, *in_folders],
         "worst": worst,
         "report": str(out / "report.html"),
         "next": following,
@@ -79,6 +82,7 @@ def score(
         *skipped_line(len(scores.skipped), out),
         *scores.notes,
         *([drifted] if drifted else []),
+        *in_folders,
         f"Scores: {out / 'scores.csv'}",
         f"Report: {out / 'report.html'}",
         *(f"Next: {each}" for each in following),

@@ -45,7 +45,9 @@ def fit_each(images: str | Path, out: str | Path, *, progress: Any = None, **opt
     with progress_of(progress) as shown:
         for number, (name, folder) in enumerate(folders.items()):
             shown("folders", number, len(folders))
-            done.append(_fitted(name, replace(request, images=folder, out=out / name), shown))
+            copy, link = (each and each / name for each in (request.copy, request.link))
+            one = replace(request, images=folder, out=out / name, copy=copy, link=link)
+            done.append(_fitted(name, one, shown))
             _write(out, done)
     return done
 

@@ -29,6 +29,7 @@ from blemish.jobs.preparing import (
 from blemish.jobs.purifying import fit_on_kept, purified
 from blemish.jobs.request import REQUEST, FitRequest, with_options_of
 from blemish.jobs.results import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
+from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.writing import write_run
 from blemish.machine.errors import RequestError
@@ -86,6 +87,7 @@ class _Fit:
     images : what is learned from: the folder's images, and those known to be good.
     rest : images of the folder that are scored only; None if all are learned from.
     purification : what was set aside; None if nothing was to be.
+    sorting : where the images are to be put in folders; None for nowhere.
     """
 
     def __init__(self, request: FitRequest, progress: Any, tell: Callable[[str], None] | None) -> None:
@@ -100,6 +102,7 @@ class _Fit:
         self.images: ImageSet
         self.rest: ImageSet | None = None
         self.purification: Purification | None = None
+        self.sorting: Sorting | None = None
 
     def run(self) -> Run:
         """All steps; a Run is left whole or not at all."""
@@ -128,6 +131,9 @@ class _Fit:
             carry(request.labels, request.out.expanduser() / LABELS)  # the review goes on where it was
         if self.purification is not None:
             self.purification.forget()
+        if self.sorting and run.scores:
+            folders = folders_by_id(run.scores.ids, run.decision.bands(run.scores.image), self.images.labels)
+            sort_images(self.images.sources, folders, self.sorting, self.progress)
         return run
 
     def find(self) -> None:
@@ -137,6 +143,7 @@ class _Fit:
         self.detector = ready(self.detector, request.images)
         with self.watch.stage("finding images"):
             found = ImageSet.of(request.images, decoding=decoding_of(request), leave_out=request.out)
+            self.sorting = sorting_of(request, found, request.images)
             found = with_labels(found.grouped(request.group_regex), request.labels)
             images = with_normals(within_roi(found, request.roi, self.detector), request.normals)
             self._check_all_used(images)

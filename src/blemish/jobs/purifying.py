@@ -21,6 +21,7 @@ from blemish.jobs.results import (
     refuse_skipped,
     write_skipped,
 )
+from blemish.jobs.sorting import GOOD, LOOK, sort_images, sorting_of
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
@@ -69,6 +70,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
             detector = ready(detector, request.images)
         with watch.stage("finding images"):
             found = ImageSet.of(request.images, decoding=decoding_of(request), leave_out=request.out)
+            sorting = sorting_of(request, found, request.images)
             found = with_normals(found.grouped(request.group_regex), request.normals)
             refuse_flat(found)
         check_all_used(found)
@@ -82,6 +84,11 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
         if staging is not None:
             _write(purification, found, detector, request, staging, watch)
     purification.forget()
+    if sorting:
+        listed = _listed(purification)
+        kept = set(listed.kept_ids)
+        folders = {name: GOOD if name in kept else LOOK for name in listed.ids}
+        sort_images(found.sources, folders, sorting, progress)
     return replace(_listed(purification), notes=(*found.notes, *purification.notes))
 
 

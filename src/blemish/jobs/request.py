@@ -20,10 +20,10 @@ from blemish.machine.errors import RequestError
 
 REQUEST = "request"  # its entry in `config.json`
 FILES = ("images", "normals", "roi", "cache", "checkpoints")
-PATHS = ("out", "weights", "cache", "checkpoints", "labels")
+PATHS = ("out", "copy", "link", "weights", "cache", "checkpoints", "labels")
 FROM_PYTHON = "an object in the memory of a Python program"  # stands for what no file holds
 NOT_KEPT = (  # of this call alone, or kept with the detector
-    *("out", "force", "labels"),
+    *("out", "force", "copy", "link", "labels"),
     *("detector", "preset", "settings", "backbone", "weights", "pixels", "tile", "overlap"),
 )
 F = TypeVar("F", bound=Callable[..., Any])
@@ -103,6 +103,19 @@ class Leaving:
     panel: ClassVar[str] = "Results"
     out: Path | None = None
     force: Annotated[bool, Option(help="Replace earlier results in that folder.")] = False
+    copy: Annotated[
+        Path | None,
+        Option(
+            help="Copy the images into the folders good, look and bad of this folder, for any other tool.",
+            metavar="FOLDER",
+        ),
+    ] = None
+    link: Annotated[
+        Path | None,
+        Option(
+            help="As `copy`, with hard links, which take no space; copied where there can be none.", metavar="FOLDER"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from blemish.jobs.results import (
     write_flagged_regions,
     write_skipped,
 )
+from blemish.jobs.sorting import folders_by_id, sort_images, sorting_of
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
@@ -76,6 +77,7 @@ def score(
         watch = Stopwatch()
         with watch.stage("finding images"):
             found = ImageSet.of(request.images, decoding=decoding, leave_out=request.out, find_range=False)
+            sorting = sorting_of(request, found, request.images)
         if request.strict:
             refuse_skipped(found.skipped)
         with watch.stage("scoring"):
@@ -93,6 +95,8 @@ def score(
             decision = calibration.at_sensitivity(run.training_scores, request.sensitivity, decision)
         if staging is not None:
             _write(run, found, scores, decision, request, staging, watch)
+    if sorting:
+        sort_images(found.sources, folders_by_id(scores.ids, decision.bands(scores.image), {}), sorting, progress)
     return in_order_of(request.images, replace(scores, decision=decision))
 
 

@@ -5,13 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from blemish.images import ANOMALOUS, NORMAL
+from blemish.images.labels import MEANINGS, WORDS
 from blemish.machine.errors import BlemishError, UnreadableImageError
 from blemish.review.answers import Row, check_row
+from blemish.review.label_export import ONE_FILE, Annotations, as_text, pixel_level
 from blemish.review.listing import PAGE, SHOWN, Filter, exported
 from blemish.review.page import Current, Page, Same
 from blemish.review.refitting import Refits
 
 router = APIRouter()
+JUDGED = (WORDS[NORMAL], WORDS[ANOMALOUS])
 
 
 def listed(page: Page, chosen: Filter, order: str, number: int) -> str:
@@ -97,6 +101,16 @@ def export(page: Current, which: str) -> Response:
     text = exported(which, page.gallery, page.labelling.words(), page.labelling.threshold)
     headers = {"Content-Disposition": f'attachment; filename="{which}.csv"'}
     return Response(text.encode("utf-8", "backslashreplace"), media_type="text/csv", headers=headers)
+
+
+@router.get("/export/labels/{which}")
+def export_labels(page: Current, which: str) -> Response:
+    """The images, their labels and boxes as one file of a format of other programs."""
+    labels = {page.gallery.name(row): MEANINGS[word] for row, word in page.labelling.words().items() if word in JUDGED}
+    found = Annotations(page.gallery, labels, page.labelling.threshold, pixel_level(page.gallery), which == "coco")
+    text = as_text(found, which)
+    headers = {"Content-Disposition": f'attachment; filename="{ONE_FILE[which]}"'}
+    return Response(text.encode("utf-8", "backslashreplace"), media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/favicon.ico")

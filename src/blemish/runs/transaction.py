@@ -28,7 +28,7 @@ def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
     in the way.
     """
     target = Path(os.path.abspath(target.expanduser()))  # noqa: PTH100 - resolve() would replace a link by its end
-    _check(target, force=force)
+    check_place(target, force=force)
     staging = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:
         with writing_to(target.parent):
@@ -39,14 +39,15 @@ def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
             yield staging
             _note_results(staging)
             with _undisturbed():
-                _check(target, force=force)  # another process may have been quicker
+                check_place(target, force=force)  # another process may have been quicker
                 _move(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _being_written.discard(staging)
 
 
-def _check(target: Path, *, force: bool) -> None:
+def check_place(target: Path, *, force: bool) -> None:
+    """Raise `RequestError` if results cannot be left at `target`: something else, or earlier ones without `force`."""
     if not os.path.lexists(target):
         return
     if not target.is_dir():

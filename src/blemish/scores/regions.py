@@ -49,14 +49,22 @@ def pixel_threshold(scores: Scores, threshold: float) -> float:
 
 def regions_of(mask: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[Region]:
     """The 8-connected regions of a mask (H, W), the highest peak first; `levels` (H, W) is the map."""
+    return [region for region, _ in shapes_of(mask, levels)]
+
+
+def shapes_of(mask: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[tuple[Region, NDArray[np.bool_]]]:
+    """`regions_of`, each with its own pixels: a mask (bottom - top, right - left) of its box."""
     from skimage.measure import label, regionprops
 
     found = [
-        Region(box[1], box[0], box[3], box[2], int(each.area), float(levels[each.slice][each.image].max()))
+        (
+            Region(box[1], box[0], box[3], box[2], int(each.area), float(levels[each.slice][each.image].max())),
+            each.image,
+        )
         for each in regionprops(label(mask, connectivity=2))
         for box in (each.bbox,)
     ]
-    return sorted(found, key=lambda region: (-region.peak, region.top, region.left))
+    return sorted(found, key=lambda pair: (-pair[0].peak, pair[0].top, pair[0].left))
 
 
 def write_regions(

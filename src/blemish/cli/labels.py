@@ -1,0 +1,78 @@
+"""`blemish labels export` and `blemish labels import`."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from blemish.cli.console import command_line, errors_as_sentences, progress_shown, saying_flags, tell
+from blemish.cli.options import Command, Debug, Force, Group, Json, Out, Quiet, with_metavars
+
+labels_app = typer.Typer(cls=Group, help="Labels for other programs, and from them.", no_args_is_help=True)
+
+Run = Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)]
+
+
+@labels_app.command("export", cls=Command)
+@saying_flags
+@with_metavars
+def export(
+    run: Run,
+    out: Out,
+    format: Annotated[  # noqa: A002
+        str, typer.Option("--format", help="coco, yolo, label-studio, cvat, fiftyone or csv.")
+    ] = "coco",
+    masks: Annotated[str, typer.Option(help="polygons, or rle for the exact masks: for coco.")] = "polygons",
+    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write what a Run found, and what people said of its images, for another program."""
+    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+        from blemish.machine.runtime import use_runtime
+        from blemish.report.data import counted
+        from blemish.review.label_export import export_labels
+
+        with use_runtime(progress=progress):
+            left = export_labels(run, out, format=format, masks=masks, images=images, force=force)
+    summary = {"out": str(out), "format": format, "images": left.images, "boxes": left.boxes, "notes": list(left.notes)}
+    boxes = "1 box" if left.boxes == 1 else f"{left.boxes:,} boxes"
+    lines = [f"{counted(left.images)} and {boxes} as {format}: {out}", *left.notes]
+    tell(lines, summary, quiet=quiet, as_json=as_json)
+
+
+@labels_app.command("import", cls=Command)
+@saying_flags
+@with_metavars
+def import_(
+    run: Run,
+    file: Annotated[
+        Path, typer.Argument(help="A COCO file, a JSON export of Label Studio, or a .csv.", show_default=False)
+    ],
+    format: Annotated[  # noqa: A002
+        Optional[str],  # noqa: UP045
+        typer.Option("--format", help="coco, label-studio or csv; found in the file by default."),
+    ] = None,
+    empty_is_good: Annotated[
+        bool, typer.Option("--empty-is-good", help="Images of a COCO file without annotations are good.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Let these labels replace those that the Run has.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Add what people said in another program to the labels of a Run."""
+    with errors_as_sentences(debug):
+        from blemish.review.label_import import import_labels
+
+        found = import_labels(run, file, format=format, empty_is_good=empty_is_good, force=force)
+    summary = {"run": str(run), "good": found.good, "bad": found.bad, "notes": list(found.notes)}
+    following = command_line("refit", run)
+    lines = [
+        f"Added {found.good} good and {found.bad} bad to {run / 'labels.csv'}.",
+        *found.notes,
+        f"Next: {following}",
+    ]
+    tell(lines, summary, quiet=quiet, as_json=as_json)

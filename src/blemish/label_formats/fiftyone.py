@@ -1,0 +1,43 @@
+"""FiftyOne: its JSON for classified images and for detections, beside the images in `data/`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated
+
+DATA, CLASSES, DETECTIONS = "data", "labels.json", "detections.json"
+
+
+def to_classes(images: Sequence[Annotated], stems: Mapping[str, str]) -> str:
+    """`FiftyOneImageClassificationDataset`: good or bad an image; `stems` are the names in `data/` without suffix."""
+    classes = (GOOD, BAD)
+    return json.dumps(
+        {"classes": classes, "labels": {stems[each.name]: classes.index(each.verdict) for each in images}}
+    )
+
+
+def to_detections(images: Sequence[Annotated], stems: Mapping[str, str]) -> str:
+    """`FiftyOneImageDetectionDataset`: the boxes (left, top, width, height), as shares of the image, 0..1."""
+    found = {
+        stems[each.name]: [
+            {
+                "label": 0,
+                "bounding_box": [
+                    shape.left / each.width,
+                    shape.top / each.height,
+                    shape.width / each.width,
+                    shape.height / each.height,
+                ],
+                "attributes": {"peak": shape.peak},
+            }
+            for shape in each.shapes
+        ]
+        for each in images
+    }
+    return json.dumps({"classes": [DEFECT], "labels": found})
+
+
+def in_data(name: str, stem: str) -> str:
+    """What an image is called in `data/`."""
+    return stem + PurePosixPath(name).suffix

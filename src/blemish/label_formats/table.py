@@ -1,0 +1,39 @@
+"""CSV: a table of all images, and one of their boxes."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from blemish.label_formats.annotated import Annotated
+
+IMAGES, BOXES = "labels.csv", "boxes.csv"
+IMAGE_COLUMNS = ("path", "label", "predicted", "band", "score", "sha256")
+BOX_COLUMNS = ("path", "left", "top", "right", "bottom", "area", "peak")
+
+
+def images_csv(images: Iterable[Annotated]) -> str:
+    """A row an image. `label` is what a person found, so that `fit --labels` takes the table; empty if nobody did."""
+    return _csv(
+        IMAGE_COLUMNS,
+        ((each.name, each.label, each.predicted, each.band, f"{each.score:.9g}", each.sha256) for each in images),
+    )
+
+
+def boxes_csv(images: Iterable[Annotated]) -> str:
+    """A row a box, in pixels, `right` and `bottom` outside of it."""
+    return _csv(
+        BOX_COLUMNS,
+        (
+            (each.name, shape.left, shape.top, shape.right, shape.bottom, shape.area, f"{shape.peak:.6g}")
+            for each in images
+            for shape in each.shapes
+        ),
+    )
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(head)
+    table.writerows(rows)
+    return text.getvalue()
