@@ -70,10 +70,14 @@ def test_outlines_and_the_heatmap_are_chosen_and_stay_chosen(tab):
     enlarge(tab)
     assert tab.locator("#stage .edge").is_visible()
     assert tab.evaluate("getComputedStyle(document.querySelector('#stage .heat')).opacity") == "0"
+    tab.keyboard.press("j")
+    tab.wait_for_selector("#stage.outlined[data-row='1']")
+    tab.wait_for_timeout(200)  # HTMX settles
+    assert "outlined" in tab.locator("#stage").get_attribute("class")
     tab.keyboard.press("o")
     tab.keyboard.press("h")
-    tab.keyboard.press("j")
-    tab.wait_for_selector("#stage[data-row='1']")
+    tab.keyboard.press("k")
+    tab.wait_for_selector("#stage[data-row='0']")
     until(tab, "getComputedStyle(document.querySelector('#stage .heat')).opacity === '0.8'")
     assert not tab.locator("#stage .edge").is_visible()
 

@@ -146,7 +146,7 @@ function mount() {
 function looked() {
   if (!viewer) return;
   const stage = at("stage"), beside = at("beside");
-  stage.style.setProperty("--opacity", view.opacity / 100);
+  stage.querySelector(".plane").style.setProperty("--opacity", view.opacity / 100);
   stage.classList.toggle("outlined", view.outlined);
   stage.classList.toggle("drawing", (viewer.drawing = view.drawing));
   at("draw")?.setAttribute("aria-pressed", String(view.drawing));
@@ -246,14 +246,15 @@ function offerTypes() { // in the filter, as they come into use
   for (const { dataset } of document.querySelectorAll("#status [data-type]")) if (!known.has(dataset.type)) filter.add(new Option(dataset.type, dataset.type));
 }
 document.body.addEventListener("htmx:afterSwap", (event) => {
-  const target = event.detail.target;
-  if (target.id === "zoom-body") {
-    const opened = !zoom.open, active = document.activeElement;
-    if (opened) zoom.showModal();
-    mount();
-    if (opened || active === document.body || active === zoom) at("stage")?.focus({ preventScroll: true });
-  } else if (zoom.open) looked();
+  if (event.detail.target.id === "zoom-body" && !zoom.open) zoom.showModal();
   show();
+});
+document.body.addEventListener("htmx:afterSettle", () => { // only now: HTMX gives new elements the attributes of old ones for a moment
+  if (!zoom.open) return;
+  if (viewer && viewer.stage === at("stage")) { looked(); return; }
+  const active = document.activeElement, fresh = !viewer;
+  mount();
+  if (fresh || active === document.body || active === zoom) at("stage")?.focus({ preventScroll: true });
 });
 document.body.addEventListener("htmx:oobAfterSwap", () => { // the card is a new element: it is selected still
   selected()?.classList.add("current");
