@@ -9,7 +9,7 @@ from PIL import Image
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
-from blemish.scores.heatmaps import MapScale, heatmap_path, overlay, panel, write_heatmaps
+from blemish.scores.heatmaps import MapScale, heatmap_path, layer, overlay, panel, write_heatmaps
 
 
 def scores_of(maps, ids=None, boxes=None, side=64):
@@ -30,6 +30,15 @@ def test_good_images_stay_calm_where_no_defect_is_there(unit):
     scale = MapScale.of(scores)
     assert np.quantile(scale.levels(scores.maps).max((1, 2)), 0.9) < 0.5 * 255
     assert scale.low == pytest.approx(np.median(scores.maps))
+
+
+def test_good_images_stay_plain_beside_defects():
+    maps = ordinary_maps(100)
+    maps[:8, 4:6, 4:6] = maps.max() * 2
+    scale = MapScale.of(scores_of(maps), threshold=maps.max() * 0.9)
+    opacity = [np.asarray(layer(each, scale, (14, 14)))[:, :, 3].max() for each in maps]
+    assert np.mean(np.array(opacity[8:]) < 0.1 * 255) > 0.9
+    assert min(opacity[:8]) > 0.5 * 255
 
 
 @pytest.mark.parametrize("strength", [1.4, 2, 5, 50])

@@ -19,7 +19,7 @@ def test_what_is_appended_is_read_back_with_a_time(tmp_path):
     assert [(row.path, row.sha256, row.label) for row in rows] == [("ü, 1.png", A, "good"), ("b.png", B, "bad")]
     assert all(row.time.startswith("20") for row in rows)
     assert not notes
-    assert file.read_text(encoding="utf-8").splitlines()[0] == "time,path,sha256,label"
+    assert file.read_text(encoding="utf-8").splitlines()[0] == "time,path,sha256,label,type,comment,who"
 
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path):

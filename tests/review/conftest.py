@@ -36,7 +36,7 @@ def gallery(reviewed):
 
 def client_of(gallery, **headers):
     app = application(gallery, Guard(TOKEN, frozenset({HOST}), "blemish-1"), fill=False)
-    headers = {"X-Version": app.state.page.version, **headers}  # as htmx sends it with every request
+    headers = {"X-Version": app.state.session.version, **headers}  # as htmx sends it with every request
     return TestClient(app, base_url=f"http://{HOST}", headers=headers, cookies={"blemish-1": TOKEN})
 
 

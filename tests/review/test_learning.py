@@ -8,7 +8,7 @@ import pytest
 from blemish import jobs
 from blemish.images import labels
 from blemish.review.gallery import Gallery
-from blemish.review.labelling import StaleError
+from blemish.review.labels import StaleError
 from blemish.review.refitting import beside
 from blemish.runs.artifact import read_config, write_config
 
@@ -51,7 +51,7 @@ def test_the_page_learns_from_its_labels_and_shows_the_new_run(page, gallery):
     assert "2 good, 1 bad" in text
     assert f"still in <code>{gallery.folder}</code>" in text
     assert "run-3" in text  # where the next one would go
-    assert page.app.state.page.gallery.folder == new
+    assert page.app.state.session.gallery.folder == new
 
 
 def test_a_tab_of_the_earlier_ranking_is_refused_and_writes_nothing(page, gallery):
@@ -69,20 +69,20 @@ def test_a_tab_of_the_earlier_ranking_is_refused_and_writes_nothing(page, galler
     del page.headers["X-Version"]
     assert page.post("/label", data={"row": 1, "word": "bad"}).status_code == 409
     assert (new / "labels.csv").read_bytes() == before
-    fresh = {"X-Version": page.app.state.page.version}
+    fresh = {"X-Version": page.app.state.session.version}
     assert page.post("/label", data={"row": 1, "word": "bad"}, headers=fresh).status_code == 200
     assert (new / "labels.csv").read_bytes().startswith(before)
 
 
 def test_what_comes_too_late_for_the_new_run_is_refused(gallery, page):
-    old = page.app.state.page.labelling
+    old = page.app.state.session.labelling
     shutil.copytree(gallery.folder, gallery.folder.with_name("run-2"))
-    new = client_of(Gallery.open(gallery.folder.with_name("run-2"))).app.state.page.labelling
-    old.say([0], "bad")
+    new = client_of(Gallery.open(gallery.folder.with_name("run-2"))).app.state.session.labelling
+    old.label([0], "bad")
     old.hand_over(new)
     assert new.words() == {0: "bad"}
     with pytest.raises(StaleError, match="ranking changed"):
-        old.say([1], "bad")
+        old.label([1], "bad")
 
 
 def test_a_cancelled_fit_leaves_nothing_and_can_be_started_again(page, gallery):
@@ -90,7 +90,7 @@ def test_a_cancelled_fit_leaves_nothing_and_can_be_started_again(page, gallery):
     page.post("/refit")
     assert "Cancelled" in page.post("/refit/cancel").text
     assert sorted(path.name for path in gallery.folder.parent.glob("*run*")) == ["run"]
-    assert page.app.state.page.gallery.folder == gallery.folder
+    assert page.app.state.session.gallery.folder == gallery.folder
     page.post("/refit")
     assert ended(page).headers["hx-refresh"] == "true"
 
@@ -155,7 +155,7 @@ def test_thumbnails_are_not_made_twice(page, gallery, monkeypatch):
     page.post("/label", data={"row": 0, "word": "bad"})
     page.post("/refit")
     ended(page)
-    after = page.app.state.page
+    after = page.app.state.session
     monkeypatch.setattr(Gallery, "read", lambda *_: pytest.fail("read again"))
     assert after.thumbnails.get(after.gallery.content.index(digest)) == first
 

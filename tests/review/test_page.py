@@ -178,16 +178,16 @@ def test_the_places_it_was_compared_with_are_shown_as_reason(page, gallery):
 
 
 def test_alike_images_are_found_and_can_be_labelled_together(page, gallery):
-    page.app.state.page.thumbnails.fill()
-    groups = page.app.state.page.thumbnails.groups
+    page.app.state.session.thumbnails.fill()
+    groups = page.app.state.session.thumbnails.groups
     assert len(np.unique(groups)) == len(gallery)  # noise of its own in each
-    page.app.state.page.thumbnails.groups = np.where(np.arange(len(gallery)) < 3, 0, groups)
+    page.app.state.session.thumbnails.groups = np.where(np.arange(len(gallery)) < 3, 0, groups)
     assert page.get("/cards?group=0").text.count("<li id=") == 3
     page.post("/label", data={"row": 1, "word": "good"})
     page.post("/label", data={"row": 0, "word": "bad", "alike": "1"})
-    assert page.app.state.page.labelling.words() == {0: "bad", 1: "good", 2: "bad"}
+    assert page.app.state.session.labelling.words() == {0: "bad", 1: "good", 2: "bad"}
     page.post("/undo")
-    assert page.app.state.page.labelling.words() == {1: "good"}
+    assert page.app.state.session.labelling.words() == {1: "good"}
 
 
 def test_the_page_says_what_would_help_and_words_where_there_are_no_chances(reviewed):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from blemish.images import NORMAL, UNKNOWN
-from blemish.review.near_duplicates import SIDE, alike
 from blemish.review.proposals import describe, propose
+from blemish.review.thumbnails import SIDE, alike
 from blemish.scores import Scores
 
 

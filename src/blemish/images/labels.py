@@ -13,7 +13,8 @@ from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError
 
 LABELS = "labels.csv"  # its name in a Run
-COLUMNS = ("time", "path", "sha256", "label")
+COLUMNS = ("time", "path", "sha256", "label", "type", "comment", "who")
+FEWEST = 4  # columns of files and rows of earlier versions, which end with the label
 WORDS = {NORMAL: "good", ANOMALOUS: "bad", UNKNOWN: "cleared"}
 SKIPPED = "skipped"  # looked at and left open
 MEANINGS = {
@@ -27,12 +28,21 @@ MOST_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what was said of an image, and of which content; `sha256` is empty where a list was made by hand."""
+    """One row: the label of an image, and of which content; `sha256` is empty where a list was made by hand.
+
+    Attributes
+    ----------
+    type : of the defect, in the words of the person; empty if none was named.
+    comment, who : free text, and the name of the person; empty if there is none.
+    """
 
     path: str
     sha256: str
     label: str
     time: str = ""
+    type: str = ""
+    comment: str = ""
+    who: str = ""
 
     @property
     def meaning(self) -> int:
@@ -42,16 +52,21 @@ class Row:
 
 def append(file: Path, rows: Sequence[Row]) -> None:
     """Add rows, whole or not at all as far as the disk allows, while no other process does. Raises `JobError`."""
+    now = timestamp()
+    cells = [(row.time or now, row.path, row.sha256, row.label, row.type, row.comment, row.who) for row in rows]
+    append_to_table(file, COLUMNS, cells)
+
+
+def append_to_table(file: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Add rows to a CSV table, which gets its head when it is new; as `append` does. Raises `JobError`."""
     from filelock import FileLock, Timeout
 
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    table.writerows((row.time or now, row.path, row.sha256, row.label) for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     try:
         with writing_to(file.parent), FileLock(f"{file}.lock", timeout=PATIENCE), file.open("a+b") as stream:
             size = stream.seek(0, os.SEEK_END)
-            start = "" if size else ",".join(COLUMNS) + "\n"
+            start = "" if size else ",".join(columns) + "\n"
             if size:
                 stream.seek(-1, os.SEEK_END)
                 start = "" if stream.read(1) == b"\n" else "\n"  # a row that was cut short stays a row of its own
@@ -60,6 +75,11 @@ def append(file: Path, rows: Sequence[Row]) -> None:
             os.fsync(stream.fileno())
     except Timeout:
         raise JobError(f"'{file}' is being written by another process for {PATIENCE:.0f} seconds; end that.") from None
+
+
+def timestamp() -> str:
+    """Now, in UTC, as tables have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def carry(source: str | Path, target: Path) -> None:
@@ -112,12 +132,19 @@ def _rows(table: Iterable[list[str]], head: Sequence[str]) -> tuple[list[Row], l
     for number, cells in enumerate(table, start=2):
         if not cells:
             continue
-        named = dict(zip(head, cells, strict=False))
+        # A file that an earlier version began keeps its head; rows of both lengths stand below either head.
+        ours = tuple(head) in (COLUMNS, COLUMNS[:FEWEST]) and len(cells) in (FEWEST, len(COLUMNS))
+        named = dict(zip(COLUMNS if ours else head, cells, strict=False))
         label = named.get("label", "?").strip().lower()
-        if len(cells) != len(head) or label not in MEANINGS or not named["path"]:
+        if not (ours or len(cells) == len(head)) or label not in MEANINGS or not named["path"]:
             broken.append(number)
             continue
-        found.append(Row(named["path"], named.get("sha256", "").strip().lower(), label, named.get("time", "")))
+        found.append(
+            Row(
+                named["path"], named.get("sha256", "").strip().lower(), label, named.get("time", ""),
+                *(named.get(name, "").strip() for name in COLUMNS[FEWEST:]),
+            )
+        )  # fmt: skip
     return found, broken
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.detectors import Detector
-from blemish.images import NORMAL, UNKNOWN, ImageSet
+from blemish.images import NORMAL, UNKNOWN, ImageSet, defect_boxes
 from blemish.images.decoding import Decoding
+from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.estimating import tell_cost
 from blemish.jobs.preparing import (
@@ -129,6 +130,7 @@ class _Fit:
                 self.write(run, staging)
         if request.out and request.labels:
             carry(request.labels, request.out.expanduser() / LABELS)  # the review goes on where it was
+            defect_boxes.carry(Path(request.labels).expanduser().with_name(BOXES), request.out.expanduser() / BOXES)
         if self.purification is not None:
             self.purification.forget()
         if self.sorting and run.scores:

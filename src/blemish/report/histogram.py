@@ -1,4 +1,4 @@
-"""The histogram of image scores as inline SVG, drawn for the report: colours come from the page's style."""
+"""The histogram of image scores as inline SVG, for report and review: colours come from `histogram.css`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ def bars(values: NDArray[np.float32], threshold: float) -> list[Bar]:
     return found
 
 
-def histogram(values: NDArray[np.float32], threshold: float, width: int, name: str) -> Markup:
-    """Draw an SVG of `width` pixels: labelled axes, the threshold as a line, flagged bars of class `flagged`.
+def histogram(values: NDArray[np.float32], threshold: float, width: int, name: str, height: int = HEIGHT) -> Markup:
+    """Draw an SVG of `width` x `height` pixels: axes, the threshold as a line, flagged bars of class `flagged`.
 
     Counts stand on a square-root axis: beside hundreds of ordinary images a single defect must be seen.
     `name` makes the ids of its title and description unique on the page.
@@ -64,34 +64,35 @@ def histogram(values: NDArray[np.float32], threshold: float, width: int, name: s
     start, end = min(even[0].low, threshold), max(even[-1].high, threshold)
     span = (width - LEFT - RIGHT - tail) / (end - start)
     most = max(bar.count for bar in shown)
+    base = height - BOTTOM
 
     def x(value: float) -> float:
         return LEFT + (value - start) * span
 
     def y(count: float) -> float:
-        return HEIGHT - BOTTOM - sqrt(count / most) * (HEIGHT - TOP - BOTTOM)
+        return height - BOTTOM - sqrt(count / most) * (height - TOP - BOTTOM)
 
     parts: list[str] = []
     for tick in _count_ticks(most):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>')
-    parts += [_rect(x(bar.low), x(bar.high), y(bar.count), bar) for bar in even if bar.count]
+    parts += [_rect(x(bar.low), x(bar.high), y(bar.count), base, bar) for bar in even if bar.count]
     ticks = _score_ticks(start, end, 6 if width > 500 else 3)
     for value, label in ticks:
-        parts.append(f'<text x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{label}</text>')
+        parts.append(f'<text x="{x(value):.1f}" y="{height - BOTTOM + 17}" text-anchor="middle">{label}</text>')
     if beyond:
         left = width - RIGHT - tail + 18
-        parts.append(_rect(left, width - RIGHT, y(beyond.count), beyond))
+        parts.append(_rect(left, width - RIGHT, y(beyond.count), base, beyond))
         middle, label = (left + width - RIGHT) / 2, f"&gt; {beyond.low:.3g}"
-        parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{label}</text>')
-    base, at = HEIGHT - BOTTOM, x(threshold)
+        parts.append(f'<text x="{middle:.1f}" y="{height - BOTTOM + 17}" text-anchor="middle">{label}</text>')
+    at = x(threshold)
     side, shift = ("end", -6) if at > width * 0.6 else ("start", 6)
     parts += [
         f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT - tail}" y1="{base}" y2="{base}"/>',
         f'<line class="threshold" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP - 14}" y2="{base}"/>',
         f'<text class="threshold" x="{at + shift:.1f}" y="{TOP - 6}" text-anchor="{side}">'
         f"threshold {threshold:.4g}</text>",
-        f'<text x="{(LEFT + width - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f'<text x="{(LEFT + width - RIGHT) / 2}" y="{height - 8}" text-anchor="middle">'
         "score: further right is more unusual</text>",
         f'<text transform="translate(14 {(TOP + base) / 2}) rotate(-90)" text-anchor="middle">images</text>',
     ]
@@ -101,7 +102,7 @@ def histogram(values: NDArray[np.float32], threshold: float, width: int, name: s
         f"{np.median(values):.4g}. {flagged} of {len(values)} images lie above the threshold {threshold:.4g}."
     )
     svg = (
-        f'<svg class="histogram" role="img" viewBox="0 0 {width} {HEIGHT}" '
+        f'<svg class="histogram" role="img" viewBox="0 0 {width} {height}" '
         f'aria-labelledby="{name}-title {name}-text">'
         f'<title id="{name}-title">How the scores are spread</title>'
         f'<desc id="{name}-text">{described}</desc>{"".join(parts)}</svg>'
@@ -142,12 +143,12 @@ def reliability_chart(bins: Sequence[ReliabilityBin], side: int = 300) -> Markup
     return Markup(svg)  # noqa: S704 - nothing but numbers and our own words is in it
 
 
-def _rect(left: float, right: float, top: float, bar: Bar) -> str:
+def _rect(left: float, right: float, top: float, base: float, bar: Bar) -> str:
     kind = "flagged" if bar.flagged else "ordinary"
     several = "image" if bar.count == 1 else "images"
     return (
         f'<rect class="{kind}" x="{left + 0.5:.1f}" y="{top:.1f}" width="{max(1.5, right - left - 1):.1f}" '
-        f'height="{HEIGHT - BOTTOM - top:.1f}">'
+        f'height="{base - top:.1f}">'
         f"<title>{bar.count} {several}, {bar.low:.4g} to {bar.high:.4g}</title></rect>"
     )
 

@@ -10,12 +10,12 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from blemish.machine.errors import BlemishError, UnreadableImageError
-from blemish.review import changing, learning, looking, pictures
+from blemish.review import routes, viewer
 from blemish.review.gallery import Gallery
 from blemish.review.guard import Guard
-from blemish.review.labelling import StaleError
-from blemish.review.page import Page
+from blemish.review.labels import StaleError
 from blemish.review.refitting import Refits
+from blemish.review.session import Session
 
 
 def application(
@@ -28,35 +28,35 @@ def application(
 
     def adopt(folder: Path) -> None:
         """Show the Run that learned from the labels of the one shown now."""
-        before: Page = app.state.page
+        before: Session = app.state.session
         before.thumbnails.stop()
-        after = Page(Gallery.open(folder, before.gallery.root, follow_links=before.gallery.follow_links))
+        after = Session(Gallery.open(folder, before.gallery.root, follow_links=before.gallery.follow_links))
         after.thumbnails.take_over(before.thumbnails)
         before.labelling.hand_over(after.labelling)
-        app.state.page = after
+        app.state.session = after
         if fill:
             after.thumbnails.start()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
-        page: Page = app.state.page
-        page.warm_up()
+        session: Session = app.state.session
+        session.warm_up()
         ready()
         if fill:
-            page.thumbnails.start()
+            session.thumbnails.start()
         yield
         app.state.refits.stop()
-        app.state.page.thumbnails.stop()
+        app.state.session.thumbnails.stop()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.page, app.state.refits = Page(gallery), Refits(adopt)
+    app.state.session, app.state.refits = Session(gallery), Refits(adopt)
     app.middleware("http")(guard)
     app.mount("/static", StaticFiles(packages=[("blemish.review", "static")]), name="static")
-    for part in (looking, changing, pictures, learning):
+    for part in (routes, viewer):
         app.include_router(part.router)
 
     @app.exception_handler(BlemishError)
-    async def told(_: Request, error: BlemishError) -> Response:
+    async def answer_error(_: Request, error: BlemishError) -> Response:
         code = 404 if isinstance(error, UnreadableImageError) else 409 if isinstance(error, StaleError) else 400
         return PlainTextResponse(str(error), code)
 

@@ -31,6 +31,7 @@ class Gallery:
     root : of the images.
     scores, content : in the order of the ranking, most anomalous first; the SHA-256 of each image as it was scored.
     follow_links : whether links in the image folder may lead out of it.
+    pixel_threshold : level of the maps above which a place counts as defective, if the Run has one.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Gallery:
     decoding: Decoding
     model: Path
     follow_links: bool = False
+    pixel_threshold: float | None = None
 
     @classmethod
     def open(cls, folder: Path, images: Path | None = None, *, follow_links: bool = False) -> "Gallery":
@@ -75,6 +77,7 @@ class Gallery:
                 Decoding.from_json(config["decoding"]),
                 Path(config.get("model") or folder),
                 follow_links,
+                config.get("pixel_threshold"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from None

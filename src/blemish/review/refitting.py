@@ -16,7 +16,7 @@ from blemish.images.urls import is_url
 from blemish.jobs.request import FitRequest
 from blemish.machine.errors import BlemishError, RequestError
 from blemish.review.gallery import Gallery
-from blemish.review.page import Page
+from blemish.review.session import Session
 from blemish.runs.artifact import read_config
 
 PATIENCE = 30.0  # seconds that a cancelled fit has to clear up
@@ -59,25 +59,25 @@ class Refits:
         self._trouble = ""
         self._before: dict[Path, Path] = {}
 
-    def now(self, page: Page) -> Refit:
+    def now(self, session: Session) -> Refit:
         """The state of things, for the Run that a page shows."""
-        folder, before = page.gallery.folder, self._before.get(page.gallery.folder)
+        folder, before = session.gallery.folder, self._before.get(session.gallery.folder)
         try:
             out = beside(folder)
-            command = shlex.join(["blemish", *words(page.gallery, out)])
+            command = shlex.join(["blemish", *words(session.gallery, out)])
         except BlemishError as error:
             return Refit(why_not=str(error), before=before)
         step = {"stage": "starting", "done": 0, "total": 0, **self._step}
         return Refit("", out, command, self._process is not None, **step, trouble=self._trouble, before=before)
 
-    def start(self, page: Page) -> None:
+    def start(self, session: Session) -> None:
         """Start the fit, unless one runs. Raises `RequestError` where there is nothing to learn from."""
         with self._lock:
             if self._process:
                 return
-            out = beside(page.gallery.folder)
-            asked = words(page.gallery, out)
-            if not page.labelling.words():
+            out = beside(session.gallery.folder)
+            asked = words(session.gallery, out)
+            if not session.labelling.words():
                 raise RequestError("Nothing was reviewed yet; say of some images whether they are good or bad first.")
             self._cancelled, self._step, self._trouble = False, {}, ""
             self._process = subprocess.Popen(  # noqa: S603 - this program, and paths of this Run
@@ -86,7 +86,7 @@ class Refits:
                 errors="replace", env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             )  # fmt: skip
             self._follower = threading.Thread(
-                target=self._follow, args=(self._process, page.gallery.folder, out), name="refit", daemon=True
+                target=self._follow, args=(self._process, session.gallery.folder, out), name="refit", daemon=True
             )
             self._follower.start()
 

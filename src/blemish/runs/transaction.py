@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
@@ -55,7 +56,7 @@ def check_place(target: Path, *, force: bool) -> None:
     held = {path.name for path in target.iterdir()}
     if held and not force:
         raise RequestError(f"'{target}' exists; name another folder, or replace its results with `force`.")
-    if not held <= {LABELS} and not is_ours(target):
+    if not held <= {LABELS, BOXES} and not is_ours(target):
         raise RequestError(f"'{target}' is not a result of blemish, so `force` leaves it alone; name another folder.")
 
 

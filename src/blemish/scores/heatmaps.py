@@ -24,14 +24,14 @@ Progress = Callable[[int, int], None]  # (done, of how many)
 
 LIMIT = 640  # pixels, longer side of a drawn image
 SMALLEST = 256  # pixels; images with a shorter longer side are enlarged by whole factors
-CALM = 0.4  # level the hottest patches of ordinary images reach where nothing is flagged: faint, seen through
-STRONG, WEAK = 0.7, 0.3  # levels they may reach at most and at least, where the flagged images set the scale
+REACH = 0.3  # level that the hottest patches of ordinary images reach
+STRONG = 0.7  # share of the way from the median patch to `high` at which that reach may lie at most
 PALETTE = "inferno"  # perceptually even, and read alike by people who are colour-blind
 FIRST, LAST = (
     0.30,
     0.97,
 )  # part of the palette: its darkest purples would look like shadows, its white like glare
-FAINTEST, OPAQUE = 0.12, 0.68  # level from which colour is laid on; share of colour at the top
+FAINTEST, OPAQUE = 0.25, 0.68  # level from which colour is laid on, just below `REACH`; share of colour at the top
 UNDERLAY = 128  # grey below the colour bar, in place of an image
 MARGIN, BAR, TEXT = 12, 12, 13  # pixels: around the images, height of the colour bar, size of its labels
 OTHERS = "_other"  # subfolder for ids that cannot be file names below a folder
@@ -61,11 +61,11 @@ class MapScale:
     def of(cls, scores: "Scores", threshold: float | None = None) -> "MapScale":
         """Find the scale for the images of a run, from their maps alone, no labels.
 
-        `low` is the median of all patches. `high` is set against the reach of ordinary images, below which
-        the hottest patches of nearly all of them stay: 95 % of those not above `threshold`, on the scale of
-        the image scores; without one, or with more than half above it, median + 3 MAD of all. With nothing
-        flagged that reach is at level `CALM`, so that good images look good where no defect is. Else `high`
-        is where flagged images peak (their median), the reach held between the levels `WEAK` and `STRONG`.
+        Colour begins where ordinary images end: their reach, below which the hottest patches of nearly all of
+        them stay, is at level `REACH`, so that good images stay plain. It is that of 95 % of those not above
+        `threshold`, on the scale of the image scores; without one, or with more than half above it, median +
+        3 MAD of all. `high` is where flagged images peak (their median), if that is far enough from the reach.
+        `low` is the median of all patches, or higher where flagged images peak close to the reach.
         """
         low = _median_patch(scores)
         peaks = np.array([scores.inside(row).max(initial=low) for row in range(len(scores))])
@@ -77,9 +77,10 @@ class MapScale:
             reach = middle + 3 * spread
         else:
             reach = float(np.quantile(peaks[~flagged], 0.95)) if len(peaks) else low
-        high = low + (reach - low) / CALM
+        high = low + (reach - low) / REACH
         if flagged.any():
-            high = float(np.clip(np.median(peaks[flagged]), low + (reach - low) / STRONG, low + (reach - low) / WEAK))
+            high = float(np.clip(np.median(peaks[flagged]), low + (reach - low) / STRONG, high))
+            low = max(low, (reach - REACH * high) / (1 - REACH))
         # Maps without any variation: everything is ordinary, whatever the units.
         return cls(low, max(high, low + 1e-6 + 1e-3 * abs(low)))
 
@@ -272,8 +273,9 @@ def _palette() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     from matplotlib import colormaps  # slow to import, and not everyone draws
 
     level = np.linspace(0, 1, 256)
-    colour = np.asarray(colormaps[PALETTE](FIRST + (LAST - FIRST) * level))[:, :3] * 255
-    opacity = OPAQUE * ((level - FAINTEST) / (1 - FAINTEST)).clip(0, 1) ** 0.8
+    above = ((level - FAINTEST) / (1 - FAINTEST)).clip(0, 1)
+    colour = np.asarray(colormaps[PALETTE](FIRST + (LAST - FIRST) * above))[:, :3] * 255
+    opacity = OPAQUE * above**0.8
     return colour, opacity[:, None]
 
 

@@ -18,6 +18,7 @@ REGIONS, MASKS = "regions.csv", "masks"
 COLUMNS = ("path", "region", "left", "top", "right", "bottom", "area", "peak")
 CALM_SHARE = 0.95  # of the images that are not flagged, whose hottest place lies below the level
 MOST_REGIONS = 100  # of an image; the rest is noise of a level that was set too low
+OUTLINE_TOLERANCE = 0.3  # pixels of the map that a line may be off, so that it has fewer corners
 Progress = Callable[[int, int], None]
 
 
@@ -65,6 +66,16 @@ def shapes_of(mask: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[tupl
         for box in (each.bbox,)
     ]
     return sorted(found, key=lambda pair: (-pair[0].peak, pair[0].top, pair[0].left))
+
+
+def outlines(levels: NDArray[np.float32], level: float) -> list[NDArray[np.float64]]:
+    """The lines around what lies above `level`, each (K, 2) of (x, y), closed; pixels of `levels` (H, W)."""
+    from skimage.measure import approximate_polygon, find_contours
+
+    framed = np.pad(np.nan_to_num(levels, nan=-np.inf), 1, constant_values=-np.inf)
+    lowest = min(float(levels[np.isfinite(levels)].min(initial=level)), level) - 1.0  # the frame is below, not far off
+    found = find_contours(np.maximum(framed, lowest), level)
+    return [approximate_polygon(line, OUTLINE_TOLERANCE)[:, ::-1] - 0.5 for line in found]
 
 
 def write_regions(

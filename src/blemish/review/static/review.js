@@ -1,9 +1,9 @@
-// What HTMX does not do: the threshold and its histogram, the keyboard, the dialog. All state is on the server.
+// What HTMX does not do: the threshold, the keyboard, the selection, the dialog. All state is on the server.
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const slider = at("slider"), number = at("threshold"), canvas = at("histogram"), zoom = at("zoom");
-const STEPS = 1000, BINS = 90, EDGE = 8; // EDGE: half of the slider's thumb, in pixels
+const slider = at("slider"), number = at("threshold"), zoom = at("zoom"), version = document.body.dataset.version;
+const STEPS = 1000;
 let scores = [], threshold = Number(number.value), found = threshold, low = 0, high = 1, current = null;
 
 // Scores are deviations: even steps near the ordinary ones, ever larger ones far out.
@@ -15,42 +15,29 @@ const flagged = () => { // scores fall: how many are above the threshold
   return from;
 };
 
-function draw() {
-  const width = canvas.clientWidth, height = canvas.clientHeight, dense = window.devicePixelRatio || 1;
-  canvas.width = width * dense; canvas.height = height * dense;
-  const pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  pen.scale(dense, dense);
-  const inner = width - 2 * EDGE, floor = height - 18;
-  const counts = new Array(BINS).fill(0), hot = new Array(BINS).fill(0);
-  for (const each of scores) {
-    const bin = Math.min(BINS - 1, Math.max(0, Math.floor(place(each) * BINS)));
-    counts[bin] += 1; hot[bin] += each > threshold ? 1 : 0;
-  }
-  const most = Math.max(1, ...counts), tall = (count) => Math.sqrt(count / most) * (floor - 6);
-  const broad = inner / BINS;
-  counts.forEach((count, bin) => {
-    if (!count) return;
-    pen.fillStyle = colour("--bar");
-    pen.fillRect(EDGE + bin * broad, floor - tall(count), Math.max(1, broad - 1), tall(count));
-    if (!hot[bin]) return;
-    pen.fillStyle = colour("--accent");
-    pen.fillRect(EDGE + bin * broad, floor - tall(hot[bin]), Math.max(1, broad - 1), tall(hot[bin]));
-  });
-  pen.fillStyle = colour("--quiet"); pen.font = "12px system-ui, sans-serif"; pen.textAlign = "center";
-  for (const tick of [-2, -1, 0, 1, 2, 5, 10, 20, 50, 100, 200, 500]) {
-    const x = place(tick);
-    if (x > 0.02 && x < 0.98) pen.fillText(String(tick), EDGE + x * inner, height - 3);
-  }
-  const x = EDGE + Math.min(1, Math.max(0, place(threshold))) * inner;
-  pen.strokeStyle = colour("--ink"); pen.setLineDash([4, 3]); pen.beginPath(); pen.moveTo(x, 0); pen.lineTo(x, floor); pen.stroke();
+let drawing = null, drawn = ""; // one at a time; the last one asked for is the one that stays
+async function draw() {
+  const wanted = `/histogram?threshold=${threshold}&width=${Math.max(200, Math.round(at("histogram").clientWidth))}&v=${version}`;
+  if (drawing || wanted === drawn) return;
+  drawing = wanted;
+  try {
+    const answer = await fetch(wanted);
+    if (answer.ok) at("histogram").innerHTML = await answer.text();
+  } catch { /* the count beside it is right all the same */ }
+  drawing = null; drawn = wanted;
+  draw();
 }
 
 function show() {
   const count = flagged(), text = `${count.toLocaleString("en")} of ${scores.length.toLocaleString("en")} images flagged`;
   at("flagged-count").textContent = text;
-  slider.setAttribute("aria-valuetext", `${threshold.toPrecision(4)}, ${text}`);
-  for (const card of document.querySelectorAll(".card")) card.classList.toggle("flagged", Number(card.dataset.score) > threshold);
+  at("back").hidden = threshold === found;
+  slider.setAttribute("aria-valuetext", `${threshold.toPrecision(3)}, ${text}`);
+  for (const card of document.querySelectorAll(".card")) {
+    card.classList.toggle("flagged", Number(card.dataset.score) > threshold);
+    card.classList.toggle("picked", picked.has(card.dataset.row));
+    card.querySelector(".pick").checked = picked.has(card.dataset.row);
+  }
   draw();
 }
 
@@ -64,17 +51,30 @@ function moved(value, from) {
 
 // One after the other: of requests made while one is under way, HTMX would send the last alone.
 let sent = Promise.resolve();
-const send = (address, values) => (sent = sent.then(() => htmx.ajax("POST", address, { values, swap: "none" })).catch(() => {}));
+const send = (address, values, more = { swap: "none" }) => (sent = sent.then(() => htmx.ajax("POST", address, { values, ...more })).catch(() => {}));
 const keep = () => send("/threshold", { value: threshold });
 slider.addEventListener("input", () => moved(score(slider.value / STEPS), slider));
 slider.addEventListener("change", keep);
 number.addEventListener("change", () => { moved(number.valueAsNumber, number); keep(); });
-at("back")?.addEventListener("click", () => { moved(found, null); keep(); });
-at("heat").addEventListener("change", () => document.body.classList.toggle("no-heat", !at("heat").checked));
+at("back").addEventListener("click", () => { moved(found, null); keep(); });
 at("close").addEventListener("click", () => zoom.close());
-at("filters").addEventListener("submit", (event) => event.preventDefault());
+document.addEventListener("submit", (event) => { if (event.target.matches("#filters, .remark")) event.preventDefault(); });
 window.addEventListener("resize", draw);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+
+const layer = at("layer"), LAYERS = [...layer.options].map((each) => each.value);
+layer.addEventListener("change", () => { for (const each of LAYERS) document.body.classList.toggle(`layer-${each}`, each === layer.value); });
+function nextLayer() {
+  layer.value = LAYERS[(LAYERS.indexOf(layer.value) + 1) % LAYERS.length];
+  layer.dispatchEvent(new Event("change"));
+}
+for (const id of ["layer", "new-type", "who"]) at(id).addEventListener("change", (event) => event.stopPropagation()); // these do not filter
+at("who").addEventListener("change", () => send("/who", { who: at("who").value }));
+at("new-type").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !at("new-type").value.trim()) return;
+  event.preventDefault();
+  label("bad", at("new-type").value);
+  at("new-type").value = "";
+});
 
 function select(card, focus = true) {
   if (!card) return;
@@ -85,21 +85,132 @@ function select(card, focus = true) {
   if (focus) card.scrollIntoView({ block: "nearest" });
 }
 const selected = () => (current === null ? null : at(`card-${current}`));
+const cards = () => [...document.querySelectorAll(".card")];
 
 function step(by) {
-  const all = [...document.querySelectorAll(".card")], now = all.indexOf(selected());
-  const next = all[now < 0 ? 0 : Math.min(all.length - 1, Math.max(0, now + by))];
+  const all = cards(), now = all.indexOf(selected()), wanted = now < 0 ? 0 : now + by;
+  const next = all[Math.min(all.length - 1, Math.max(0, wanted))];
   if (!next) return;
   select(next, !zoom.open);
-  if (zoom.open) sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { target: "#zoom-body" }));
+  if (!zoom.open) return;
+  if (wanted >= all.length - 2) document.querySelector(".more")?.scrollIntoView({ block: "nearest" }); // the next ones come
+  sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { target: "#zoom-body" }));
+  const after = all[wanted + by];
+  if (after) new Image().src = `/picture/${after.dataset.row}?v=${version}`;
 }
+
+// Several images, to be labelled together: by row, whether they are shown or not.
+const picked = new Set();
+let anchor = null;
+function pick(card, range = false) {
+  const all = cards(), from = all.findIndex((each) => each.dataset.row === anchor), to = all.indexOf(card);
+  const rows = range && from >= 0 ? all.slice(Math.min(from, to), Math.max(from, to) + 1).map((each) => each.dataset.row) : [card.dataset.row];
+  const add = range || !picked.has(card.dataset.row);
+  for (const row of rows) { if (add) picked.add(row); else picked.delete(row); }
+  anchor = card.dataset.row;
+  select(card, false);
+  shownSelection();
+}
+function unpick() { picked.clear(); anchor = null; shownSelection(); }
+function shownSelection() {
+  at("selection").hidden = !picked.size;
+  at("selected-count").textContent = `${picked.size} selected`;
+  show();
+}
+at("unselect").addEventListener("click", unpick);
+at("selection").addEventListener("click", (event) => { if (event.target.dataset.word) label(event.target.dataset.word); });
 
 const zoomed = () => (zoom.open ? { zoomed: document.querySelector("#zoom .zoomed")?.dataset.row } : {});
 const WORDS = { a: "good", r: "bad", s: "skipped" };
-function say(word) {
-  if (current === null) return step(1);
-  send("/label", { row: current, word });
+function label(word, type) {
+  const kind = type === undefined ? {} : { type };
+  if (picked.size && !zoom.open) { send("/label", { rows: [...picked].join(","), word, ...kind }); unpick(); return; }
+  if (current === null) { step(1); return; }
+  send("/label", { row: current, word, ...kind });
   step(1); // at once: the next key means the next image, however slow the answer
+}
+
+// The enlarged view: what is chosen there stays for the next image.
+let viewer = null;
+const view = { opacity: 0, outlined: true, both: true, drawing: false };
+function mount() {
+  viewer?.stop();
+  const stage = at("stage");
+  viewer = stage && new Viewer(stage, at("stage-beside"), at("under"));
+  if (!viewer) return;
+  at("opacity").value = view.opacity; at("outlined").checked = view.outlined; at("both").checked = view.both;
+  stage.addEventListener("drawing", (event) => boxes(event.detail));
+  stage.addEventListener("drawn", (event) => send("/boxes", { row: stage.dataset.row, type: at("zoom-type").value, ...event.detail }, { target: "#boxes", swap: "outerHTML" }));
+  looked();
+}
+function looked() {
+  if (!viewer) return;
+  const stage = at("stage"), beside = at("beside");
+  stage.querySelector(".plane").style.setProperty("--opacity", view.opacity / 100);
+  stage.classList.toggle("outlined", view.outlined);
+  stage.classList.toggle("drawing", (viewer.drawing = view.drawing));
+  at("draw")?.setAttribute("aria-pressed", String(view.drawing));
+  const image = at("stage-beside").querySelector("img");
+  if (beside && image.dataset.row !== beside.dataset.row) {
+    const address = `/picture/${beside.dataset.row}`;
+    image.dataset.row = beside.dataset.row; image.dataset.full = `${address}?full=1&v=${version}`;
+    image.alt = `The nearest normal image, ${beside.dataset.name}`;
+    image.src = `${address}?v=${version}`;
+  }
+  at("stage-beside").hidden = !(beside && view.both);
+  boxes();
+}
+function boxes(open = null) {
+  const drawn = [...document.querySelectorAll("#boxes li")].map((each) => each.dataset);
+  at("drawn")?.replaceChildren(...[...drawn, ...(open ? [open] : [])].flatMap((box) => ["halo", "box"].map((kind) => {
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const name of ["x", "y", "width", "height"]) rect.setAttribute(name, box[name]);
+    rect.classList.add(kind);
+    return rect;
+  })));
+}
+zoom.addEventListener("input", (event) => {
+  if (event.target.id === "opacity") view.opacity = Number(event.target.value);
+  else if (event.target.id === "outlined") view.outlined = event.target.checked;
+  else if (event.target.id === "both") view.both = event.target.checked;
+  else return;
+  looked();
+});
+const PAN = 80; // pixels of the screen a key moves the view
+const ACTS = {
+  previous: () => step(-1), next: () => step(1),
+  in: () => viewer?.zoomTo(viewer.scale * Viewer.STEP), out: () => viewer?.zoomTo(viewer.scale / Viewer.STEP),
+  fit: () => viewer?.fit(), pixels: () => viewer?.zoomTo(1 / viewer.dense),
+  heat: () => { view.opacity = view.opacity ? 0 : 80; at("opacity").value = view.opacity; looked(); },
+  draw: () => { view.drawing = !view.drawing; looked(); },
+};
+zoom.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.dataset.do) ACTS[button.dataset.do]();
+  else if (button?.id === "draw") ACTS.draw();
+});
+const ZOOM_KEYS = { "+": "in", "=": "in", "-": "out", 0: "fit", z: "pixels", h: "heat", d: "draw", j: "next", k: "previous" };
+const ARROWS = { arrowleft: [1, 0], arrowright: [-1, 0], arrowup: [0, 1], arrowdown: [0, -1] };
+function zoomKey(key) {
+  if (ZOOM_KEYS[key]) ACTS[ZOOM_KEYS[key]]();
+  else if (ARROWS[key] && viewer && !viewer.fitted) viewer.pan(ARROWS[key][0] * PAN, ARROWS[key][1] * PAN);
+  else if (key === "o") at("outlined")?.click();
+  else if (key === "n") at("both")?.click();
+  else if (key === "b") at("boxes-from-outlines")?.click();
+  else if (key === "c") at("zoom-comment").focus();
+  else if (key === "t") at("zoom-type").focus();
+  else return false;
+  return true;
+}
+
+function pageKey(key, event) {
+  if (key === "h") nextLayer();
+  else if (key === "x" && selected()) pick(selected(), event.shiftKey);
+  else if (key === "escape" && picked.size) unpick();
+  else if (key === "t") at("new-type").focus();
+  else if (key === "/") at("find").focus();
+  else return false;
+  return true;
 }
 
 document.addEventListener("keydown", (event) => {
@@ -107,45 +218,73 @@ document.addEventListener("keydown", (event) => {
   const field = event.target.closest("input:not([type=checkbox]), select, textarea");
   if (field) return;
   const key = event.key.toLowerCase();
-  if (WORDS[key]) say(WORDS[key]);
+  const type = /^[1-9]$/.test(key) ? document.querySelectorAll("#status [data-type]")[Number(key) - 1]?.dataset.type : null;
+  if (WORDS[key]) label(WORDS[key]);
+  else if (type) label("bad", type);
   else if (key === "u") send("/undo", zoomed());
-  else if (key === "h") at("heat").click();
+  else if (zoom.open ? zoomKey(key) : pageKey(key, event)) { /* done */ }
   else if (key === "arrowright" || key === "j") step(1);
   else if (key === "arrowleft" || key === "k") step(-1);
   else return;
   event.preventDefault();
 });
 document.addEventListener("focusin", (event) => { const card = event.target.closest(".card"); if (card) select(card, false); });
-document.addEventListener("click", (event) => { const card = event.target.closest(".card"); if (card) select(card, false); });
+document.addEventListener("click", (event) => {
+  const card = event.target.closest(".card"), type = event.target.closest("#status [data-type]");
+  if (type) label("bad", type.dataset.type);
+  if (!card) return;
+  if (event.target.matches(".pick")) { pick(card, event.shiftKey); return; }
+  const image = event.target.closest(".picture");
+  if (image && event.shiftKey) { anchor ??= current; pick(card, true); return; }
+  if (image && (event.ctrlKey || event.metaKey)) { pick(card); return; }
+  select(card, false);
+  if (image) htmx.trigger(image, "enlarge");
+});
 
+function offerTypes() { // in the filter, as they come into use
+  const filter = at("filter-type"), known = new Set([...filter.options].map((each) => each.value));
+  for (const { dataset } of document.querySelectorAll("#status [data-type]")) if (!known.has(dataset.type)) filter.add(new Option(dataset.type, dataset.type));
+}
 document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "zoom-body" && !zoom.open) zoom.showModal();
   show();
 });
+document.body.addEventListener("htmx:afterSettle", () => { // only now: HTMX gives new elements the attributes of old ones for a moment
+  if (!zoom.open) return;
+  if (viewer && viewer.stage === at("stage")) { looked(); return; }
+  const active = document.activeElement, fresh = !viewer;
+  mount();
+  if (fresh || active === document.body || active === zoom) at("stage")?.focus({ preventScroll: true });
+});
 document.body.addEventListener("htmx:oobAfterSwap", () => { // the card is a new element: it is selected still
   selected()?.classList.add("current");
   if (!zoom.open && document.activeElement === document.body) selected()?.querySelector(".picture").focus({ preventScroll: true });
+  offerTypes();
   show();
 });
-zoom.addEventListener("close", () => { document.body.append(at("trouble")); selected()?.querySelector(".picture").focus(); });
+zoom.addEventListener("close", () => {
+  viewer?.stop(); viewer = null;
+  document.body.append(at("trouble"));
+  selected()?.querySelector(".picture").focus();
+});
 
-function told(text) { // in view wherever the page stands, and over the dialog, which covers all that is not in it
+function notify(text) { // in view wherever the page stands, and over the dialog, which covers all that is not in it
   const trouble = at("trouble"), home = zoom.open ? zoom : document.body;
   if (text && trouble.parentElement !== home) home.append(trouble);
   trouble.textContent = text; trouble.hidden = !text;
 }
-document.body.addEventListener("htmx:responseError", (event) => told(event.detail.xhr.responseText || "The page's program refused that."));
-document.body.addEventListener("htmx:sendError", () => told("The page's program does not answer; start it again. What was said before is kept."));
-document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.successful && event.detail.pathInfo.requestPath !== "/refit") told(""); });
-document.addEventListener("visibilitychange", () => { // another tab may have said something
+document.body.addEventListener("htmx:responseError", (event) => notify(event.detail.xhr.responseText || "The page's program refused that."));
+document.body.addEventListener("htmx:sendError", () => notify("The page's program does not answer; start it again. All labels are kept."));
+document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.successful && event.detail.pathInfo.requestPath !== "/refit") notify(""); });
+document.addEventListener("visibilitychange", () => { // another tab may have added labels
   if (!document.hidden) htmx.ajax("GET", "/status", { target: "#status", swap: "outerHTML" });
 });
 document.addEventListener("error", (event) => { // a picture that cannot be read
-  if (event.target instanceof HTMLImageElement) { event.target.alt = event.target.classList.contains("heat") ? "" : "cannot be shown"; event.target.classList.add("missing"); }
+  if (event.target instanceof HTMLImageElement) { event.target.alt = event.target.matches(".heat, .outline") ? "" : "cannot be shown"; event.target.classList.add("missing"); }
 }, true);
 
-fetch(`/scores?v=${document.body.dataset.version}`).then((answer) => answer.json()).then((told) => {
-  scores = told.scores; threshold = told.threshold; found = told.found;
+fetch(`/scores?v=${version}`).then((answer) => answer.json()).then((answer) => {
+  scores = answer.scores; threshold = answer.threshold; found = answer.found;
   low = Math.asinh(scores[scores.length - 1]); high = Math.max(low + 1e-9, Math.asinh(Math.max(scores[0], threshold)));
   moved(threshold, null);
 });

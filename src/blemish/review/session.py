@@ -1,4 +1,4 @@
-"""What the page knows of the Run it shows, and what all its addresses share."""
+"""A review in progress: the Run the page shows, its labels, and what all addresses share."""
 
 import os
 from dataclasses import dataclass
@@ -13,12 +13,14 @@ from markupsafe import Markup
 
 from blemish.calibration import WORDS, TwoGroups, folder_chances, two_groups
 from blemish.images import UNKNOWN
+from blemish.machine.errors import UnreadableImageError
 from blemish.review.gallery import Gallery
-from blemish.review.labelling import Labelling, StaleError
-from blemish.review.listing import rejected
+from blemish.review.labels import MOST_TYPES, Labelling, StaleError
 from blemish.review.proposals import describe, propose
+from blemish.review.ranking import Filter, Labels, rejected
 from blemish.review.reasons import Reasons
 from blemish.review.thumbnails import Thumbnails
+from blemish.scores.regions import pixel_threshold
 
 PROPOSED = 12
 VERSION = "x-version"  # the header, or `v` in an address, by which a tab says which ranking its rows are of
@@ -37,10 +39,13 @@ class Card:
     group: int
     alike: int
     flagged: bool
+    type: str
+    comment: str
+    who: str
 
 
-class Page:
-    """All that the addresses share."""
+class Session:
+    """A gallery with its labels, thumbnails and reasons, and the templates that show them."""
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery, self.labelling = gallery, Labelling(gallery)
@@ -50,6 +55,8 @@ class Page:
         self.version = sha256(
             os.fsencode(gallery.folder) + gallery.scores.image.tobytes() + "".join(gallery.content).encode()
         ).hexdigest()[:10]
+        self.first = frozenset(row for row, word in self.labelling.words().items() if word == "bad")
+        self._level: float | None = None
         self._chances: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None = None
         self.environment = Environment(
             loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish.report")]),
@@ -59,13 +66,18 @@ class Page:
             lstrip_blocks=True,
         )
 
+    def check(self, *rows: int) -> None:
+        """Raises `UnreadableImageError`, which is a 404, for a row that is none."""
+        if not all(0 <= row < len(self.gallery) for row in rows):
+            raise UnreadableImageError("There is no such image in this Run.")
+
     def render(self, template: str, **values: object) -> Markup:
         """A template, which escapes what it is given, as text that may stand inside another."""
         return Markup(self.environment.get_template(template).render(gallery=self.gallery, v=self.version, **values))  # noqa: S704
 
     def warm_up(self) -> None:
         """Do what would make the first view wait: load libraries, estimate chances, compile templates."""
-        self.render("cards.html", cards=self.cards([0]), more=False, chosen=None, order="", number=0)
+        self.render("cards.html", cards=self.cards([0]), more=False, chosen=Filter(), number=0)
         self.thumbnails.heat(0)
 
     def chances(self) -> np.ndarray[Any, Any] | None:
@@ -88,6 +100,7 @@ class Page:
     def cards(self, rows: list[int]) -> list[Card]:
         """Cards of some rows."""
         gallery, words, chances, groups = self.gallery, self.labelling.words(), self.chances(), self.thumbnails.groups
+        known = self.labelling.rows()
         sizes = np.bincount(groups, minlength=len(gallery))
         line = np.float32(self.labelling.threshold)
         bands = gallery.decision.bands(gallery.scores.image[rows])
@@ -97,6 +110,7 @@ class Page:
                 row, gallery.name(row), float(gallery.scores.image[row]),
                 float(chances[row]) if numbers and chances is not None else None, WORDS[band], words.get(row, ""),
                 int(groups[row]), int(sizes[groups[row]]), bool(gallery.scores.image[row] > line),
+                *((found.type, found.comment, found.who) if (found := known.get(row)) else ("", "", "")),
             )
             for row, band in zip(rows, bands, strict=True)
         ]  # fmt: skip
@@ -106,7 +120,28 @@ class Page:
         words, total = self.labelling.words(), len(self.gallery)
         counts = {word: sum(each == word for each in words.values()) for word in ("good", "bad", "skipped")}
         bad = sum(rejected(self.gallery, words, self.labelling.threshold))
-        return {"total": total, "counts": counts, "rejected": bad, "kept": total - bad, "notes": self.labelling.notes}
+        return {
+            "total": total, "counts": counts, "rejected": bad, "kept": total - bad,
+            "notes": self.labelling.all_notes(), "types": self.labelling.types(), "keys": MOST_TYPES,
+        }  # fmt: skip
+
+    def listed(self, chosen: Filter) -> list[int]:
+        """The rows that a filter shows, in its order."""
+        if chosen.order == "teach":
+            return self.proposed()
+        labelling = self.labelling
+        known = Labels(labelling.words(), labelling.rows(), labelling.threshold, self.thumbnails.groups, self.first)
+        return chosen.rows(self.gallery, known)
+
+    @property
+    def level(self) -> float:
+        """The level of the maps above which a place counts as defective."""
+        if self._level is None:
+            stored = self.gallery.pixel_threshold
+            self._level = (
+                pixel_threshold(self.gallery.scores, self.gallery.decision.threshold) if stored is None else stored
+            )
+        return self._level
 
     def proposed(self) -> list[int]:
         """The rows whose label would teach most."""
@@ -124,21 +159,21 @@ class Page:
         return labels
 
 
-async def current(request: Request) -> Page:
-    """The page as it is now: after a fit it is another one."""
-    page: Page = request.app.state.page
-    page.thumbnails.give_way()
-    return page
+async def current(request: Request) -> Session:
+    """The session as it is now: after a fit it is another one."""
+    session: Session = request.app.state.session
+    session.thumbnails.give_way()
+    return session
 
 
-async def same(request: Request) -> Page:
-    """The page whose rows the tab knows; changes have to say which. Raises `StaleError` if it is no longer shown."""
-    page = await current(request)
-    given = request.headers.get(VERSION) or request.query_params.get("v")
-    if given != page.version and (given is not None or request.method == "POST"):
+async def same(request: Request) -> Session:
+    """The session whose rows the tab knows; changes have to say which. Raises `StaleError` if it has ended."""
+    session = await current(request)
+    version = request.headers.get(VERSION) or request.query_params.get("v")
+    if version != session.version and (version is not None or request.method == "POST"):
         raise StaleError
-    return page
+    return session
 
 
-Current = Annotated[Page, Depends(current)]
-Same = Annotated[Page, Depends(same)]
+Current = Annotated[Session, Depends(current)]
+Same = Annotated[Session, Depends(same)]
