@@ -265,7 +265,8 @@ document.body.addEventListener("htmx:oobAfterSwap", () => { // the card is a new
 zoom.addEventListener("close", () => {
   viewer?.stop(); viewer = null;
   document.body.append(at("trouble"));
-  selected()?.querySelector(".picture").focus();
+  // The browser has given the focus back to the card that was enlarged first; the last one seen shall have it.
+  select(at(`card-${document.querySelector("#zoom .zoomed")?.dataset.row}`) ?? selected());
 });
 
 function notify(text) { // in view wherever the page stands, and over the dialog, which covers all that is not in it
