@@ -536,7 +536,7 @@ def test_the_bad_parts_rank_first(kind, tmp_path):
     assert {name[:3] for name in run.scores.ranking()[:BAD]} == {"bad"}
     assert run.about["notes"] == list(ImageSet.of(root).notes)
     new = folder(tmp_path / "new", FITTED[kind], suffix)
-    scores, _ = jobs.score(new, tmp_path / "run", tmp_path / "out", threads=1)
+    scores = jobs.score(new, tmp_path / "run", tmp_path / "out", threads=1)
     assert {name[:3] for name in scores.ranking()[:BAD]} == {"bad"}
     assert (tmp_path / "out" / "report.html").is_file()
     if kind in LOST:
@@ -601,7 +601,7 @@ def test_a_server_does_not_score_what_was_not_measured(tmp_path):
     root = folder(tmp_path / "in", write, ".png")
     jobs.fit(root, tmp_path / "run", detector=small_detector(), threads=1)
     new = folder(tmp_path / "new", lambda path, _, index: write(path, part(50 + index), index), ".png", 2)
-    expected, _ = jobs.score(new, tmp_path / "run", threads=1)
+    expected = jobs.score(new, tmp_path / "run", threads=1)
     with TestClient(create_app({"run": CurrentRun(tmp_path / "run")})) as client:
         for path in sorted(new.iterdir()):
             answer = client.post("/score", content=path.read_bytes(), headers={"content-type": "image/png"}).json()

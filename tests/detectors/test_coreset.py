@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from blemish.detectors import coreset as module
+from blemish.detectors.parts import coreset as module
 from blemish.detectors.parts.coreset import coreset, covering_radius, farthest_points
 
 

@@ -224,7 +224,7 @@ def test_near_copies_are_named_with_the_way_out() -> None:
     detector = fit(features)
     (found,) = [finding for finding in detector.findings if "near copies" in finding]
     assert found.startswith("3 images look like near copies of another, such as 'image-000000', 'image-000001', 'image")
-    assert "--group-regex" in found
+    assert "`group_regex`" in found
     told = fit(features, dict.fromkeys(range(3), "one part"))
     assert not any("near copies" in finding for finding in told.findings)
 

@@ -33,7 +33,7 @@ AT_ONCE = (f"{PREFIX}Patchcore", f"{PREFIX}Padim")  # of anomalib, in one pass o
 TRAINED = (f"{PREFIX}ReverseDistillation", f"{PREFIX}EfficientAd", f"{PREFIX}Supersimplenet")  # hours a fit on a CPU
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)
 PROTOCOL, LEVEL_PROTOCOL = "protocol", "levels"  # in a cell's `extra`
-QUICK_LIMIT, QUICK_LEVELS = Limit(60, 20, 40), (0.0, 0.1, 0.4)
+QUICK_LIMIT, QUICK_LEVELS = Limit(48, 16, 32), (0.0, 0.1, 0.4)
 SEEDS = 3
 
 
