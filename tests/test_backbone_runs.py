@@ -159,7 +159,7 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
     np.save(tmp_path / "f.npy", features(20))
     done("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "run", *QUICK)
     result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "a", "--threads", 1)
-    refused(result, "these are images; hand in features", "ImageSet.of_features")
+    refused(result, "these are images; give features", "ImageSet.of_features")
     result = call("score", "--features", tmp_path / "f.npy", "--model", dino_run, "--out", tmp_path / "b")
     refused(result, "features alone, which 'tiny_dino8' cannot be made of")
     for words in (["--backbone", "dino_vits8"], ["--weights", "w.pth"]):

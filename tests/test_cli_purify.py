@@ -122,7 +122,7 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
         ([SET, "subsets=40"], ["40 subsets cannot be made of 26 different images"]),
         (
             [SET, "subsets=5"],
-            ["one holds 5, and nearest_images needs 8; take 3 subsets, or hand in at least 40"],
+            ["one holds 5, and nearest_images needs 8; take 3 subsets, or give at least 40"],
         ),
         ([SET, "aggregate=median"], ["'aggregate' must be one of mean, max, max_variance; got 'median'"]),
         (["--keep", "0"], ["above 0 up to 1; got 0"]),

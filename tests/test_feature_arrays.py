@@ -79,7 +79,7 @@ def test_without_ids_images_have_numbers_and_equal_features_are_one_group():
 
 def test_asked_for_pixels_it_says_that_there_are_features_alone():
     images = ImageSet.of_features(features())
-    with pytest.raises(RequestError, match="known by their features alone; hand in the images"):
+    with pytest.raises(RequestError, match="known by their features alone; give the images"):
         next(images.images())
     with pytest.raises(UnreadableImageError, match="only its features are at hand"):
         images.read("image-000000")
@@ -97,7 +97,7 @@ def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
 
 def test_images_are_no_feature_arrays():
     images = ImageSet.of([np.zeros((20, 20, 3), np.uint8)])
-    with pytest.raises(RequestError, match=r"these are images; hand in features .*of_features"):
+    with pytest.raises(RequestError, match=r"these are images; give features .*of_features"):
         features_of(images, SPEC)
 
 

@@ -39,7 +39,7 @@ def test_one_image_is_found_alone_and_one_file_of_another_kind_is_refused(tmp_pa
     found = find(tmp_path / "part-00.png")
     assert (found.root, list(found.files)) == (tmp_path, ["part-00.png"])
     (tmp_path / "notes.pdf").write_bytes(b"%PDF")
-    with pytest.raises(RequestError, match=r"notes\.pdf' is not an image; hand in an image, a folder"):
+    with pytest.raises(RequestError, match=r"notes\.pdf' is not an image; give an image, a folder"):
         find(tmp_path / "notes.pdf")
 
 

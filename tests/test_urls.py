@@ -111,7 +111,7 @@ def test_what_is_gone_or_damaged_when_it_is_fetched_is_skipped_with_its_reason(b
         ("nosuch://a/b", ("Protocol not known", "check the URL")),
         ("memory://no/such", ("no/such",)),
         ("hdfs://host/folder", ("cannot be opened",)),
-        (f"{ROOT}/part-00.png", ("is one file; hand in the URL of a folder",)),
+        (f"{ROOT}/part-00.png", ("is one file; give the URL of a folder",)),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_sentence(bucket, tmp_path, url, parts):

@@ -1,4 +1,4 @@
-"""Every detector on features takes those that were handed in, one a patch or one an image."""
+"""Every detector on features takes those that were given, one a patch or one an image."""
 
 import numpy as np
 import pytest

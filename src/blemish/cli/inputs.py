@@ -22,7 +22,7 @@ def images_or_features(
         check_exists(images)
         return images
     if features is None or images is not None:
-        raise RequestError("Hand in either IMAGES, a folder or a list, or --features FILE.npy.")
+        raise RequestError("Give either IMAGES, a folder or a list, or --features FILE.npy.")
     from blemish.images import ImageSet
     from blemish.images.feature_arrays import parsed_grid, read_ids
 

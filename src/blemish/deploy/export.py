@@ -130,7 +130,7 @@ def exportable(run: Run) -> Detector:
             "`blemish detectors` that look at features can."
         )
     if not detector.reads_images:
-        raise RequestError("A Run on features that were handed in cannot be exported: it does not know the images.")
+        raise RequestError("A Run on features that were given cannot be exported: it does not know the images.")
     return detector
 
 
@@ -169,7 +169,7 @@ def _images_of(run: Run, images: Any, size: tuple[int, int] | None) -> ImageSet:
     if max(wanted) >= 2 * WORKING_SIDE and not run.detector.whole_pixels:
         raise RequestError(
             f"Images of {wanted[0]}x{wanted[1]} pixels are averaged over blocks of pixels as they are read, which an "
-            f"exported model does not do: fit with `tile`, or hand in images below {2 * WORKING_SIDE} pixels a side, "
+            f"exported model does not do: fit with `tile`, or give images below {2 * WORKING_SIDE} pixels a side, "
             "with `size`."
         )
     alike = [name for name in found.ids if found.sizes[name] == wanted][:COMPARED]

@@ -1,4 +1,4 @@
-"""Features that were handed in, as detectors see features."""
+"""Features that were given, as detectors see features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

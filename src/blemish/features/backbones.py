@@ -133,7 +133,7 @@ BACKBONES: dict[str, Backbone] = {
     ),
 }
 DEFAULT_BACKBONE = "efficientnet_lite2"
-GIVEN, GIVEN_STAGE = "given", "1"  # in place of a backbone: features that were handed in, and their one stage
+GIVEN, GIVEN_STAGE = "given", "1"  # in place of a backbone: features that were given, and their one stage
 
 
 def backbone(name: str) -> Backbone:

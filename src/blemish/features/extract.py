@@ -57,7 +57,7 @@ class FeatureSpec:
             )
         if self.backbone == GIVEN:
             if self.tile:
-                raise RequestError("Features that are handed in are not made in tiles; leave out 'tile'.")
+                raise RequestError("Features that are given are not made in tiles; leave out 'tile'.")
             if self.stages != (GIVEN_STAGE,) or self.weights:
                 raise RequestError(f"Given features have one stage, '{GIVEN_STAGE}', and no weights; got {self}.")
             return

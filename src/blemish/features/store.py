@@ -37,7 +37,7 @@ def features_of(images: ImageSet, spec: FeatureSpec) -> PatchFeatures:
     if images.features_alone:
         raise RequestError(
             f"These {len(images)} images are known by their features alone, which '{spec.backbone}' cannot be made of; "
-            f"give the detector the backbone '{GIVEN}', or hand in images."
+            f"give the detector the backbone '{GIVEN}', or give images."
         )
     return StoredFeatures(images, spec, store=FeatureStore.at(runtime().cache, spec, images))
 

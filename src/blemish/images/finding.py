@@ -85,7 +85,7 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
         found = Found(source.parent, {identifier(source, source.parent): source}, listed=True)
     elif source.is_file():
         raise RequestError(
-            f"'{source}' is not an image; hand in an image, a folder of images, or a list of paths named .txt or .csv."
+            f"'{source}' is not an image; give an image, a folder of images, or a list of paths named .txt or .csv."
         )
     else:
         near = _nearest_existing(source)
@@ -233,6 +233,6 @@ def _nothing_found(source: str | Path, found: Found) -> str:
             "that, or name another folder or list."
         )
     if not found.others:
-        return f"'{source}' holds no files; hand in a folder with images ({wanted})."
+        return f"'{source}' holds no files; give a folder with images ({wanted})."
     held = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(6))
-    return f"'{source}' holds no images ({wanted}); it holds {held}. Hand in a folder with images."
+    return f"'{source}' holds no images ({wanted}); it holds {held}. Give a folder with images."

@@ -50,12 +50,12 @@ def gathered(images: Any, decoding: Decoding, leave_out: Path | None, find_range
         images = [images]
     if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
         raise RequestError(
-            f"Images cannot be a {type(images).__name__}; hand in a folder, a list file, or one or many paths, "
+            f"Images cannot be a {type(images).__name__}; give a folder, a list file, or one or many paths, "
             "PIL images or uint8 RGB arrays."
         )
     items = list(images)
     if not items:
-        raise RequestError("The list of images is empty; hand in at least one.")
+        raise RequestError("The list of images is empty; give at least one.")
     if all(isinstance(item, (str, Path)) for item in items):
         files = dict(_named(item) for item in items)
         return of_files(files, None, decoding, {}, "the list", find_range)

@@ -124,7 +124,7 @@ class ImageSet:
         Raises `RequestError` if there are none, or none can be read.
         """
         if not sources:
-            raise RequestError("The list of images is empty; hand in at least one.")
+            raise RequestError("The list of images is empty; give at least one.")
         files = {name: source for name, source in sources.items() if isinstance(source, Path)}
         pixels = {name: source for name, source in sources.items() if name not in files}
         decoding = Decoding()
@@ -290,7 +290,7 @@ class ImageSet:
         """Every image with its id, one in memory at a time. Raises `RequestError` if there are features alone."""
         if self.features_alone:
             raise RequestError(
-                f"These {len(self)} images are known by their features alone; hand in the images, or take a detector "
+                f"These {len(self)} images are known by their features alone; give the images, or take a detector "
                 "that looks at features."
             )
         for name in self.ids:
@@ -303,15 +303,15 @@ class ImageSet:
 
     @property
     def features_alone(self) -> bool:
-        """Whether there are no pixels, but features that were handed in."""
+        """Whether there are no pixels, but features that were given."""
         return any(isinstance(self.sources[name], FeatureArray) for name in self.ids)
 
     def feature_arrays(self) -> dict[str, FeatureArray]:
-        """By id, the features that were handed in. Raises `RequestError` if there are images among them."""
+        """By id, the features that were given. Raises `RequestError` if there are images among them."""
         given = {name: source for name in self.ids if isinstance(source := self.sources[name], FeatureArray)}
         if len(given) < len(self):
             raise RequestError(
-                "The detector looks at features that were handed in, and these are images; hand in features of the "
+                "The detector looks at features that were given, and these are images; give features of the "
                 "same kind (`ImageSet.of_features`)."
             )
         return given

@@ -36,7 +36,7 @@ def none_readable(source: str, skipped: Mapping[str, str]) -> str:
     reasons = "; ".join(f"{count} {reason}" for reason, count in Counter(skipped.values()).most_common(3))
     return (
         f"None of the {len(skipped)} files of '{source}' can be used as an image, such as '{min(skipped)}' "
-        f"(reasons: {reasons}); hand in a folder with sound images."
+        f"(reasons: {reasons}); give a folder with sound images."
     )
 
 
@@ -65,7 +65,7 @@ def as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:
             raise RequestError(f"Image {index} cannot be used: {error}.") from None
     if not isinstance(item, np.ndarray):
         raise RequestError(
-            f"Image {index} is a {type(item).__name__}; hand in paths, PIL images or uint8 RGB arrays, not a mix "
+            f"Image {index} is a {type(item).__name__}; give paths, PIL images or uint8 RGB arrays, not a mix "
             "of paths and others."
         )
     if item.dtype != np.uint8:

@@ -54,7 +54,7 @@ def files_below(url: str) -> dict[str, RemoteFile]:
     except Exception as error:
         raise RequestError(_trouble(url, error)) from None
     if paths == [root]:
-        raise RequestError(f"'{url}' is one file; hand in the URL of a folder of images.")
+        raise RequestError(f"'{url}' is one file; give the URL of a folder of images.")
     names = {path.removeprefix(root.rstrip("/")).lstrip("/"): path for path in paths}
     return {name: RemoteFile(joined(url, name), filesystem, path) for name, path in names.items() if name}
 

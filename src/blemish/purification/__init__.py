@@ -1,4 +1,4 @@
-"""LLBNAD around any detector: which images of an unlabelled pile to learn from (spec/llbnad.md)."""
+"""LLBNAD around any detector: which images of an unlabelled folder to learn from (spec/llbnad.md)."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ def purify(
     resume: Path | None = None,
     **changes: Any,
 ) -> Purification:
-    """Find out which images of an unlabelled pile a detector should learn from.
+    """Find out which images of an unlabelled folder a detector should learn from.
 
     The images are split into subsets at random; a sub-model learns from each and scores all images; what scores low
     on average is kept. Models learn the consistent, normal patterns first and answer unstably to rare ones, so an

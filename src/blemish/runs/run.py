@@ -115,7 +115,7 @@ class Run:
 
     @property
     def contamination_(self) -> float:
-        """Estimated share of bad images in the training pile, 0..1."""
+        """Estimated share of bad images in the folder, 0..1."""
         return self.decision.contamination
 
     def score(
