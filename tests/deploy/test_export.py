@@ -154,7 +154,7 @@ def test_detectors_without_a_graph_say_so_before_they_start(tmp_path, fitted):
         export(run, tmp_path / "out")
     fresh = blemish.load(fitted / "run")
     fresh.detector.backbone = "given"
-    with pytest.raises(RequestError, match="handed in cannot be exported"):
+    with pytest.raises(RequestError, match="given cannot be exported"):
         export(fresh, tmp_path / "out")
 
 

@@ -219,11 +219,11 @@ def _check_enough(images: ImageSet, plan: Sequence[SubModel], settings: PurifySe
     if fewest < least:
         learned = {images.groups[name] for name in images.ids if images.labels.get(name) != ANOMALOUS}
         total = len(learned)
-        fix = f"take {total // least} subsets, or hand" if 2 <= total // least < settings.subsets else "hand"
+        fix = f"take {total // least} subsets, or give" if 2 <= total // least < settings.subsets else "give"
         labelled = " that no label calls bad" if any(label == ANOMALOUS for label in images.labels.values()) else ""
         raise RequestError(
             f"{settings.subsets} subsets of {total} different images{labelled} are too small: one holds {fewest}, and "
-            f"{name_of(detector)} needs {least}; {fix} in at least {least * settings.subsets} images."
+            f"{name_of(detector)} needs {least}; {fix} at least {least * settings.subsets} images."
         )
 
 
