@@ -105,7 +105,7 @@ def test_each_control_is_reached_by_tab_from_top_to_bottom_and_shows_it(tab):
         for name in (
             "slider",
             "threshold",
-            "heat",
+            "layer",
             "undo",
             "refit-start",
             "SUMMARY",
