@@ -77,7 +77,7 @@ def test_the_forms_hold_what_they_say(data: Path) -> None:
 def test_the_forms_fit_their_time_on_two_cores() -> None:
     data = Path(__file__).resolve().parents[3] / "shared" / "data"
     if not data.is_dir():
-        pytest.skip("no images")
+        pytest.skip("the real images are not beside the checkout (../shared/data)")
     for size, hours in ((QUICK, 1), (STANDARD, 24)):
         seconds, _ = expected_seconds(plan([record()], data, size), Results.read(data / "nothing"))
         assert seconds < hours * 3600

@@ -10,13 +10,14 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from blemish.machine.errors import RequestError
+from blemish.runs.run import NOT_INSTALLED
+from blemish.runs.run import versions as installed
 
 EXPERIMENT, FORMAT_VERSION = "experiment.yaml", 1
 PACKAGES = ("blemish", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "anomalib")
@@ -53,13 +54,7 @@ def slug(text: str) -> str:
 
 def versions() -> dict[str, str]:
     """Python's version, and those of the packages that figures depend on and that are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name, found in installed(PACKAGES).items() if found != NOT_INSTALLED}
 
 
 def hashes(runs: Iterable[str], manifests: Iterable[str], sets: Mapping[str, str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Frames:
 
     A file is read no faster than its frames are scored, and `ended` at its end; after a kill its frames that were
     taken before are not taken again. A camera that drops out is opened again; while more than `MOST_WAITING` of its
-    frames wait, new ones are left out, and that is told. `news` are sentences for a person, who takes them out;
+    frames wait, new ones are left out, and a sentence says so. `news` are sentences for a person, who takes them out;
     `problem` is what was wrong with a file. Raises `RequestError` for what is no video, or without PyAV.
     """
 

@@ -1,4 +1,4 @@
-"""Who is told of an image: a command, a webhook or an MQTT broker, each with `send`."""
+"""Who gets a message on an image: a command, a webhook or an MQTT broker, each with `send`."""
 
 import base64
 import json
@@ -145,7 +145,7 @@ class Webhook:
 
 
 class Broker:
-    """A topic of an MQTT broker, `mqtt://user:password@host:port/topic`, told with quality of service 1."""
+    """A topic of an MQTT broker, `mqtt://user:password@host:port/topic`, published with quality of service 1."""
 
     tries: int | None = None
 
@@ -174,9 +174,9 @@ class Broker:
         try:
             if self._client is None or not self._client.is_connected():
                 self._connect()
-            told = self._client.publish(self.topic, json.dumps(message), qos=1)
-            told.wait_for_publish(ANSWER_WITHIN)
-            if not told.is_published():
+            sent = self._client.publish(self.topic, json.dumps(message), qos=1)
+            sent.wait_for_publish(ANSWER_WITHIN)
+            if not sent.is_published():
                 self._failed(f"does not confirm within {ANSWER_WITHIN:g} s")
         except (OSError, ValueError, RuntimeError) as error:
             self._failed(f"cannot be reached ({error})")

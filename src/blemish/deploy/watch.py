@@ -69,7 +69,7 @@ class Watch:
         self._others: Counter[str] = Counter()  # files that are not looked at, by suffix
         self._linked = {key[0]: place for key, place in self.table.rows.items() if action == "link" and place}
         self._put_already: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.news = self.notifier.news  # sentences for a person, who takes them out
         self.noted: list[dict[str, Any]] = []  # what is known of each image that was scored, taken out likewise
 
@@ -149,11 +149,11 @@ class Watch:
             if scores is not None and images is not None and path in scores.ids:
                 score = scores[path]
                 flagged = score > run.threshold_
-                told = (images.content[path], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
+                facts = (images.content[path], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
                 (band,) = run.decision.bands(np.array([score]))
                 chances = run.decision.chances(np.array([score]))
                 chance = None if chances is None else round(float(chances[0]), 4)
-                row = (*told, self._place(BAD if flagged else GOOD, key[0]), "", band)
+                row = (*facts, self._place(BAD if flagged else GOOD, key[0]), "", band)
             else:
                 if now - self._seen[key[0]][1] < self.settled.give_up:
                     continue  # perhaps it is still being written
@@ -172,11 +172,11 @@ class Watch:
         return len(rows)
 
     def _tell_once(self, notes: Sequence[str]) -> None:
-        """Have a person told of what is odd about images, once for each thing that is."""
+        """Say what is odd about images, once for each thing that is."""
         for note in notes:
             kind = " ".join(note.split()[3:7])  # after "1 image has" and "10 images have"
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._reported:
+                self._reported.add(kind)
                 self.news.append(note)
 
     def _about(self, row: Sequence[object], chance: float | None) -> dict[str, Any]:

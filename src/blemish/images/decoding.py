@@ -217,7 +217,7 @@ def _image(source: Path | bytes, formats: tuple[str, ...] | None) -> Image.Image
     try:
         with _pixel_limit.lifted():
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats or _known())
-    except Exception:
+    except Exception:  # whatever Pillow stumbles over in a TIFF, tifffile may read; it says what is wrong if not
         if not tiff:
             raise
         return Tiff(source)

@@ -2,7 +2,7 @@
 
 import platform
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +39,7 @@ TILE, ON_CARD = 240, 4  # pixels of an image among others, and how many are on a
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
 OWN_MASKS = "a mask an image"  # what `about` says of the region of interest where each image has its own
 KNOWN_FILE = "known.safetensors"  # both, beside an exported model
+NOT_INSTALLED = "not installed"  # in place of a version
 SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors", "anomalib")
 
 
@@ -366,12 +367,12 @@ def _read_training_scores(folder: Path) -> NDArray[np.float32]:
     return scores
 
 
-def versions() -> dict[str, str]:
-    """Version by program or library, as stored with every Run."""
+def versions(names: Sequence[str] = SHOWN_VERSIONS) -> dict[str, str]:
+    """Python's version, and those of libraries: by default what is stored with every Run."""
     found = {"python": platform.python_version()}
-    for name in SHOWN_VERSIONS:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            found[name] = NOT_INSTALLED
     return found
