@@ -217,11 +217,11 @@ def process_that_watches(tmp_path, url):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a started program would import for seconds before each kill")
-def test_twenty_random_kills_lose_and_double_neither_row_nor_message(tmp_path):
+def test_fifty_random_kills_lose_and_double_neither_row_nor_message(tmp_path):
     got, chance = [], random.Random(0)  # noqa: S311 - no secret
     with server(lambda message, _: got.append((message["event"], message["path"], message["id"])) or 200) as url:
         context = multiprocessing.get_context("fork")
-        for kill in range(20):
+        for kill in range(50):
             put(tmp_path / "in", *[200, 20] * 3, start=6 * kill)
             process = context.Process(target=process_that_watches, args=(tmp_path, url))
             process.start()
@@ -231,7 +231,7 @@ def test_twenty_random_kills_lose_and_double_neither_row_nor_message(tmp_path):
             process.join()
         assert rows(tmp_path / "out")
         watched(tmp_path, on_bad=url, on_each=url)
-    names = [f"part-{number:03d}.png" for number in range(120)]
+    names = [f"part-{number:03d}.png" for number in range(300)]
     assert sorted(row["path"] for row in rows(tmp_path / "out")) == names
     assert not [each for each in os.listdir(tmp_path / "in") if each[0] != "."]  # noqa: PTH208
     by_id = {identity: (event, path) for event, path, identity in got}

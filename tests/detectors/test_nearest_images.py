@@ -14,6 +14,7 @@ from blemish.detectors.parts.scoring import exact_products
 from blemish.detectors.parts.views import View
 from blemish.features.backbones import GIVEN
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images.roi import SIDE as MASK
 from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import use_runtime
 
@@ -261,3 +262,58 @@ def test_wrong_settings_are_named(settings: dict[str, int], said: str) -> None:
         NearestImages(**settings)
     with pytest.raises(RequestError, match="between 64 and 2048; got 32"):
         NearestImages(pixels=32)
+
+
+def drawn_on(images: ImageSet, image: int, *places: int) -> ImageSet:
+    """The images, one of them labelled bad, with places of it drawn as the defect."""
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    mask.flat[list(places)] = True
+    cells = np.packbits(mask.repeat(MASK // SIDE, 0).repeat(MASK // SIDE, 1)).tobytes()
+    return replace(images, labels={images.ids[image]: ANOMALOUS}, defects={images.ids[image]: cells} if places else {})
+
+
+def test_a_drawn_defect_raises_the_same_kind_elsewhere_and_nothing_else() -> None:
+    features = patches(60)
+    with_defect(features, [0], place=5)
+    with_defect(features, [1, 2])  # of the same kind
+    with_defect(features, [3], kind=1)
+    images = image_set(features)
+    plain = NearestImages(backbone=GIVEN).fit(drawn_on(images, 0))
+    taught = NearestImages(backbone=GIVEN).fit(drawn_on(images, 0, 4, 5, 6))  # wider than the defect
+    before, after = plain.training_scores_.maps, taught.training_scores_.maps
+    row, column = divmod(5, SIDE)
+    for image in (1, 2):
+        assert after[image, row, column] > 1.5 * before[image, row, column]
+    assert after[3, row, column] == pytest.approx(before[3, row, column], rel=0.1)
+    change = np.abs(np.delete((after - before).reshape(60, -1), 5, axis=1))  # in deviations
+    assert change.max() < 0.1 * (after - before)[1, row, column]
+    assert np.median(change) < 0.1
+
+    new = patches(63)[60:]
+    with_defect(new, [0])
+    found = [each.score(ImageSet.of_features(new)).maps for each in (plain, taught)]
+    assert found[1][0, row, column] > 1.5 * found[0][0, row, column]
+    again = NearestImages(backbone=GIVEN).restore(taught.state())
+    assert again.score(ImageSet.of_features(new)).maps.tolist() == found[1].tolist()
+
+
+def test_of_a_bad_image_only_what_was_drawn_is_left_out() -> None:
+    features = patches(30)
+    with_defect(features, [0])
+    images = image_set(features)
+    left_out = neighbours(NearestImages(backbone=GIVEN).fit(drawn_on(images, 0)))
+    taught = neighbours(NearestImages(backbone=GIVEN).fit(drawn_on(images, 0, 5)))
+    assert (len(left_out.patches), len(taught.patches)) == (29, 30)
+    assert taught.patches[0, :, 8].isneginf().nonzero().flatten().tolist() == [5]  # near nothing
+    whole = neighbours(NearestImages(backbone=GIVEN).fit(drawn_on(images, 0, *range(SIDE**2))))
+    assert len(whole.patches) == 29
+    assert whole.defects is None
+
+
+def test_a_drawn_place_that_looks_ordinary_teaches_nothing() -> None:
+    features = patches(30)
+    with_defect(features, [0])
+    taught = neighbours(NearestImages(backbone=GIVEN).fit(drawn_on(image_set(features), 0, 5, 6, 7, 8)))
+    assert taught.defects is not None
+    assert taught.defects.shape == (1, 8)
+    assert neighbours(NearestImages(backbone=GIVEN).fit(drawn_on(image_set(features), 0, 8))).defects is None

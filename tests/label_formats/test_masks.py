@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from blemish.images.run_lengths import as_text, mask_of, of_text, run_lengths
 from blemish.label_formats.annotated import Shape
-from blemish.label_formats.masks import as_text, mask_of, of_text, outline, run_lengths, whole
+from blemish.label_formats.masks import outline, whole
 
 MASKS = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda size: arrays(bool, size))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(MASKS)
 def test_a_mask_comes_back_from_its_run_lengths_and_their_text(mask):
     lengths = run_lengths(mask)
@@ -19,6 +21,7 @@ def test_a_mask_comes_back_from_its_run_lengths_and_their_text(mask):
     assert (mask_of(lengths, mask.shape) == mask).all()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(MASKS)
 def test_the_text_is_what_pycocotools_writes(mask):
     coco = pytest.importorskip("pycocotools.mask")

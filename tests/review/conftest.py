@@ -34,8 +34,8 @@ def gallery(reviewed):
     return Gallery.open(reviewed)
 
 
-def client_of(gallery, **headers):
-    app = application(gallery, Guard(TOKEN, frozenset({HOST}), "blemish-1"), fill=False)
+def client_of(gallery, *, beside=None, **headers):
+    app = application(gallery, Guard(TOKEN, frozenset({HOST}), "blemish-1"), beside=beside, fill=False)
     headers = {"X-Version": app.state.session.version, **headers}  # as htmx sends it with every request
     return TestClient(app, base_url=f"http://{HOST}", headers=headers, cookies={"blemish-1": TOKEN})
 
@@ -67,7 +67,7 @@ def link(reviewed):
         yield re.search(r"http\S+", program.stdout.readline())[0]
     finally:
         program.terminate()
-        program.wait(30)
+        program.wait(SLOW / 1000)
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def slowly(tab, address, *slow, milliseconds=700):
 
 def test_the_count_is_that_of_the_last_click_when_an_earlier_answer_is_late(tab, reviewed):
     slowly(tab, "**/label", 1)
-    for row, word in enumerate(("bad", "good", "skipped")):
-        tab.locator(f"#card-{row} .say .{word}").click()
+    buttons = [f"#card-{row} .say .{word}" for row, word in enumerate(("bad", "good", "skipped"))]
+    tab.evaluate("all => all.forEach((each) => document.querySelector(each).click())", buttons)
     reads(tab, "3 of 10 reviewed: 1 good, 1 bad, 1 skipped")
     tab.wait_for_timeout(1000)  # the late answer must not count less again
     reads(tab, "3 of 10 reviewed: 1 good, 1 bad, 1 skipped")

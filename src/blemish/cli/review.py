@@ -13,6 +13,10 @@ from blemish.cli.options import Debug, Quiet
 def review(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
     images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    beside: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="RUN", help="Another Run of the same images, to compare with: both heatmaps and ranks."),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
     host: Annotated[str, typer.Option(help="Only this machine reaches the default; others need the link, too.")] = (
         "127.0.0.1"
@@ -53,7 +57,7 @@ def review(
                 typer.echo("Everyone who has the link and reaches this machine can see and label the images.", err=True)
 
         with suppress(KeyboardInterrupt):  # the way to end it
-            serve(run, images, host=host, port=port, follow_links=follow_links, tell=tell)
+            serve(run, images, beside=beside, host=host, port=port, follow_links=follow_links, tell=tell)
         if sorting:
             sort_run(run, sorting, images)
             for line in sorted_lines(copy, link):

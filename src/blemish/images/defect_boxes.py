@@ -1,4 +1,4 @@
-"""Boxes that a person drew around defects: `boxes.csv`, beside `labels.csv`, to which rows are only ever appended."""
+"""Boxes and brush strokes that a person drew on defects: `boxes.csv`, beside `labels.csv`, which only ever grows."""
 
 import csv
 import io
@@ -6,17 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from blemish.images.labels import append_to_table, timestamp
+from blemish.images.run_lengths import Mask, as_text, mask_of, of_text, run_lengths
 from blemish.machine.errors import RequestError
 
 BOXES = "boxes.csv"  # its name in a Run
-COLUMNS = ("time", "path", "sha256", "x", "y", "width", "height", "type", "who")
+COLUMNS = ("time", "path", "sha256", "x", "y", "width", "height", "type", "who", "mask")
+FEWEST = 9  # columns of files and rows of earlier versions, which end with `who`
 REMOVED = "(removed)"  # the type of a row that takes the same box away again
 
 
 @dataclass(frozen=True)
 class DefectBox:
-    """A box around a defect: pixels of the image as it was decoded, (x, y) the upper left corner."""
+    """A place of a defect: pixels of the image as it was decoded, (x, y) the upper left corner of its box.
+
+    Attributes
+    ----------
+    mask : what a brush painted of the box, as COCO's compressed run lengths; empty for all of it.
+    """
 
     path: str
     sha256: str
@@ -27,17 +36,38 @@ class DefectBox:
     type: str = ""
     who: str = ""
     time: str = ""
+    mask: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises `ValueError` for those of no box, and for a mask of another size."""
+        if min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
+            raise ValueError("A box has a corner inside the image, and a width and a height.")
+        if self.mask:
+            self.pixels()
+
+    @classmethod
+    def painted(cls, path: str, sha256: str, mask: Mask, kind: str = "", who: str = "") -> "DefectBox":
+        """What is true in a mask (H, W) of the image, with the smallest box around it."""
+        down, across = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        top, left = int(down[0]), int(across[0])
+        own = mask[top : down[-1] + 1, left : across[-1] + 1]
+        return cls(path, sha256, left, top, own.shape[1], own.shape[0], kind, who, mask=as_text(run_lengths(own)))
+
+    def pixels(self) -> Mask:
+        """(height, width) bool, what of the box shows the defect."""
+        size = self.height, self.width
+        return mask_of(of_text(self.mask), size) if self.mask else np.ones(size, dtype=np.bool_)
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
-        """x, y, width, height: what tells the boxes of an image apart."""
+        """x, y, width, height: with the mask, what tells the places of an image apart."""
         return self.x, self.y, self.width, self.height
 
 
 def append(file: Path, boxes: Sequence[DefectBox]) -> None:
     """Add boxes, whole or not at all as far as the disk allows. Raises `JobError`."""
     now = timestamp()
-    rows = [(box.time or now, box.path, box.sha256, *box.corners, box.type, box.who) for box in boxes]
+    rows = [(box.time or now, box.path, box.sha256, *box.corners, box.type, box.who, box.mask) for box in boxes]
     append_to_table(file, COLUMNS, rows)
 
 
@@ -52,13 +82,14 @@ def read(file: Path) -> tuple[list[DefectBox], list[str]]:
     found: list[DefectBox] = []
     broken: list[int] = []
     table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
-    next(table, None)
+    if tuple(next(table, ()))[:FEWEST] != COLUMNS[:FEWEST]:  # a table of the same name from elsewhere, or none yet
+        return [], []
     try:
         for cells in table:
             try:
-                time, path, sha256, *corners, kind, who = cells[: len(COLUMNS)]
+                time, path, sha256, *corners, kind, who, mask = [*cells[: len(COLUMNS)], ""][: len(COLUMNS)]
                 x, y, width, height = (int(each) for each in corners)
-                found.append(DefectBox(path, sha256, x, y, width, height, kind, who, time))
+                found.append(DefectBox(path, sha256, x, y, width, height, kind, who, time, mask))
             except ValueError:
                 broken.append(table.line_num)
     except csv.Error as error:
@@ -74,11 +105,11 @@ def read(file: Path) -> tuple[list[DefectBox], list[str]]:
 
 def standing(boxes: Sequence[DefectBox]) -> dict[str, list[DefectBox]]:
     """By SHA-256 of the image, the boxes that were not removed again, in the order they were drawn."""
-    found: dict[tuple[str, tuple[int, int, int, int]], DefectBox] = {}
+    found: dict[tuple[str, tuple[int, int, int, int], str], DefectBox] = {}
     for box in boxes:
-        found.pop((box.sha256, box.corners), None)
+        found.pop((box.sha256, box.corners, box.mask), None)
         if box.type != REMOVED:
-            found[box.sha256, box.corners] = box
+            found[box.sha256, box.corners, box.mask] = box
     by_image: dict[str, list[DefectBox]] = {}
     for box in found.values():
         by_image.setdefault(box.sha256, []).append(box)

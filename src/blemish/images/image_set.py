@@ -43,6 +43,7 @@ class ImageSet:
         other; equal content unless said otherwise.
     labels : by id, `NORMAL` or `ANOMALOUS` where a person said so, `SUSPECTED` where purification did; the rest is
         unknown.
+    defects : by id, where a person drew defects: the packed bits of a mask of `roi.SIDE` cells each way.
     skipped : what cannot be used, with the reason.
     levels : by id, the levels of the deep images that `decoding.range` was found on; none where it was given.
     lost : by id, where a deep image holds no measurement, see `deep.Found`; such places are not scored.
@@ -68,6 +69,7 @@ class ImageSet:
     roi: Roi | None = None
     extent: float | None = None
     grouping: str = ""
+    defects: Mapping[str, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -282,7 +284,8 @@ class ImageSet:
         with closing(in_threads(packed, part.ids, runtime().threads + WAITING)) as results:
             sources = dict(zip(part.ids, results, strict=True))
         maps: dict[str, Any] = {
-            name: of(getattr(self, name)) for name in ("content", "sizes", "groups", "labels", "levels", "lost")
+            name: of(getattr(self, name))
+            for name in ("content", "sizes", "groups", "labels", "levels", "lost", "defects")
         }
         return replace(part, sources=sources, skipped={}, **maps)
 

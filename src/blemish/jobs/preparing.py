@@ -1,16 +1,21 @@
 """From a request to a detector and images."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from blemish.detectors import Detector, detector_class
 from blemish.detectors.settings import check_names
-from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images import ANOMALOUS, NORMAL, ImageSet, defect_boxes
 from blemish.images.decoding import Decoding
+from blemish.images.defect_boxes import BOXES, DefectBox
 from blemish.images.groups import groups_by
 from blemish.images.labels import labelled
-from blemish.images.roi import Roi
+from blemish.images.roi import SIDE, Roi
 from blemish.jobs.request import Method, Reading, Request
 from blemish.machine.errors import RequestError
 
@@ -69,15 +74,46 @@ def check_features_alone(request: Request, images: Any) -> None:
 
 
 def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
-    """The images with the labels of a review. Raises `RequestError` for a file that speaks of other images."""
+    """The images with the labels of a review, and what was drawn beside them.
+
+    Raises `RequestError` for a file that speaks of other images.
+    """
     if labels is None:
         return found
     known, notes = labelled(found, labels)
+    defects, more = _drawn(found, known, Path(labels).expanduser().with_name(BOXES))
+    notes += more
     good = sum(label == NORMAL for label in known.values())
     reviewed = (
         f"{len(known)} images were reviewed, {good} of them found good; see docs/decide.md for what that changes."
     )
-    return replace(found, labels={**found.labels, **known}, notes=(*found.notes, reviewed, *notes))
+    notes = [reviewed, *notes]
+    return replace(found, labels={**found.labels, **known}, defects=defects, notes=(*found.notes, *notes))
+
+
+def _drawn(found: ImageSet, known: dict[str, int], file: Path) -> tuple[dict[str, bytes], list[str]]:
+    """By id, where defects were drawn on the images labelled bad, and sentences a person should read."""
+    boxes, notes = defect_boxes.read(file)
+    by_content = defect_boxes.standing(boxes)
+    defects = {}
+    for name, label in known.items():
+        if label == ANOMALOUS and (drawn := by_content.get(found.content[name])):
+            defects[name] = np.packbits(_cells(drawn, found.sizes[name])).tobytes()
+    if defects:
+        notes.append(f"On {len(defects)} of the bad images it was drawn where the defect is.")
+    return defects, notes
+
+
+def _cells(drawn: Iterable[DefectBox], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(SIDE, SIDE), the cells of an image of `size` (width, height) that what was drawn reaches into."""
+    width, height = size
+    whole, cells = np.zeros((height, width), dtype=np.bool_), np.zeros((SIDE, SIDE), dtype=np.bool_)
+    for box in drawn:
+        part = whole[box.y : box.y + box.height, box.x : box.x + box.width]
+        part |= box.pixels()[: part.shape[0], : part.shape[1]]
+    down, across = np.nonzero(whole)
+    cells[down * SIDE // height, across * SIDE // width] = True
+    return cells
 
 
 def within_roi(found: ImageSet, roi: str | Path | None, detector: Detector) -> ImageSet:

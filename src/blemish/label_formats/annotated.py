@@ -21,6 +21,8 @@ class Shape:
     left, top, right, bottom : its box in pixels; `right` and `bottom` lie outside of it.
     area : its pixels.
     peak : the highest value of the map in it.
+    type : of the defect, as a person named it; empty if nobody did.
+    drawn : whether a person drew it; if not, it was found.
     mask : (bottom - top, right - left), its pixels in the box; None where the format has boxes only.
     """
 
@@ -31,6 +33,13 @@ class Shape:
     area: int
     peak: float
     mask: NDArray[np.bool_] | None = None
+    type: str = ""
+    drawn: bool = False
+
+    @property
+    def category(self) -> str:
+        """What the defect is called."""
+        return self.type or DEFECT
 
     @property
     def width(self) -> int:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from blemish.images.run_lengths import as_text, run_lengths
 from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, Shape, word_of
-from blemish.label_formats.masks import as_text, outline, run_lengths, whole
+from blemish.label_formats.masks import outline, whole
 from blemish.machine.errors import RequestError
 
 POLYGONS, RLE = MASKS = ("polygons", "rle")
@@ -15,9 +16,10 @@ FILE = "coco.json"
 def to_coco(images: Iterable[Annotated], masks: str = POLYGONS) -> str:
     """The images and their defects as COCO's detection format; `masks` is "polygons" or "rle".
 
-    Beside what COCO has, an image has `score`, `predicted` and `label`. An annotation has `score`, the highest value of
-    the map in it: it was found, not drawn by a person.
+    Beside what COCO has, an image has `score`, `predicted` and `label`. An annotation that was found, not drawn by a
+    person, has `score`, the highest value of the map in it.
     """
+    names = {DEFECT: 1}
     listed: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for number, each in enumerate(images, start=1):
@@ -34,17 +36,17 @@ def to_coco(images: Iterable[Annotated], masks: str = POLYGONS) -> str:
             found.append({
                 "id": len(found) + 1,
                 "image_id": number,
-                "category_id": 1,
+                "category_id": names.setdefault(shape.category, len(names) + 1),
                 "bbox": [shape.left, shape.top, shape.width, shape.height],
                 "area": shape.area,
                 "iscrowd": 0,
                 "segmentation": _segmentation(shape, (each.height, each.width), masks),
-                "score": shape.peak,
+                **({} if shape.drawn else {"score": shape.peak}),
             })  # fmt: skip
     return json.dumps({
         "info": {"description": "made by blemish"},
         "licenses": [],
-        "categories": [{"id": 1, "name": DEFECT, "supercategory": ""}],
+        "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in names.items()],
         "images": listed,
         "annotations": found,
     })  # fmt: skip

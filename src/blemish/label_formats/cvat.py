@@ -15,10 +15,7 @@ def to_cvat(images: Iterable[Annotated]) -> str:
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
-    for name in (GOOD, BAD, DEFECT):
-        label = SubElement(labels, "label")
-        SubElement(label, "name").text = name
-        SubElement(label, "attributes")
+    names = dict.fromkeys((GOOD, BAD, DEFECT))
     for number, each in enumerate(images):
         size = {"width": str(each.width), "height": str(each.height)}
         image = SubElement(root, "image", {"id": str(number), "name": each.name, **size})
@@ -26,5 +23,12 @@ def to_cvat(images: Iterable[Annotated]) -> str:
         for shape in each.shapes:
             corners = {"xtl": shape.left, "ytl": shape.top, "xbr": shape.right, "ybr": shape.bottom}
             places = {name: f"{value:.2f}" for name, value in corners.items()}
-            SubElement(image, "box", {"label": DEFECT, "source": "auto", "occluded": "0", **places, "z_order": "0"})
+            source = "manual" if shape.drawn else "auto"
+            names[shape.category] = None
+            about = {"label": shape.category, "source": source, "occluded": "0"}
+            SubElement(image, "box", {**about, **places, "z_order": "0"})
+    for name in names:
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = name
+        SubElement(label, "attributes")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'

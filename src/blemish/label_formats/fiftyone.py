@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated
+from blemish.label_formats.annotated import BAD, GOOD, Annotated
 
 DATA, CLASSES, DETECTIONS = "data", "labels.json", "detections.json"
 
@@ -17,25 +17,25 @@ def to_classes(images: Sequence[Annotated], stems: Mapping[str, str]) -> str:
     )
 
 
-def to_detections(images: Sequence[Annotated], stems: Mapping[str, str]) -> str:
+def to_detections(images: Sequence[Annotated], stems: Mapping[str, str], names: Sequence[str]) -> str:
     """`FiftyOneImageDetectionDataset`: the boxes (left, top, width, height), as shares of the image, 0..1."""
     found = {
         stems[each.name]: [
             {
-                "label": 0,
+                "label": names.index(shape.category),
                 "bounding_box": [
                     shape.left / each.width,
                     shape.top / each.height,
                     shape.width / each.width,
                     shape.height / each.height,
                 ],
-                "attributes": {"peak": shape.peak},
+                "attributes": {"peak": shape.peak, "drawn": shape.drawn},
             }
             for shape in each.shapes
         ]
         for each in images
     }
-    return json.dumps({"classes": [DEFECT], "labels": found})
+    return json.dumps({"classes": list(names), "labels": found})
 
 
 def in_data(name: str, stem: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import quoteattr
 
 from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, Shape, word_of
 from blemish.machine.errors import RequestError
@@ -14,17 +15,23 @@ FILE, CONFIG_FILE = "label_studio.json", "label_config.xml"
 LOCAL_FILES = "/data/local-files/?d="  # what Label Studio serves files below its document root by
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what it puts before the name of an uploaded file
 BOXES, VERDICT, IMAGE = "defects", "verdict", "image"
-CONFIG = f"""<View>
+CONFIG = """<View>
   <Image name="{IMAGE}" value="$image"/>
   <Choices name="{VERDICT}" toName="{IMAGE}" choice="single" showInline="true">
     <Choice value="{GOOD}"/>
     <Choice value="{BAD}"/>
   </Choices>
   <RectangleLabels name="{BOXES}" toName="{IMAGE}">
-    <Label value="{DEFECT}"/>
+{labels}
   </RectangleLabels>
 </View>
 """
+
+
+def config(names: Iterable[str]) -> str:
+    """The labelling configuration for boxes of some categories."""
+    labels = "\n".join(f"    <Label value={quoteattr(name)}/>" for name in names)
+    return CONFIG.format(labels=labels, IMAGE=IMAGE, VERDICT=VERDICT, GOOD=GOOD, BAD=BAD, BOXES=BOXES)
 
 
 def to_label_studio(images: Iterable[Annotated]) -> str:
@@ -36,7 +43,8 @@ def to_label_studio(images: Iterable[Annotated]) -> str:
 
 
 def _task(image: Annotated) -> dict[str, Any]:
-    result = [_choice(image.predicted), *(_box(at, each, image) for at, each in enumerate(image.shapes))]
+    boxes = [(_box(at, each, image), each.drawn) for at, each in enumerate(image.shapes)]
+    result = [_choice(image.predicted), *(box for box, drawn in boxes if not drawn)]
     prediction: dict[str, Any] = {"model_version": "blemish", "result": result}
     if image.chance is not None:
         prediction["score"] = image.chance  # Label Studio takes 0..1 only
@@ -45,7 +53,8 @@ def _task(image: Annotated) -> dict[str, Any]:
         "predictions": [prediction],
     }
     if image.label:
-        task["annotations"] = [{"result": [_choice(image.label)], "was_cancelled": False, "ground_truth": False}]
+        said = [_choice(image.label), *(box for box, drawn in boxes if drawn)]
+        task["annotations"] = [{"result": said, "was_cancelled": False, "ground_truth": False}]
     return task
 
 
@@ -69,7 +78,7 @@ def _box(number: int, shape: Shape, image: Annotated) -> dict[str, Any]:
             "width": 100 * shape.width / image.width,
             "height": 100 * shape.height / image.height,
             "rotation": 0,
-            "rectanglelabels": [DEFECT],
+            "rectanglelabels": [shape.category],
         },
     }
 

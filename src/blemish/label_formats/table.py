@@ -8,7 +8,7 @@ from blemish.label_formats.annotated import Annotated
 
 IMAGES, BOXES = "labels.csv", "boxes.csv"
 IMAGE_COLUMNS = ("path", "label", "predicted", "band", "score", "sha256")
-BOX_COLUMNS = ("path", "left", "top", "right", "bottom", "area", "peak")
+BOX_COLUMNS = ("path", "left", "top", "right", "bottom", "area", "peak", "type", "drawn")
 
 
 def images_csv(images: Iterable[Annotated]) -> str:
@@ -24,7 +24,17 @@ def boxes_csv(images: Iterable[Annotated]) -> str:
     return _csv(
         BOX_COLUMNS,
         (
-            (each.name, shape.left, shape.top, shape.right, shape.bottom, shape.area, f"{shape.peak:.6g}")
+            (
+                each.name,
+                shape.left,
+                shape.top,
+                shape.right,
+                shape.bottom,
+                shape.area,
+                f"{shape.peak:.6g}",
+                shape.type,
+                int(shape.drawn),
+            )
             for each in images
             for shape in each.shapes
         ),

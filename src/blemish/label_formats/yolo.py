@@ -3,23 +3,25 @@
 import json
 from pathlib import PurePosixPath
 
-from blemish.label_formats.annotated import DEFECT, Annotated
+from blemish.label_formats.annotated import Annotated
 
 IMAGES, LABELS, DATA = "images", "labels", "data.yaml"
 
 
-def to_yolo(image: Annotated) -> str:
-    """The boxes of an image, one a line: class, then centre, width and height as shares of the image, 0..1."""
+def to_yolo(image: Annotated, names: list[str]) -> str:
+    """The boxes of an image, one a line: class, a place in `names`, then centre and sides as shares of the image."""
     return "".join(
-        f"0 {(shape.left + shape.right) / 2 / image.width:.6f} {(shape.top + shape.bottom) / 2 / image.height:.6f} "
-        f"{shape.width / image.width:.6f} {shape.height / image.height:.6f}\n"
+        f"{names.index(shape.category)} {(shape.left + shape.right) / 2 / image.width:.6f} "
+        f"{(shape.top + shape.bottom) / 2 / image.height:.6f} {shape.width / image.width:.6f} "
+        f"{shape.height / image.height:.6f}\n"
         for shape in image.shapes
     )
 
 
-def data_yaml() -> str:
-    """Where images lie, below the folder of this file, and what class 0 is. All images are for training: split them."""
-    return f"path: .\ntrain: {IMAGES}\nval: {IMAGES}\nnames:\n  0: {json.dumps(DEFECT)}\n"
+def data_yaml(names: list[str]) -> str:
+    """Where images lie, below the folder of this file, and the classes. All images are for training: split them."""
+    classes = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(names))
+    return f"path: .\ntrain: {IMAGES}\nval: {IMAGES}\nnames:\n{classes}"
 
 
 def stems(names: list[str]) -> dict[str, str]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blemish.images import UNKNOWN
+from blemish.images import UNKNOWN, defect_boxes
+from blemish.images.defect_boxes import BOXES, DefectBox
 from blemish.images.labels import LABELS, WORDS, latest, read
 from blemish.jobs.request import REQUEST
 from blemish.jobs.sorting import Sorting, check_outside, folders_by_id, put, sort_images
 from blemish.label_formats import coco, cvat, fiftyone, label_studio, table, yolo
-from blemish.label_formats.annotated import BAD, GOOD, Annotated, Shape
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Shape
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
@@ -51,7 +53,7 @@ class Annotations:
     files : whether images have to be where they were, and as they were scored.
     changed, gone, unnameable : ids of images left out.
     without_box : ids of bad images that nothing can be drawn on.
-    boxes : how many there were so far.
+    boxes, names : how many there were so far, and what they are called.
     """
 
     gallery: Gallery
@@ -66,12 +68,14 @@ class Annotations:
     unnameable: list[str] = field(default_factory=list)
     boxes: int = 0
     images: int = 0
+    names: dict[str, None] = field(default_factory=lambda: {DEFECT: None})
 
     def __iter__(self) -> Iterator[Annotated]:
         gallery, scores = self.gallery, self.gallery.scores
         bands = gallery.decision.bands(scores.image)
         chances = gallery.decision.chances(scores.image)
         flags = scores.image > np.float32(self.threshold)
+        drawn = defect_boxes.standing(defect_boxes.read(gallery.folder / BOXES)[0])
         with closing(in_threads(self._state, range(len(gallery)), runtime().threads)) as states:
             for row, state in enumerate(states):
                 runtime().progress("labels", row + 1, len(gallery))
@@ -81,10 +85,11 @@ class Annotations:
                     continue
                 label = WORDS[self.labels[name]] if name in self.labels else ""
                 predicted = BAD if flags[row] else GOOD
-                shapes = self._shapes(name) if (label or predicted) == BAD else ()
+                shapes = self._shapes(name, drawn.get(gallery.content[row], ())) if (label or predicted) == BAD else ()
                 if (label or predicted) == BAD and not shapes:
                     self.without_box.append(name)
                 self.boxes += len(shapes)
+                self.names.update(dict.fromkeys(shape.category for shape in shapes))
                 self.images += 1
                 width, height = (int(each) for each in scores.sizes[row])
                 yield Annotated(
@@ -103,15 +108,27 @@ class Annotations:
             return self.gone
         return None if same else self.changed
 
-    def _shapes(self, name: str) -> tuple[Shape, ...]:
-        if self.level is None:
+    def _shapes(self, name: str, drawn: Sequence[DefectBox]) -> tuple[Shape, ...]:
+        """What people drew on the image; where nobody did, the places above the level."""
+        if self.level is None and not drawn:
             return ()
         levels = self.gallery.scores.map(name)
+        if drawn:
+            return tuple(self._drawn(each, levels) for each in drawn)
         found = shapes_of(levels > self.level, levels)[:MOST_REGIONS]
         return tuple(
             Shape(each.left, each.top, each.right, each.bottom, each.area, each.peak, mask if self.masks else None)
             for each, mask in found
         )
+
+    def _drawn(self, box: DefectBox, levels: NDArray[np.float32]) -> Shape:
+        own = box.pixels()
+        part = levels[box.y : box.y + box.height, box.x : box.x + box.width]
+        peak = float(part[own].max()) if part.shape == own.shape else float("nan")
+        return Shape(
+            box.x, box.y, box.x + box.width, box.y + box.height, int(own.sum()), peak,
+            own if self.masks and box.mask else None, box.type, drawn=True,
+        )  # fmt: skip
 
     @property
     def notes(self) -> list[str]:
@@ -142,8 +159,8 @@ def export_labels(
 ) -> Exported:
     """Write what a Run found, and what people said of its images, for another program.
 
-    An image is good or bad as a person found, else by the threshold. Bad ones have a box around each place above the
-    pixel threshold.
+    An image is good or bad as a person found, else by the threshold. Bad ones have the boxes and masks that people drew
+    on them, with their defect types; where nobody drew one, a box around each place above the pixel threshold.
 
     Parameters
     ----------
@@ -206,7 +223,7 @@ def _write(found: Annotations, folder: Path, format: str, masks: str) -> list[st
         return []
     _text(folder / ONE_FILE[format], as_text(found, format, masks))
     if format == "label-studio":
-        _text(folder / label_studio.CONFIG_FILE, label_studio.CONFIG)
+        _text(folder / label_studio.CONFIG_FILE, label_studio.config(found.names))
     return []
 
 
@@ -219,8 +236,8 @@ def _write_yolo(found: Annotations, folder: Path) -> list[str]:
         {each.file: f"{names[each.name]}{Path(each.name).suffix}" for each in usable}, folder / yolo.IMAGES
     )
     for each in usable:
-        _text(folder / yolo.LABELS / f"{names[each.name]}.txt", yolo.to_yolo(each))
-    _text(folder / yolo.DATA, yolo.data_yaml())
+        _text(folder / yolo.LABELS / f"{names[each.name]}.txt", yolo.to_yolo(each, list(found.names)))
+    _text(folder / yolo.DATA, yolo.data_yaml(list(found.names)))
     left_out = [each.name for each in listed if each not in usable]
     return [
         *copied,
@@ -235,7 +252,7 @@ def _write_fiftyone(found: Annotations, folder: Path) -> list[str]:
         {each.file: fiftyone.in_data(each.name, names[each.name]) for each in listed}, folder / fiftyone.DATA
     )
     _text(folder / fiftyone.CLASSES, fiftyone.to_classes(listed, names))
-    _text(folder / fiftyone.DETECTIONS, fiftyone.to_detections(listed, names))
+    _text(folder / fiftyone.DETECTIONS, fiftyone.to_detections(listed, names, list(found.names)))
     return copied
 
 

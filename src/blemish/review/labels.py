@@ -15,6 +15,7 @@ from blemish.calibration.decision import LARGEST
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, defect_boxes
 from blemish.images.defect_boxes import BOXES, REMOVED, DefectBox
 from blemish.images.labels import LABELS, MEANINGS, SKIPPED, WORDS, Row, append, carry, latest, read
+from blemish.images.run_lengths import Mask
 from blemish.machine.errors import BlemishError, RequestError
 from blemish.review.gallery import Gallery
 
@@ -170,8 +171,39 @@ class Labelling:
             found.append(
                 DefectBox(self.gallery.name(row), self.gallery.content[row], x, y, width, height, kind.strip(), who)
             )
-        self._write_boxes(found)
+        self._draw(row, found, kind, who)
         return found
+
+    def paint(self, row: int, masks: Sequence[Mask], kind: str = "", who: str = "") -> None:
+        """Keep painted places, masks (H, W) of an image; strokes of one type that touch are one place.
+
+        Raises `RequestError` for a mask that paints nothing of the image.
+        """
+        self._check([row])
+        _check_lengths(type=kind, who=who)
+        name, content, kind = self.gallery.name(row), self.gallery.content[row], kind.strip()
+        if not all(mask.any() for mask in masks):
+            raise RequestError("The brush touched nothing of the image; paint on it.")
+        with self._lock:
+            before = [box for box in self.boxes().get(content, []) if box.mask and box.type == kind]
+            written: list[DefectBox] = []
+            for mask in masks:
+                whole = mask.copy()
+                for box in list(before):
+                    part = whole[box.y : box.y + box.height, box.x : box.x + box.width]
+                    if (part & box.pixels()).any():
+                        part |= box.pixels()
+                        before.remove(box)
+                        written.append(replace(box, type=REMOVED, who=who, time=""))
+                before.append(DefectBox.painted(name, content, whole, kind, who))
+                written.append(before[-1])
+            self._draw(row, written, kind, who)
+
+    def _draw(self, row: int, boxes: Sequence[DefectBox], kind: str, who: str) -> None:
+        """Write places of an image, which is bad from then on."""
+        self._write_boxes(boxes)
+        if boxes and self.words().get(row) != BAD:
+            self.label([row], BAD, kind=kind or None, who=who)
 
     def remove_box(self, row: int, number: int, who: str = "") -> None:
         """Take a box of an image away again, by its number from 0. Raises `RequestError` if there is none."""

@@ -15,7 +15,7 @@ from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
 
 SHOWN = ("all", "open", "flagged", "good", "bad", "skipped", "commented")
-ORDERS = ("score", "rising", "name", "recent", "teach")
+ORDERS = ("score", "rising", "name", "recent", "teach", "differ")
 PAGE = 60
 
 
@@ -29,7 +29,8 @@ class Labels:
     rows : of `labels.csv`, with defect types and comments.
     threshold : above which an image is flagged.
     groups : (N,) images that are alike share a number.
-    first : rows labelled bad when the Run was opened: they are ranked with what is flagged.
+    first : rows labelled bad when the Run was opened: they are ranked before what is flagged.
+    apart : (N,) how many places away each image is in the ranking of the Run beside; None if there is none.
     """
 
     words: Mapping[int, str]
@@ -37,6 +38,7 @@ class Labels:
     threshold: float
     groups: NDArray[np.int64]
     first: frozenset[int] = frozenset()
+    apart: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,13 @@ class Filter:
             return sorted(rows, key=lambda row: times.get(row, ""), reverse=True)
         if self.order == "rising":
             return rows[::-1]
-        # A refit may score an image that is known to be bad below the threshold; it does not stand among good ones.
-        line = np.float32(gallery.decision.threshold)
-        return sorted(rows, key=lambda row: not (row in labels.first or gallery.scores.image[row] > line))
+        if self.order == "differ":
+            if labels.apart is None:
+                raise RequestError("One Run is shown alone; name another with `beside` to order by the difference.")
+            apart = labels.apart
+            return sorted(rows, key=lambda row: -int(apart[row]))
+        # A refit may score an image that is known to be bad below the threshold; it stands before what is flagged.
+        return sorted(rows, key=lambda row: row not in labels.first)
 
 
 def rejected(gallery: Gallery, words: Mapping[int, str], threshold: float) -> list[bool]:

@@ -19,6 +19,7 @@ def review(
     run: str | Path,
     images: str | Path | None = None,
     *,
+    beside: str | Path | None = None,
     host: str = LOOPBACK,
     port: int = 0,
     follow_links: bool = False,
@@ -29,6 +30,8 @@ def review(
     Parameters
     ----------
     images : where the images are now, if they moved.
+    beside : the folder of another Run of the same images, to compare with: each image has both heatmaps, scores and
+        ranks.
     host : an address of this machine; only one that others cannot reach unless asked.
     port : 0 for any that is free.
     follow_links : whether links in the image folder may lead out of it.
@@ -50,7 +53,9 @@ def review(
         guard = Guard(token, frozenset(f"{name}:{number}" for name in names), f"blemish-{number}")
         shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - compared, not bound
         link = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={token}"
-        app = application(gallery, guard, ready=lambda: tell(link))
+        app = application(
+            gallery, guard, beside=Path(beside).expanduser() if beside else None, ready=lambda: tell(link)
+        )
         # The link is in no log: whoever reads one could label images.
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         _run(server, taken)

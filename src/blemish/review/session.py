@@ -14,16 +14,26 @@ from markupsafe import Markup
 from blemish.calibration import WORDS, TwoGroups, folder_chances, two_groups
 from blemish.images import UNKNOWN
 from blemish.machine.errors import UnreadableImageError
+from blemish.review.beside import NOWHERE, Beside
 from blemish.review.gallery import Gallery
 from blemish.review.labels import MOST_TYPES, Labelling, StaleError
 from blemish.review.proposals import describe, propose
 from blemish.review.ranking import Filter, Labels, rejected
 from blemish.review.reasons import Reasons
-from blemish.review.thumbnails import Thumbnails
+from blemish.review.thumbnails import Thumbnails, heat
 from blemish.scores.regions import pixel_threshold
 
 PROPOSED = 12
 VERSION = "x-version"  # the header, or `v` in an address, by which a tab says which ranking its rows are of
+
+
+@dataclass(frozen=True)
+class Other:
+    """What the page says of an image in the Run beside."""
+
+    row: int
+    score: float
+    flagged: bool
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,14 @@ class Card:
     type: str
     comment: str
     who: str
+    other: Other | None = None
 
 
 class Session:
     """A gallery with its labels, thumbnails and reasons, and the templates that show them."""
 
-    def __init__(self, gallery: Gallery) -> None:
-        self.gallery, self.labelling = gallery, Labelling(gallery)
+    def __init__(self, gallery: Gallery, beside: Beside | None = None) -> None:
+        self.gallery, self.labelling, self.beside = gallery, Labelling(gallery), beside
         self.thumbnails, self.reasons = Thumbnails(gallery), Reasons(gallery)
         self.described = describe(gallery.scores)
         # Of the rows that addresses speak of: after another fit they are others.
@@ -73,12 +84,13 @@ class Session:
 
     def render(self, template: str, **values: object) -> Markup:
         """A template, which escapes what it is given, as text that may stand inside another."""
-        return Markup(self.environment.get_template(template).render(gallery=self.gallery, v=self.version, **values))  # noqa: S704
+        shared = {"gallery": self.gallery, "beside_run": self.beside, "v": self.version}
+        return Markup(self.environment.get_template(template).render(**shared, **values))  # noqa: S704
 
     def warm_up(self) -> None:
         """Do what would make the first view wait: load libraries, estimate chances, compile templates."""
         self.render("cards.html", cards=self.cards([0]), more=False, chosen=Filter(), number=0)
-        self.thumbnails.heat(0)
+        heat(self.gallery, 0)
 
     def chances(self) -> np.ndarray[Any, Any] | None:
         """(N,) of being bad, with what was reviewed so far."""
@@ -111,9 +123,17 @@ class Session:
                 float(chances[row]) if numbers and chances is not None else None, WORDS[band], words.get(row, ""),
                 int(groups[row]), int(sizes[groups[row]]), bool(gallery.scores.image[row] > line),
                 *((found.type, found.comment, found.who) if (found := known.get(row)) else ("", "", "")),
+                self._other(row),
             )
             for row, band in zip(rows, bands, strict=True)
         ]  # fmt: skip
+
+    def _other(self, row: int) -> Other | None:
+        if self.beside is None or self.beside.rows[row] == NOWHERE:
+            return None
+        other, there = int(self.beside.rows[row]), self.beside.gallery
+        score = float(there.scores.image[other])
+        return Other(other, score, score > np.float32(there.decision.threshold))
 
     def status(self) -> dict[str, object]:
         """Counts for the head of the page."""
@@ -130,7 +150,14 @@ class Session:
         if chosen.order == "teach":
             return self.proposed()
         labelling = self.labelling
-        known = Labels(labelling.words(), labelling.rows(), labelling.threshold, self.thumbnails.groups, self.first)
+        known = Labels(
+            labelling.words(),
+            labelling.rows(),
+            labelling.threshold,
+            self.thumbnails.groups,
+            self.first,
+            self.beside.places_apart() if self.beside else None,
+        )
         return chosen.rows(self.gallery, known)
 
     @property

@@ -65,15 +65,6 @@ class Thumbnails:
             with suppress(OSError):
                 shutil.copytree(other.place, self.place, dirs_exist_ok=True)
 
-    def heat(self, row: int) -> bytes:
-        """The coloured layer of an image as PNG, see-through where nothing is unusual."""
-        width, height = self.gallery.scores.sizes[row]
-        factor = min(1.0, HEAT / max(width, height))
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        data = io.BytesIO()
-        layer(self.gallery.map(row, size), self.gallery.scale, size).save(data, "PNG", compress_level=3)
-        return data.getvalue()
-
     def give_way(self) -> None:
         """Let `fill` rest for a moment: a person waits for an answer."""
         self._asked = time.monotonic()
@@ -99,6 +90,16 @@ class Thumbnails:
     def stop(self) -> None:
         """Let `fill` end at the next image."""
         self._stop.set()
+
+
+def heat(gallery: Gallery, row: int) -> bytes:
+    """The coloured layer of an image as PNG, see-through where nothing is unusual."""
+    width, height = gallery.scores.sizes[row]
+    factor = min(1.0, HEAT / max(width, height))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    data = io.BytesIO()
+    layer(gallery.map(row, size), gallery.scale, size).save(data, "PNG", compress_level=3)
+    return data.getvalue()
 
 
 def alike(prints: NDArray[np.uint8], content: Sequence[str]) -> NDArray[np.int64]:

@@ -1,20 +1,27 @@
 """The addresses of pictures, and of the enlarged view: the image, its map, outlines, boxes, and the nearest image."""
 
 import io
+import math
 from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from blemish.images.defect_boxes import DefectBox
+from blemish.images.run_lengths import Mask
+from blemish.label_formats.annotated import Shape
+from blemish.label_formats.masks import outline as outer_edge
 from blemish.machine.errors import BlemishError, RequestError, UnreadableImageError
+from blemish.review.gallery import Gallery
 from blemish.review.reasons import Reason
-from blemish.review.routes import form, number_of, person
+from blemish.review.routes import changed, form, number_of, person
 from blemish.review.session import Same, Session
+from blemish.review.thumbnails import heat as coloured
 from blemish.scores.heatmaps import shown
-from blemish.scores.regions import outlines
+from blemish.scores.regions import MOST_REGIONS, outlines, shapes_of
 
 LARGE, PATCH = 1400, 180  # pixels of the longer side: an image before it is zoomed into, a place of it
 MAP = 256  # values of the longer side of the map under the pointer
@@ -40,18 +47,27 @@ def thumbnail(session: Same, row: Row) -> Response:
     return Response(session.thumbnails.get(row), media_type="image/jpeg", headers=KEEP)
 
 
-@router.get("/heat/{row}")
-def heat(session: Same, row: Row) -> Response:
-    """The coloured layer that lies over an image."""
+def _seen(session: Session, row: int, beside: bool) -> tuple[Gallery, int, float]:
+    """The gallery that a row's map is taken from, the row there, and the level: those of the other Run if asked."""
     session.check(row)
-    return Response(session.thumbnails.heat(row), media_type="image/png", headers=KEEP)
+    if not beside:
+        return session.gallery, row, session.level
+    if session.beside is None:
+        raise UnreadableImageError("One Run is shown alone")
+    return session.beside.gallery, session.beside.row(row), session.beside.level
+
+
+@router.get("/heat/{row}")
+def heat(session: Same, row: Row, beside: bool = False) -> Response:
+    """The coloured layer that lies over an image; with `beside`, that of the other Run."""
+    gallery, row, _ = _seen(session, row, beside)
+    return Response(coloured(gallery, row), media_type="image/png", headers=KEEP)
 
 
 @router.get("/outline/{row}")
-def outline(session: Same, row: Row) -> Response:
-    """The outlines of the regions as an SVG that lies over a thumbnail."""
-    session.check(row)
-    width, height, path = outline_path(session, row)
+def outline(session: Same, row: Row, beside: bool = False) -> Response:
+    """The outlines of the regions as an SVG that lies over a thumbnail; with `beside`, those of the other Run."""
+    width, height, path = outline_path(*_seen(session, row, beside))
     lines = "".join(
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{share * max(width, height):.3f}"/>'
         for colour, share in (("#000", 0.022), ("#ffd84d", 0.011))
@@ -76,23 +92,23 @@ def picture(session: Same, row: Row, full: bool = False) -> Response:
 def levels(session: Same, row: Row) -> Response:
     """The anomaly map as float32, little-endian, row by row; the size stands in the page."""
     session.check(row)
-    values = session.gallery.map(row, map_size(session, row)).astype("<f4")
+    values = session.gallery.map(row, map_size(session.gallery, row)).astype("<f4")
     return Response(values.tobytes(), media_type="application/octet-stream", headers=KEEP)
 
 
-def map_size(session: Session, row: int) -> tuple[int, int]:
+def map_size(gallery: Gallery, row: int) -> tuple[int, int]:
     """(width, height) at which the map of an image is sent: its shape, the longer side `MAP`."""
-    width, height = (int(each) for each in session.gallery.scores.sizes[row])
+    width, height = (int(each) for each in gallery.scores.sizes[row])
     factor = MAP / max(width, height)
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def outline_path(session: Session, row: int) -> tuple[int, int, str]:
+def outline_path(gallery: Gallery, row: int, level: float) -> tuple[int, int, str]:
     """Width and height of an image, and the outlines of its regions as an SVG path in its pixels."""
-    size = map_size(session, row)
-    width, height = (int(each) for each in session.gallery.scores.sizes[row])
+    size = map_size(gallery, row)
+    width, height = (int(each) for each in gallery.scores.sizes[row])
     scale = np.array([width / size[0], height / size[1]])
-    lines = outlines(session.gallery.map(row, size), session.level)
+    lines = outlines(gallery.map(row, size), level)
     return width, height, "".join(
         "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (line * scale).clip(0, (width, height))) + "Z" for line in lines
     )  # fmt: skip
@@ -107,11 +123,14 @@ def zoom(session: Same, row: Row) -> str:
         session.gallery.file(row)
     except UnreadableImageError as error:
         trouble = str(error)
-    width, height, path = outline_path(session, row)
+    width, height, path = outline_path(session.gallery, row, session.level)
+    (card,) = session.cards([row])
+    other = outline_path(*_seen(session, row, beside=True))[2] if card.other else ""
     return session.render(
-        "zoom.html", card=session.cards([row])[0], trouble=trouble,
+        "zoom.html", card=card, other_outline=Markup(other),  # noqa: S704 - numbers
+        trouble=trouble,
         changed=not trouble and session.gallery.changed(row), width=width, height=height, outline=Markup(path),  # noqa: S704 - numbers
-        map_size=map_size(session, row), level=session.level, boxes=_boxes(session, row),
+        map_size=map_size(session.gallery, row), level=session.level, boxes=_boxes(session, row),
         types=session.labelling.types(),
     )  # fmt: skip
 
@@ -156,23 +175,28 @@ def patch(session: Same, row: Row, left: Share, top: Share, right: Share, bottom
 
 @router.post("/boxes")
 async def add_boxes(session: Same, request: Request) -> HTMLResponse:
-    """Keep a box (x, y, width, height in pixels); with `regions` one around each outlined region instead."""
+    """Keep where an image shows a defect, which makes it bad.
+
+    That is a box (x, y, width, height), a `stroke` of a brush (points "x,y x,y", and its `radius`), or with `regions`
+    what is outlined, as "boxes" or as "masks"; all in pixels.
+    """
 
     def work(values: dict[str, str]) -> str:
-        row = number_of(values.get("row", ""))
+        row, kind, name = number_of(values.get("row", "")), values.get("type", ""), person(request)
         session.check(row)
-        if values.get("regions"):
-            corners = _around_outlines(session, row)
+        if values.get("regions") == "masks":
+            session.labelling.paint(row, _outlined(session, row), kind, name)
+        elif values.get("regions"):
+            session.labelling.add_boxes(row, _around_outlines(session, row), kind, name)
+        elif "stroke" in values:
+            session.labelling.paint(row, [_painted(session, row, values)], kind, name)
         else:
             try:
                 x, y, width, height = (round(float(values[name])) for name in ("x", "y", "width", "height"))
             except (KeyError, ValueError, OverflowError):
                 raise RequestError("A box needs four numbers, x, y, width and height, in pixels.") from None
-            corners = [(x, y, width, height)]
-        session.labelling.add_boxes(row, corners, values.get("type", ""), person(request))
-        return session.render(
-            "boxes.html", swap=True, row=row, boxes=_boxes(session, row), types=session.labelling.types()
-        )
+            session.labelling.add_boxes(row, [(x, y, width, height)], kind, name)
+        return _drawn(session, row)
 
     return await form(request, work)
 
@@ -185,20 +209,64 @@ async def remove_box(session: Same, request: Request) -> HTMLResponse:
         row = number_of(values.get("row", ""))
         session.check(row)
         session.labelling.remove_box(row, number_of(values.get("number", "")), person(request))
-        return session.render(
-            "boxes.html", swap=True, row=row, boxes=_boxes(session, row), types=session.labelling.types()
-        )
+        return _drawn(session, row)
 
     return await form(request, work)
 
 
-def _boxes(session: Session, row: int) -> list[object]:
-    return [*session.labelling.boxes().get(session.gallery.content[row], [])]
+def _drawn(session: Session, row: int) -> str:
+    """The HTML of what is different after something was drawn: the boxes, and the card."""
+    boxes = session.render("boxes.html", swap=True, row=row, boxes=_boxes(session, row))
+    return boxes + changed(session, [row], {"zoomed": str(row)})
+
+
+def _boxes(session: Session, row: int) -> list[tuple[DefectBox, str]]:
+    """What was drawn on an image, each with the SVG path of its edge if it was painted."""
+    found = session.labelling.boxes().get(session.gallery.content[row], [])
+    return [(box, _edge(box) if box.mask else "") for box in found]
+
+
+def _edge(box: DefectBox) -> str:
+    shape = Shape(box.x, box.y, box.x + box.width, box.y + box.height, 0, 0.0, box.pixels())
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in outer_edge(shape)) + "Z"
+
+
+def _painted(session: Session, row: int, values: dict[str, str]) -> Mask:
+    """What a brush paints along a stroke, (H, W) bool of the image."""
+    width, height = (int(each) for each in session.gallery.scores.sizes[row])
+    try:
+        points = [tuple(float(each) for each in point.split(",")) for point in values["stroke"].split()]
+        radius = float(values.get("radius", ""))
+        if (
+            not points
+            or not all(len(p) == 2 and math.isfinite(sum(p)) for p in points)
+            or not 0 < radius <= width + height
+        ):
+            raise ValueError
+    except ValueError:
+        raise RequestError("A stroke needs points, as x,y x,y, and a radius above 0, in pixels.") from None
+    canvas = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    draw.line([(x - 0.5, y - 0.5) for x, y in points], fill=1, width=max(1, round(2 * radius)))
+    for x, y in points:
+        draw.ellipse((x - 0.5 - radius, y - 0.5 - radius, x - 0.5 + radius, y - 0.5 + radius), fill=1)
+    return np.asarray(canvas) > 0
+
+
+def _outlined(session: Session, row: int) -> list[Mask]:
+    """The regions above the level, each as a mask (H, W) of the image."""
+    levels = session.gallery.map(row, tuple(int(each) for each in session.gallery.scores.sizes[row]))
+    found = []
+    for region, own in shapes_of(levels > session.level, levels)[:MOST_REGIONS]:
+        mask = np.zeros(levels.shape, dtype=np.bool_)
+        mask[region.top : region.bottom, region.left : region.right] = own
+        found.append(mask)
+    return found
 
 
 def _around_outlines(session: Session, row: int) -> list[tuple[int, int, int, int]]:
     """The boxes (x, y, width, height) around the outlined regions, in pixels; none inside another."""
-    size = map_size(session, row)
+    size = map_size(session.gallery, row)
     wide, high = (int(each) for each in session.gallery.scores.sizes[row])
     found: list[tuple[int, int, int, int]] = []
     for line in outlines(session.gallery.map(row, size), session.level):

@@ -286,7 +286,7 @@ class FunAD(FeatureDetector):
     def _distances_of_drawn(self, features: ViewFeatures, scorer: ImageNeighbours, drawn: Drawn) -> Tensor:
         """Maps (M, h, w) of the drawn images, each compared with all but the group of the image it was made from."""
         groups = group_numbers(features.images)
-        barred = groups[drawn.sources][:, None] == groups[self.neighbours.compared_with(features.images)]
+        barred = groups[drawn.sources][:, None] == groups[self.neighbours.compared_with(features)]
         seen = ViewFeatures(features.view, features_of(drawn.images, features.features.spec))
         row_of = {name: row for row, name in enumerate(drawn.images.ids)}
 

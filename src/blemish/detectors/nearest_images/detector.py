@@ -26,10 +26,11 @@ from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numb
 from blemish.detectors.parts.scoring import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
+from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
 from blemish.machine.errors import RequestError
 
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
+STANDS_OUT = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
 
 
@@ -173,8 +174,9 @@ class NearestImages(FeatureDetector):
 
     def _fit_view(self, features: ViewFeatures) -> FittedNeighbours:
         groups = group_numbers(features.images)
-        rows = self.compared_with(features.images)
-        scorer, layouts = self._gathered(features, rows)
+        rows = self.compared_with(features)
+        drawn = features.drawn().flatten(1)
+        scorer, layouts = self._gathered(features, rows, drawn)
         barred = groups[:, None] == groups[rows]
         matches = self._matched(features, scorer, layouts, barred)
         inside = features.valid().flatten(1)
@@ -182,15 +184,24 @@ class NearestImages(FeatureDetector):
         away, maps = relative_distances(matches, inside, rows, scorer.where, *scorer.window)
         scorer.spacing.copy_(away[rows][:, scorer.where])
         scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
+        if drawn.any():
+            self._know_defects(features, scorer, rows, drawn[rows] & (maps[rows] > maps.quantile(STANDS_OUT)))
+            maps = maps * self._nearer_to_defects(features, scorer, away, barred)
         copies = near_copies(features.images, matches, inside, rows, len(scorer.where))
         return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
 
-    def compared_with(self, images: ImageSet) -> Tensor:
+    def compared_with(self, features: ViewFeatures) -> Tensor:
         """Rows of the images that are compared with: all but those known or thought to be bad, at random if many.
 
+        An image that is known to be bad takes part where it was drawn which of its places show the defect.
         Of equal images one is enough. Raises `RequestError` if they are not at least two groups.
         """
-        fine = [row for row, name in enumerate(images.ids) if images.labels.get(name) not in (ANOMALOUS, SUSPECTED)]
+        images, fine = features.images, []
+        some = (features.drawn() != features.valid()).flatten(1).any(1)  # places without a drawn defect
+        for row, name in enumerate(images.ids):
+            unfit = images.labels.get(name) in (ANOMALOUS, SUSPECTED)
+            if not unfit or (name in images.defects and some[row]):
+                fine.append(row)
         rows = sorted({images.content[images.ids[row]]: row for row in reversed(fine)}.values())
         if len({images.groups[images.ids[row]] for row in rows}) < 2:
             raise RequestError(
@@ -199,14 +210,17 @@ class NearestImages(FeatureDetector):
             )
         if len(rows) > MOST_IMAGES:
             rows.sort(key=lambda row: images.content[images.ids[row]])  # whatever the names are
-            known = [row for row in rows if images.labels.get(images.ids[row]) == NORMAL]
-            others = [row for row in rows if images.labels.get(images.ids[row]) != NORMAL]
+            known = [row for row in rows if images.labels.get(images.ids[row]) in (NORMAL, ANOMALOUS)]
+            others = [row for row in rows if row not in set(known)]
             drawn = np.random.default_rng(self.random_state).permutation(len(others))
             rows = sorted((known + [others[at] for at in drawn])[:MOST_IMAGES])
         return torch.tensor(rows)
 
-    def _gathered(self, features: ViewFeatures, rows: Tensor) -> tuple[ImageNeighbours, Tensor]:
-        """A scorer that holds the images of `rows`, its distances still to be found, and the layouts of all images."""
+    def _gathered(self, features: ViewFeatures, rows: Tensor, drawn: Tensor) -> tuple[ImageNeighbours, Tensor]:
+        """A scorer that holds the images of `rows`, its distances still to be found, and the layouts of all images.
+
+        Patches that are `drawn` (N, P) show defects: no other patch is compared with them.
+        """
         images, size = features.images, features.grid[0] * features.grid[1]
         names = [images.ids[row] for row in rows]
         plan = even_plan(names, EMBEDDING_PATCHES, self.random_state)
@@ -225,7 +239,8 @@ class NearestImages(FeatureDetector):
             embedded = embedding(batch.patches[row].flatten(0, 1))
             number = at.get(batch.ids[row])
             if number is not None:
-                patches[number] = columns_of(embedded[where], batch.valid[row].flatten()[where])
+                usable = batch.valid[row].flatten() & ~drawn[rows[number]]
+                patches[number] = columns_of(embedded[where], usable[where])
             return layouts_of(embedding.strongest(embedded)[None], features.grid)[0]
 
         layouts = torch.stack(list(features.each(embedded_of, f"gathering {features.view.pixels}")))
@@ -257,6 +272,37 @@ class NearestImages(FeatureDetector):
         for _ in features.each(match, f"comparing {features.view.pixels}"):
             pass
         return matches
+
+    def _know_defects(self, features: ViewFeatures, scorer: ImageNeighbours, rows: Tensor, chosen: Tensor) -> None:
+        """Let the scorer know the patches `chosen` (n, P) of the images of `rows` as defects.
+
+        What is drawn is wider than the defect, so patches that look like most do not count.
+        """
+        number = {features.images.ids[row]: at for at, row in enumerate(rows)}
+        ids = [name for name, at in number.items() if chosen[at].any()]
+        patches, owners = [], []
+        for batch in features.batches(ids) if ids else ():
+            for name, values in zip(batch.ids, batch.patches, strict=True):
+                patches.append(scorer.embedding(values.flatten(0, 1)[chosen[number[name]]]))
+                owners.append(torch.full((len(patches[-1]),), number[name]))
+        if patches:
+            scorer.know_defects(torch.cat(patches), torch.cat(owners))
+
+    def _nearer_to_defects(
+        self, features: ViewFeatures, scorer: ImageNeighbours, away: Tensor, barred: Tensor
+    ) -> Tensor:
+        """By what the maps (N, P) are multiplied, given the distances (N, P) and the images barred from each (N, n)."""
+        row_of = {name: row for row, name in enumerate(features.images.ids)}
+        times = torch.ones_like(away)
+
+        def nearer(batch: PatchBatch, row: int) -> None:
+            at = row_of[batch.ids[row]]
+            embedded = scorer.embedded(batch.patches[row][None])
+            times[at] = scorer.nearer_to_defects(embedded, away[at][None], barred[at][None])[0]
+
+        for _ in features.each(nearer, f"drawn defects {features.view.pixels}"):
+            pass
+        return times
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         return empty_neighbours(view, state)

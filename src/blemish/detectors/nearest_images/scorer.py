@@ -44,6 +44,8 @@ class ImageNeighbours(PatchScorer):
     3. It is divided by the same distance of the patches it was matched with, plus the typical one: a step that is
        common in a varied part of the product (print, threads) is not far; the same step on a plain surface is. The
        typical distance in the divisor bounds what a constant background can do.
+    4. A patch that is nearer to a patch on which a person drew a defect than to its matches is multiplied by how much
+       nearer it is. All others stay as they are.
 
     Attributes
     ----------
@@ -55,6 +57,8 @@ class ImageNeighbours(PatchScorer):
     where : (E,) int64, the place in the grid of the patches that are kept of each image.
     content : (N, 32) uint8, the SHA-256 of each image.
     counts : (2,) int64, k and `retrieved`.
+    defects, defect_rows : (M, D) float32, the embedded patches on which a person drew defects, and (M,) int64, the
+        images they are of among those compared with; None where nothing was drawn.
     """
 
     def __init__(self, embedding: Standardised, parts: Mapping[str, Tensor]) -> None:
@@ -71,6 +75,9 @@ class ImageNeighbours(PatchScorer):
         self.where: Tensor
         self.content: Tensor
         self.counts: Tensor
+        self.defects: Tensor | None
+        self.defect_rows: Tensor | None
+        self.know_defects(parts.get("defects"), parts.get("defect_rows"))
         # what decides on the way is no tensor: a graph is exported for one way
         self.k, self.retrieved = (int(count) for count in self.counts)
         self.group_count, self.some_known = int(self.groups.max()) + 1, bool(self.known_good.any())
@@ -78,6 +85,11 @@ class ImageNeighbours(PatchScorer):
     def choose(self, k: int) -> None:
         """Set k."""
         self.k = self.counts[0] = k
+
+    def know_defects(self, patches: Tensor | None, rows: Tensor | None) -> None:
+        """Set the patches (M, D) on which a person drew defects, of images of these rows (M,)."""
+        self.register_buffer("defects", patches)
+        self.register_buffer("defect_rows", rows)
 
     @property
     def window(self) -> tuple[int, int]:
@@ -92,8 +104,10 @@ class ImageNeighbours(PatchScorer):
         """As `forward`, without the images that are true in `barred` (B, N); by default the image's own group."""
         embedded = self.embedded(patches)
         layouts = layouts_of(self.embedding.strongest(embedded), patches.shape[1:3])
-        near = self.nearest_images(layouts, self.own_group(layouts) if barred is None else barred)
-        return self.relative(self.matches(embedded, near, *self.window)).view(patches.shape[:3])
+        barred = self.own_group(layouts) if barred is None else barred
+        matches = self.matches(embedded, self.nearest_images(layouts, barred), *self.window)
+        times = self.nearer_to_defects(embedded, matches.distances.mean(2), barred)
+        return (self.relative(matches) * times).view(patches.shape[:3])
 
     def embedded(self, patches: Tensor) -> Tensor:
         """Patches (B, h, w, D) to (B, h * w, D)."""
@@ -146,6 +160,18 @@ class ImageNeighbours(PatchScorer):
             least = nearest.float().masked_fill(~good, -torch.inf).amax(1)
             distances = torch.minimum(distances, (-2 * least).clamp_min(0).sqrt()[..., None])
         return Matches(distances, entries)
+
+    def nearer_to_defects(self, embedded: Tensor, distances: Tensor, barred: Tensor) -> Tensor:
+        """How many times nearer (B, P) patches (B, P, D) are to a drawn defect than `distances` (B, P); 1 or more.
+
+        Defects of the images that are true in `barred` (B, N) do not count.
+        """
+        if self.defects is None or self.defect_rows is None:
+            return torch.ones_like(distances)
+        squares = embedded.square().sum(2, keepdim=True) + self.defects.square().sum(1)
+        away = (squares - 2 * embedded @ self.defects.T).clamp_min(0).sqrt()  # (B, P, M)
+        away = away.masked_fill(barred[:, self.defect_rows][:, None], torch.inf).amin(2)
+        return ((distances + self.typical[0]) / (away + self.typical[0])).clamp_min(1)
 
     def relative(self, matches: Matches) -> Tensor:
         """The mean distance (B, P) in units of what is usual where the matches are."""

@@ -1,4 +1,4 @@
-"""Which patches of a grid lie in the region of interest."""
+"""Which patches of a grid lie in the region of interest, and on which a person drew a defect."""
 
 from collections.abc import Sequence
 
@@ -38,6 +38,27 @@ def _measured(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
             bits = np.unpackbits(np.frombuffer(images.lost[name], dtype=np.uint8))
             cells[row] = bits.reshape(CELLS, CELLS) == 0
     return torch.from_numpy(cells.repeat(SIDE // CELLS, 1).repeat(SIDE // CELLS, 2))
+
+
+def drawn_masks(images: ImageSet, ids: Sequence[str]) -> Tensor:
+    """(B, R, R) bool, where a person drew defects."""
+    masks = np.zeros((len(ids), SIDE, SIDE), dtype=np.bool_)
+    for row, name in enumerate(ids):
+        if name in images.defects:
+            masks[row] = np.unpackbits(np.frombuffer(images.defects[name], dtype=np.uint8)).reshape(SIDE, SIDE)
+    return torch.from_numpy(masks)
+
+
+def touched(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, h, w) bool: the patches that a mask (B, R, R) of an image, by boxes (B, 4), reaches into."""
+    side, (height, width) = masks.shape[-1], grid
+    found = torch.zeros(len(masks), height, width, dtype=torch.bool)
+    number, down, across = masks.nonzero(as_tuple=True)
+    left, top, right, bottom = boxes[number].unbind(1)
+    rows = (top + (down + 0.5) / side * (bottom - top)) * height
+    columns = (left + (across + 0.5) / side * (right - left)) * width
+    found[number, rows.long().clamp(0, height - 1), columns.long().clamp(0, width - 1)] = True
+    return found
 
 
 def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blemish.detectors.parts.embedding import Rooted, Standardised
-from blemish.detectors.parts.regions_of_interest import roi_masks, within
+from blemish.detectors.parts.regions_of_interest import drawn_masks, roi_masks, touched, within
 from blemish.features import FeatureSpec, PatchFeatures
 from blemish.features.backbones import GIVEN, GIVEN_STAGE, backbone, stride_of
 from blemish.features.extract import box_in_grid
@@ -162,6 +162,10 @@ class ViewFeatures:
     def valid(self) -> Tensor:
         """(N, h, w) bool, False in the padding."""
         return self._valid(self.images.ids, self.boxes(), self.grid)
+
+    def drawn(self) -> Tensor:
+        """(N, h, w) bool, the patches on which a person drew a defect."""
+        return touched(drawn_masks(self.images, self.images.ids), self.boxes(), self.grid) & self.valid()
 
     def _valid(self, ids: Sequence[str], boxes: Tensor, grid: tuple[int, int]) -> Tensor:
         masks = roi_masks(self.images, ids)

@@ -158,7 +158,7 @@ function label(word, type) {
 
 // The enlarged view: what is chosen there stays for the next image.
 let viewer = null;
-const view = { opacity: 0, outlined: true, both: true, drawing: false };
+const view = { opacity: 0, outlined: true, both: true, drawing: "", brush: 15 }; // the brush: thousandths of the longer side
 function mount() {
   viewer?.stop();
   const stage = at("stage");
@@ -172,50 +172,63 @@ function mount() {
 function looked() {
   if (!viewer) return;
   const stage = at("stage"), beside = at("beside");
-  stage.querySelector(".plane").style.setProperty("--opacity", view.opacity / 100);
-  stage.classList.toggle("outlined", view.outlined);
-  stage.classList.toggle("drawing", (viewer.drawing = view.drawing));
-  at("draw")?.setAttribute("aria-pressed", String(view.drawing));
-  const image = at("stage-beside").querySelector("img");
-  if (beside && image.dataset.row !== beside.dataset.row) {
+  viewer.drawing = view.drawing; viewer.brush = view.brush / 1000;
+  stage.classList.toggle("drawing", view.drawing !== "");
+  for (const [id, way] of [["draw", "box"], ["brush", "brush"]]) at(id)?.setAttribute("aria-pressed", String(view.drawing === way));
+  if (at("brush-size")) at("brush-size").value = view.brush;
+  const other = at("stage-beside"), image = other.querySelector("img"), fixed = "other" in other.dataset; // of the Run beside
+  for (const each of [stage, other]) {
+    each.querySelector(".plane").style.setProperty("--opacity", view.opacity / 100);
+    each.classList.toggle("outlined", view.outlined);
+  }
+  if (!fixed && beside && image.dataset.row !== beside.dataset.row) {
     const address = `/picture/${beside.dataset.row}`;
     image.dataset.row = beside.dataset.row; image.dataset.full = `${address}?full=1&v=${version}`;
     image.alt = `The nearest normal image, ${beside.dataset.name}`;
     image.src = `${address}?v=${version}`;
   }
-  at("stage-beside").hidden = !(beside && view.both);
+  other.hidden = !((fixed || beside) && view.both);
   boxes();
 }
 function boxes(open = null) {
   const drawn = [...document.querySelectorAll("#boxes li")].map((each) => each.dataset);
-  at("drawn")?.replaceChildren(...[...drawn, ...(open ? [open] : [])].flatMap((box) => ["halo", "box"].map((kind) => {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const name of ["x", "y", "width", "height"]) rect.setAttribute(name, box[name]);
-    rect.classList.add(kind);
-    return rect;
-  })));
+  at("drawn")?.replaceChildren(...[...drawn, ...(open ? [open] : [])].flatMap((place) => {
+    if (place.stroke) return [shape("polyline", "stroke", { points: `${place.stroke} ${place.stroke.split(" ").at(-1)}`, "stroke-width": 2 * place.radius })];
+    const { x, y, width, height, path } = place;
+    return ["halo", "box"].map((kind) => (path ? shape("path", `${kind} painted`, { d: path }) : shape("rect", kind, { x, y, width, height })));
+  }));
+}
+function shape(name, kind, attributes) {
+  const found = document.createElementNS("http://www.w3.org/2000/svg", name);
+  found.setAttribute("class", kind);
+  for (const [each, value] of Object.entries(attributes)) found.setAttribute(each, value);
+  return found;
 }
 zoom.addEventListener("input", (event) => {
   if (event.target.id === "opacity") view.opacity = Number(event.target.value);
   else if (event.target.id === "outlined") view.outlined = event.target.checked;
   else if (event.target.id === "both") view.both = event.target.checked;
+  else if (event.target.id === "brush-size") view.brush = Number(event.target.value);
   else return;
   looked();
 });
 const PAN = 80; // pixels of the screen a key moves the view
+function drawBy(way) { view.drawing = view.drawing === way ? "" : way; looked(); }
+function brushBy(factor) { view.brush = Math.max(1, Math.min(60, factor > 1 ? Math.ceil(view.brush * factor) : Math.floor(view.brush * factor))); looked(); }
 const ACTS = {
   previous: () => step(-1), next: () => step(1),
   in: () => viewer?.zoomTo(viewer.scale * Viewer.STEP), out: () => viewer?.zoomTo(viewer.scale / Viewer.STEP),
   fit: () => viewer?.fit(), pixels: () => viewer?.zoomTo(1 / viewer.dense),
   heat: () => { view.opacity = view.opacity ? 0 : 80; at("opacity").value = view.opacity; looked(); },
-  draw: () => { view.drawing = !view.drawing; looked(); },
+  draw: () => drawBy("box"), brush: () => drawBy("brush"),
+  thinner: () => brushBy(1 / 1.3), thicker: () => brushBy(1.3),
 };
 zoom.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.do) ACTS[button.dataset.do]();
-  else if (button?.id === "draw") ACTS.draw();
+  else if (button?.id === "draw" || button?.id === "brush") ACTS[button.id]();
 });
-const ZOOM_KEYS = { "+": "in", "=": "in", "-": "out", 0: "fit", z: "pixels", h: "heat", d: "draw", j: "next", k: "previous" };
+const ZOOM_KEYS = { "+": "in", "=": "in", "-": "out", 0: "fit", z: "pixels", h: "heat", d: "draw", p: "brush", "[": "thinner", "]": "thicker", j: "next", k: "previous" };
 const ARROWS = { arrowleft: [1, 0], arrowright: [-1, 0], arrowup: [0, 1], arrowdown: [0, -1] };
 function zoomKey(key) {
   if (ZOOM_KEYS[key]) ACTS[ZOOM_KEYS[key]]();
@@ -223,6 +236,8 @@ function zoomKey(key) {
   else if (key === "o") at("outlined")?.click();
   else if (key === "n") at("both")?.click();
   else if (key === "b") at("boxes-from-outlines")?.click();
+  else if (key === "m") at("masks-from-outlines")?.click();
+  else if (key === " " && view.drawing === "brush" && document.activeElement === at("stage")) viewer.dab();
   else if (key === "c") at("zoom-comment").focus();
   else if (key === "t") at("zoom-type").focus();
   else return false;

@@ -1,4 +1,4 @@
-// The enlarged view: zoom and pan of the image and the nearest one beside it, the level under the pointer, boxes.
+// The enlarged view: zoom and pan of the image and the nearest one beside it, the level under the pointer, boxes, brush.
 "use strict";
 
 class Viewer {
@@ -6,7 +6,7 @@ class Viewer {
   static STEP = 1.25;
 
   constructor(stage, beside, reading) {
-    Object.assign(this, { stage, beside, reading, drawing: false, map: null, pointers: new Map() });
+    Object.assign(this, { stage, beside, reading, drawing: "", brush: 0.02, map: null, pointers: new Map() });
     this.width = Number(stage.dataset.width); this.height = Number(stage.dataset.height);
     this.mapWidth = Number(stage.dataset.mapWidth); this.mapHeight = Number(stage.dataset.mapHeight);
     for (const each of [stage, beside]) {
@@ -79,8 +79,9 @@ class Viewer {
     if (event.button) return;
     event.currentTarget.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.at(event));
-    if (this.drawing && event.currentTarget === this.stage && this.pointers.size === 1) this.start = this.pixel(this.at(event));
-    else this.start = null;
+    this.start = this.drawing && event.currentTarget === this.stage && this.pointers.size === 1 ? this.pixel(this.at(event)) : null;
+    this.points = this.start && [this.start];
+    if (this.start) this.tell("drawing", this.drawn(this.start));
   }
 
   move(event) {
@@ -88,7 +89,10 @@ class Viewer {
     if (!before) { this.read(this.pixel(point)); return; }
     const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, other]) => other);
     this.pointers.set(event.pointerId, point);
-    if (this.start) this.stage.dispatchEvent(new CustomEvent("drawing", { detail: this.box(this.pixel(point)) }));
+    if (this.start) {
+      this.points.push(this.pixel(point));
+      this.tell("drawing", this.drawn(this.pixel(point)));
+    }
     else if (others.length) { // two fingers: what is between them follows them
       const far = (one) => Math.max(10, Math.hypot(one.x - others[0].x, one.y - others[0].y));
       const middle = (one) => ({ x: (one.x + others[0].x) / 2, y: (one.y + others[0].y) / 2 });
@@ -101,11 +105,23 @@ class Viewer {
   up(event) {
     const known = this.pointers.delete(event.pointerId);
     if (!known || !this.start) return;
-    const box = event.type === "pointerup" ? this.box(this.pixel(this.at(event))) : null;
+    const place = event.type === "pointerup" ? this.drawn(this.pixel(this.at(event))) : null;
     this.start = null;
-    this.stage.dispatchEvent(new CustomEvent("drawing", { detail: null }));
-    if (box && box.width > 1 && box.height > 1) this.stage.dispatchEvent(new CustomEvent("drawn", { detail: box }));
+    this.tell("drawing", null);
+    if (place && (place.stroke || (place.width > 1 && place.height > 1))) this.tell("drawn", place);
   }
+
+  tell(what, detail) { this.stage.dispatchEvent(new CustomEvent(what, { detail })); }
+  get radius() { return Math.max(0.5, this.brush * Math.max(this.width, this.height)); }
+  drawn(end) { return this.drawing === "brush" ? this.stroke(this.points) : this.box(end); }
+
+  // As the server takes it; of points closer than a quarter of the brush one is enough.
+  stroke(points) {
+    const apart = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) >= this.radius / 4;
+    const kept = points.reduce((found, point) => { if (!found.length || apart(point, found.at(-1))) found.push(point); return found; }, []);
+    return { stroke: kept.map(({ x, y }) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "), radius: this.radius.toFixed(2) };
+  }
+  dab() { this.tell("drawn", this.stroke([this.pixel({ x: this.stage.clientWidth / 2, y: this.stage.clientHeight / 2 })])); }
 
   box(end) { // whole pixels, inside the image
     const span = (one, other, most) => [Math.floor(Math.max(0, Math.min(one, other))), Math.ceil(Math.min(most, Math.max(one, other)))];

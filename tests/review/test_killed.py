@@ -1,0 +1,79 @@
+"""The page's program is killed at random moments: what it answered is kept, and nothing is there twice."""
+
+import multiprocessing
+import os
+import random
+import threading
+import time
+from collections import Counter
+
+import httpx
+import pytest
+
+from blemish.images import defect_boxes, labels
+from blemish.review.app import application
+from blemish.review.gallery import Gallery
+from blemish.review.guard import Guard
+from blemish.review.server import _listening
+
+from .conftest import TOKEN
+
+KILLS = 50
+
+
+def serve(folder, taken):
+    import uvicorn
+
+    app = application(Gallery.open(folder), Guard(TOKEN, frozenset(), "blemish-1"), fill=False)
+    uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off")).run(sockets=[taken])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a started program would import for seconds before each kill")
+def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
+    chance, context = random.Random(0), multiprocessing.get_context("fork")  # noqa: S311 - no secret
+    sent, kept = 0, set()
+
+    def click(address):
+        """Label and draw until the program is gone; each act has a number of its own."""
+        nonlocal sent
+        with httpx.Client(base_url=address, cookies={"blemish-1": TOKEN}, timeout=60) as http:
+            try:
+                version = http.get("/").text.split('data-version="')[1].split('"')[0]
+                http.headers["X-Version"] = version
+                while True:
+                    sent += 1
+                    row, name = sent % 10, f"act {sent}"
+                    if sent % 3:
+                        data = {"row": row, "word": "bad", "type": name}
+                        answer = http.post("/label", data=data)
+                    else:
+                        x, y = sent % 60, sent // 60 % 60
+                        data = {"row": row, "type": name, "stroke": f"{x},{y}", "radius": 2}
+                        answer = http.post("/boxes", data=data)
+                    assert answer.status_code == 200
+                    kept.add(name)
+            except httpx.TransportError:
+                return
+
+    for _ in range(KILLS):
+        with _listening("127.0.0.1", 0) as taken:
+            process = context.Process(target=serve, args=(reviewed, taken))
+            process.start()
+            clicks = threading.Thread(target=click, args=(f"http://127.0.0.1:{taken.getsockname()[1]}",))
+            clicks.start()
+            before = len(kept)
+            while len(kept) < before + 2 and clicks.is_alive():  # it answers
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.1))
+            process.kill()
+            process.join()
+        clicks.join()
+    rows, broken = labels.read(reviewed / "labels.csv")
+    boxes, broken_boxes = defect_boxes.read(reviewed / "boxes.csv")
+    assert sum(len(each) for each in (broken, broken_boxes)) <= 2  # a sentence on rows that were cut short
+    drawn = {box.type for box in boxes}
+    found = {row.type for row in rows} | drawn
+    assert kept <= found <= {f"act {number}" for number in range(sent + 1)}
+    assert max(Counter(row.type for row in rows if row.type not in drawn).values()) == 1
+    assert max(Counter(box.type for box in boxes).values()) == 1
+    assert len(kept) >= 2 * KILLS
