@@ -31,7 +31,7 @@ def serve(folder, taken):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a started program would import for seconds before each kill")
 def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
     chance, context = random.Random(0), multiprocessing.get_context("fork")  # noqa: S311 - no secret
-    sent, kept = 0, set()
+    sent, kept, ends, wrong = 0, set(), [], []
 
     def click(address):
         """Label and draw until the program is gone; each act has a number of its own."""
@@ -52,8 +52,10 @@ def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
                         answer = http.post("/boxes", data=data)
                     assert answer.status_code == 200
                     kept.add(name)
-            except httpx.TransportError:
-                return
+            except httpx.TransportError as error:
+                ends.append(repr(error))
+            except Exception as error:  # noqa: BLE001 - shown below
+                wrong.append(repr(error))
 
     for _ in range(KILLS):
         with _listening("127.0.0.1", 0) as taken:
@@ -68,6 +70,8 @@ def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
             process.kill()
             process.join()
         clicks.join()
+    assert wrong == []
+    assert len(kept) >= 2 * KILLS, ends
     rows, broken = labels.read(reviewed / "labels.csv")
     boxes, broken_boxes = defect_boxes.read(reviewed / "boxes.csv")
     assert sum(len(each) for each in (broken, broken_boxes)) <= 2  # a sentence on rows that were cut short
@@ -76,4 +80,3 @@ def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
     assert kept <= found <= {f"act {number}" for number in range(sent + 1)}
     assert max(Counter(row.type for row in rows if row.type not in drawn).values()) == 1
     assert max(Counter(box.type for box in boxes).values()) == 1
-    assert len(kept) >= 2 * KILLS

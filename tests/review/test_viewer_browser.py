@@ -105,6 +105,38 @@ def test_boxes_are_drawn_with_the_mouse_and_with_keys(tab, reviewed):
     until(tab, "document.querySelectorAll('#drawn .box').length > 1")
 
 
+def test_a_defect_is_painted_with_the_mouse_and_with_keys(tab, reviewed):
+    enlarge(tab)
+    tab.keyboard.press("p")
+    until(tab, "document.getElementById('brush').getAttribute('aria-pressed') === 'true'")
+    stage = tab.locator("#stage").bounding_box()
+    x, y = stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2
+    tab.mouse.move(x - 40, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 40, y, steps=5)
+    until(tab, "document.querySelectorAll('#drawn .stroke').length === 1")
+    tab.mouse.up()
+    until(tab, "document.querySelectorAll('#drawn path.painted.box').length === 1")
+    reads(tab, "1 bad")  # who paints a defect says that there is one
+    [stroke] = defect_boxes.read(reviewed / "boxes.csv")[0]
+    assert stroke.width > 2 * stroke.height
+    assert stroke.pixels().any()
+    tab.locator("#stage").focus()
+    for key in ("[", "[", "[", "[", "+", "+", "+", "+", "+", "+", "ArrowDown", "ArrowDown", "ArrowDown", " "):
+        tab.keyboard.press(key)
+    until(tab, "document.querySelectorAll('#boxes li').length === 2")
+    dab = defect_boxes.read(reviewed / "boxes.csv")[0][-1]
+    assert dab.y > stroke.y
+    assert dab.height < stroke.width
+    tab.locator("#stage").focus()
+    tab.keyboard.press("m")
+    until(tab, "document.querySelector('#boxes ol').textContent.split('painted').length >= 2")
+    tab.locator("#boxes li button").first.click()
+    tab.keyboard.press("j")
+    tab.wait_for_selector("#stage.drawing[data-row='1']")  # the brush stays in the hand
+    until(tab, "document.querySelectorAll('#boxes li').length === 0")
+
+
 def test_a_defect_type_gets_a_key_and_a_comment_is_kept(tab, reviewed):
     tab.locator("#who").fill("Zoë")
     tab.locator("#who").press("Enter")
