@@ -54,7 +54,7 @@ def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
                     kept.add(name)
             except httpx.TransportError as error:
                 ends.append(repr(error))
-            except Exception as error:  # noqa: BLE001 - shown below
+            except Exception as error:
                 wrong.append(repr(error))
 
     for _ in range(KILLS):

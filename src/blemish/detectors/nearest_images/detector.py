@@ -185,7 +185,8 @@ class NearestImages(FeatureDetector):
         scorer.spacing.copy_(away[rows][:, scorer.where])
         scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
         if drawn.any():
-            self._know_defects(features, scorer, rows, drawn[rows] & (maps[rows] > maps.quantile(STANDS_OUT)))
+            far = float(np.quantile(maps[inside].numpy(), STANDS_OUT))
+            self._know_defects(features, scorer, rows, drawn[rows] & (maps[rows] > far))
             maps = maps * self._nearer_to_defects(features, scorer, away, barred)
         copies = near_copies(features.images, matches, inside, rows, len(scorer.where))
         return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
@@ -196,12 +197,13 @@ class NearestImages(FeatureDetector):
         An image that is known to be bad takes part where it was drawn which of its places show the defect.
         Of equal images one is enough. Raises `RequestError` if they are not at least two groups.
         """
-        images, fine = features.images, []
-        some = (features.drawn() != features.valid()).flatten(1).any(1)  # places without a drawn defect
-        for row, name in enumerate(images.ids):
-            unfit = images.labels.get(name) in (ANOMALOUS, SUSPECTED)
-            if not unfit or (name in images.defects and some[row]):
-                fine.append(row)
+        images, whole = features.images, torch.ones(len(features.images), dtype=torch.bool)
+        if images.defects:  # of which some places are left
+            whole = ~(features.valid() & ~features.drawn()).flatten(1).any(1)
+        fine = [
+            row for row, name in enumerate(images.ids)
+            if images.labels.get(name) not in (ANOMALOUS, SUSPECTED) or (name in images.defects and not whole[row])
+        ]  # fmt: skip
         rows = sorted({images.content[images.ids[row]]: row for row in reversed(fine)}.values())
         if len({images.groups[images.ids[row]] for row in rows}) < 2:
             raise RequestError(
@@ -210,8 +212,9 @@ class NearestImages(FeatureDetector):
             )
         if len(rows) > MOST_IMAGES:
             rows.sort(key=lambda row: images.content[images.ids[row]])  # whatever the names are
-            known = [row for row in rows if images.labels.get(images.ids[row]) in (NORMAL, ANOMALOUS)]
-            others = [row for row in rows if row not in set(known)]
+            reviewed = (NORMAL, ANOMALOUS)
+            known = [row for row in rows if images.labels.get(images.ids[row]) in reviewed]
+            others = [row for row in rows if images.labels.get(images.ids[row]) not in reviewed]
             drawn = np.random.default_rng(self.random_state).permutation(len(others))
             rows = sorted((known + [others[at] for at in drawn])[:MOST_IMAGES])
         return torch.tensor(rows)

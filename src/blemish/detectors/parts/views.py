@@ -165,7 +165,12 @@ class ViewFeatures:
 
     def drawn(self) -> Tensor:
         """(N, h, w) bool, the patches on which a person drew a defect."""
-        return touched(drawn_masks(self.images, self.images.ids), self.boxes(), self.grid) & self.valid()
+        found = torch.zeros(len(self.images), *self.grid, dtype=torch.bool)
+        rows = [row for row, name in enumerate(self.images.ids) if name in self.images.defects]
+        if rows:
+            masks = drawn_masks(self.images, [self.images.ids[row] for row in rows])
+            found[rows] = touched(masks, self.boxes()[rows], self.grid) & self.valid()[rows]
+        return found
 
     def _valid(self, ids: Sequence[str], boxes: Tensor, grid: tuple[int, int]) -> Tensor:
         masks = roi_masks(self.images, ids)
