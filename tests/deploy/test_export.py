@@ -1,5 +1,6 @@
 """An exported model is the Run: the same scores, maps and decisions, without torch."""
 
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from blemish.deploy.export import export
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.scoring import exact_products
 from blemish.detectors.parts.views import View
+from blemish.images.defect_boxes import DefectBox, append
 from blemish.machine.errors import JobError, RequestError
 from command_line import call, refused, table
 from conftest import fill, picture
@@ -104,6 +106,26 @@ def test_score_takes_an_exported_model_and_images_of_the_fit_keep_their_scores(f
     done = call("score", fitted / "pile", "--model", fitted / "onnx", "--runtime", "onnx", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert table(tmp_path / "out" / "scores.csv") == table(fitted / "run" / "scores.csv")
+
+
+def test_a_defect_that_was_drawn_is_known_to_the_exported_model(fitted, tmp_path):
+    images = shutil.copytree(fitted / "pile", tmp_path / "pile")
+    (tmp_path / "labels.csv").write_text("path,label\npart-00.png,bad\n")
+    content = hashlib.sha256((images / "part-00.png").read_bytes()).hexdigest()
+    append(tmp_path / "boxes.csv", [DefectBox("part-00.png", content, 20, 20, 20, 20)])
+    how = {"detector": detector(), "threads": 1, "cache": fitted / "cache"}
+    run = jobs.fit(images, tmp_path / "run", labels=tmp_path / "labels.csv", **how)
+    assert all(part.defects is not None for part in run.detector.neighbours())
+    export(tmp_path / "run", tmp_path / "onnx", threads=1)
+    new = picture(40)
+    new[18:38, 22:42] = 255
+    plain, exported = blemish.load(fitted / "run"), blemish.load(tmp_path / "onnx")
+    with exact_products():
+        expected, without = (each.score([new], threads=1) for each in (blemish.load(tmp_path / "run"), plain))
+    found = exported.score([new], threads=1)
+    spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
+    np.testing.assert_allclose(found.image, expected.image, rtol=1e-4, atol=1e-3 * spread)
+    assert found.image[0] > without.image[0]
 
 
 def test_the_wrong_runtime_is_refused_with_what_to_do(fitted, tmp_path):
