@@ -13,7 +13,7 @@ import blemish
 
 # A package may import those before it, anywhere in its code. What is only for type checkers is free.
 ORDER = (
-    *("machine", "images", "label_formats", "scores", "features", "detectors", "calibration", "purification", "runs"),
+    *("machine", "images", "scores", "label_formats", "features", "detectors", "calibration", "purification", "runs"),
     *("report", "jobs", "review", "deploy", "benchmark", "__init__", "cli", "__main__"),
 )
 SOURCE = Path(blemish.__file__).parent

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, Shape, word_of
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, word_of
 from blemish.label_formats.masks import as_text, outline, run_lengths, whole
 from blemish.machine.errors import RequestError
+from blemish.scores.regions import Region
 
 POLYGONS, RLE = MASKS = ("polygons", "rle")
 FILE = "coco.json"
@@ -30,16 +31,16 @@ def to_coco(images: Iterable[Annotated], masks: str = POLYGONS) -> str:
             "predicted": each.predicted,
             "label": each.label,
         })  # fmt: skip
-        for shape in each.shapes:
+        for region in each.regions:
             found.append({
                 "id": len(found) + 1,
                 "image_id": number,
                 "category_id": 1,
-                "bbox": [shape.left, shape.top, shape.width, shape.height],
-                "area": shape.area,
+                "bbox": [region.left, region.top, region.width, region.height],
+                "area": region.area,
                 "iscrowd": 0,
-                "segmentation": _segmentation(shape, (each.height, each.width), masks),
-                "score": shape.peak,
+                "segmentation": _segmentation(region, (each.height, each.width), masks),
+                "score": region.peak,
             })  # fmt: skip
     return json.dumps({
         "info": {"description": "made by blemish"},
@@ -80,7 +81,7 @@ def _read(image: dict[str, Any], words: list[str]) -> Read:
     return Read(str(image["file_name"]), tuple(words), size)
 
 
-def _segmentation(shape: Shape, size: tuple[int, int], masks: str) -> Any:
+def _segmentation(region: Region, size: tuple[int, int], masks: str) -> Any:
     if masks == POLYGONS:
-        return [[round(value, 2) for point in outline(shape) for value in point]]
-    return {"size": list(size), "counts": as_text(run_lengths(whole(shape, size)))}
+        return [[round(value, 2) for point in outline(region) for value in point]]
+    return {"size": list(size), "counts": as_text(run_lengths(whole(region, size)))}

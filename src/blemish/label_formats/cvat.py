@@ -23,8 +23,8 @@ def to_cvat(images: Iterable[Annotated]) -> str:
         size = {"width": str(each.width), "height": str(each.height)}
         image = SubElement(root, "image", {"id": str(number), "name": each.name, **size})
         SubElement(image, "tag", {"label": each.verdict, "source": "manual" if each.label else "auto"})
-        for shape in each.shapes:
-            corners = {"xtl": shape.left, "ytl": shape.top, "xbr": shape.right, "ybr": shape.bottom}
+        for region in each.regions:
+            corners = {"xtl": region.left, "ytl": region.top, "xbr": region.right, "ybr": region.bottom}
             places = {name: f"{value:.2f}" for name, value in corners.items()}
             SubElement(image, "box", {"label": DEFECT, "source": "auto", "occluded": "0", **places, "z_order": "0"})
     return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n'

@@ -24,14 +24,14 @@ def to_detections(images: Sequence[Annotated], stems: Mapping[str, str]) -> str:
             {
                 "label": 0,
                 "bounding_box": [
-                    shape.left / each.width,
-                    shape.top / each.height,
-                    shape.width / each.width,
-                    shape.height / each.height,
+                    region.left / each.width,
+                    region.top / each.height,
+                    region.width / each.width,
+                    region.height / each.height,
                 ],
-                "attributes": {"peak": shape.peak},
+                "attributes": {"peak": region.peak},
             }
-            for shape in each.shapes
+            for region in each.regions
         ]
         for each in images
     }

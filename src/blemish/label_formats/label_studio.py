@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, Shape, word_of
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, word_of
 from blemish.machine.errors import RequestError
+from blemish.scores.regions import Region
 
 FILE, CONFIG_FILE = "label_studio.json", "label_config.xml"
 LOCAL_FILES = "/data/local-files/?d="  # what Label Studio serves files below its document root by
@@ -36,7 +37,7 @@ def to_label_studio(images: Iterable[Annotated]) -> str:
 
 
 def _task(image: Annotated) -> dict[str, Any]:
-    result = [_choice(image.predicted), *(_box(at, each, image) for at, each in enumerate(image.shapes))]
+    result = [_choice(image.predicted), *(_box(at, each, image) for at, each in enumerate(image.regions))]
     prediction: dict[str, Any] = {"model_version": "blemish", "result": result}
     if image.chance is not None:
         prediction["score"] = image.chance  # Label Studio takes 0..1 only
@@ -54,7 +55,7 @@ def _choice(word: str) -> dict[str, Any]:
     return {"id": "verdict", "type": "choices", "from_name": VERDICT, "to_name": IMAGE, "value": value}
 
 
-def _box(number: int, shape: Shape, image: Annotated) -> dict[str, Any]:
+def _box(number: int, region: Region, image: Annotated) -> dict[str, Any]:
     return {
         "id": f"box-{number + 1}",
         "type": "rectanglelabels",
@@ -64,10 +65,10 @@ def _box(number: int, shape: Shape, image: Annotated) -> dict[str, Any]:
         "original_height": image.height,
         "image_rotation": 0,
         "value": {
-            "x": 100 * shape.left / image.width,
-            "y": 100 * shape.top / image.height,
-            "width": 100 * shape.width / image.width,
-            "height": 100 * shape.height / image.height,
+            "x": 100 * region.left / image.width,
+            "y": 100 * region.top / image.height,
+            "width": 100 * region.width / image.width,
+            "height": 100 * region.height / image.height,
             "rotation": 0,
             "rectanglelabels": [DEFECT],
         },

@@ -24,9 +24,9 @@ def boxes_csv(images: Iterable[Annotated]) -> str:
     return _csv(
         BOX_COLUMNS,
         (
-            (each.name, shape.left, shape.top, shape.right, shape.bottom, shape.area, f"{shape.peak:.6g}")
+            (each.name, region.left, region.top, region.right, region.bottom, region.area, f"{region.peak:.6g}")
             for each in images
-            for shape in each.shapes
+            for region in each.regions
         ),
     )
 

@@ -11,9 +11,9 @@ IMAGES, LABELS, DATA = "images", "labels", "data.yaml"
 def to_yolo(image: Annotated) -> str:
     """The boxes of an image, one a line: class, then centre, width and height as shares of the image, 0..1."""
     return "".join(
-        f"0 {(shape.left + shape.right) / 2 / image.width:.6f} {(shape.top + shape.bottom) / 2 / image.height:.6f} "
-        f"{shape.width / image.width:.6f} {shape.height / image.height:.6f}\n"
-        for shape in image.shapes
+        f"0 {(region.left + region.right) / 2 / image.width:.6f} {(region.top + region.bottom) / 2 / image.height:.6f} "
+        f"{region.width / image.width:.6f} {region.height / image.height:.6f}\n"
+        for region in image.regions
     )
 
 
