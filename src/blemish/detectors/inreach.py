@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blemish.detectors.parts.distances import squared_distances
 from blemish.detectors.parts.memory import on_grid
-from blemish.detectors.parts.nearest import squared_distances
 from blemish.detectors.parts.sampling import Part, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least

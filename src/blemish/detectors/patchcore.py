@@ -10,8 +10,7 @@ from torch import Tensor
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.coreset import Coreset, coreset
-from blemish.detectors.parts.memory import Memory, empty_memory, on_grid
-from blemish.detectors.parts.nearest import Bank
+from blemish.detectors.parts.memory import Bank, Memory, empty_memory, on_grid
 from blemish.detectors.parts.sampling import Part, even_plan
 from blemish.detectors.parts.scoring import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.initial_weights import drawn_anew
+from blemish.detectors.parts.initial_weights import seeded_weights
 from blemish.detectors.parts.sampling import Part, even_plan
 from blemish.detectors.parts.scoring import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
@@ -133,7 +133,7 @@ class SimpleNet(OneClass):
         for part in parts:
             values = part.sample.values
             embedding = features.view.embedding(values.shape[1]).learn(values)
-            nets.append(drawn_anew(Net(embedding, values.shape[1], self.width), self.random_state))
+            nets.append(seeded_weights(Net(embedding, values.shape[1], self.width), self.random_state))
 
         def teach(number: int) -> Learned:
             def tell(step: int) -> None:

@@ -14,7 +14,7 @@ from blemish.detectors.nearest_images.scorer import (
     COUNTED,
     MOST_PATCHES,
     ImageNeighbours,
-    Matches,
+    NearestPatches,
     columns_of,
     empty_neighbours,
     layouts_of,
@@ -176,13 +176,13 @@ class NearestImages(FeatureDetector):
         rows = self.compared_with(features.images)
         scorer, layouts = self._gathered(features, rows)
         barred = groups[:, None] == groups[rows]
-        matches = self._matched(features, scorer, layouts, barred)
+        compared = self._compared(features, scorer, layouts, barred)
         inside = features.valid().flatten(1)
-        scorer.choose(self.k or repeating_k(matches, inside, rows, scorer.where))
-        away, maps = relative_distances(matches, inside, rows, scorer.where, *scorer.window)
+        scorer.choose(self.k or repeating_k(compared, inside, rows, scorer.where))
+        away, maps = relative_distances(compared, inside, rows, scorer.where, *scorer.window)
         scorer.spacing.copy_(away[rows][:, scorer.where])
         scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
-        copies = near_copies(features.images, matches, inside, rows, len(scorer.where))
+        copies = near_copies(features.images, compared, inside, rows, len(scorer.where))
         return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
 
     def compared_with(self, images: ImageSet) -> Tensor:
@@ -240,23 +240,25 @@ class NearestImages(FeatureDetector):
         }  # fmt: skip
         return ImageNeighbours(embedding, parts), layouts
 
-    def _matched(self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor) -> Matches:
-        """Each image in those that are open to it; as many of the nearest as tell of defects that repeat."""
+    def _compared(
+        self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor
+    ) -> NearestPatches:
+        """Each image compared with those not barred; as many of the nearest as show whether defects repeat."""
         last = min(scorer.retrieved, max(TRACED, self.k + COUNTED - 1))
         shape = (len(layouts), features.grid[0] * features.grid[1], last)
-        matches = Matches(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
+        compared = NearestPatches(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
         row_of = {name: row for row, name in enumerate(features.images.ids)}
 
-        def match(batch: PatchBatch, row: int) -> int:
+        def compare(batch: PatchBatch, row: int) -> int:
             number = row_of[batch.ids[row]]
             near = scorer.nearest_images(layouts[number][None], barred[number][None])
-            found = scorer.matches(scorer.embedded(batch.patches[row][None]), near, 0, last)
-            matches.distances[number], matches.entries[number] = found.distances[0], found.entries[0].int()
+            found = scorer.nearest_patches(scorer.embedded(batch.patches[row][None]), near, 0, last)
+            compared.distances[number], compared.entries[number] = found.distances[0], found.entries[0].int()
             return number
 
-        for _ in features.each(match, f"comparing {features.view.pixels}"):
+        for _ in features.each(compare, f"comparing {features.view.pixels}"):
             pass
-        return matches
+        return compared
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         return empty_neighbours(view, state)

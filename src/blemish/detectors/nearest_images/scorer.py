@@ -18,13 +18,13 @@ MORE = 3  # images beyond those needed whose distances are measured in float32
 AT_ONCE = 10  # images compared with in one product: 3 MB, which stay in the processor's cache
 
 
-class Matches(NamedTuple):
+class NearestPatches(NamedTuple):
     """Patches (B, P) with the nearest patch in each of some of the nearest images.
 
     Attributes
     ----------
     distances : (B, P, n) float32, Euclidean, the nearest image first.
-    entries : (B, P, n) int64, the patch matched with, numbered through all images compared with.
+    entries : (B, P, n) int64, that nearest patch, numbered through all images compared with.
     """
 
     distances: Tensor
@@ -41,7 +41,7 @@ class ImageNeighbours(PatchScorer):
     2. The distance of a patch to an image is that to the image's nearest patch. Ordered over the images,
        d_1 <= d_2 <= ..., the distance of the patch is the mean of d_k to d_(k+3): what is found again in fewer than k
        images stays far.
-    3. It is divided by the same distance of the patches it was matched with, plus the typical one: a step that is
+    3. It is divided by the same distance of those nearest patches, plus the typical one: a step that is
        common in a varied part of the product (print, threads) is not far; the same step on a plain surface is. The
        typical distance in the divisor bounds what a constant background can do.
 
@@ -93,7 +93,7 @@ class ImageNeighbours(PatchScorer):
         embedded = self.embedded(patches)
         layouts = layouts_of(self.embedding.strongest(embedded), patches.shape[1:3])
         near = self.nearest_images(layouts, self.own_group(layouts) if barred is None else barred)
-        return self.relative(self.matches(embedded, near, *self.window)).view(patches.shape[:3])
+        return self.relative(self.nearest_patches(embedded, near, *self.window)).view(patches.shape[:3])
 
     def embedded(self, patches: Tensor) -> Tensor:
         """Patches (B, h, w, D) to (B, h * w, D)."""
@@ -115,14 +115,14 @@ class ImageNeighbours(PatchScorer):
             away = away.masked_fill(away > nearest.gather(1, whose), torch.inf)
         return away.topk(self.retrieved, dim=1, largest=False).indices
 
-    def matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
+    def nearest_patches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> NearestPatches:
         """Embedded patches (B, P, D) in the images of rows `near` (B, n), those from the `start`-th to the `end`-th."""
-        parts = [self._matches(some, near, start, end) for some in torch.split(embedded, MOST_PATCHES, dim=1)]
+        parts = [self._nearest_of_some(some, near, start, end) for some in torch.split(embedded, MOST_PATCHES, dim=1)]
         if len(parts) == 1:
             return parts[0]
-        return Matches(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
+        return NearestPatches(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
 
-    def _matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
+    def _nearest_of_some(self, embedded: Tensor, near: Tensor, start: int, end: int) -> NearestPatches:
         count, found = self.patches.shape[1], []
         rough = rough_products(embedded.device)
         queries = query_columns_of(embedded, torch.bfloat16 if rough else torch.float32).transpose(1, 2)
@@ -141,16 +141,16 @@ class ImageNeighbours(PatchScorer):
         distances = torch.linalg.vector_norm(away, dim=3)
         order = distances.topk(end, dim=2, largest=False).indices[..., start:]
         distances, entries = distances.gather(2, order), (images * count + places).gather(2, order)
-        if self.some_known:  # a good image that a person knows speaks for itself
+        if self.some_known:  # one image that a person called good is enough
             good = self.known_good[near][..., None]  # (B, n, 1)
             least = nearest.float().masked_fill(~good, -torch.inf).amax(1)
             distances = torch.minimum(distances, (-2 * least).clamp_min(0).sqrt()[..., None])
-        return Matches(distances, entries)
+        return NearestPatches(distances, entries)
 
-    def relative(self, matches: Matches) -> Tensor:
-        """The mean distance (B, P) in units of what is usual where the matches are."""
-        usual: Tensor = self.spacing.flatten()[matches.entries].mean(2) + self.typical[0]
-        return matches.distances.mean(2) / usual
+    def relative(self, compared: NearestPatches) -> Tensor:
+        """The mean distance (B, P) in units of what is usual at those patches."""
+        usual: Tensor = self.spacing.flatten()[compared.entries].mean(2) + self.typical[0]
+        return compared.distances.mean(2) / usual
 
 
 def columns_of(embedded: Tensor, valid: Tensor) -> Tensor:
@@ -206,19 +206,19 @@ def empty_neighbours(view: View, state: State) -> ImageNeighbours:
 
 
 def relative_distances(
-    matches: Matches, inside: Tensor, rows: Tensor, where: Tensor, start: int, end: int
+    compared: NearestPatches, inside: Tensor, rows: Tensor, where: Tensor, start: int, end: int
 ) -> tuple[Tensor, Tensor]:
-    """Distances (N, P), the mean over images from `start` to `end`, and the same relative to those of the matches."""
-    away = matches.distances[..., start:end].mean(2)
+    """Distances (N, P), the mean over images from `start` to `end`, and the same relative to those patches' own."""
+    away = compared.distances[..., start:end].mean(2)
     spacing = away[rows][:, where].flatten()
     usual = torch.zeros_like(away)
     for at in range(start, end):
-        usual += spacing[matches.entries[..., at].long()]
+        usual += spacing[compared.entries[..., at].long()]
     return away, away / (usual / (end - start) + typical(away[inside]))
 
 
 def typical(distances: Tensor) -> Tensor:
-    """The median of distances, 1 where that is 0 or there are none: it stands in divisors."""
+    """The median of distances, 1 where that is 0 or there are none: it is divided by."""
     finite = distances[distances.isfinite()]
     middle = finite.median() if len(finite) else torch.ones(())
     return middle if middle > 0 else torch.ones(())

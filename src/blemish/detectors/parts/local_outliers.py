@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.nearest import squared_distances
+from blemish.detectors.parts.distances import squared_distances
 
 Discriminator = Literal["lof", "nearest", "gaussian"]
 CLOSE = 0.01  # deviations of a channel: nearer than this is the same point, and rounding

@@ -1,69 +1,12 @@
-"""Distances to the nearest of some patches, and banks of patches that stand for what is normal."""
+"""Distances between patches, and the smallest of many."""
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from blemish.detectors.parts.embedding import Standardised
-
-COMPARED = 3  # nearest entries whose spacing counts: two, and the one that says how much
-CELLS = 2**24  # distances held at a time: 64 MB in float32
 CELLS = 2**24  # distances held at a time: 64 MB in float32
 GROUP = 8  # columns of a row that are looked through at once for its smallest value
-
-
-class Bank(nn.Module):
-    """Patches that stand for what is normal, in an embedding learned from the same images.
-
-    `measured` gives the Euclidean distance to the nearest entry, divided by what the distance counts for there. That
-    is taken from the nearest entries, the nearer the more: taken from the nearest alone it would jump where two
-    entries are equally near, and the last bit of a feature would decide.
-    """
-
-    def __init__(self, embedding: Standardised, entries: Tensor, spacing: Tensor) -> None:
-        super().__init__()
-        self.embedding: Standardised = embedding
-        self.register_buffer("entries", entries)  # (M, D)
-        self.register_buffer("spacing", spacing)  # (M,), the divisor
-        self.register_buffer("squares", (entries * entries).sum(1))  # (M,)
-        self.entries: Tensor
-        self.spacing: Tensor
-        self.squares: Tensor
-
-    def measured(self, queries: Tensor, barred: Tensor | None = None) -> "Measured":
-        """Embedded patches (n, D) against all entries; those that are true in `barred` (n, M) are passed over."""
-        # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entries, and the
-        # difference then measures them: the product alone loses all digits of small distances
-        products = torch.addmm(self.squares, queries, self.entries.T, alpha=-2)
-        open_to = products if barred is None else products.masked_fill(barred, torch.inf)
-        found = smallest(open_to, min(COMPARED, len(self.entries)))
-        each = (queries[:, None] - self.entries[found.indices]).square().sum(dim=2).sqrt()
-        each = each.masked_fill(found.values.isinf(), torch.inf)
-        plain, at = each.min(dim=1)
-        # an entry counts by how much nearer it is than the furthest of them, so that none enters or leaves at a jump
-        weights = (each.amax(dim=1, keepdim=True) - each).nan_to_num(nan=0.0, posinf=1.0)
-        total = weights.sum(dim=1)
-        nearest = found.indices.gather(1, at[:, None])[:, 0]
-        blended = (weights * self.spacing[found.indices]).sum(dim=1) / total
-        return Measured(plain / torch.where(total > 0, blended, self.spacing[nearest]), plain, nearest, products)
-
-
-class Measured(NamedTuple):
-    """Patches against a bank.
-
-    Attributes
-    ----------
-    distances : (n,), to the nearest entry, in the spacing there.
-    plain : (n,), the same before it is divided.
-    nearest : (n,), which entry that is.
-    products : (n, M); with |query|^2 added, the squared distances to all entries, less exact.
-    """
-
-    distances: Tensor
-    plain: Tensor
-    nearest: Tensor
-    products: Tensor
 
 
 def squared_distances(queries: Tensor, entries: Tensor) -> Tensor:
