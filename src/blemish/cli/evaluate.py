@@ -11,7 +11,7 @@ from blemish.cli.console import errors_as_sentences, tell
 from blemish.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
-    from blemish.detectors.funad.bank_purity import BankPurity
+    from blemish.detectors.funad.curve import BankPurity
 
 Labels = Annotated[
     Optional[Path],  # noqa: UP045
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Tell how good the ranking and the flags are on the images that somebody labelled."""
     with errors_as_sentences(debug):
-        from blemish.detectors.funad.bank_purity import write_purity
+        from blemish.detectors.funad.curve import write_purity
         from blemish.jobs.evaluation import evaluate as of
         from blemish.jobs.evaluation import write_reliability
 

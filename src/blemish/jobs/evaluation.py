@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import Decision, ReliabilityBin, reliability
-from blemish.detectors.funad.bank_purity import BankPurity, bank_purity
+from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
 from blemish.images.labels import latest, read
 from blemish.machine.disk import writing_to

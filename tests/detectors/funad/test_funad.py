@@ -1,4 +1,4 @@
-"""FUN-AD as a detector: presets, drawn defects, stopping rules, checkpoints and curves."""
+"""FUN-AD as a detector: presets, synthetic defects, stopping rules, checkpoints and curves."""
 
 import csv
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import torch
 
 from blemish import jobs
 from blemish.detectors.funad import PAPER, FunAD
-from blemish.detectors.funad.bank_purity import BankPurity
-from blemish.detectors.funad.synthetic import _in_grid, drawn_on
+from blemish.detectors.funad.curve import BankPurity
+from blemish.detectors.funad.synthetic import _in_grid, with_synthetic_defects
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.images import ImageSet
@@ -82,20 +82,20 @@ def test_the_published_sizes_stand_in_the_preset() -> None:
 
 
 @pytest.mark.parametrize("labels", ["pseudo", "mask"])
-def test_drawn_defects_are_learned_from_and_not_listed(folder: Path, labels: str) -> None:
+def test_synthetic_defects_are_learned_from_and_not_listed(folder: Path, labels: str) -> None:
     images = ImageSet.of(folder)
     detector = make(synthetic=0.2, synthetic_labels=labels).fit(images)
     assert detector.training_scores_.ids == images.ids
     curve = detector.trained_views_[0].nets[0].trained.curve
-    assert len(curve.held[0]) == 14 + 2  # int(0.2 * 14) drawn images take part
+    assert len(curve.held[0]) == 14 + 2  # int(0.2 * 14) synthetic images take part
 
 
-def test_drawn_images_differ_where_their_mask_says(folder: Path) -> None:
+def test_synthetic_images_differ_where_their_mask_says(folder: Path) -> None:
     images = ImageSet.of(folder)
-    drawn = drawn_on(images, 5, seed=0)
-    for number, name in enumerate(drawn.images.ids):
-        source = images.read(images.ids[int(drawn.sources[number])])
-        assert (drawn.images.read(name)[~drawn.masks[number]] == source[~drawn.masks[number]]).all()
+    synthetic = with_synthetic_defects(images, 5, seed=0)
+    for number, name in enumerate(synthetic.images.ids):
+        source = images.read(images.ids[int(synthetic.sources[number])])
+        assert (synthetic.images.read(name)[~synthetic.masks[number]] == source[~synthetic.masks[number]]).all()
 
 
 def test_a_mask_lands_where_its_image_lies_in_the_grid() -> None:
