@@ -67,7 +67,6 @@ def test_below_the_cap_everything_stays(pile):
 def test_damaged_sets_are_listed_and_pruned(pile, own_cache):
     folder = make(pile, 64)
     (folder / "about.json").write_text("{")
-    (folder / "index.sqlite").write_bytes(b"garbage")
     (own_cache / "features" / "empty").mkdir()
     (own_cache / "features" / "stray.txt").touch()
     settings = {each.settings for each in feature_sets(own_cache)}

@@ -12,7 +12,7 @@ from blemish.features.backbones import GIVEN
 from blemish.features.batches import SLICE, FeatureBatch, PatchFeatures, valid_patches
 from blemish.features.cache import IN_USE_SECONDS, prune
 from blemish.features.extract import FeatureSpec, box_in_grid, extractor
-from blemish.features.shards import GLOBALS, Features, FeatureStore
+from blemish.features.kept_features import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.ray_tasks import in_tasks
@@ -21,8 +21,8 @@ from blemish.machine.runtime import in_threads, intra_op_threads, runtime
 __all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "features_of", "valid_patches"]
 
 TASK_IMAGES = 8  # handed to a worker of a cluster together
-RAY_IMAGES = 256  # handed to all workers together, before progress is told
-SHARD_IMAGES = SLICE  # at most this many images are lost when an extraction is killed
+RAY_IMAGES = 256  # handed to all workers together, before progress is reported
+TOGETHER = SLICE  # at most this many images are lost when an extraction is killed
 
 
 def features_of(images: ImageSet, spec: FeatureSpec) -> PatchFeatures:
@@ -56,7 +56,7 @@ class StoredFeatures(PatchFeatures):
         if names:
             prune(runtime().cache, runtime().cache_bytes, unused_for=IN_USE_SECONDS)
             runtime().progress("features", 0, len(names))
-        together = self.spec.at_once(SHARD_IMAGES if not runtime().ray else RAY_IMAGES)
+        together = self.spec.at_once(TOGETHER if not runtime().ray else RAY_IMAGES)
         for start in range(0, len(names), together):
             part = names[start : start + together]
             self._compute(part, keep=True)
