@@ -107,7 +107,7 @@ def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, pile):
         (["--backbone", "dino_vits9"], ["'dino_vits9' is not known; did you mean", "dino_vits8"]),
         (["--backbone", "tiny_dino8", "--weights", "none.pth"], ["none.pth", "is not there"]),
         (["--features", "f.npy"], ["either IMAGES", "or --features FILE.npy"]),
-        (["--grid", "2x2"], ["go with --features"]),
+        (["--grid", "2x2"], ["--grid", "need --features"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -161,7 +161,7 @@ def test_a_wrong_request_is_one_sentence(tmp_path, pile, quick, words, parts):
 
 
 def test_settings_of_a_purification_need_one(tmp_path, pile, quick):
-    refused(call("fit", pile, "--out", tmp_path / "run", *HOW, *quick), "--purify-set goes with --purify", "k=1")
+    refused(call("fit", pile, "--out", tmp_path / "run", *HOW, *quick), "--purify-set needs --purify", "k=1")
 
 
 def test_a_run_is_not_overwritten_and_results_are_not_taken_for_images(tmp_path, pile, run, quick):

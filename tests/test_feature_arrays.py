@@ -81,7 +81,7 @@ def test_asked_for_pixels_it_says_that_there_are_features_alone():
     images = ImageSet.of_features(features())
     with pytest.raises(RequestError, match="known by their features alone; give the images"):
         next(images.images())
-    with pytest.raises(UnreadableImageError, match="only its features are at hand"):
+    with pytest.raises(UnreadableImageError, match="only its features"):
         images.read("image-000000")
     with pytest.raises(RequestError, match="features alone, which 'efficientnet_lite2' cannot be made of"):
         features_of(images, FeatureSpec())
@@ -122,8 +122,8 @@ def with_value(value):
         (with_value(-np.inf), {}, "no finite number, at 'image-000003'"),
         (with_value(2e9), {}, r"2e\+09 in size, at 'image-000003'; .* at most 1e\+06"),
         (features(), {"ids": ["a", "b"]}, "2 ids for the 6 images"),
-        (features(), {"ids": ["a", "b", "a", "c", "d", "e"]}, "id 'a' stands twice"),
-        (features(), {"ids": ["a", "b", "", "c", "d", "e"]}, "id '' stands twice or is empty"),
+        (features(), {"ids": ["a", "b", "a", "c", "d", "e"]}, "id 'a' occurs twice"),
+        (features(), {"ids": ["a", "b", "", "c", "d", "e"]}, "id '' occurs twice or is empty"),
         (features(patches=14), {}, r"has 14 patches an image, which is no square; .*`grid`"),
         (features(patches=14), {"grid": (3, 4)}, "has 14 patches an image, and `grid` is 3x4"),
         (features(), {"class_token": "first"}, "8 patches an image beside the class token, which is no square"),

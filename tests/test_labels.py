@@ -1,4 +1,4 @@
-"""Labels are only ever added to, survive a crash and two writers, and speak of contents, not of names."""
+"""Labels are only ever added to, survive a crash and two writers, and follow contents, not names."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""A Run is fitted again as it was asked for; what cannot be is refused with the way out."""
+"""A Run is fitted again with its own options; where that cannot be, an error names the fix."""
 
 import json
 

@@ -173,7 +173,7 @@ def test_an_export_is_not_overwritten_without_force_and_bad_requests_say_what_th
     refused(call("labels", "export", run, "--out", tmp_path / "b", "--format", "voc"), "'voc'", "coco", "--format")
     refused(call("labels", "export", run, "--out", tmp_path / "b", "--masks", "png"), "'png'", "--masks")
     refused(call("labels", "export", run, "--out", run, "--force", "--format", "yolo", "--masks", "rle"), "--masks")
-    refused(call("labels", "export", run, "--out", pile / "yolo", "--format", "yolo"), "lies in", "--out")
+    refused(call("labels", "export", run, "--out", pile / "yolo", "--format", "yolo"), f"is in '{pile}'", "--out")
 
 
 def test_a_bad_image_without_a_box_is_no_good_one_for_yolo(named, tmp_path, monkeypatch):

@@ -24,10 +24,10 @@ from blemish.calibration.posterior import TwoGroups, binned, two_groups
 from blemish.calibration.reference import CONFIDENCE, images_for, promised, smallest_rate
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
-COVERED = (0.05, 0.95)  # of the counts
+QUANTILES = (0.05, 0.95)  # of the counts
 KNOTS = 200
 MOST_SURE = 1e-4  # no chance comes nearer to 0 or 1
-WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, words stand for chances
+WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, words take the place of chances
 NO_SIGN = 0.5  # chance that no image is bad, from which on that is the answer
 HALF_RIGHT = 0.5  # expected F1 of the flags; below, good and bad images overlap
 Array = NDArray[np.floating]
@@ -152,7 +152,7 @@ def _counts(model: TwoGroups, scores: Array, labels: Labels) -> tuple[int, int, 
     counts = known + np.random.default_rng(0).binomial(weights.astype(int), chance).sum(1)
     order = np.argsort(counts)
     total = np.cumsum(model.weights[order])
-    least, most = (counts[order][min(np.searchsorted(total, share), len(order) - 1)] for share in COVERED)
+    least, most = (counts[order][min(np.searchsorted(total, share), len(order) - 1)] for share in QUANTILES)
     none = 0.0 if known else float(model.weights @ np.exp(np.log1p(-np.minimum(chance, 1 - 1e-12)) @ weights))
     return int(least), int(most), none
 

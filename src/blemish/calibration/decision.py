@@ -53,7 +53,7 @@ class Chance:
 
 @dataclass(frozen=True)
 class Decision:
-    """Where the threshold lies, how many images are bad, and what follows for each image.
+    """The threshold, how many images are bad, and what follows for each image.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Decision:
     assumption : what has to be true for it to be right, one sentence.
     answer : "defects"; "none" for no sign of defects; "unclear" where good and bad images overlap.
     advice : what would help, one sentence; empty where nothing has to.
-    contamination_interval : the share that is bad lies between these in nine of ten cases; None for one set by hand.
+    contamination_interval : the share that is bad is between these in nine of ten cases; None for one set by hand.
     look_between : above the second score an image is to be rejected, up to the first it passes, between them somebody
         should look at it; None where everything flagged is rejected.
     chance : of being bad, by score; None where the scores tell too little for numbers.
@@ -102,7 +102,7 @@ class Decision:
         return with_labels(self.chance.of(scores), labels)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`."""
+        """For `config.json`."""
         return asdict(self)
 
     @classmethod
@@ -134,11 +134,11 @@ def check(
     sensitivity: float | None = None,
 ) -> None:
     """Refuse what a person cannot mean. Raises `RequestError`."""
-    given = {
+    options = {
         "`threshold`": threshold, "`contamination`": contamination, "`false_alarms`": false_alarms,
         "`sensitivity`": sensitivity,
     }  # fmt: skip
-    several = [name for name, value in given.items() if value is not None]
+    several = [name for name, value in options.items() if value is not None]
     if len(several) > 1:
         raise RequestError(f"{several[0]} and {several[1]} exclude each other; give one.")
     if threshold is not None and not abs(threshold) <= LARGEST:
@@ -159,7 +159,7 @@ def at_threshold(scores: Array, threshold: float, found: Decision | None = None)
     rule = "The threshold was set by hand."
     if found is None:
         share = float((np.asarray(scores, np.float32) > np.float32(threshold)).mean())
-        return Decision(float(threshold), share, rule, "You know where your threshold lies.")
+        return Decision(float(threshold), share, rule, "You know where the threshold should be.")
     look = found.look_between and (min(found.look_between[0], threshold), max(found.look_between[1], threshold))
     return replace(found, threshold=float(threshold), rule=rule, look_between=look, sensitivity=None, promise=None)
 
@@ -192,7 +192,7 @@ def at_sensitivity(scores: Array, sensitivity: float, found: Decision) -> Decisi
     look = cut(scores, max(perhaps, count), beyond), cut(scores, min(surely, count), beyond)
     rule = "The threshold flags as many images as the chances add up to."
     if found.answer == CLEAN:
-        rule = "The threshold lies above all images: there is no sign of defects."
+        rule = "The threshold is above all images: there is no sign of defects."
     if sensitivity != 0.5:
         rule = f"The threshold flags {count} images, which the sensitivity {sensitivity:g} chooses between " \
                f"{round(low)} and {round(high)}."  # fmt: skip

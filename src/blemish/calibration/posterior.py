@@ -19,7 +19,7 @@ from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
 FLOOR = 2.0  # deviations below the middle: where good scores begin, and from where the bad are measured
 STANDS_OUT = 4.0  # deviations from that floor: the median bad image is at least 2 deviations above the middle
-FARTHEST = 50.0  # deviations; what lies beyond says nothing more
+FARTHEST = 50.0  # deviations; a score beyond adds no information
 MOST_BAD = 0.5  # of the images: with more, the bad ones are the ordinary ones
 FEWEST_BAD = 0.1  # images; the logarithm of the share begins there, so that "none" has its part of what is expected
 # Expected before a score is seen, as mean and deviation of the logarithm. Chosen on the development sets
@@ -30,7 +30,7 @@ MOST_UNUSUAL, MOST_PLAIN = 0.05, 0.5
 SCALE = 1.0  # deviation of the logarithm of the good scores' own deviation, around the first guess
 PLACE = 3.0  # deviations that the middle of good scores may lie from the first guess
 WALKERS, WARM_UP, STEPS, EVERY = 48, 200, 200, 4  # of the sampler: 2,400 draws
-LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 lies that far down
+LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 is that far down
 BINS, TOP = 120, 60  # the scores are averaged in bins, but for the highest
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]

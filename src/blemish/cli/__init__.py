@@ -110,7 +110,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file stands in skipped.csv
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file is in skipped.csv
     app()
 
 

@@ -41,8 +41,8 @@ def cache_prune(
     typer.echo(f"Removed {len(dropped)} sets, {freed:.1f} MiB.")
 
 
-def _cache_folder(given: Path | None) -> Path:
-    """The folder given, or the user's."""
+def _cache_folder(folder: Path | None) -> Path:
+    """The cache `folder`, or the user's."""
     from blemish.machine.runtime import Runtime
 
-    return given.expanduser() if given else Runtime().cache
+    return folder.expanduser() if folder else Runtime().cache

@@ -55,7 +55,7 @@ def fit(
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         options["images"] = images_or_features(images, features, ids, grid, class_token)
         if purify_set and not options["purify"]:
-            raise RequestError(f"--purify-set goes with --purify; got '{purify_set[0]}' without it.")
+            raise RequestError(f"--purify-set needs --purify; got '{purify_set[0]}' without it.")
         if each_subfolder and images is None:
             raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
         if out is None:

@@ -1,4 +1,4 @@
-"""What a command says of the Run that it fitted."""
+"""What a command prints of the Run that it fitted."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -73,7 +73,7 @@ def found(decision: "Decision", count: int) -> list[str]:
         return [f"No sign of defects in {count} images; at most {high} may be bad."]
     if decision.answer == "unclear":
         return [
-            f"It cannot be told which of {count} images are bad: perhaps {bad}, between {low} and {high} in nine of "
-            "ten cases. The ranking stands."
+            f"It is unclear which of {count} images are bad: perhaps {bad}, between {low} and {high} in nine of "
+            "ten cases. The ranking holds."
         ]
     return [f"About {bad} of {count} images are bad, between {low} and {high} in nine of ten cases."]

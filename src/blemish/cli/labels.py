@@ -29,7 +29,7 @@ def export(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write what a Run found, and what people said of its images, for another program."""
+    """Write what a Run found, and what people labelled, for another program."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         from blemish.machine.runtime import use_runtime
         from blemish.report.data import counted
@@ -63,7 +63,7 @@ def import_(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Add what people said in another program to the labels of a Run."""
+    """Add labels from another program to those of a Run."""
     with errors_as_sentences(debug):
         from blemish.review.label_import import import_labels
 

@@ -15,7 +15,7 @@ from blemish.jobs.request import Option, Request, options_of, panel_of
 
 RESULTS, FEATURES = "Results", "Features in place of images"
 PANELS = ("", "Decide", "Images", "Method", RESULTS, "Machine", FEATURES)  # of the help; the first has the common flags
-METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # what stands for a value in the help
+METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # the placeholder of a value in the help
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", show_default=False)]
 NewOut = Annotated[
@@ -190,13 +190,13 @@ def _plain(annotation: Any) -> Any:
 
 
 def _panel(parameter: inspect.Parameter) -> str:
-    """The panel of the help that a parameter stands in; "" for common flags."""
+    """The panel of the help that a parameter is in; "" for common flags."""
     about = _about(parameter, typer.models.OptionInfo)
     return about.rich_help_panel or "" if about else ""
 
 
 def _about(parameter: inspect.Parameter, kind: type[Any]) -> Any:
-    """What typer is told of a parameter, if that is of this kind."""
+    """What typer knows of a parameter, if that is of this kind."""
     return next((each for each in getattr(parameter.annotation, "__metadata__", ()) if isinstance(each, kind)), None)
 
 

@@ -24,7 +24,7 @@ def refit(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Fit a Run again, with the options it had, and learn from what was said in its review."""
+    """Fit a Run again, with the options it had, and learn from the labels of its review."""
     bars = not (quiet or as_json or progress_as_lines)
     with errors_as_sentences(debug), progress_shown(bars) as progress:
         out = out or out_beside(run, "refit", taken=force)

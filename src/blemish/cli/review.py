@@ -35,7 +35,7 @@ def review(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look at ranked images in the browser and say which are good and bad; Ctrl-C ends it, every click is kept."""
+    """Look at ranked images in the browser and label them good or bad; Ctrl-C ends it, every click is kept."""
     with errors_as_sentences(debug):
         from blemish.jobs.sorting import Sorting, sorted_lines
         from blemish.review.label_export import check_sorting, sort_run
@@ -48,7 +48,7 @@ def review(
         def tell(address: str) -> None:
             typer.echo(f"Review: {address}")
             if not quiet:
-                typer.echo(f"What you say is kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
+                typer.echo(f"Your labels are kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
             if not is_loopback(host):
                 typer.echo("Everyone who has the link and reaches this machine can see and label the images.", err=True)
 

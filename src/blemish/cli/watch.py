@@ -39,7 +39,7 @@ def watch(
     debug: Debug = False,
 ) -> None:
     """Score each image that comes to a folder, note it in OUT/scores.csv, and move or link it by the decision."""
-    with errors_as_sentences(debug, f"stopped; what was scored stands in {out / 'scores.csv'}."):
+    with errors_as_sentences(debug, f"stopped; what was scored is in {out / 'scores.csv'}."):
         from blemish.deploy.watch import Settled
         from blemish.deploy.watching import watch as watch_source
         from blemish.machine.runtime import use_runtime

@@ -89,7 +89,7 @@ class Dinomaly(AnomalibDetector):
         if not 0 <= self.dropout < 1:
             raise RequestError(f"'dropout' must be at least 0 and below 1; got {self.dropout}.")
 
-    def _given(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         return {
             "encoder_name": architecture(backbone(self.backbone)),
             "bottleneck_dropout": self.dropout,

@@ -139,7 +139,7 @@ class FeatureDetector(Detector):
         for spec in self.features_:
             features = features_of(images, spec)
             features.make()
-            images = images.without(features.unreadable)
+            images = images.without(features.skipped)
         return images
 
     def _prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
@@ -155,7 +155,7 @@ class FeatureDetector(Detector):
             for spec in specs:
                 features = features_of(images, spec)
                 features.make()
-                images = images.without(features.unreadable)
+                images = images.without(features.skipped)
             if images is before:
                 return images, specs
 
@@ -196,7 +196,7 @@ class FeatureDetector(Detector):
         return Fusion(ranks, draws, self.image_score, self.smoothing)
 
     def score(self, images: ImageSet) -> Scores:
-        """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
+        """Scores of any images; those that cannot be read are named in `Scores.skipped`."""
         features = [features_of(images, spec) for spec in self._fitted().features_]
         device = runtime().device
         head = self.head_.to(device)
@@ -217,12 +217,12 @@ class FeatureDetector(Detector):
                 maps.append(grid.cpu())
             boxes.append(batches[self._drawn_size()].boxes)
             ids += list(batches[0].ids)
-        unreadable = {name: reason for each in features for name, reason in each.unreadable.items()}
+        skipped = {name: reason for each in features for name, reason in each.skipped.items()}
         if not ids:
-            name, reason = next(iter(unreadable.items()))
+            name, reason = next(iter(skipped.items()))
             raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
         scores = _scores_of(images, ids, torch.cat(wholes), torch.cat(maps), torch.cat(boxes))
-        return replace(scores, skipped=unreadable)
+        return replace(scores, skipped=skipped)
 
     def _drawn_size(self) -> int:
         """Which working size the map has."""
@@ -269,12 +269,12 @@ class FeatureDetector(Detector):
 
 
 def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBatch]]:
-    """Batches of the same images at each working size; an image that is gone by the second is left out of all."""
+    """Batches of the same images at each working size; an image that the second lacks is left out of all."""
     for first in features[0].batches(stage="scoring"):
         batches, ids = [first], list(first.ids)
         for other in features[1:]:
             batches += list(other.batches(ids))
-            ids = [name for name in ids if name not in other.unreadable]
+            ids = [name for name in ids if name not in other.skipped]
         if ids:
             yield [batch.subset(ids) for batch in batches]
 

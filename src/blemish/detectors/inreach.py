@@ -34,8 +34,8 @@ class InReaCh(PatchCore):
     span : float, default 0.2
         Share of the images that a channel must reach, above 0, at most 1.
     position : float, default 0.0
-        What a typical displacement within channels counts for, in typical distances within channels: where products lie
-        alike, the place of a patch counts, too. 0 leaves it out.
+        What a typical displacement within channels counts for, in typical distances within channels: where
+        products are in the same position, the place of a patch counts, too. 0 leaves it out.
     most_images : int, default 500
         Images that are learned from, at random where there are more; 8 or more.
     share : float, default 0.03

@@ -1,4 +1,4 @@
-"""PaDiM: a Gaussian for each place of the image, for products that always lie alike."""
+"""PaDiM: a Gaussian for each place of the image, for products that are always in the same position."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from blemish.detectors.settings import check_least
 from blemish.machine.runtime import runtime, side_by_side
 
 AT_ONCE = 32  # places worked on together
-PLACES, LEFT_OUT = 16, 64  # places, and images left out at each, that tell what unseen patches would get
+PLACES, HELD_OUT = 16, 64  # places, and images held out at each, which give the scores of unseen patches
 
 
 class Gaussians(PatchScorer):
@@ -130,7 +130,7 @@ class PaDiM(OneClass):
         counts = torch.bincount(sample.places, minlength=features.grid[0] * features.grid[1])
         rows = torch.split(sample.places.argsort(stable=True), counts.tolist())
         mean, whitening = torch.empty(len(rows), len(channels)), torch.empty(len(rows), len(channels), len(channels))
-        # Where padding left less than two patches, those of all places stand in.
+        # Where padding left less than two patches, those of all places are taken.
         anywhere = gaussian(values) if min(map(len, rows)) < 2 else None
 
         def one(start: int) -> None:
@@ -142,18 +142,18 @@ class PaDiM(OneClass):
         side_by_side(one, range(0, len(rows), AT_ONCE))
         full = [here for here in rows if len(here) > 1]
         scorer = Gaussians(embedding, channels, mean, whitening)
-        return Learned(scorer, lambda: _left_out(values, part.groups, full, self.random_state), unseen=True)
+        return Learned(scorer, lambda: _held_out_distances(values, part.groups, full, self.random_state), unseen=True)
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         embedding = view.embedding(len(state["embedding.mean"]))
         return Gaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
 
 
-def _left_out(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:
+def _held_out_distances(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:
     """Distances (m,) of some patches from what is learned at their place without their group."""
     rng = np.random.default_rng(seed)
     some = [rows[at] for at in rng.permutation(len(rows))[:PLACES]]
-    chosen = [torch.from_numpy(rng.permutation(len(here))[:LEFT_OUT]) for here in some]
+    chosen = [torch.from_numpy(rng.permutation(len(here))[:HELD_OUT]) for here in some]
 
     def one(at: int) -> Tensor:
         here, distances = some[at], []

@@ -1,4 +1,4 @@
-"""PatchCore: the distance to the nearest patch of a coreset that covers all patches of the images learned from."""
+"""PatchCore: the distance to the nearest patch of a coreset of all patches of the images learned from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from blemish.machine.runtime import runtime
 
 @dataclass(kw_only=True)
 class PatchCore(OneClass):
-    """The distance of each patch to the nearest of a coreset: few patches that stand for those of all images.
+    """The distance of each patch to the nearest of a coreset: few patches that represent those of all images.
 
-    All images are taken for good. Their patches are thinned out to a memory that covers them all; a patch that is far
-    from everything in it is anomalous.
+    All images are taken for good. Their patches are thinned out to a memory, so that each is near one that is kept; a
+    patch that is far from all of them is anomalous.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""SoftPatch: a coreset of the patches that are no outliers where they lie, each with a weight."""
+"""SoftPatch: a coreset of the patches that are no outliers at their place, each with a weight."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from blemish.machine.runtime import side_by_side
 
 @dataclass(kw_only=True)
 class SoftPatch(PatchCore):
-    """PatchCore without the patches that stand out among those at the same place: bad images may be among the good.
+    """PatchCore without the patches that are outliers among those at the same place: bad images may be among the good.
 
     What is left keeps its outlier factor as a weight: the score is the weight of the nearest entry times the distance
     to it, so that being close to a dubious entry counts less as proof of being normal.
@@ -30,8 +30,8 @@ class SoftPatch(PatchCore):
     Parameters
     ----------
     discriminator : "lof" (default), "nearest" or "gaussian"
-        What tells outliers among the patches of a place: the local outlier factor, the distance to the nearest one, or
-        the distance from their mean under their covariance.
+        How outliers are found among the patches of a place: by the local outlier factor, the distance to the nearest
+        one, or the distance from their mean under their covariance.
     lof_neighbours : int, default 6
         k of the local outlier factor, 1 or more.
     dropped : float, default 0.15
@@ -104,7 +104,7 @@ class SoftPatch(PatchCore):
     most_images: int = 500
 
     name: ClassVar[str] = "softpatch"
-    summary: ClassVar[str] = "a coreset without the patches that are outliers where they lie, the rest weighted"
+    summary: ClassVar[str] = "a coreset without the patches that are outliers at their place, the rest weighted"
     source: ClassVar[str] = "SoftPatch (NeurIPS 2022, arXiv 2403.14233)"
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class Backbone:
         first digits of the file's hash; empty for weights that lie elsewhere.
     original : where the authors publish the weights, an address; empty where timm alone does.
     hub_id, hub_file : repository and file of the weights in timm's layout on the Hugging Face hub.
-    arguments : handed to timm beyond its defaults for the architecture.
+    arguments : passed to timm beyond its defaults for the architecture.
     """
 
     timm_name: str

@@ -34,7 +34,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 # Pillow's names of what it decodes in memory, in libraries that are fuzzed; not EPS or the like, which start programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "PPM", "GIF", "AVIF")
-HEAD = 264  # bytes by which kinds of files are told apart
+HEAD = 264  # bytes by which kinds of files are known
 HEADS = {
     "PNG": (b"\x89PNG\r\n\x1a\n",), "JPEG": (b"\xff\xd8\xff",), "TIFF": TIFF_HEADS, "GIF": (b"GIF87a", b"GIF89a"),
     "JPEG2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "BMP": (b"BM",),
@@ -62,7 +62,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Pixels = NDArray[np.uint8]  # RGB (H, W, 3) unless said otherwise, 0..255
+Pixels = NDArray[np.uint8]  # RGB (H, W, 3) unless a docstring has another shape, 0..255
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Decoding:
     range : the levels (low, high) of images deeper than 8 bits that become 0 and 255, one for the whole
         folder, so that a darker part stays darker; None where there are no such images.
     max_pixels : images with more pixels than this are skipped before they are decoded.
-    missing : levels of deep images that stand for "no measurement", beside what is no finite number.
+    missing : levels of deep images that mean "no measurement", beside what is no finite number.
     """
 
     range: tuple[float, float] | None = None
@@ -334,7 +334,7 @@ def _factor(size: tuple[int, ...]) -> int:
 
 
 def _orientation(image: Image.Image | Tiff) -> int:
-    """The EXIF orientation, 1..8, as it stands before the pixels; 1 where there is none, or it is damaged."""
+    """The EXIF orientation, 1..8, as the file has it before the pixels; 1 where there is none, or it is damaged."""
     if isinstance(image, Tiff):
         return image.orientation()
     if image.format == "TIFF":

@@ -216,7 +216,7 @@ def identifier(path: Path, root: Path) -> str:
 
 
 def printable(path: Path) -> str:
-    """`path` with slashes as UTF-8 text; bytes that are not UTF-8 stand as backslash escapes."""
+    """`path` with slashes as UTF-8 text; bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 

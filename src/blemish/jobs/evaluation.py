@@ -19,7 +19,7 @@ from blemish.runs.run import Run, folder_of
 from blemish.runs.stored_scores import MAPS, read_scores
 
 RESAMPLES = 500
-COVERED = (2.5, 97.5)  # percentiles
+PERCENTILES = (2.5, 97.5)  # of bootstrap samples
 MOVED = 10  # images listed that changed their rank the most
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -112,7 +112,7 @@ def evaluate(run: str | Path | Run, labels: str | Path | None = None) -> Evaluat
     best = _best(scores, bad)
     banks = bank_purity(folder / TRAINING, dict(zip(names, bad.tolist(), strict=True)))
     if not bad.any() or bad.all():
-        notes.append("The labels are of one kind only, so nothing can be said of the ranking.")
+        notes.append("The labels are of one kind only, so the ranking cannot be judged.")
     return Evaluation(
         len(names), int(bad.sum()), found.decision.threshold, auroc, interval, _precision(scores, bad),
         _share(hits, hits + false), _share(hits, int(bad.sum())), _share(2 * hits, hits + false + int(bad.sum())),
@@ -192,7 +192,7 @@ def _auroc(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, Interva
         rows = rng.integers(0, len(bad), len(bad))
         if 0 < bad[rows].sum() < len(rows):
             samples.append(_area(scores[rows], bad[rows]))
-    low, high = np.percentile(samples, COVERED) if samples else (np.nan, np.nan)
+    low, high = np.percentile(samples, PERCENTILES) if samples else (np.nan, np.nan)
     return _area(scores, bad), (float(low), float(high))
 
 
@@ -226,7 +226,7 @@ def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any
     names = sorted(set(truth) & set(other.scores))
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     if not bad.any() or bad.all():
-        notes.append("The labels are of one kind only, so nothing can be said of the rankings.")
+        notes.append("The labels are of one kind only, so the rankings cannot be compared.")
         return {"notes": tuple(notes)}
     a, b = (np.array([each.scores[name] for name in names]) for each in (one, other))
     rng = np.random.default_rng(0)
@@ -235,7 +235,7 @@ def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any
         rows = rng.integers(0, len(bad), len(bad))
         if 0 < bad[rows].sum() < len(rows):
             changes.append(_area(b[rows], bad[rows]) - _area(a[rows], bad[rows]))
-    low, high = np.percentile(changes, COVERED)
+    low, high = np.percentile(changes, PERCENTILES)
     pair = _area(a, bad), _area(b, bad)
     return {"auroc": pair, "difference": (pair[1] - pair[0], float(low), float(high)), "notes": tuple(notes)}
 
@@ -279,7 +279,7 @@ def _f1_interval(flags: NDArray[np.bool_], bad: NDArray[np.bool_]) -> Interval |
     hits, called = (flags & bad)[rows].sum(1), flags[rows].sum(1) + bad[rows].sum(1)
     if not called.any():
         return None
-    low, high = np.percentile(2 * hits[called > 0] / called[called > 0], COVERED)
+    low, high = np.percentile(2 * hits[called > 0] / called[called > 0], PERCENTILES)
     return float(low), float(high)
 
 

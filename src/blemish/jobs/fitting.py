@@ -129,7 +129,7 @@ class _Fit:
             if staging is not None:
                 self.write(run, staging)
         if request.out and request.labels:
-            carry(request.labels, request.out.expanduser() / LABELS)  # the review goes on where it was
+            carry(request.labels, request.out.expanduser() / LABELS)  # the review continues where it was
             defect_boxes.carry(Path(request.labels).expanduser().with_name(BOXES), request.out.expanduser() / BOXES)
         if self.purification is not None:
             self.purification.forget()
@@ -187,23 +187,23 @@ class _Fit:
     def decide(self, scores: Scores, decoding: Decoding) -> Run:
         """Which images are flagged, from the scores alone or with labels; the fitted detector as a Run."""
         images = self.images
-        listed = scores
+        of_folder = scores
         if any(is_normal(name) for name in scores.ids):  # a subset is a copy, and maps may be on disk
-            listed = scores.subset([name for name in scores.ids if not is_normal(name)])
-        refuse_equal(listed, images)
+            of_folder = scores.subset([name for name in scores.ids if not is_normal(name)])
+        refuse_equal(of_folder, images)
         with self.watch.stage("deciding"):
             reviewed = reviewed_labels(images, scores.ids)
-            decision = _decision(self.request, scores, listed, reviewed)
+            decision = _decision(self.request, scores, of_folder, reviewed)
         roi = None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS
         return Run(
             self.detector,
             decision,
             decoding,
-            MapScale.of(listed, decision.threshold),
-            listed.image,
-            listed,
-            pixel_threshold=pixel_threshold(listed, decision.threshold),
-            usual=Usual.of(listed),
+            MapScale.of(of_folder, decision.threshold),
+            of_folder.image,
+            of_folder,
+            pixel_threshold=pixel_threshold(of_folder, decision.threshold),
+            usual=Usual.of(of_folder),
             about={REQUEST: self.request.to_json(), "roi": roi},
             known={images.content[name]: scores[name] for name in scores.ids},
             skipped=images.skipped,
@@ -221,8 +221,8 @@ class _Fit:
             refuse_skipped(images.skipped)
 
 
-def _decision(request: FitRequest, scores: Scores, listed: Scores, reviewed: NDArray[np.int64]) -> Decision:
-    """The decision for the images `listed`, from the scores of all that were learned from and their labels (N,).
+def _decision(request: FitRequest, scores: Scores, of_folder: Scores, reviewed: NDArray[np.int64]) -> Decision:
+    """The decision for the scores `of_folder`, from those of all images learned from and their labels (N,).
 
     Images known to be good are the reference for false alarms. Those found good in a review join them: they were
     picked for their high scores, which makes the reference more cautious, never less.
@@ -232,7 +232,7 @@ def _decision(request: FitRequest, scores: Scores, listed: Scores, reviewed: NDA
     reference = np.concatenate([normals, scores.image[reviewed == NORMAL]]) if len(normals) else normals
     aim = float(request.false_alarms) if request.false_alarms is not None else None
     return calibration.decide(
-        listed.image, labels=reviewed[~known] if known.any() else reviewed, normals=normals, reference=reference,
+        of_folder.image, labels=reviewed[~known] if known.any() else reviewed, normals=normals, reference=reference,
         sensitivity=request.sensitivity, false_alarms=aim, threshold=request.threshold,
         contamination=request.contamination,
     )  # fmt: skip

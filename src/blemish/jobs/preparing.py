@@ -19,20 +19,20 @@ NORMALS_PREFIX = "normals//"  # ids of images from `normals`: no path of a folde
 
 def detector_of(request: Method) -> Detector:
     """The detector of a request, with its settings. Raises `RequestError` for one there is not."""
-    looking = {name: getattr(request, name, None) for name in ("backbone", "weights", "pixels", "tile", "overlap")}
-    looking["weights"] = str(looking["weights"]) if looking["weights"] else None
-    settings = {**request.settings, **{name: value for name, value in looking.items() if value is not None}}
+    named = {name: getattr(request, name, None) for name in ("backbone", "weights", "pixels", "tile", "overlap")}
+    named["weights"] = str(named["weights"]) if named["weights"] else None
+    settings = {**request.settings, **{name: value for name, value in named.items() if value is not None}}
     if isinstance(request.detector, Detector):
         return request.detector.clone(**settings)
     kind = detector_class(request.detector)
     check_names(kind.setting_names(), settings)
     preset = getattr(request, "preset", None)
-    named = kind.preset(preset) if preset else {}
-    return kind(**{**named, "random_state": request.seed, **settings})
+    preset_settings = kind.preset(preset) if preset else {}
+    return kind(**{**preset_settings, "random_state": request.seed, **settings})
 
 
 def decoding_of(request: Reading, otherwise: Decoding | None = None) -> Decoding:
-    """How files are read: as the request says, else as in `otherwise`."""
+    """How files are read: as in the request, else as in `otherwise`."""
     known = otherwise or Decoding()
     return replace(known, range=request.levels or known.range, max_pixels=request.max_pixels or known.max_pixels)
 
@@ -69,7 +69,7 @@ def check_features_alone(request: Request, images: Any) -> None:
 
 
 def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
-    """The images with the labels of a review. Raises `RequestError` for a file that speaks of other images."""
+    """The images with the labels of a review. Raises `RequestError` for labels of other images."""
     if labels is None:
         return found
     known, notes = labelled(found, labels)

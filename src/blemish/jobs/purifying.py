@@ -142,12 +142,12 @@ def write_purification(purification: Purification, images: ImageSet, folder: Pat
     listed = _listed(purification)
     with writing_to(folder):
         listed.to_csv(folder / TABLE)
-        lines, left_out = _kept_lines(images, listed.kept_ids)
+        lines, unlisted = _kept_lines(images, listed.kept_ids)
         (folder / KEPT_LIST).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
-    if not left_out:
+    if not unlisted:
         return ()
     return (
-        f"{len(left_out)} kept images are not in {KEPT_LIST}, such as '{left_out[0]}': a list of one path a line "
+        f"{len(unlisted)} kept images are not in {KEPT_LIST}, such as '{unlisted[0]}': a list of one path a line "
         f"cannot hold their names; {TABLE} has them.",
     )
 
@@ -155,15 +155,15 @@ def write_purification(purification: Purification, images: ImageSet, folder: Pat
 def _kept_lines(images: ImageSet, ids: Iterable[str]) -> tuple[list[str], list[str]]:
     """The absolute path of each image, or its id where it has no file; and the ids that no line can hold."""
     lines: list[str] = []
-    left_out: list[str] = []
+    unlisted: list[str] = []
     for name in ids:
         source = images.sources[name]
         line = name
         if isinstance(source, (Path, RemoteFile)):
             line = os.fspath(source.absolute()) if isinstance(source, Path) else source.url
         broken = "\n" in line or "\r" in line or any("\ud800" <= letter <= "\udfff" for letter in line)
-        (left_out if broken else lines).append(name if broken else line)
-    return lines, left_out
+        (unlisted if broken else lines).append(name if broken else line)
+    return lines, unlisted
 
 
 def _write(

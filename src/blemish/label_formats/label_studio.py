@@ -29,7 +29,7 @@ CONFIG = f"""<View>
 
 
 def to_label_studio(images: Iterable[Annotated]) -> str:
-    """Tasks, the images named as files below Label Studio's document root; what was found stands as predictions.
+    """Tasks, the images named as files below Label Studio's document root; what was found is written as predictions.
 
     The score of a prediction is the chance of being bad, 0..1, where it was estimated.
     """
@@ -108,8 +108,8 @@ def _read_task(task: dict[str, Any]) -> Read:
                 names += value.get(each["type"], ())
             elif each["type"] in ("rectangle", "polygon", "brush", "ellipse", "keypoint"):
                 names.append(DEFECT)
-        said = [word_of(name) for name in chosen or names] or [GOOD]
-        words.append(BAD if BAD in said else GOOD)
+        words_of_one = [word_of(name) for name in chosen or names] or [GOOD]
+        words.append(BAD if BAD in words_of_one else GOOD)
     return Read(_path_of(task["data"]), tuple(words), size)
 
 

@@ -22,8 +22,8 @@ class JobError(BlemishError, RuntimeError):
 
 
 class NotFittedError(RequestError):
-    """A detector was asked for scores before `fit`."""
+    """A detector cannot score before `fit`."""
 
 
 class UnreadableImageError(BlemishError):
-    """One image cannot be used. The message is the reason, as it will stand in `skipped.csv`."""
+    """One image cannot be used. The message is the reason, as `skipped.csv` has it."""

@@ -102,7 +102,7 @@ class Purification:
             self.partial.remove()
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`: settings and outcome."""
+        """For `config.json`: settings and outcome."""
         outcome = {"images": len(self.ids), "kept": int(self.kept.sum()), "limit": self.limit, "rule": self.rule}
         return {**self.settings, **outcome, "notes": list(self.notes)}
 

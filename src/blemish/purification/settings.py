@@ -94,7 +94,7 @@ class PurifySettings:
 
 
 BEFORE_FIT = PurifySettings(cut="far_out")
-"""What `fit(purify=True)` takes unless told otherwise: only what stands far out is set aside.
+"""What `fit(purify=True)` takes by default: only images with very high scores are set aside.
 
 A good image that a detector never saw the like of is an anomaly to it, so a low cut makes a detector of a clean folder
 worse than none would (benchmarks/purification.md, where this one does so least).

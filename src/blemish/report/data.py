@@ -78,7 +78,7 @@ def of_scores(
 ) -> Report:
     """The report of a fit, or of new images where `model` names the folder of the detector.
 
-    The files lie in `folder` now, and in `out` in the end; `heatmaps` is the folder of those that were drawn. `labels`
+    The files are in `folder` now, and in `out` in the end; `heatmaps` is the folder of those that were drawn. `labels`
     (N,) are what a person found.
     """
     total, bad = len(scores), round(decision.contamination * len(scores))
@@ -137,7 +137,7 @@ def of_scores(
 def of_purification(
     job: Report, images: ImageSet, found: Purification, *, folder: Path, thumbnails: Path, kept_list: Path
 ) -> Report:
-    """The report of a purification; `kept_list` is where the list of kept images will lie in the end."""
+    """The report of a purification; `kept_list` is where the list of kept images will be in the end."""
     rows = {name: row for row, name in enumerate(found.ids)}
     aside = found.set_aside_ids
     kept = [name for name in found.ids if name not in set(aside)]
@@ -186,7 +186,7 @@ def counted(count: int) -> str:
 
 
 def link(file: Path, folder: Path) -> str:
-    """Make a link that survives moving the report together with what lies beside it, else a file URI."""
+    """Make a link that survives moving the report together with the files beside it, else a file URI."""
     absolute, base = file.absolute(), folder.absolute()
     if absolute.is_relative_to(base):
         return quote(os.fsencode(absolute.relative_to(base).as_posix()))

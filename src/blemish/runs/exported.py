@@ -42,7 +42,7 @@ class ExportedModel(Detector):
     graph : the loaded model.
     format : what runs it.
     size : (height, width) in pixels of the images it takes.
-    box : where an image lies in the map's grid, see `Scores`.
+    box : where an image is in the map's grid, see `Scores`.
     scale : (low, high), the levels that the graph's map has as 0 and 1.
     """
 
@@ -154,7 +154,7 @@ def _onnx(data: Sequence[bytes], threads: int) -> Graph:  # noqa: ARG001 - sessi
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # what it tells of its own optimisations concerns nobody
+    options.log_severity_level = 3  # messages on its own optimisations
     try:
         session = onnxruntime.InferenceSession(data[0], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes, none of them public

@@ -1,4 +1,4 @@
-"""A Run: a fitted detector with its decision, the scores it was decided on, and where it lies."""
+"""A Run: a fitted detector with its decision, the scores it was decided on, and where it is on disk."""
 
 import platform
 import webbrowser
@@ -63,7 +63,7 @@ class Run:
     usual : what the maps of the images learned from have in common, to notice when new ones are unlike them.
     skipped : files that were left out, with the reason.
     about : image root, counts, seconds, memory.
-    folder : where the Run lies on disk; None for one that lies nowhere, or behind a URL.
+    folder : where the Run is on disk; None for one that was not written, or is behind a URL.
     images : those that were scored; None for a Run loaded from disk, which finds their files when it shows them.
     """
 
@@ -91,7 +91,7 @@ class Run:
         facts, pictures = [self.decision.rule, *([self.decision.advice] if self.decision.advice else [])], []
         try:
             pictures = [("", data_uri(self.show(ON_CARD)))]
-        except RequestError as error:  # features alone, or images that are gone: the facts stand all the same
+        except RequestError as error:  # features alone, or missing images: the facts are shown all the same
             facts.append(str(error))
         return card(repr(self).removeprefix("Run(").removesuffix(")"), facts, pictures, side=None)
 
@@ -151,19 +151,19 @@ class Run:
         """
         if n < 1:
             raise RequestError(f"`n` images are shown, 1 or more; got {n}.")
-        scores, pairs, trouble = self.scores, [], ""
+        scores, pairs, first_error = self.scores, [], ""
         for rank, name in enumerate(scores.ranking()[:n], start=1):
             try:
                 rgb = self._pixels(name)
             except UnreadableImageError as error:
-                trouble = trouble or f"'{name}' ({error})"
+                first_error = first_error or f"'{name}' ({error})"
                 continue
             plain = shown(rgb, TILE)
             heated = overlay(rgb, scores.map(name, plain.size), self.map_scale, TILE)
             mark = ", flagged" if scores[name] > self.threshold_ else ""
             pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}{mark}"))
         if not pairs:
-            raise RequestError(f"No image can be shown: {trouble}; put the images back, or hand one in to `heatmap`.")
+            raise RequestError(f"No image can be shown: {first_error}; put the images back, or give one to `heatmap`.")
         return sheet(pairs)
 
     def heatmap(self, image: Any, limit: int = LIMIT) -> Image.Image:
@@ -182,11 +182,11 @@ class Run:
     def regions(self, image: Any) -> list[Region]:
         """The places of one image that are anomalous, the strongest first: boxes, areas and peaks in its own pixels.
 
-        `image` is as in `heatmap`. A place counts where the map lies above `pixel_threshold`. Raises `RequestError` for
+        `image` is as in `heatmap`. A place counts where the map is above `pixel_threshold`. Raises `RequestError` for
         a Run without one.
         """
         if self.pixel_threshold is None:
-            raise RequestError("The Run has no `pixel_threshold`, so nothing says where a region ends; fit again.")
+            raise RequestError("The Run has no `pixel_threshold`, so the edge of a region is not defined; fit again.")
         name, scores, _ = self._looked_at(image)
         levels = scores.map(name)
         return regions_of(levels > self.pixel_threshold, levels)[:MOST_REGIONS]
@@ -245,7 +245,7 @@ class Run:
     def scored(self, images: ImageSet) -> Scores:
         """Scores of `images`; one that was learned from keeps its cross-fitted score.
 
-        The detector holds patches of it, which would vouch for it: it would score lower than it did in the fit, and
+        The detector holds patches of it, to which its own are near: it would score lower than it did in the fit, and
         the threshold would mean something else. Its map is drawn by the detector all the same.
         """
         if images.roi is None and self.about.get("roi") == OWN_MASKS:
@@ -284,11 +284,11 @@ def in_order_of(images: Any, scores: Scores) -> Scores:
 
 
 def folder_of(run: "str | Path | Run") -> Path:
-    """Where a Run lies. Raises `RequestError` for one that lies nowhere."""
+    """The folder of a Run. Raises `RequestError` for one that was not written to disk."""
     if not isinstance(run, Run):
         return Path(run).expanduser()
     if run.folder is None:
-        raise RequestError("The Run lies in no folder; fit with `out`, or load that folder.")
+        raise RequestError("The Run is in no folder; fit with `out`, or load that folder.")
     return Path(run.folder).expanduser()
 
 

@@ -25,8 +25,8 @@ def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
     """A folder to write to that becomes `target` when the block ends without an error, and vanishes otherwise.
 
     With `force`, an existing result of ours is replaced file by file, only now that the new ones are complete;
-    whatever else stands there, such as `labels.csv`, is not touched. Raises `RequestError` if `target` stands
-    in the way.
+    whatever else is there, such as `labels.csv`, is not touched. Raises `RequestError` if `target` is
+    something else.
     """
     target = Path(os.path.abspath(target.expanduser()))  # noqa: PTH100 - resolve() would replace a link by its end
     check_place(target, force=force)
@@ -61,7 +61,7 @@ def check_place(target: Path, *, force: bool) -> None:
 
 
 def _note_results(staging: Path) -> None:
-    """Let `config.json` name what stands beside it, so that a later result can replace all of it."""
+    """Let `config.json` name the files beside it, so that a later result can replace all of it."""
     if is_ours(staging):
         names = sorted(path.name for path in staging.iterdir())
         write_config(staging, {**read_config(staging), RESULTS: names})
@@ -102,7 +102,7 @@ def _clear_left_behind(target: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether another process of that number runs; where that cannot be told, it is taken to."""
+    """Whether another process of that number runs; where that is unknown, it is taken to."""
     if pid == os.getpid():
         return False  # in a container, every process may get the number of the one before
     if os.name != "posix":

@@ -18,7 +18,7 @@ FAR = 1.0  # deviations the middle must have moved: many images make the least c
 
 @dataclass(frozen=True)
 class Usual:
-    """How far the typical patch of an image lies from normal, over the training images: `QUANTILES` even quantiles.
+    """How far the typical patch of an image is from normal, over the training images: `QUANTILES` even quantiles.
 
     The typical patch is the median of the map: a single defect hardly moves it, another camera or light moves it in
     every image.
@@ -39,7 +39,7 @@ class Usual:
         return cls(tuple(levels.tolist()), len(scores))
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`."""
+        """For `config.json`."""
         return {"quantiles": list(self.quantiles), "count": self.count}
 
     @classmethod

@@ -163,7 +163,7 @@ def colours(count: int = 256) -> Pixels:
 
 
 def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
-    """Say where the picture of image `name` lies: `folder/<name>.png`, always below `folder`, one file an id.
+    """The path of the picture of image `name`: `folder/<name>.png`, always below `folder`, one file an id.
 
     Ids that no file can have there ('../x', '/x', 'a//b', a name too long) get a name made of their hash
     below `folder/_other`; so do those below a folder called '*.png', which may be the name of a picture.
@@ -190,7 +190,7 @@ def write_heatmaps(
 ) -> dict[str, Path]:
     """Write the panel of every id to its `heatmap_path`; returns the files by id.
 
-    Images that turn out unreadable are left out. Raises `RequestError` for an id without image or score, or
+    Images that cannot be read are left out. Raises `RequestError` for an id without image or score, or
     if a link below `folder` leads out of it, `JobError` if a file cannot be written.
     """
     wanted, written = list(ids), {}

@@ -26,15 +26,15 @@ SHOWN, SAMPLED = 5, 200  # images on a card, and those that its colours are set 
 class Scores:
     """An image score and an anomaly map for every image; higher is more anomalous.
 
-    Scores are raw, never clamped or rescaled. A threshold is no part of them; where a Run made them, its `decision`
-    stands beside them. Iterating gives `(id, score)` in the order of `ids`; `scores[id]` is one score.
+    Scores are raw, never clamped or rescaled. A threshold is no part of them; where a Run made them, `decision`
+    is the Run's. Iterating gives `(id, score)` in the order of `ids`; `scores[id]` is one score.
 
     Attributes
     ----------
     ids : the images, in the order of the arrays.
     image : (N,) float32, one score an image.
     maps : (N, h, w) float32 at the size of the patch grid; read one at a time with `map`.
-    boxes : (N, 4) float32, where the image lies in its grid as (left, top, right, bottom), each 0..1; the rest
+    boxes : (N, 4) float32, where the image is in its grid as (left, top, right, bottom), each 0..1; the rest
         is padding.
     sizes : (N, 2) int, (width, height) of the images in pixels.
     skipped : images that could not be read, with the reason; they are in none of the arrays.
@@ -65,7 +65,7 @@ class Scores:
     decision: "Decision | None" = None
 
     def __post_init__(self) -> None:
-        """Check that all parts speak of the same images."""
+        """Check that all parts are of the same images."""
         lengths = {len(self.ids), len(self.image), len(self.maps), len(self.boxes), len(self.sizes)}
         if len(lengths) != 1:
             raise RequestError(f"The parts of Scores must have one length; got {sorted(lengths)}.")

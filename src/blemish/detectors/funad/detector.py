@@ -57,9 +57,9 @@ class FunAD(FeatureDetector):
         Of net and distances in the patch score, above 0, and 0 or more. A distance weight of 0 leaves the nets alone,
         as published.
     trust : "evidence" (default) or "full"
-        With "evidence" the net's weight is in proportion to the share of images that stand out by their distances more
+        With "evidence" the net's weight is in proportion to the share of images with large distances, more
         often than by chance, and full from 10 % on: a folder with hardly any defects teaches little about them. "full"
-        is the weight as it stands.
+        is the weight as it is set.
     net_views : "ranking" (default) or "all"
         "ranking" has nets for the views that count for the image score, "all" for all views. With a distance weight of
         0 all have one.
@@ -100,7 +100,7 @@ class FunAD(FeatureDetector):
     Attributes
     ----------
     training_scores_ : Scores of the images of `fit`, each by a net that did not learn from it.
-    neighbours_ : the fitted `NearestImages` that it stands on, after `fit`.
+    neighbours_ : the fitted `NearestImages` below it, after `fit`.
     trained_views_ : the nets of each view with all their training, after `fit`.
     head_ : the module that scores patch features; what is saved and exported.
 
@@ -170,11 +170,11 @@ class FunAD(FeatureDetector):
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """The names of all settings; those of `neighbours` and `schedule` stand beside the others."""
+        """The names of all settings; those of `neighbours` and `schedule` among them."""
         return (super().setting_names() - {"neighbours", "schedule"}) | {*OF_NEIGHBOURS, *OF_SCHEDULE}
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, those of `neighbours` and `schedule` among them, as they stand in `config.json`."""
+        """The settings by name, those of `neighbours` and `schedule` among them, as `config.json` has them."""
         own = {name: value for name, value in super().settings().items() if name not in ("neighbours", "schedule")}
         return {**own, **{name: getattr(self.neighbours, name) for name in OF_NEIGHBOURS}, **vars(self.schedule)}
 

@@ -111,7 +111,7 @@ class DistanceAndNet(PatchScorer):
 
     A logit knows no bounds: all around a defect that the net is sure of, it would drown the distances.
     So beside them only its inverse hyperbolic sine counts, which is the logit near 0 and its logarithm far away.
-    Without distances the logit stands alone, as published.
+    Without distances the logit is alone, as published.
     """
 
     def __init__(

@@ -222,7 +222,7 @@ class TrainedView:
         return cls(features, fold, (), (), scale_of(torch.empty((0, 0))), neighbours, None, (1.0, 0.0))
 
     def nets_at(self, stop: Stop | int) -> list[LocalNet]:
-        """The nets that a rule, or the number of a snapshot, stands for."""
+        """The nets that a rule, or the number of a snapshot, means."""
         if stop == "average":
             return [net.trained.average for net in self.nets]
         if stop == "last":

@@ -72,7 +72,7 @@ class Schedule:
     noise_batch : int, default 128
         Normal patches of a minibatch that are also shown with noise of random size, as anomalies; published 0.
     noise_from : "suspects" (default) or "any"
-        Which of them: mostly those of images that stand out by their distances, the more the farther, since what a
+        Which of them: mostly those of images with large distances, the more the farther, since what a
         defect looks like is in there and in few others (benchmarks/LOG.md); or any.
     smoothness : float, default 2.5
         Weight (lambda) of the mutual smoothness loss, 0 or more; published 2.5.

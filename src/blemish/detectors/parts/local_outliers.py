@@ -1,4 +1,4 @@
-"""How much of an outlier each of a few points is among the others: what SoftPatch tells noise by."""
+"""How much of an outlier each of a few points is among the others: how SoftPatch finds noise."""
 
 from typing import Literal
 
@@ -46,7 +46,7 @@ def mahalanobis(points: Tensor) -> Tensor:
 def gaussian(points: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (..., D) of points (..., n, D) and the W (..., D, D) with W'W the inverse of their covariance + `RIDGE` I.
 
-    With fewer points than channels, the ridge alone speaks for the directions that no point goes in.
+    With fewer points than channels, the ridge alone sets the variance in directions without points.
     """
     mean = points.mean(-2)
     centred = (points - mean[..., None, :]).double()

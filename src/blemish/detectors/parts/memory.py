@@ -76,7 +76,7 @@ class Memory(PatchScorer):
     A patch near an entry that has others around it is more likely to be normal than one equally near to a lone
     entry: with d the distance and d_1 .. d_b those to the b entries nearest to the nearest one, the score is
     (1 - exp d / sum exp d_i) d (PatchCore Eq. 7). The paper does so with the highest patch of an image; the image
-    scores of blemish come from more than one patch, so here each is treated alike. The factor lies between 1 - 1/b
+    scores of blemish come from more than one patch, so here each is treated alike. The factor is between 1 - 1/b
     and 1.
 
     Where `step` is above 0, a step on the grid counts as that much of a distance.

@@ -1,4 +1,4 @@
-"""Which patches of a grid lie in the region of interest."""
+"""Which patches of a grid are in the region of interest."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from blemish.machine.errors import RequestError
 def roi_masks(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
     """The masks of some images, (B, R, R) bool, or (1, R, R) if all share one; None where everything counts.
 
-    What an image holds no measurement of does not count, nor what lies outside of the region of interest.
+    What an image holds no measurement of does not count, nor what is outside of the region of interest.
     """
     lost = _measured(images, ids)
     if images.roi is None:
@@ -41,7 +41,7 @@ def _measured(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
 
 
 def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, h, w) bool: the patches whose centre lies in the image, by boxes (B, 4), and in its mask (B or 1, R, R).
+    """(B, h, w) bool: the patches whose centre is in the image, by boxes (B, 4), and in its mask (B or 1, R, R).
 
     Raises `RequestError` if an image has no such patch.
     """

@@ -18,7 +18,7 @@ from blemish.features.store import GLOBALS, valid_patches
 State = dict[str, Tensor]
 
 _EXACT: ContextVar[bool] = ContextVar("blemish_exact_products", default=False)
-BOXES = "boxes"  # where the images lie in their grid, among the features of a working size
+BOXES = "boxes"  # where the images are in their grid, among the features of a working size
 ROI = "roi"  # masks of the images, among those features, where each image has its own
 
 
