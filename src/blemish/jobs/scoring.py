@@ -19,19 +19,16 @@ from blemish.jobs.results import (
     pictures_of_report,
     refuse_equal,
     refuse_skipped,
-    write_flagged_heatmaps,
-    write_flagged_regions,
-    write_skipped,
+    write_scores,
 )
 from blemish.jobs.sorting import folders_by_id, sort_images, sorting_of
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
 from blemish.report import of_job, of_scores, write_report
-from blemish.runs.artifact import PARAMETERS, SCORES, write_config
+from blemish.runs.artifact import PARAMETERS, write_config
 from blemish.runs.exported import FORMATS, ExportedModel
 from blemish.runs.run import Run, in_order_of, load, versions
-from blemish.runs.stored_scores import write_maps
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
 
@@ -93,11 +90,12 @@ def score(
             decision = calibration.at_contamination(run.training_scores, request.contamination)
         elif request.sensitivity is not None:
             decision = calibration.at_sensitivity(run.training_scores, request.sensitivity, decision)
+        scores = replace(scores, decision=decision)
         if staging is not None:
             _write(run, found, scores, decision, request, staging, watch)
     if sorting:
         sort_images(found.sources, folders_by_id(scores.ids, decision.bands(scores.image), {}), sorting, progress)
-    return in_order_of(request.images, replace(scores, decision=decision))
+    return in_order_of(request.images, scores)
 
 
 def _write(
@@ -109,14 +107,8 @@ def _write(
     folder: Path,
     watch: Stopwatch,
 ) -> None:
-    bands = decision.bands(scores.image)
-    scores.to_csv(folder / SCORES, decision.threshold, decision.chances(scores.image), bands)
-    write_maps(folder, scores, found.content)
-    write_skipped(scores.skipped, folder)
-    if not found.features_alone:
-        write_flagged_regions(scores, decision.threshold, run.pixel_threshold, folder, masks=request.masks)
     with watch.stage("heatmaps"):
-        write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, folder)
+        write_scores(found, scores, run, folder, masks=request.masks)
     drifted = drift_of(run, found, scores)
     job = of_job(
         found,

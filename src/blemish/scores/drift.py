@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
+from blemish.scores.cuts import median_and_deviation
 
 QUANTILES = 101
 FEWEST = 8  # new images, to speak of them as a whole
@@ -54,8 +55,7 @@ class Usual:
         from scipy.stats import ks_2samp
 
         known, new = np.array(self.quantiles), typical_levels(scores)
-        middle = float(np.median(known))
-        deviation = 1.4826 * float(np.median(np.abs(known - middle)))
+        middle, deviation = median_and_deviation(known)
         moved = (float(np.median(new)) - middle) / deviation if deviation > 0 else 0.0
         if abs(moved) < FAR or float(ks_2samp(new, known).pvalue) > CHANCE:
             return None

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 from blemish.images import ImageSet
 from blemish.images.decoding import Pixels
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.machine.runtime import runtime
 
 if TYPE_CHECKING:
     from blemish.scores import Scores
 
 Map = NDArray[np.float32]
-Progress = Callable[[int, int], None]  # (done, of how many)
 
 LIMIT = 640  # pixels, longer side of a drawn image
 SMALLEST = 256  # pixels; images with a shorter longer side are enlarged by whole factors
@@ -181,12 +181,7 @@ def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
 
 
 def write_heatmaps(
-    images: ImageSet,
-    scores: "Scores",
-    ids: Iterable[str],
-    scale: MapScale,
-    folder: Path,
-    progress: Progress | None = None,
+    images: ImageSet, scores: "Scores", ids: Iterable[str], scale: MapScale, folder: Path
 ) -> dict[str, Path]:
     """Write the panel of every id to its `heatmap_path`; returns the files by id.
 
@@ -214,8 +209,7 @@ def write_heatmaps(
             pass
         except OSError as error:
             raise JobError(f"'{target}' cannot be written: {error.strerror or error}.") from error
-        if progress:
-            progress(done, len(wanted))
+        runtime().progress("heatmaps", done, len(wanted))
     return written
 
 

@@ -1,7 +1,7 @@
 """Where in an image the map is above a level: masks, and the connected regions in them."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime
 from blemish.scores import Scores
 from blemish.scores.heatmaps import heatmap_path
 
@@ -19,7 +20,6 @@ COLUMNS = ("path", "region", "left", "top", "right", "bottom", "area", "peak")
 CALM_SHARE = 0.95  # of the images that are not flagged, whose hottest place is below the level
 MOST_REGIONS = 100  # of an image; the rest is noise of a level that was set too low
 OUTLINE_TOLERANCE = 0.3  # pixels of the map that a line may be off, so that it has fewer corners
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ def outlines(levels: NDArray[np.float32], level: float) -> list[NDArray[np.float
     return [approximate_polygon(line, OUTLINE_TOLERANCE)[:, ::-1] - 0.5 for line in found]
 
 
-def write_regions(
-    scores: Scores, ids: Iterable[str], level: float, folder: Path, *, masks: bool, progress: Progress | None = None
-) -> None:
+def write_regions(scores: Scores, ids: Iterable[str], level: float, folder: Path, *, masks: bool) -> None:
     """Leave `regions.csv` of the images `ids`, and their masks as PNG, 255 where the map is above `level`, if asked."""
     names = list(ids)
     with writing_to(folder), (folder / REGIONS).open("w", encoding="utf-8", newline="") as file:
@@ -109,5 +107,4 @@ def write_regions(
                 target = heatmap_path(folder / MASKS, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask.astype(np.uint8) * 255).save(target, "PNG")
-            if progress:
-                progress(done, len(names))
+            runtime().progress("regions", done, len(names))
