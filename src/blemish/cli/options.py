@@ -11,7 +11,8 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_ty
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from blemish.jobs.request import Option, Request, options_of, panel_of
+from blemish.jobs.options import Option, options_of, panel_of
+from blemish.jobs.request import Request
 
 RESULTS, FEATURES = "Results", "Features in place of images"
 PANELS = ("", "Decide", "Images", "Method", RESULTS, "Machine", FEATURES)  # of the help; the first has the common flags

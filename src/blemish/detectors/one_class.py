@@ -64,34 +64,8 @@ class OneClass(FeatureDetector):
     training_scores : bool, default True
         Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
         them.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    image_score : "extents" (default), "max" or "top"
-        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
-        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
-    smoothing : float, default 0.7
-        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
 
-    Attributes
-    ----------
-    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
-    head_ : the module that scores patch features; what is saved and exported.
-    features_ : the features that are read, one `FeatureSpec` a working size.
+    The other settings are those of `FeatureDetector`, with `views` of stages "8" and "16" by default.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS

@@ -16,6 +16,7 @@ from blemish.images.decoding import Decoding
 from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.estimating import tell_cost
+from blemish.jobs.options import with_options_of
 from blemish.jobs.preparing import (
     check_features_alone,
     checkpoints_of,
@@ -28,7 +29,7 @@ from blemish.jobs.preparing import (
     within_roi,
 )
 from blemish.jobs.purifying import fit_on_kept, purified
-from blemish.jobs.request import REQUEST, FitRequest, with_options_of
+from blemish.jobs.request import REQUEST, FitRequest
 from blemish.jobs.results import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
 from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest

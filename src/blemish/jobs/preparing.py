@@ -11,13 +11,14 @@ from blemish.images.decoding import Decoding
 from blemish.images.groups import groups_by
 from blemish.images.labels import labelled
 from blemish.images.roi import Roi
-from blemish.jobs.request import Method, Reading, Request
+from blemish.jobs.options import InputOptions, MethodOptions
+from blemish.jobs.request import Request
 from blemish.machine.errors import RequestError
 
 NORMALS_PREFIX = "normals//"  # ids of images from `normals`: no path of a folder has two slashes in a row
 
 
-def detector_of(request: Method) -> Detector:
+def detector_of(request: MethodOptions) -> Detector:
     """The detector of a request, with its settings. Raises `RequestError` for one there is not."""
     named = {name: getattr(request, name, None) for name in ("backbone", "weights", "pixels", "tile", "overlap")}
     named["weights"] = str(named["weights"]) if named["weights"] else None
@@ -31,7 +32,7 @@ def detector_of(request: Method) -> Detector:
     return kind(**{**preset_settings, "random_state": request.seed, **settings})
 
 
-def decoding_of(request: Reading, otherwise: Decoding | None = None) -> Decoding:
+def decoding_of(request: InputOptions, otherwise: Decoding | None = None) -> Decoding:
     """How files are read: as in the request, else as in `otherwise`."""
     known = otherwise or Decoding()
     return replace(known, range=request.levels or known.range, max_pixels=request.max_pixels or known.max_pixels)

@@ -12,8 +12,9 @@ from blemish.detectors import Detector
 from blemish.images import SUSPECTED, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.urls import RemoteFile
+from blemish.jobs.options import with_options_of
 from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
-from blemish.jobs.request import PurifyRequest, with_options_of
+from blemish.jobs.request import PurifyRequest
 from blemish.jobs.results import (
     Stopwatch,
     peak_memory_mib,

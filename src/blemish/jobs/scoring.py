@@ -10,8 +10,9 @@ import numpy as np
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
+from blemish.jobs.options import with_options_of
 from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
-from blemish.jobs.request import ScoreRequest, with_options_of
+from blemish.jobs.request import ScoreRequest
 from blemish.jobs.results import (
     HEATMAPS,
     Stopwatch,

@@ -11,7 +11,7 @@ from typing import Any
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.gathering import Source
 from blemish.images.urls import RemoteFile, located
-from blemish.jobs.request import Leaving
+from blemish.jobs.options import OutputOptions
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.progress import progress_of
@@ -71,7 +71,7 @@ def check_outside(folder: Path, source: Any, option: str) -> None:
         )
 
 
-def sorting_of(request: Leaving, images: ImageSet, source: Any) -> Sorting | None:
+def sorting_of(request: OutputOptions, images: ImageSet, source: Any) -> Sorting | None:
     """What a request wants sorted, checked before the work. Raises `RequestError`."""
     sorting = Sorting.of(request.copy, request.link, force=request.force)
     if sorting:
