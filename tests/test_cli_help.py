@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import typer
 
 import blemish
 from blemish import cli
@@ -13,19 +14,20 @@ from blemish.cli.options import PANELS
 from command_line import QUICK, call, refused
 
 NAMES = sorted(command.__name__ for group in cli.GROUPS.values() for command in group)
-WORDS = [
-    [],
-    *([name] for name in NAMES),
-    ["cache"],
-    ["cache", "list"],
-    ["cache", "prune"],
-    ["labels", "export"],
-    ["labels", "import"],
-]
+
+
+def commands(command, words=()):
+    """The words of a command and of all below it: those that a person can type."""
+    yield [*words]
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*words, name))
+
+
+WORDS = list(commands(typer.main.get_command(cli.app)))
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_help_is_short_of_types_and_has_whole_sentences(words, monkeypatch):
+def test_every_command_explains_itself_without_types_in_whole_sentences(words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     result = call(*words, "-h")
     assert result.exit_code == 0, result.output
