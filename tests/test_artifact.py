@@ -73,18 +73,18 @@ def test_a_config_that_was_tampered_with_is_refused(run, edit):
 
 def test_another_format_version_says_what_to_do(run):
     change(run, lambda config: config.update(format_version=99))
-    with pytest.raises(RequestError, match="format version 99; this blemish reads 3: upgrade blemish"):
+    with pytest.raises(RequestError, match=r"99.*reads 3: upgrade"):
         blemish.load(run)
 
 
 def test_a_run_of_an_earlier_format_is_refused_with_what_to_do(run):
     change(run, lambda config: config.update(format_version=2))
-    with pytest.raises(RequestError, match=r"format version 2, of an earlier blemish .* fit again with `force`"):
+    with pytest.raises(RequestError, match=r"version 2.*`force`"):
         blemish.load(run)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, pile):
-    with pytest.raises(RequestError, match=r"is not a Run of blemish: it has no config.json"):
+    with pytest.raises(RequestError, match=r"config\.json.*`out`"):
         read_config(pile)
     with pytest.raises(RequestError, match="is not a Run"):
         read_config(tmp_path / "missing")
@@ -92,7 +92,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, pile):
 
 def test_the_scores_of_new_images_are_no_run_and_nobody_is_told_to_replace_them(tmp_path, pile, run):
     jobs.score(pile, run, tmp_path / "scored", threads=1)
-    with pytest.raises(RequestError, match=r"scores of new images by '.*/run', and no detector") as refusal:
+    with pytest.raises(RequestError, match=r"/run'.*name the folder that `fit` left") as refusal:
         blemish.load(tmp_path / "scored")
     assert "force" not in str(refusal.value)
 

@@ -170,7 +170,7 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
         refused(result, f"features alone, where {words[0]} changes nothing")
     with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):
         blemish.fit(blemish.ImageSet.of_features(features(20)), settings={"backbone": "dino_vits8"})
-    with pytest.raises(RequestError, match="either images or features; got one of each"):
+    with pytest.raises(RequestError, match="`normals`"):
         blemish.fit(blemish.ImageSet.of_features(features(20)), normals=pile)
 
 

@@ -165,7 +165,7 @@ def test_sensitivity_flags_from_the_fewest_to_the_most_there_may_be():
     again = at_sensitivity(scores, 1.0, found)
     assert again.sensitivity == 1
     assert (scores > again.threshold).sum() == high
-    with pytest.raises(RequestError, match="one number set by hand"):
+    with pytest.raises(RequestError, match="without `contamination`"):
         at_sensitivity(scores, 1.0, at_contamination(scores, 0.1))
 
 

@@ -63,5 +63,5 @@ def test_another_package_adds_a_detector_and_a_backbone_as_the_page_says(tmp_pat
 def test_a_backbone_of_the_wrong_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "[blemish.backbones]\nwrong = json:loads\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RequestError, match="'json:loads' of the backbone 'wrong' is a function"):
+    with pytest.raises(RequestError, match=r"'json:loads' .*'wrong'"):
         backbone("wrong")

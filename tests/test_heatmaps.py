@@ -74,7 +74,7 @@ def test_maps_without_variation_are_all_ordinary(value):
 
 
 def test_a_scale_that_does_not_rise_is_refused():
-    with pytest.raises(RequestError, match="must rise"):
+    with pytest.raises(RequestError, match="got low"):
         MapScale(1.0, 1.0)
 
 

@@ -167,5 +167,5 @@ def test_subsets_and_joined_sets_keep_what_is_known_of_each_image(pile, tmp_path
     assert set(both.labels) == {name for name in both.ids if name.startswith("good//")}
     assert np.array_equal(both.read("good//part-20.png"), picture(20))
     assert both.subset(["part-03.png"]).ids == ("part-03.png",)
-    with pytest.raises(RequestError, match="'nope' is not an image of this set of 13"):
+    with pytest.raises(RequestError, match=r"'nope'.*13"):
         both.subset(["nope"])

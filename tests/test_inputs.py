@@ -562,7 +562,7 @@ def test_equal_scores_are_no_ranking(tmp_path, monkeypatch):
         return self
 
     monkeypatch.setattr(type(detector), "fit", equal)
-    with pytest.raises(JobError, match="All 15 images have the same score, 3,"):
+    with pytest.raises(JobError, match=r"15 images .* 3, .*`levels`"):
         jobs.fit(folder(tmp_path / "in", pillow("L"), ".png"), detector=detector, threads=1)
 
 

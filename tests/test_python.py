@@ -125,10 +125,10 @@ def test_show_draws_images_of_a_loaded_run_of_one_in_memory_and_says_when_they_a
     assert (right[..., 0] - right[..., 2]).max() > 60, "its heatmap is coloured"
     arrays = jobs.fit([picture(index) for index in range(10)], detector="nearest_images", threads=1)
     assert arrays.show(2).size == loaded.show(2).size
-    with pytest.raises(RequestError, match="`n` images are shown, 1 or more; got 0"):
+    with pytest.raises(RequestError, match=r"`n` .*got 0"):
         loaded.show(0)
     loaded.about["image_root"] = str(tmp_path / "gone")
-    with pytest.raises(RequestError, match=r"No image can be shown: 'part-00\.png'"):
+    with pytest.raises(RequestError, match=r"'part-00\.png'.*`heatmap`"):
         loaded.show()
     assert "No image can be shown" in loaded._repr_html_()
 
@@ -140,7 +140,7 @@ def test_heatmap_and_regions_take_an_id_or_any_one_image(run):
     assert loaded.heatmap("part-00.png").size == (256, 256)
     assert loaded.heatmap(picture(0)).size == (256, 256)
     assert loaded.heatmap(picture(0), limit=100).size == (64, 64)
-    with pytest.raises(RequestError, match="`image` is one image; got 2"):
+    with pytest.raises(RequestError, match=r"`image` .*got 2"):
         loaded.heatmap([picture(1), picture(2)])
 
 
@@ -173,7 +173,7 @@ def test_a_tampered_run_shows_nothing_from_outside_of_the_image_folder(run, tmp_
     (run / "scores.csv").write_text(table)
     loaded = blemish.Run(**{**vars(blemish.load(run.parent / "other")), "folder": run, "fit_scores": None})
     loaded.about["image_root"] = str(tmp_path / "pile")
-    with pytest.raises(RequestError, match=r"'\.\./secret\.png' .its name leads out of the image folder"):
+    with pytest.raises(RequestError, match=r"'\.\./secret\.png'.*leads out"):
         loaded.show(1)
 
 
@@ -315,5 +315,5 @@ def test_the_estimator_finds_planted_outliers_and_refuses_a_wrong_share():
     new = np.array([[0.0] * 5, [-20.0, 20, -20, 20, -20]])
     assert found.predict(new).tolist() == [1, -1]
     assert found.decision_function(new) == pytest.approx(found.score_samples(new) - found.offset_)
-    with pytest.raises(ValueError, match=r"`contamination` is 'auto', or above 0 and up to 0\.5; got 0\.7"):
+    with pytest.raises(ValueError, match=r"`contamination` .*got 0\.7"):
         blemish.OutlierDetector(contamination=0.7).fit(rows)

@@ -65,7 +65,7 @@ def test_the_decision_is_kept_with_the_run_and_moved_by_the_sensitivity(tmp_path
     strict, cautious = (jobs.score(pile, run, sensitivity=each).decision for each in (1.0, 0.0))
     assert strict.threshold == run.threshold_
     assert cautious.threshold >= strict.threshold
-    with pytest.raises(RequestError, match="exclude each other"):
+    with pytest.raises(RequestError, match=r"`threshold` and `sensitivity`"):
         jobs.fit(pile, detector=small, sensitivity=0.5, threshold=2)
 
 
@@ -133,7 +133,7 @@ def test_outside_of_the_region_of_interest_nothing_is_scored(tmp_path, pile, sma
 
 def test_a_mask_that_is_none_is_refused(tmp_path, pile, small):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
-    with pytest.raises(RequestError, match="black all over"):
+    with pytest.raises(RequestError, match="white where to look"):
         jobs.fit(pile, detector=small, roi=tmp_path / "black.png")
     with pytest.raises(RequestError, match="does not exist"):
         jobs.fit(pile, detector=small, roi=tmp_path / "none.png")

@@ -35,6 +35,6 @@ def test_one_folder_that_fails_does_not_stop_the_others(tmp_path):
 
 
 def test_a_folder_without_folders_is_refused(tmp_path, pile):
-    with pytest.raises(RequestError, match="holds no folder with images"):
+    with pytest.raises(RequestError, match="`each_subfolder`"):
         jobs.fit_each(pile, tmp_path / "runs")
     refused(call("fit", pile, "--out", tmp_path / "runs", "--overlap", 32), "--overlap 32", "--tile")

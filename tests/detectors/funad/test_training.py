@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_job_is_refused_with_what_differs(tmp_path: Path
     kept = Checkpoint(tmp_path / "net.safetensors", {"images": "x", "steps": 300})
     kept.keep(Training(make_pool(), FAST, 0))
     other = Checkpoint(kept.path, {"images": "x", "steps": 200})
-    with pytest.raises(RequestError, match=r"'steps' was 300 and is 200; name another `checkpoints` folder"):
+    with pytest.raises(RequestError, match=r"'steps' was 300 and is 200.*`checkpoints`"):
         other.take_up(Training(make_pool(), FAST, 0))
 
 
