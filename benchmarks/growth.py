@@ -1,4 +1,4 @@
-"""Cost of `fit` as the pile grows: real images, copied with noise; each size in a process of its own, resumable.
+"""Cost of `fit` as the folder grows: real images, copied with noise; each size in a process of its own, resumable.
 
 Asked for: cost at most linear from 1,000 to 20,000 images, peak memory flat within 10 %. Cost is processor time, which
 other jobs on the machine do not lengthen.

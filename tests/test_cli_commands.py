@@ -11,9 +11,9 @@ from blemish.jobs import doctor
 from command_line import QUICK, call, refused
 
 
-def test_the_cache_is_listed_and_pruned(tmp_path, pile):
+def test_the_cache_is_listed_and_pruned(tmp_path, photos):
     assert call("cache", "list").stdout.startswith("0 sets in ")
-    assert call("fit", pile, "--out", tmp_path / "run", *QUICK, "--quiet").exit_code == 0
+    assert call("fit", photos, "--out", tmp_path / "run", *QUICK, "--quiet").exit_code == 0
     assert "10 images" in call("cache", "list").stdout
     assert call("cache", "prune", "--keep-gib", 1).stdout.startswith("Removed 0 sets")
     assert re.match(r"Removed [1-9]\d* sets", call("cache", "prune").stdout)

@@ -283,8 +283,8 @@ def test_a_folder_of_ones_own_is_read_by_its_folders_or_by_labels(tmp_path: Path
 
 def test_a_folder_without_labels_is_recognised_as_one(tmp_path: Path) -> None:
     for index in range(3):
-        image(tmp_path / "pile" / "monday" / f"{index}.png", index)
-    category = only(tmp_path / "pile")
+        image(tmp_path / "photos" / "monday" / f"{index}.png", index)
+    category = only(tmp_path / "photos")
     assert counts(category) == (3, 0, 0)
     assert "no labels" in category.problems[0]
     with pytest.raises(RequestError, match="No normal test image"):

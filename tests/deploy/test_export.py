@@ -39,7 +39,7 @@ def detector():
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    jobs.fit(fill(folder / "pile", 12), folder / "run", detector=detector(), threads=1, cache=folder / "cache")
+    jobs.fit(fill(folder / "photos", 12), folder / "run", detector=detector(), threads=1, cache=folder / "cache")
     export(folder / "run", folder / "onnx", threads=1)
     with pytest.MonkeyPatch.context() as patch:
         same_graph(patch, folder)
@@ -101,13 +101,13 @@ def test_the_scores_of_a_batch_are_those_of_its_images(fitted):
 
 
 def test_score_takes_an_exported_model_and_images_of_the_fit_keep_their_scores(fitted, tmp_path):
-    done = call("score", fitted / "pile", "--model", fitted / "onnx", "--runtime", "onnx", "--out", tmp_path / "out")
+    done = call("score", fitted / "photos", "--model", fitted / "onnx", "--runtime", "onnx", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert table(tmp_path / "out" / "scores.csv") == table(fitted / "run" / "scores.csv")
 
 
 def test_the_wrong_runtime_is_refused_with_what_to_do(fitted, tmp_path):
-    words = ("score", fitted / "pile", "--out", tmp_path / "out")
+    words = ("score", fitted / "photos", "--out", tmp_path / "out")
     refused(call(*words, "--model", fitted / "run", "--runtime", "onnx"), "for torch", "blemish export RUN")
     refused(call(*words, "--model", fitted / "onnx", "--runtime", "torch"), "for onnx", "exported from")
     refused(call(*words, "--model", fitted / "onnx", "--runtime", "tvm"), "torch, onnx, openvino", "tvm")

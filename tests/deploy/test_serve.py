@@ -51,14 +51,14 @@ WHOLE = png(picture(1))
 def fit(folder, out, k=2):
     views = (View(64, ("16",), rooted=False),)
     detector = NearestImages(backbone="efficientnet_lite0", views=views, k=k)
-    jobs.fit(folder / "pile", out, detector=detector, threads=1, cache=folder / "cache", force=True)
+    jobs.fit(folder / "photos", out, detector=detector, threads=1, cache=folder / "cache", force=True)
     return out
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    fill(folder / "pile", 10)
+    fill(folder / "photos", 10)
     fit(folder, folder / "run")
     return folder
 
@@ -92,7 +92,7 @@ def test_images_in_any_form_get_the_scores_of_the_run(client, fitted):
 
 
 def test_an_image_of_the_fit_keeps_its_score(client, fitted):
-    data = (fitted / "pile" / "part-00.png").read_bytes()
+    data = (fitted / "photos" / "part-00.png").read_bytes()
     run = blemish.load(fitted / "run")
     assert sent(client, data).json()["results"][0]["score"] in run.known.values()
 

@@ -70,7 +70,7 @@ def test_a_hub_that_takes_the_call_and_never_answers_is_given_up(endpoint):
 def test_the_real_program_offline_ends_within_five_seconds_without_a_trace(tmp_path):
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path / "torch")}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9"}  # also on machines that can reach the hub
-    words = ["fit", str(fill(tmp_path / "pile", 10)), "--out", str(tmp_path / "run"), "--backbone", "dino_vitb8"]
+    words = ["fit", str(fill(tmp_path / "photos", 10)), "--out", str(tmp_path / "run"), "--backbone", "dino_vitb8"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "blemish", *words], env=environment, capture_output=True, text=True, check=False

@@ -33,50 +33,50 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_each_content_passes_the_backbone_once(pile, backbone_passes):
-    shutil.copy(pile / "part-01.png", pile / "copy.png")
-    first = everything(made(pile))
+def test_each_content_passes_the_backbone_once(photos, backbone_passes):
+    shutil.copy(photos / "part-01.png", photos / "copy.png")
+    first = everything(made(photos))
     assert sum(backbone_passes) == 10
-    assert made(pile).make() == 0
-    assert same(first, everything(made(pile)))
+    assert made(photos).make() == 0
+    assert same(first, everything(made(photos)))
     assert sum(backbone_passes) == 10
 
 
-def test_moved_and_renamed_files_are_known_by_content(pile, tmp_path, backbone_passes):
-    made(pile)
-    shutil.move(pile, tmp_path / "elsewhere")
+def test_moved_and_renamed_files_are_known_by_content(photos, tmp_path, backbone_passes):
+    made(photos)
+    shutil.move(photos, tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "part-00.png").rename(tmp_path / "elsewhere" / "zero.png")
     assert made(tmp_path / "elsewhere").make() == 0
     assert sum(backbone_passes) == 10
 
 
-def test_new_images_cost_only_themselves(pile, backbone_passes):
-    made(pile)
-    fill(pile, 2, start=30)
-    made(pile)
+def test_new_images_cost_only_themselves(photos, backbone_passes):
+    made(photos)
+    fill(photos, 2, start=30)
+    made(photos)
     assert sum(backbone_passes) == 12
 
 
-def test_other_settings_and_another_range_are_other_features(pile, backbone_passes):
-    made(pile)
+def test_other_settings_and_another_range_are_other_features(photos, backbone_passes):
+    made(photos)
     other = FeatureSpec("efficientnet_lite0", 64, ("16", "32"), (64, 96))
-    features_of(ImageSet.of(pile), other).make()
+    features_of(ImageSet.of(photos), other).make()
     assert sum(backbone_passes) == 20
 
 
-def test_features_read_from_disk_are_those_that_were_made(pile):
+def test_features_read_from_disk_are_those_that_were_made(photos):
     with use_runtime(keep_features=False):
-        fresh = everything(features_of(ImageSet.of(pile), SPEC))
-    assert same(fresh, everything(made(pile)))
+        fresh = everything(features_of(ImageSet.of(photos), SPEC))
+    assert same(fresh, everything(made(photos)))
 
 
-def test_nothing_is_written_where_nothing_is_to_be_kept(pile, own_cache):
+def test_nothing_is_written_where_nothing_is_to_be_kept(photos, own_cache):
     with use_runtime(keep_features=False):
-        everything(features_of(ImageSet.of(pile), SPEC))
+        everything(features_of(ImageSet.of(photos), SPEC))
     assert not own_cache.exists()
 
 
-def test_features_made_before_an_interruption_are_kept(pile, monkeypatch, backbone_passes):
+def test_features_made_before_an_interruption_are_kept(photos, monkeypatch, backbone_passes):
     read = ImageSet.read
 
     def interrupted(self, name, **how):
@@ -87,16 +87,16 @@ def test_features_made_before_an_interruption_are_kept(pile, monkeypatch, backbo
     with monkeypatch.context() as patch, use_runtime(threads=1):
         patch.setattr(ImageSet, "read", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            made(pile)
+            made(photos)
     before = sum(backbone_passes)
     assert 7 <= before < 10
-    made(pile)
+    made(photos)
     assert sum(backbone_passes) <= 11, "only the image that was in hand is made again"
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "flip", "remove"])
-def test_a_damaged_file_is_made_again(pile, own_cache, backbone_passes, damage):
-    sound = everything(made(pile))
+def test_a_damaged_file_is_made_again(photos, own_cache, backbone_passes, damage):
+    sound = everything(made(photos))
     file = min(own_cache.rglob("*.safetensors"))
     data = bytearray(file.read_bytes())
     if damage == "truncate":
@@ -108,14 +108,14 @@ def test_a_damaged_file_is_made_again(pile, own_cache, backbone_passes, damage):
         file.write_bytes(data)
     else:
         file.unlink()
-    assert same(sound, everything(made(pile)))
-    assert same(sound, everything(made(pile)))
+    assert same(sound, everything(made(photos)))
+    assert same(sound, everything(made(photos)))
     assert sum(backbone_passes) == 11
-    assert made(pile).make() == 0, "and is kept this time"
+    assert made(photos).make() == 0, "and is kept this time"
 
 
-def test_a_set_that_vanishes_while_it_is_read_is_made_again(pile, own_cache):
-    features = made(pile)
+def test_a_set_that_vanishes_while_it_is_read_is_made_again(photos, own_cache):
+    features = made(photos)
     batches = features.batches(size=4)
     first = next(batches)
     shutil.rmtree(own_cache)
@@ -128,7 +128,7 @@ def test_a_set_that_vanishes_while_it_is_read_is_made_again(pile, own_cache):
     [(errno.ENOSPC, "is full; free some space"), (errno.EROFS, "cannot be written .*`cache`")],
 )
 def test_a_disk_that_refuses_is_one_sentence_and_nothing_half_written_stays(
-    pile, own_cache, monkeypatch, number, message
+    photos, own_cache, monkeypatch, number, message
 ):
     def refuse(self, data):
         self.touch()
@@ -137,22 +137,22 @@ def test_a_disk_that_refuses_is_one_sentence_and_nothing_half_written_stays(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", refuse)
         with pytest.raises(JobError, match=message):
-            made(pile)
+            made(photos)
     assert not list(own_cache.rglob("*.partial"))
-    assert made(pile).make() == 0
+    assert made(photos).make() == 0
 
 
-def test_a_cache_that_is_a_file_is_one_sentence(pile, tmp_path):
+def test_a_cache_that_is_a_file_is_one_sentence(photos, tmp_path):
     (tmp_path / "file").touch()
     with use_runtime(cache=tmp_path / "file"), pytest.raises(RequestError, match=r"cannot be read .*`cache`"):
-        made(pile)
+        made(photos)
 
 
-def test_an_unreadable_image_and_its_copies_are_reported_with_the_reason(pile):
-    torn = (pile / "part-05.png").read_bytes()[:2000]
+def test_an_unreadable_image_and_its_copies_are_reported_with_the_reason(photos):
+    torn = (photos / "part-05.png").read_bytes()[:2000]
     for name in ("part-05.png", "copy.png"):
-        (pile / name).write_bytes(torn)
-    features = made(pile)
+        (photos / name).write_bytes(torn)
+    features = made(photos)
     assert set(features.unreadable) == {"part-05.png", "copy.png"}
     assert all("truncated" in reason for reason in features.unreadable.values())
     assert sum(len(batch.ids) for batch in features.batches()) == 9

@@ -43,7 +43,7 @@ TINY_PAPER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("funad") / "pile", 14)
+    return fill(tmp_path_factory.mktemp("funad") / "photos", 14)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_net_learns_the_same_whatever_learns_beside_it(folder: Path) -> None:
     assert max(done for done, _ in told) == 6 * 20
 
 
-def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weight_that_a_folder_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.detectors.funad.detector.unexplained", lambda _: 0.03)
     images = ImageSet.of(folder)
     detector = make(trust="evidence").fit(images)
@@ -167,7 +167,7 @@ def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypa
     assert (again.score(images).image == detector.score(images).image).all()
 
 
-def test_a_pile_in_which_nothing_stands_out_is_scored_by_distances(
+def test_a_folder_in_which_nothing_stands_out_is_scored_by_distances(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blemish.detectors.funad.detector.unexplained", lambda _: 0.0)
