@@ -21,7 +21,7 @@ from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
 from blemish.features.weights import obtain
 from blemish.images import ImageSet
-from blemish.machine.errors import JobError, NotFittedError, RequestError
+from blemish.machine.errors import NotFittedError, RequestError, none_read
 from blemish.machine.runtime import intra_op_threads, runtime, side_by_side
 from blemish.scores import Scores
 
@@ -219,8 +219,7 @@ class FeatureDetector(Detector):
             ids += list(batches[0].ids)
         skipped = {name: reason for each in features for name, reason in each.skipped.items()}
         if not ids:
-            name, reason = next(iter(skipped.items()))
-            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+            raise none_read(len(images), skipped)
         scores = _scores_of(images, ids, torch.cat(wholes), torch.cat(maps), torch.cat(boxes))
         return replace(scores, skipped=skipped)
 
@@ -246,9 +245,7 @@ class FeatureDetector(Detector):
 
     def restore(self, state: State) -> Self:
         """Take up what `state` gave. Raises `WeightsError` if the backbone's weights are not there, or other ones."""
-        specs = self._specs()
-        if SOURCE in state:  # the first Runs had embedded backbones only and did not say
-            specs = [spec.from_source(state[SOURCE]) for spec in specs]
+        specs = [spec.from_source(state[SOURCE]) for spec in self._specs()]
         scorers = []
         for number, view in enumerate(self.views):
             prefix = f"scorers.{number}."

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blemish.detectors import Detector, State
 from blemish.images import ImageSet
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.machine.errors import RequestError, UnreadableImageError, none_read
 from blemish.machine.runtime import in_threads, runtime
 from blemish.runs.artifact import checked_bytes
 from blemish.scores import Scores
@@ -104,8 +104,7 @@ class ExportedModel(Detector):
                         found.append(result)
             runtime().progress("scoring", start + len(names), len(images))
         if not ids:
-            name, reason = next(iter(skipped.items()))
-            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+            raise none_read(len(images), skipped)
         score, _, level = (np.concatenate(each) for each in zip(*found, strict=True))
         low, high = self.scale
         return Scores(

@@ -13,9 +13,8 @@ from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
-from blemish.runs.artifact import is_ours, read_config, write_config
+from blemish.runs.artifact import CONFIG, is_ours, read_config, write_config
 
-GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last
 RESULTS = "results"  # the names of all files and folders of a result, in its `config.json`
 _being_written: set[Path] = set()
 
@@ -74,7 +73,7 @@ def _move(staging: Path, target: Path) -> None:
     before = read_config(target).get(RESULTS, []) if is_ours(target) else []
     results = sorted({*before, *(new.name for new in staging.iterdir())})
     write_config(target, {"incomplete": True, RESULTS: results})  # if cut short, the folder is ours, but no Run
-    for new in sorted(staging.iterdir(), key=lambda path: path.name == GENERATED):
+    for new in sorted(staging.iterdir(), key=lambda path: path.name == CONFIG):
         old = target / new.name
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)

@@ -25,7 +25,7 @@ from blemish.detectors.parts.scoring import State
 from blemish.detectors.settings import check_folds, check_least
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
-from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError
+from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError, none_read
 from blemish.machine.runtime import intra_op_threads, runtime
 from blemish.scores import Scores
 
@@ -137,8 +137,7 @@ class AnomalibDetector(Detector):
         with self._explained(), intra_op_threads(runtime().threads):
             score, grid = scored(scorer, readable())
         if not ids:
-            name, reason = next(iter(skipped.items()))
-            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+            raise none_read(len(images), skipped)
         self._check_numbers(score, grid)
         return replace(self._scores(images, ids, score, grid), skipped=skipped)
 
