@@ -18,7 +18,7 @@ from blemish import jobs
 from blemish.deploy import export as export_module
 from blemish.deploy.export import export
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.parts.scoring import exact_products
+from blemish.detectors.parts.scoring_head import exact_products
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
 from command_line import call, refused, table

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
-from blemish.detectors.parts.scoring import ScoringModule
+from blemish.detectors.parts.scoring_head import ScoringModule
 from blemish.detectors.parts.views import View
 from blemish.features.store import FeatureStore
 from blemish.images import ANOMALOUS, ImageSet

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from blemish.detectors.nearest_images import ImageNeighbours, NearestImages
 from blemish.detectors.nearest_images.repeats import TRACED
 from blemish.detectors.nearest_images.scorer import COUNTED
-from blemish.detectors.parts.scoring import exact_products
+from blemish.detectors.parts.scoring_head import exact_products
 from blemish.detectors.parts.views import View
 from blemish.features.backbones import GIVEN
 from blemish.images import ANOMALOUS, NORMAL, ImageSet

@@ -9,7 +9,7 @@ import pytest
 import blemish
 from blemish import cli
 from blemish.cli.options import flags_of
-from blemish.jobs.options import options_of
+from blemish.jobs.option_groups import options_of
 from blemish.jobs.request import FitRequest, PurifyRequest, ScoreRequest
 from blemish.machine.errors import RequestError
 from blemish.purification import PurifySettings

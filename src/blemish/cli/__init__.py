@@ -23,7 +23,7 @@ from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.labels import labels_app
-from blemish.cli.options import Command, Group, with_metavars
+from blemish.cli.options import PlainCommand, PlainGroup, with_metavars
 from blemish.cli.purify import purify
 from blemish.cli.refit import refit
 from blemish.cli.review import review
@@ -51,7 +51,7 @@ GROUPS = {
 }
 
 
-class Program(Group):
+class Program(PlainGroup):
     """The program, which answers flags of earlier versions with what they are called now."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -92,7 +92,7 @@ def program(
 
 for group, commands in GROUPS.items():
     for command in commands:
-        app.command(cls=Command, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
+        app.command(cls=PlainCommand, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
             saying_flags(with_metavars(command))
         )
 app.add_typer(labels_app, name="labels", rich_help_panel="Hand on and act")

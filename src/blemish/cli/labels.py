@@ -6,14 +6,14 @@ from typing import Annotated, Optional
 import typer
 
 from blemish.cli.console import command_line, errors_as_sentences, progress_shown, saying_flags, tell
-from blemish.cli.options import Command, Debug, Force, Group, Json, Out, Quiet, with_metavars
+from blemish.cli.options import Debug, Force, Json, Out, PlainCommand, PlainGroup, Quiet, with_metavars
 
-labels_app = typer.Typer(cls=Group, help="Labels for other programs, and from them.", no_args_is_help=True)
+labels_app = typer.Typer(cls=PlainGroup, help="Labels for other programs, and from them.", no_args_is_help=True)
 
 Run = Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)]
 
 
-@labels_app.command("export", cls=Command)
+@labels_app.command("export", cls=PlainCommand)
 @saying_flags
 @with_metavars
 def export(
@@ -43,7 +43,7 @@ def export(
     tell(lines, summary, quiet=quiet, as_json=as_json)
 
 
-@labels_app.command("import", cls=Command)
+@labels_app.command("import", cls=PlainCommand)
 @saying_flags
 @with_metavars
 def import_(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_ty
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from blemish.jobs.options import Option, options_of, panel_of
+from blemish.jobs.option_groups import Option, options_of, panel_of
 from blemish.jobs.request import Request
 
 RESULTS, FEATURES = "Results", "Features in place of images"
@@ -148,7 +148,7 @@ def _annotation(request: type[Request], name: str, option: Option, kind: Any, de
     return Annotated[kind | None if default in (None, {}) else kind, about]
 
 
-class Command(TyperCommand):
+class PlainCommand(TyperCommand):
     """A command whose help has no names of types: each value is named by its metavar, see `with_metavars`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -156,7 +156,7 @@ class Command(TyperCommand):
         return _without_types(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class PlainGroup(TyperGroup):
     """Commands under one name, whose help has no names of types either."""
 
     def get_params(self, ctx: Any) -> list[Any]:

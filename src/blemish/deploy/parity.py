@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.deploy.graph import ExportedScoring
-from blemish.detectors.parts.scoring import exact_products
+from blemish.detectors.parts.scoring_head import exact_products
 from blemish.machine.errors import JobError
 from blemish.machine.runtime import intra_op_threads
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from blemish.detectors.parts.scoring import State
+from blemish.detectors.parts.scoring_head import State
 from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_numbers
 from blemish.features import FeatureSpec

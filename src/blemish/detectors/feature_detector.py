@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blemish.detectors.base import Detector
 from blemish.detectors.parts.fusion import SIGMA, Fusion, ImageScore
 from blemish.detectors.parts.regions_of_interest import roi_masks
-from blemish.detectors.parts.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
+from blemish.detectors.parts.scoring_head import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
 from blemish.detectors.parts.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.detectors.settings import check_words
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures, features_of

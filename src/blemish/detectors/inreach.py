@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.parts.distances import squared_distances
-from blemish.detectors.parts.memory import on_grid
-from blemish.detectors.parts.sampling import Part, whole_images
+from blemish.detectors.parts.patch_memory import on_grid
+from blemish.detectors.parts.sampling import TrainingPart, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
@@ -117,7 +117,7 @@ class InReaCh(PatchCore):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:
+    def _nominal(self, embedded: Tensor, part: TrainingPart, width: int) -> tuple[Tensor, float]:
         sample, group_of = part.sample, part.groups
         by_image = torch.split(torch.arange(len(sample.owners)), torch.bincount(sample.owners).tolist())
         images = [rows for rows in by_image if len(rows)]

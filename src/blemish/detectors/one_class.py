@@ -10,8 +10,8 @@ from torch import Tensor
 
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.parts.fusion import robust_scale
-from blemish.detectors.parts.sampling import Part, draw_patches, group_numbers, split_in_folds
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.sampling import TrainingPart, draw_patches, group_numbers, split_in_folds
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_folds
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
@@ -96,7 +96,7 @@ class OneClass(FeatureDetector):
         """How many patches to draw from each of the images."""
 
     @abstractmethod
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         """Learn from each part, as if there were no other."""
 
     @abstractmethod
@@ -118,8 +118,10 @@ class OneClass(FeatureDetector):
         split = split_in_folds(images, folds, self.random_state) if folds else {}
         fold = torch.tensor([split.get(name, -1) for name in images.ids])
         stage = f"{self.name} {size}"
-        parts = [Part(sample, None, groups, stage)]
-        parts += [Part(sample, fold != number, groups, f"{stage}, part {number + 1}") for number in range(folds)]
+        parts = [TrainingPart(sample, None, groups, stage)]
+        parts += [
+            TrainingPart(sample, fold != number, groups, f"{stage}, part {number + 1}") for number in range(folds)
+        ]
         if not all(len(each.groups) for each in parts):
             raise RequestError(f"The labels leave {self.name} a part without an image to learn from; raise 'folds'.")
         final, *others = self._learn(parts, features)

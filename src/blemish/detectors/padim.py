@@ -11,8 +11,8 @@ from torch import Tensor
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.local_outliers import gaussian
-from blemish.detectors.parts.sampling import Part, whole_images
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.sampling import TrainingPart, whole_images
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.machine.runtime import runtime, side_by_side
@@ -21,7 +21,7 @@ AT_ONCE = 32  # places worked on together
 PLACES, HELD_OUT = 16, 64  # places, and images held out at each, which give the scores of unseen patches
 
 
-class Gaussians(PatchScorer):
+class PlaceGaussians(PatchScorer):
     """The Mahalanobis distance of some channels of each patch from those of the training patches at its place."""
 
     def __init__(self, embedding: Standardised, channels: Tensor, mean: Tensor, whitening: Tensor) -> None:
@@ -117,10 +117,10 @@ class PaDiM(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         return [self._learn_one(part, features) for part in parts]
 
-    def _learn_one(self, part: Part, features: ViewFeatures) -> Learned:
+    def _learn_one(self, part: TrainingPart, features: ViewFeatures) -> Learned:
         sample = part.sample
         width = sample.values.shape[1]
         embedding = features.view.embedding(width).learn(sample.values)
@@ -141,12 +141,12 @@ class PaDiM(OneClass):
 
         side_by_side(one, range(0, len(rows), AT_ONCE))
         full = [here for here in rows if len(here) > 1]
-        scorer = Gaussians(embedding, channels, mean, whitening)
+        scorer = PlaceGaussians(embedding, channels, mean, whitening)
         return Learned(scorer, lambda: _held_out_distances(values, part.groups, full, self.random_state), unseen=True)
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         embedding = view.embedding(len(state["embedding.mean"]))
-        return Gaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
+        return PlaceGaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
 
 
 def _held_out_distances(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:

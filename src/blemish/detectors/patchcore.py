@@ -10,9 +10,9 @@ from torch import Tensor
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.coreset import Coreset, coreset
-from blemish.detectors.parts.memory import Bank, Memory, empty_memory, on_grid
-from blemish.detectors.parts.sampling import Part, even_plan
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.patch_memory import Bank, Memory, empty_memory, on_grid
+from blemish.detectors.parts.sampling import TrainingPart, even_plan
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
@@ -108,11 +108,11 @@ class PatchCore(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return even_plan(ids, self.candidates, self.random_state)
 
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         width = features.grid[1]
         return [self._learn_one(part, features.view, width) for part in parts]
 
-    def _learn_one(self, part: Part, view: View, width: int) -> Learned:
+    def _learn_one(self, part: TrainingPart, view: View, width: int) -> Learned:
         """The memory of a part, on a grid of `width` columns."""
         sample = part.sample
         embedding = view.embedding(sample.values.shape[1]).learn(sample.values)
@@ -134,7 +134,7 @@ class PatchCore(OneClass):
         memory = Memory.of(bank, self.neighbours, step)
         return Learned(memory, lambda: memory.unseen(part, width, chosen, self.random_state), unseen=True)
 
-    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
+    def _nominal(self, embedded: Tensor, part: TrainingPart, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
         """What the distance to each patch of the part counts for, (n,), 0 keeping it out; and a step on the grid."""
         return torch.ones(len(embedded)), 0.0
 

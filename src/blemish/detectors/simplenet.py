@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.initial_weights import seeded_weights
-from blemish.detectors.parts.sampling import Part, even_plan
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.sampling import TrainingPart, even_plan
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.machine.runtime import runtime, side_by_side
@@ -127,7 +127,7 @@ class SimpleNet(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return even_plan(ids, self.patches, self.random_state)
 
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         stage, done, progress = parts[0].stage, [0] * len(parts), runtime().progress
         nets = []
         for part in parts:

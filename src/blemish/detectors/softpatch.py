@@ -13,7 +13,7 @@ from blemish.detectors.parts.local_outliers import (
     mahalanobis,
     nearest_distances,
 )
-from blemish.detectors.parts.sampling import Part, whole_images
+from blemish.detectors.parts.sampling import TrainingPart, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
@@ -117,7 +117,7 @@ class SoftPatch(PatchCore):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
+    def _nominal(self, embedded: Tensor, part: TrainingPart, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
         factors = self._outlying(embedded, part.sample.places, part.groups)
         kept = max(1, round((1 - self.dropped) * len(factors)))
         limit = factors.kthvalue(kept).values

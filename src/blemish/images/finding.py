@@ -20,7 +20,7 @@ HIDDEN = "hidden"  # among the suffixes of other files
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """Files that may be images, by id (POSIX path below `root`, a folder or a URL), and what else was met on the way.
 
     `skipped` holds the reason by id; `others` counts the files of other kinds by suffix; `listed` is whether a list
@@ -64,7 +64,7 @@ def is_image_file(path: Path) -> bool:
         return False
 
 
-def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
+def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
     """Image files below a folder or a URL, one image file, or those named by a `.txt` or `.csv` list.
 
     A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
@@ -82,7 +82,7 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
     elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
     elif is_image_file(source):
-        found = Found(source.parent, {identifier(source, source.parent): source}, listed=True)
+        found = FoundFiles(source.parent, {identifier(source, source.parent): source}, listed=True)
     elif source.is_file():
         raise RequestError(
             f"'{source}' is not an image; give an image, a folder of images, or a list of paths named .txt or .csv."
@@ -95,8 +95,8 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
     return found
 
 
-def _walk(root: Path, leave_out: Path | None) -> Found:
-    found, visited = Found(root), set()
+def _walk(root: Path, leave_out: Path | None) -> FoundFiles:
+    found, visited = FoundFiles(root), set()
     closed = leave_out.resolve() if leave_out else None
 
     def remember(error: OSError) -> None:
@@ -124,9 +124,9 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
     return found
 
 
-def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
+def _sorted_out(url: str, files: dict[str, RemoteFile]) -> FoundFiles:
     """The images among the files below a URL, as `_walk` finds them in a folder."""
-    found = Found(url)
+    found = FoundFiles(url)
     marked = {PurePosixPath(name).parent for name in files if PurePosixPath(name).name == RUN_MARKER}
     results = {folder for folder in marked if any(str(folder / name) in files for name in RESULTS)}
     if PurePosixPath() in results:
@@ -160,14 +160,14 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - never raises
 
 
-def _listed(source: Path) -> Found:
+def _listed(source: Path) -> FoundFiles:
     base, names = source.parent.absolute(), names_in(source)
     if any(map(is_url, names)):
         return _listed_urls(source, names)
     paths = [base / Path(name).expanduser() for name in names]
     inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
     root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
-    found = Found(root, listed=True)
+    found = FoundFiles(root, listed=True)
     for path in paths:
         # The name is made tidy, the path is not: beyond a link, '..' leads elsewhere than the text says.
         name = identifier(Path(os.path.normpath(path)), root)
@@ -180,12 +180,12 @@ def _listed(source: Path) -> Found:
     return found
 
 
-def _listed_urls(source: Path, names: Sequence[str]) -> Found:
+def _listed_urls(source: Path, names: Sequence[str]) -> FoundFiles:
     if other := next((name for name in names if not is_url(name)), None):
         raise RequestError(f"'{source}' names URLs and paths, such as '{other}'; a list holds one or the other.")
     folders = [f"{name.rpartition('/')[0]}/" for name in names]
     root = os.path.commonprefix(folders).rpartition("/")[0]  # noqa: RUF071 - commonpath would take the second slash
-    return Found(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names}, listed=True)
+    return FoundFiles(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names}, listed=True)
 
 
 def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
@@ -224,7 +224,7 @@ def _nearest_existing(path: Path) -> Path:
     return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
 
 
-def _nothing_found(source: str | Path, found: Found) -> str:
+def _nothing_found(source: str | Path, found: FoundFiles) -> str:
     wanted = ", ".join(sorted(SUFFIXES))
     if found.skipped:
         name, reason = next(iter(found.skipped.items()))

@@ -26,7 +26,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Scored:
+class RunScores:
     """What is known of a folder of results: scores, SHA-256 (empty where unknown) by id, and the decision."""
 
     scores: Mapping[str, float]
@@ -147,7 +147,7 @@ def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Pat
     return Comparison(**result, **(_difference(one, other, labels) if labels else {}))
 
 
-def _scored(folder: Path) -> Scored:
+def _scored(folder: Path) -> RunScores:
     import pandas as pd
 
     decision = read_config(folder).get("decision")
@@ -156,16 +156,16 @@ def _scored(folder: Path) -> Scored:
     if (folder / MAPS).is_file():
         stored = read_scores(folder)
         scores = dict(zip(stored.scores.ids, stored.scores.image.astype(float).tolist(), strict=True))
-        return Scored(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
+        return RunScores(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
     try:  # made by an earlier version: images are known by their paths
         table = pd.read_csv(folder / SCORES, dtype={"path": str}, keep_default_na=False)
         scores = dict(zip(table["path"], table["score"].astype(float), strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
-    return Scored(scores, {}, Decision.from_json(decision))
+    return RunScores(scores, {}, Decision.from_json(decision))
 
 
-def _truth(found: Scored, labels: str | Path) -> tuple[dict[str, int], list[str]]:
+def _truth(found: RunScores, labels: str | Path) -> tuple[dict[str, int], list[str]]:
     rows, notes = read(labels)
     content = found.content or dict.fromkeys(found.scores, "")
     if not found.content:  # nothing but the path can be compared
@@ -221,7 +221,7 @@ def _best(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, float | 
     return float(f1[at]), float(cuts[at])
 
 
-def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any]:
+def _difference(one: RunScores, other: RunScores, labels: str | Path) -> dict[str, Any]:
     truth, notes = _truth(one, labels)
     names = sorted(set(truth) & set(other.scores))
     bad = np.array([truth[name] == ANOMALOUS for name in names])
@@ -240,7 +240,7 @@ def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any
     return {"auroc": pair, "difference": (pair[1] - pair[0], float(low), float(high)), "notes": tuple(notes)}
 
 
-def _reliability(found: Scored, truth: Mapping[str, int]) -> tuple[ReliabilityBin, ...]:
+def _reliability(found: RunScores, truth: Mapping[str, int]) -> tuple[ReliabilityBin, ...]:
     labels = np.array([truth.get(name, UNKNOWN) for name in found.scores])
     return tuple(reliability(np.array(list(found.scores.values())), labels))
 

@@ -16,7 +16,8 @@ from blemish.images.decoding import Decoding
 from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.estimating import tell_cost
-from blemish.jobs.options import with_options_of
+from blemish.jobs.option_groups import with_options_of
+from blemish.jobs.outputs import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
 from blemish.jobs.preparing import (
     check_features_alone,
     checkpoints_of,
@@ -30,7 +31,6 @@ from blemish.jobs.preparing import (
 )
 from blemish.jobs.purifying import fit_on_kept, purified
 from blemish.jobs.request import REQUEST, FitRequest
-from blemish.jobs.results import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
 from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.writing import write_run

@@ -11,7 +11,7 @@ from blemish.images.decoding import Decoding
 from blemish.images.groups import groups_by
 from blemish.images.labels import labelled
 from blemish.images.roi import Roi
-from blemish.jobs.options import InputOptions, MethodOptions
+from blemish.jobs.option_groups import InputOptions, MethodOptions
 from blemish.jobs.request import Request
 from blemish.machine.errors import RequestError
 

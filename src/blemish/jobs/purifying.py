@@ -12,16 +12,16 @@ from blemish.detectors import Detector
 from blemish.images import SUSPECTED, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.urls import RemoteFile
-from blemish.jobs.options import with_options_of
-from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
-from blemish.jobs.request import PurifyRequest
-from blemish.jobs.results import (
+from blemish.jobs.option_groups import with_options_of
+from blemish.jobs.outputs import (
     Stopwatch,
     peak_memory_mib,
     refuse_flat,
     refuse_skipped,
     write_skipped,
 )
+from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
+from blemish.jobs.request import PurifyRequest
 from blemish.jobs.sorting import GOOD, LOOK, sort_images, sorting_of
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError

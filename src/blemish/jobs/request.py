@@ -1,4 +1,4 @@
-"""What a person wants of a job: one frozen dataclass a job, made of the groups in `options.py`.
+"""What a person wants of a job: one frozen dataclass a job, made of the groups in `option_groups.py`.
 
 The command line makes its flags from these fields, `config.json` keeps them, and `refit` replaces some of them. Nothing
 that takes long to import is imported before a request is made.
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 
 from blemish.images.urls import located
-from blemish.jobs.options import (
+from blemish.jobs.option_groups import (
     DecisionOptions,
     FeatureOptions,
     InputOptions,

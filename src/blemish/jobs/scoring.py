@@ -10,10 +10,8 @@ import numpy as np
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
-from blemish.jobs.options import with_options_of
-from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
-from blemish.jobs.request import ScoreRequest
-from blemish.jobs.results import (
+from blemish.jobs.option_groups import with_options_of
+from blemish.jobs.outputs import (
     HEATMAPS,
     Stopwatch,
     peak_memory_mib,
@@ -22,6 +20,8 @@ from blemish.jobs.results import (
     refuse_skipped,
     write_scores,
 )
+from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
+from blemish.jobs.request import ScoreRequest
 from blemish.jobs.sorting import folders_by_id, sort_images, sorting_of
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of

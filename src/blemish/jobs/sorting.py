@@ -11,7 +11,7 @@ from typing import Any
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.gathering import Source
 from blemish.images.urls import RemoteFile, located
-from blemish.jobs.options import OutputOptions
+from blemish.jobs.option_groups import OutputOptions
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.progress import progress_of

@@ -8,15 +8,15 @@ import numpy as np
 
 from blemish import calibration
 from blemish.images import NORMAL, UNKNOWN, ImageSet
-from blemish.jobs.purifying import notes_on, write_purification
-from blemish.jobs.request import FitRequest
-from blemish.jobs.results import (
+from blemish.jobs.outputs import (
     HEATMAPS,
     Stopwatch,
     peak_memory_mib,
     pictures_of_report,
     write_scores,
 )
+from blemish.jobs.purifying import notes_on, write_purification
+from blemish.jobs.request import FitRequest
 from blemish.machine.runtime import runtime
 from blemish.purification import Purification
 from blemish.report import of_job, of_scores, write_report

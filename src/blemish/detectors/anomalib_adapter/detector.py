@@ -21,7 +21,7 @@ from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
 from blemish.detectors.base import Detector
 from blemish.detectors.parts.sampling import split_in_folds
-from blemish.detectors.parts.scoring import State
+from blemish.detectors.parts.scoring_head import State
 from blemish.detectors.settings import check_folds, check_least
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet

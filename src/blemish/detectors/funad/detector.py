@@ -20,7 +20,7 @@ from blemish.detectors.nearest_images import FittedNeighbours, ImageNeighbours, 
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import group_numbers, split_in_folds
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_names
 from blemish.features import features_of

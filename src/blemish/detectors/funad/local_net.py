@@ -11,7 +11,7 @@ from blemish.detectors.funad.schedule import Precision
 from blemish.detectors.nearest_images import ImageNeighbours
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.initial_weights import seeded_weights
-from blemish.detectors.parts.scoring import PatchScorer
+from blemish.detectors.parts.scoring_head import PatchScorer
 
 SLOPE = 0.2  # of the leaky rectifiers, spec/fun-ad.md section 2
 SMALLEST = 1e-6  # deviation that scales are divided by, at least

@@ -17,7 +17,7 @@ from blemish.detectors.funad.schedule import Schedule, Stop
 from blemish.detectors.funad.training import Trained, Training
 from blemish.detectors.nearest_images import FittedNeighbours
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.scoring import PatchScorer
+from blemish.detectors.parts.scoring_head import PatchScorer
 from blemish.detectors.parts.views import PatchBatch, ViewFeatures
 from blemish.machine.runtime import intra_op_threads, runtime, side_by_side
 

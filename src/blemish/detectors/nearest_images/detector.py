@@ -23,7 +23,7 @@ from blemish.detectors.nearest_images.scorer import (
 )
 from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numbers
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet

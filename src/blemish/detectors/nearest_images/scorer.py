@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.scoring import PatchScorer, State, rough_products
+from blemish.detectors.parts.scoring_head import PatchScorer, State, rough_products
 from blemish.detectors.parts.views import View
 
 LAYOUT = 4  # cells a side that a map is pooled to, for retrieval

@@ -63,7 +63,7 @@ class PatchSample:
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainingPart:
     """What to learn from: patches of all images, or of some, which are copied when they are read.
 
     Attributes

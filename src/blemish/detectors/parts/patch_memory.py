@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from blemish.detectors.parts.distances import smallest, squared_distances
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.sampling import Part
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.sampling import TrainingPart
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View
 from blemish.machine.runtime import side_by_side
 
@@ -124,7 +124,7 @@ class Memory(PatchScorer):
         share = (plain - highest).exp() / (away - highest[:, None]).exp().sum(1).clamp_min(1e-30)
         return distances * (1 - share.clamp_max(1 / away.shape[1]))
 
-    def unseen(self, part: Part, width: int, entries: Tensor, seed: int) -> Tensor:
+    def unseen(self, part: TrainingPart, width: int, entries: Tensor, seed: int) -> Tensor:
         """What some patches of the part would get, had their groups no entries; `entries` are rows of its sample."""
         sample, groups = part.sample, part.groups
         some = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))[:UNSEEN]
