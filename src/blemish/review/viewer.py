@@ -170,7 +170,9 @@ async def add_boxes(session: Same, request: Request) -> HTMLResponse:
                 raise RequestError("A box needs four numbers, x, y, width and height, in pixels.") from None
             corners = [(x, y, width, height)]
         session.labelling.add_boxes(row, corners, values.get("type", ""), person(request))
-        return session.render("boxes.html", row=row, boxes=_boxes(session, row), types=session.labelling.types())
+        return session.render(
+            "boxes.html", swap=True, row=row, boxes=_boxes(session, row), types=session.labelling.types()
+        )
 
     return await form(request, work)
 
@@ -183,7 +185,9 @@ async def remove_box(session: Same, request: Request) -> HTMLResponse:
         row = number_of(values.get("row", ""))
         session.check(row)
         session.labelling.remove_box(row, number_of(values.get("number", "")), person(request))
-        return session.render("boxes.html", row=row, boxes=_boxes(session, row), types=session.labelling.types())
+        return session.render(
+            "boxes.html", swap=True, row=row, boxes=_boxes(session, row), types=session.labelling.types()
+        )
 
     return await form(request, work)
 

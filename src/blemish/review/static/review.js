@@ -49,16 +49,42 @@ function moved(value, from) {
   show();
 }
 
-// One after the other: of requests made while one is under way, HTMX would send the last alone.
-let sent = Promise.resolve();
-const send = (address, values, more = { swap: "none" }) => (sent = sent.then(() => htmx.ajax("POST", address, { values, ...more })).catch(() => {}));
+// All that is to be kept is sent one after the other, so that answers come in the order of the acts. Only this sends
+// from the body: of requests that one element makes while another of its own is under way, HTMX drops all but the last.
+let sent = Promise.resolve(), unsent = 0;
+function send(address, values, more = { swap: "none" }) {
+  unsent += 1;
+  sent = sent.then(() => htmx.ajax("POST", address, { values, ...more })).catch(() => {}).finally(() => { unsent -= 1; });
+  return sent;
+}
+window.addEventListener("beforeunload", (event) => { if (unsent) event.preventDefault(); });
+
+// Buttons and forms with `data-post`. An answer may draw a button anew between the press and the release: it counts.
+function post(element) {
+  const { post: address, values, target } = element.dataset;
+  const typed = element.matches("form") ? Object.fromEntries(new FormData(element)) : {};
+  const type = address === "/boxes" ? { type: at("zoom-type").value } : {};
+  send(address, { ...JSON.parse(values), ...typed, ...type }, target ? { target, swap: "outerHTML" } : undefined);
+}
+let pressed = null;
+const button = (event) => event.target.closest("button[data-post]");
+document.addEventListener("pointerdown", (event) => { pressed = button(event); });
+document.addEventListener("pointerup", (event) => {
+  const released = button(event);
+  if (pressed && released && !pressed.isConnected && ["post", "values"].every((name) => pressed.dataset[name] === released.dataset[name])) post(released);
+});
+document.addEventListener("click", (event) => { if (button(event)) post(button(event)); });
+document.addEventListener("change", (event) => { const form = event.target.closest(".remark"); if (form) post(form); });
 const keep = () => send("/threshold", { value: threshold });
 slider.addEventListener("input", () => moved(score(slider.value / STEPS), slider));
 slider.addEventListener("change", keep);
 number.addEventListener("change", () => { moved(number.valueAsNumber, number); keep(); });
 at("back").addEventListener("click", () => { moved(found, null); keep(); });
 at("close").addEventListener("click", () => zoom.close());
-document.addEventListener("submit", (event) => { if (event.target.matches("#filters, .remark")) event.preventDefault(); });
+document.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (event.target.matches(".numbers-of-box")) post(event.target);
+});
 window.addEventListener("resize", draw);
 
 const layer = at("layer"), LAYERS = [...layer.options].map((each) => each.value);
@@ -94,7 +120,7 @@ function step(by) {
   select(next, !zoom.open);
   if (!zoom.open) return;
   if (wanted >= all.length - 2) document.querySelector(".more")?.scrollIntoView({ block: "nearest" }); // the next ones come
-  sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { target: "#zoom-body" }));
+  sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { source: "#zoom-body", target: "#zoom-body" }));
   const after = all[wanted + by];
   if (after) new Image().src = `/picture/${after.dataset.row}?v=${version}`;
 }
@@ -140,7 +166,7 @@ function mount() {
   if (!viewer) return;
   at("opacity").value = view.opacity; at("outlined").checked = view.outlined; at("both").checked = view.both;
   stage.addEventListener("drawing", (event) => boxes(event.detail));
-  stage.addEventListener("drawn", (event) => send("/boxes", { row: stage.dataset.row, type: at("zoom-type").value, ...event.detail }, { target: "#boxes", swap: "outerHTML" }));
+  stage.addEventListener("drawn", (event) => send("/boxes", { row: stage.dataset.row, type: at("zoom-type").value, ...event.detail }));
   looked();
 }
 function looked() {
@@ -260,6 +286,7 @@ document.body.addEventListener("htmx:oobAfterSwap", () => { // the card is a new
   selected()?.classList.add("current");
   if (!zoom.open && document.activeElement === document.body) selected()?.querySelector(".picture").focus({ preventScroll: true });
   offerTypes();
+  boxes();
   show();
 });
 zoom.addEventListener("close", () => {
@@ -278,7 +305,7 @@ document.body.addEventListener("htmx:responseError", (event) => notify(event.det
 document.body.addEventListener("htmx:sendError", () => notify("The page's program does not answer; start it again. All labels are kept."));
 document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.successful && event.detail.pathInfo.requestPath !== "/refit") notify(""); });
 document.addEventListener("visibilitychange", () => { // another tab may have added labels
-  if (!document.hidden) htmx.ajax("GET", "/status", { target: "#status", swap: "outerHTML" });
+  if (!document.hidden) htmx.ajax("GET", "/status", { source: "#status", target: "#status", swap: "outerHTML" });
 });
 document.addEventListener("error", (event) => { // a picture that cannot be read
   if (event.target instanceof HTMLImageElement) { event.target.alt = event.target.matches(".heat, .outline") ? "" : "cannot be shown"; event.target.classList.add("missing"); }
@@ -289,3 +316,4 @@ fetch(`/scores?v=${version}`).then((answer) => answer.json()).then((answer) => {
   low = Math.asinh(scores[scores.length - 1]); high = Math.max(low + 1e-9, Math.asinh(Math.max(scores[0], threshold)));
   moved(threshold, null);
 });
+document.body.inert = false; // from now on clicks are heard
