@@ -18,7 +18,6 @@ from blemish import jobs
 from blemish.deploy import export as export_module
 from blemish.deploy.export import export
 from blemish.detectors.nearest_images import NearestImages
-from blemish.detectors.parts.scoring_head import exact_products
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
 from command_line import call, refused, table
@@ -58,8 +57,7 @@ def test_an_exported_model_scores_maps_and_decides_as_the_run(fitted, kind, tmp_
     new = [picture(index) for index in (0, 40, 41)]
     run, exported = blemish.load(fitted / "run"), blemish.load(fitted / kind)
     spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
-    with exact_products():
-        expected = run.score(new, threads=1)
+    expected = run.score(new, threads=1)
     found = exported.score(new, threads=1)
     np.testing.assert_allclose(found.image, expected.image, rtol=0, atol=1e-3 * spread)
     np.testing.assert_allclose(found.map(found.ids[0]), expected.map(expected.ids[0]), atol=0.02)
@@ -83,8 +81,7 @@ np.savez(sys.argv[3], **{name: np.concatenate([each[name] for each in found]) fo
     words = (fitted / "openvino" / "model.xml", fitted / "new.npy", fitted / "found.npz")
     subprocess.run([sys.executable, "-c", program, *map(str, words)], check=True)
     run, found = blemish.load(fitted / "run"), np.load(fitted / "found.npz")
-    with exact_products():
-        expected = run.score(list(new), threads=1).image
+    expected = run.score(list(new), threads=1).image
     spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
     np.testing.assert_allclose(found["score"], expected, rtol=0, atol=1e-3 * spread)
     assert found["flagged"].tolist() == (expected > run.threshold_).tolist()

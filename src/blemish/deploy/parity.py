@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.deploy.graph import ExportedScoring
-from blemish.detectors.parts.scoring_head import exact_products
 from blemish.machine.errors import JobError
 from blemish.machine.runtime import intra_op_threads
 
@@ -66,7 +65,7 @@ def compared(
     """
     from scipy.stats import spearmanr
 
-    with torch.inference_mode(), intra_op_threads(1), exact_products():
+    with torch.inference_mode(), intra_op_threads(1):
         expected = [
             [each.numpy() for each in scoring(torch.from_numpy(pixels[at : at + 1]))] for at in range(len(pixels))
         ]

@@ -20,7 +20,7 @@ from blemish.images.urls import joined, remote_file
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError, UnreadableImageError
 
-PROGRAM, FORMAT_VERSION = "blemish", 3
+PROGRAM, FORMAT_VERSION = "blemish", 4
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
 FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
 AGAIN = "make it again with `force`"
@@ -140,7 +140,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if version < FORMAT_VERSION:
         raise RequestError(
-            f"'{path}' has format version {version}, of an earlier blemish whose detectors are gone; this one reads "
+            f"'{path}' has format version {version}, of an earlier blemish that learned otherwise; this one reads "
             f"{FORMAT_VERSION}: fit again with `force`."
         )
     if config.get(OWN) != own_hash(config):

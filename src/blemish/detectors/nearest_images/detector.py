@@ -15,7 +15,6 @@ from blemish.detectors.nearest_images.scorer import (
     MOST_PATCHES,
     ImageNeighbours,
     NearestPatches,
-    columns_of,
     empty_neighbours,
     layouts_of,
     relative_distances,
@@ -62,7 +61,7 @@ class NearestImages(FeatureDetector):
     k : int, default 0
         The nearest image that counts, and the three after it, from 1 to `retrieved`. 0 chooses it for the folder: 2,
         unless the defects of the folder seem to repeat.
-    retrieved : int, default 20
+    retrieved : int, default 24
         Images that each image is compared with, the nearest by their layout, 1 or more.
     backbone : str, default "efficientnet_lite2"
         The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
@@ -114,7 +113,7 @@ class NearestImages(FeatureDetector):
     image_score: ImageScore = "top"
     smoothing: float = 0.3
     k: int = 0
-    retrieved: int = 20
+    retrieved: int = 24
 
     name: ClassVar[str] = "nearest_images"
     summary: ClassVar[str] = "distance to the like patch in the k-th nearest of the images most like this one"
@@ -219,13 +218,16 @@ class NearestImages(FeatureDetector):
             chosen = np.random.default_rng(self.random_state).permutation(size)[:MOST_PATCHES]
             where = torch.from_numpy(np.sort(chosen))
         at = {name: number for number, name in enumerate(names)}
-        patches = torch.empty(len(rows), len(where), len(embedding.mean) + 6, dtype=torch.bfloat16)
+        patches = torch.empty(len(rows), len(where), len(embedding.mean), dtype=torch.bfloat16)
+        halves = torch.empty(patches.shape[:2])
 
         def embedded_of(batch: PatchBatch, row: int) -> Tensor:
             embedded = embedding(batch.patches[row].flatten(0, 1))
             number = at.get(batch.ids[row])
             if number is not None:
-                patches[number] = columns_of(embedded[where], batch.valid[row].flatten()[where])
+                patches[number] = embedded[where].bfloat16()
+                lengths = embedding.strongest(patches[number]).float().square().sum(1)
+                halves[number] = (-lengths / 2).masked_fill(~batch.valid[row].flatten()[where], -torch.inf)
             return layouts_of(embedding.strongest(embedded)[None], features.grid)[0]
 
         layouts = torch.stack(list(features.each(embedded_of, f"gathering {features.view.pixels}")))
@@ -233,7 +235,7 @@ class NearestImages(FeatureDetector):
         retrieved = min(self.retrieved, int(groups.max()))  # an image has all groups but its own
         known_good = torch.tensor([images.labels.get(name) == NORMAL for name in names])
         parts = {
-            "patches": patches, "layouts": layouts[rows], "spacing": torch.zeros(patches.shape[:2]),
+            "patches": patches, "halves": halves, "layouts": layouts[rows], "spacing": torch.zeros(patches.shape[:2]),
             "typical": torch.ones(2), "groups": groups, "known_good": known_good, "where": where,
             "content": torch.tensor([list(bytes.fromhex(images.content[name])) for name in names], dtype=torch.uint8),
             "counts": torch.tensor([FIRST_K, retrieved]),
