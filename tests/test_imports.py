@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import time
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,6 +24,7 @@ MODULES = {
 }
 
 
+@cache
 def imported(name: str) -> set[str]:
     """The modules of blemish that the code of the module `name` imports, without type checkers' imports."""
     found: set[str] = set()
