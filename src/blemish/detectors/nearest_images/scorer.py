@@ -132,7 +132,7 @@ class ImageNeighbours(PatchScorer):
             found.append(products.view(near.shape[0], -1, count, queries.shape[2]))
         closeness = torch.cat(found, dim=1)  # (B, n, E, P), half the squared distance, negative
         nearest = closeness.amax(2)  # (B, n, P)
-        # they find the nearest patches; small distances need the difference itself, of a few more than asked for
+        # they find the nearest patches; small distances need the difference itself, of a few more than needed
         order = nearest.topk(min(end + MORE, near.shape[1]), dim=1).indices  # (B, c, P)
         candidates = closeness.gather(1, order[:, :, None].expand(-1, -1, count, -1)).float()
         places = candidates.argmax(2).transpose(1, 2)  # (B, P, c)
