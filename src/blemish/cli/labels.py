@@ -1,7 +1,7 @@
 """`blemish labels export` and `blemish labels import`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ def export(
         str, typer.Option("--format", help="coco, yolo, label-studio, cvat, fiftyone or csv.")
     ] = "coco",
     masks: Annotated[str, typer.Option(help="polygons, or rle for the exact masks: for coco.")] = "polygons",
-    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="Where the images are now, if they moved.")] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -52,8 +52,7 @@ def import_(
         Path, typer.Argument(help="A COCO file, a JSON export of Label Studio, or a .csv.", show_default=False)
     ],
     format: Annotated[  # noqa: A002
-        Optional[str],  # noqa: UP045
-        typer.Option("--format", help="coco, label-studio or csv; found in the file by default."),
+        str | None, typer.Option("--format", help="coco, label-studio or csv; found in the file by default.")
     ] = None,
     empty_is_good: Annotated[
         bool, typer.Option("--empty-is-good", help="Images of a COCO file without annotations are good.")

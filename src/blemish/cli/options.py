@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -20,7 +20,7 @@ METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # t
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", show_default=False)]
 NewOut = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--out",
         metavar="FOLDER",
@@ -32,18 +32,18 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace earlier results in that folder.", rich_help_panel=RESULTS)
 ]
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
-Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Cores to use; all by default.")]
 Ray = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster to share the work with; local starts one here."),
 ]
-Cache = Annotated[Optional[Path], typer.Option("--cache", metavar="FOLDER", help="Folder to keep features in.")]  # noqa: UP045
+Cache = Annotated[Path | None, typer.Option("--cache", metavar="FOLDER", help="Folder to keep features in.")]
 Weights = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--weights", metavar="FILE", help="File with the backbone's weights (.safetensors, .pth)."),
 ]
 Images = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Argument(
         metavar="IMAGES",
         help="A folder of images, one image, a URL such as s3://bucket/folder, or a list of paths (.txt, .csv).",
@@ -51,7 +51,7 @@ Images = Annotated[
     ),
 ]
 Features = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--features",
         metavar="FILE.npy",
@@ -60,18 +60,15 @@ Features = Annotated[
     ),
 ]
 Ids = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--ids", metavar="FILE", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES
     ),
 ]
 Grid = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
-        "--grid",
-        metavar="ROWSxCOLUMNS",
-        help="The grid of the patches; a square by default.",
-        rich_help_panel=FEATURES,
+        "--grid", metavar="ROWSxCOLUMNS", help="The grid of the patches; a square by default.", rich_help_panel=FEATURES
     ),
 ]
 ClassToken = Annotated[
@@ -83,7 +80,7 @@ ClassToken = Annotated[
     ),
 ]
 PurifySet = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(
         "--purify-set",
         metavar="NAME=VALUE",

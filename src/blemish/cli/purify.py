@@ -1,6 +1,6 @@
 """`blemish purify`."""
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -24,8 +24,7 @@ def purify(
     images: Annotated[str, typer.Argument(help="A folder of images, its URL, or a list of paths (.txt, .csv).")],
     out: NewOut = None,
     keep: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--keep", help="Share of the images to keep, 0 to 1, in place of a label-free cut."),
+        float | None, typer.Option("--keep", help="Share of the images to keep, 0 to 1, in place of a label-free cut.")
     ] = None,
     purify_set: PurifySet = None,
     *,

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from blemish.cli.options import Debug, Quiet
 
 def review(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
-    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="Where the images are now, if they moved.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
     host: Annotated[str, typer.Option(help="Only this machine reaches the default; others need the link, too.")] = (
         "127.0.0.1"
@@ -21,15 +21,14 @@ def review(
         bool, typer.Option("--follow-links", help="Show images that links lead to outside of the image folder.")
     ] = False,
     copy: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             metavar="FOLDER",
             help="At the end, copy the images into good, look and bad of this folder, as you labelled.",
         ),
     ] = None,
     link: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="As --copy, with hard links; copied where there can be none."),
+        Path | None, typer.Option(metavar="FOLDER", help="As --copy, with hard links; copied where there can be none.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier sorted images in that folder.")] = False,
     quiet: Quiet = False,

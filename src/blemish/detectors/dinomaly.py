@@ -22,7 +22,7 @@ class Dinomaly(AnomalibDetector):
 
     The implementation is anomalib's, which knows four sizes of encoder by name; here width, heads and blocks are read
     off the architecture, so that any plain transformer of timm does. No weights are embedded: they have to be named, or
-    lie in a local cache.
+    be in a local cache.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class PlaceGaussians(PatchScorer):
 
 @dataclass(kw_only=True)
 class PaDiM(OneClass):
-    """A Gaussian over the images at each place of the grid, for products that always lie alike.
+    """A Gaussian over the images at each place of the grid, for products that are always in the same position.
 
     All images are taken for good. A patch is anomalous if it is far from the mean of the patches at its place, in
     deviations of those (the Mahalanobis distance).
@@ -106,7 +106,7 @@ class PaDiM(OneClass):
     most_images: int = 500
 
     name: ClassVar[str] = "padim"
-    summary: ClassVar[str] = "a Gaussian at each place of the image; for products that always lie alike"
+    summary: ClassVar[str] = "a Gaussian at each place of the image; for products that are always in the same position"
     source: ClassVar[str] = "PaDiM (ICPR 2020, arXiv 2011.08785)"
 
     def __post_init__(self) -> None:

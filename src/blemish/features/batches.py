@@ -41,7 +41,7 @@ class FeatureBatch:
 
 
 def valid_patches(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, h, w) bool from boxes (B, 4): the patches whose centre lies inside."""
+    """(B, h, w) bool from boxes (B, 4): the patches whose centre is inside."""
     rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
     columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
     left, top, right, bottom = boxes[:, :, None].unbind(1)

@@ -1,4 +1,4 @@
-"""Published weights: in the caches of this machine, or on the hub, which is asked for one file and given up soon."""
+"""Published weights: in the caches of this machine, or one file fetched from the hub, with a short time limit."""
 
 import threading
 from pathlib import Path

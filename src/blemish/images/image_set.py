@@ -31,7 +31,7 @@ SHOWN = 6  # images on a card
 
 @dataclass(frozen=True, repr=False)
 class ImageSet:
-    """Images by id, in the order of their ids. Lazy: pixels are read when asked for.
+    """Images by id, in the order of their ids. Lazy: pixels are read when needed.
 
     Attributes
     ----------

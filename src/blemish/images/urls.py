@@ -1,4 +1,4 @@
-"""Images behind a URL of any file system of fsspec: listed once, each fetched when it is asked for.
+"""Images behind a URL of any file system of fsspec: listed once, each fetched when it is needed.
 
 Nothing here is reached unless a person named the URL. What opens a bucket, keys above all, is between them and fsspec.
 """

@@ -27,7 +27,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    offset_ : rows whose `score_samples` lie below it are outliers.
+    offset_ : rows whose `score_samples` are below it are outliers.
     run_ : the `Run` behind it, with its decision and the scores of the rows of `fit`.
     n_features_in_ : columns seen by `fit`.
     feature_names_in_ : their names, where `fit` was given a data frame with names.

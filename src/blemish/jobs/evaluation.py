@@ -43,7 +43,7 @@ class Evaluation:
     images, bad : how many are labelled, and how many of them bad.
     auroc, average_precision : of the ranking, with the interval of 95 % of bootstrap samples; None with one kind only.
     precision, recall, f1, false_alarms : of the flags at the threshold; None where there is nothing to divide by.
-    precision_interval, recall_interval, f1_interval, false_alarms_interval : they lie in these with a confidence of
+    precision_interval, recall_interval, f1_interval, false_alarms_interval : they are in these with a confidence of
         95 % if the labelled images are like all others: Wilson's, and for F1 of bootstrap samples.
     best_f1, best_threshold : what a threshold chosen with these labels would have given, for comparison only.
     bank_purity : of each bank that `funad` rebuilt as it learned, how many of its images are normal; see `BankPurity`.

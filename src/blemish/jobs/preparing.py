@@ -110,7 +110,7 @@ def with_normals(found: ImageSet, normals: Any) -> ImageSet:
         which = f"'{outliers[0]}'" + (f" and {len(outliers) - 1} more" if outliers[1:] else "")
         note = f"Of the known good images, {which} had been called bad in the review and count as bad."
         found = replace(found, notes=(*found.notes, note))
-    known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the folder
+    known = {good.content[name] for name in good.ids}  # a folder of normals may be within the folder
     return found.subset(name for name in found.ids if found.content[name] not in known).joined(
         good, prefix=NORMALS_PREFIX, label=NORMAL
     )

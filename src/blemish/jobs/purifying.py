@@ -48,7 +48,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
     detector : a name of `blemish detectors`, a detector, or any object with `fit` and `score`; see
         `purification.purify`. It is not fitted.
 
-    An interrupted job goes on from the sub-models that were finished. Raises `RequestError` or `JobError`.
+    An interrupted job continues from the sub-models that were finished. Raises `RequestError` or `JobError`.
     """
     request = PurifyRequest.of({"images": images, "out": out, **options})
     detector = request.detector

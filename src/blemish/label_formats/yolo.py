@@ -18,7 +18,7 @@ def to_yolo(image: Annotated) -> str:
 
 
 def data_yaml() -> str:
-    """Where images lie, below the folder of this file, and what class 0 is. All images are for training: split them."""
+    """Where images are, below the folder of this file, and what class 0 is. All images are for training: split them."""
     return f"path: .\ntrain: {IMAGES}\nval: {IMAGES}\nnames:\n  0: {json.dumps(DEFECT)}\n"
 
 

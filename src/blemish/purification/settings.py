@@ -50,7 +50,7 @@ class PurifySettings:
     scale: Scale = "deviations"
     keep: float | None = None
     cut: Cut = "mad"
-    k: float = 0.67  # of a Gaussian's standard deviations: three quarters of evenly spread scores lie below
+    k: float = 0.67  # of a Gaussian's standard deviations: three quarters of evenly spread scores are below
 
     def __post_init__(self) -> None:
         """Check what a person can get wrong. Raises `RequestError`."""

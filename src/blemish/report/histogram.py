@@ -28,7 +28,7 @@ class Bar:
 
 
 def bars(values: NDArray[np.float32], threshold: float) -> list[Bar]:
-    """Count `values` (N,), N >= 1, in even bins aligned to `threshold`; a long tail goes into one bar."""
+    """Count `values` (N,), N >= 1, in even bins aligned to `threshold`; a long tail is one bar."""
     scores = values.astype(np.float64)
     threshold = float(np.float32(threshold))  # as scores are compared everywhere: a tie is not flagged
     low, median, top = float(scores.min()), float(np.median(scores)), float(scores.max())

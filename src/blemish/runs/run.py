@@ -99,7 +99,7 @@ class Run:
     def scores(self) -> Scores:
         """The scores of the images of the fit with their maps and the decision; none is by what was learned from it.
 
-        Of a Run loaded from disk they are read when first asked for, in the order of the ranking; maps there are
+        Of a Run loaded from disk they are read when first used, in the order of the ranking; maps there are
         float16. Raises `RequestError` for a Run behind a URL and for an exported model, which hold no maps.
         """
         if self.fit_scores is None:

@@ -25,7 +25,7 @@ Map = NDArray[np.float32]
 LIMIT = 640  # pixels, longer side of a drawn image
 SMALLEST = 256  # pixels; images with a shorter longer side are enlarged by whole factors
 REACH = 0.3  # level that the hottest patches of ordinary images reach
-STRONG = 0.7  # share of the way from the median patch to `high` at which that reach may lie at most
+STRONG = 0.7  # share of the way from the median patch to `high` at which that reach may be at most
 PALETTE = "inferno"  # perceptually even, and read alike by people who are colour-blind
 FIRST, LAST = (
     0.30,

@@ -90,7 +90,7 @@ def outlines(levels: NDArray[np.float32], level: float) -> list[NDArray[np.float
 
 
 def write_regions(scores: Scores, ids: Iterable[str], level: float, folder: Path, *, masks: bool) -> None:
-    """Leave `regions.csv` of the images `ids`, and their masks as PNG, 255 where the map is above `level`, if asked."""
+    """Leave `regions.csv` of the images `ids`; with `masks`, PNGs that are 255 above `level`, too."""
     names = list(ids)
     with writing_to(folder), (folder / REGIONS).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")

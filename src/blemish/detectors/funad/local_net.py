@@ -88,7 +88,7 @@ def net_scores(net: LocalNet, pool: Pool, precision: Precision = "float32") -> T
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Matrix products in bfloat16 inside the block if that is asked for."""
+    """Matrix products in bfloat16 inside the block if `precision` is that."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 

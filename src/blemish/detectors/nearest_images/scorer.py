@@ -132,10 +132,8 @@ class ImageNeighbours(PatchScorer):
         queries, searched = self.embedding.strongest(embedded), self.embedding.strongest(self.patches)
         highest, places = [], []
         for some in torch.split(near, AT_ONCE, dim=1):
-            entries = (
-                searched.index_select(0, some.flatten()).float().view(batch, -1, searched.shape[2])
-            )  # (B, m * E, C)
-            # half the squared distance, negative, but for what is the same for all entries
+            entries = searched.index_select(0, some.flatten()).float().view(batch, -1, searched.shape[2])
+            # half the squared distance, negative, but for what is the same for all entries (B, m * E, C)
             products = torch.baddbmm(self.halves[some].flatten(1)[:, None], queries, entries.transpose(1, 2))
             closeness = products.view(batch, size, -1, count)  # (B, P, m, E)
             highest.append(closeness.amax(3))

@@ -25,7 +25,7 @@ class Smallest(NamedTuple):
 def smallest(rows: Tensor, count: int) -> Smallest:
     """The `count` smallest values of each of the rows (n, M): `topk`, in a third of its time.
 
-    They lie in the groups of columns whose least values are the smallest, and a group's least is found in one plain
+    They are in the groups of columns whose least values are the smallest, and a group's least is found in one plain
     pass. Of equal values any may be taken, as by `topk`.
     """
     groups = rows.shape[1] // GROUP

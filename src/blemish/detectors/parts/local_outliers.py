@@ -15,7 +15,7 @@ RIDGE = 0.01  # added to the variances, PaDiM Sec. 3.2
 def local_outlier_factors(points: Tensor, groups: Tensor, neighbours: int, close: float | None = None) -> Tensor:
     """The local outlier factors (n,) of points (n, D), about 1 for ordinary ones (Breunig et al., SIGMOD 2000).
 
-    How much sparser it is around a point than around its nearest neighbours, as many as asked for or as there are.
+    How much sparser it is around a point than around its `neighbours` nearest, or as many as there are.
     Points of one group are no neighbours. `close` is added to distances before they are divided by; by default
     `CLOSE` in each channel.
     """
