@@ -161,10 +161,13 @@ def test_every_refusal_has_one_shape(client, method, path, status, said):
     assert said in answer.json()["error"]
 
 
-def test_other_image_formats_are_never_decoded(client):
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "WEBP"])
+def test_other_image_formats_are_never_decoded_and_not_called_damaged(client, form):
     data = io.BytesIO()
-    Image.fromarray(picture(1)).save(data, "TIFF")
-    assert sent(client, data.getvalue()).status_code == 422
+    Image.fromarray(picture(1)).save(data, form)
+    answer = sent(client, data.getvalue())
+    assert answer.status_code == 422
+    assert f"a {form} image, and only PNG and JPEG are taken here" in answer.json()["error"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -68,7 +68,7 @@ class SoftPatch(PatchCore):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");

@@ -46,7 +46,7 @@ class FeatureSpec:
     weights: str = ""
     widths: tuple[int, int] | None = None
     tile: int = 0
-    overlap: int = 64
+    overlap: int = 32
 
     def __post_init__(self) -> None:
         """Check what a person can get wrong."""

@@ -201,7 +201,7 @@ def _opened(source: Path | bytes, formats: tuple[str, ...] | None = None) -> Ite
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError(_not_opened(head_of(source))) from None
+        raise UnreadableImageError(_not_opened(head_of(source), formats)) from None
     except OSError as error:
         reason = f"cannot be opened: {error.strerror}" if error.errno else f"damaged or truncated: {error}"
         raise UnreadableImageError(reason) from None
@@ -255,8 +255,8 @@ def is_image_head(head: bytes) -> bool:
     return head[4:12] == b"ftypavif" or any(head.startswith(known) for known in HEADS.values())
 
 
-def _not_opened(head: bytes) -> str:
-    """Why Pillow does not know a file, by how it begins."""
+def _not_opened(head: bytes, formats: tuple[str, ...] | None) -> str:
+    """Why Pillow does not know a file, by how it begins; `formats` are those that may be tried."""
     if head[4:8] == b"ftyp" and not head.startswith(b"\0\0\0\0"):
         kind = head[8:12].decode("ascii", "replace").strip()
         return f"a HEIC image or a video ('{kind}'), which cannot be read; save it as PNG or JPEG"
@@ -266,7 +266,10 @@ def _not_opened(head: bytes) -> str:
         return f"{other}, which cannot be read; save it as PNG, JPEG or TIFF"
     if is_image_head(head):
         kind = next((name for name, starts in HEADS.items() if head.startswith(starts)), "AVIF")
-        return f"a {kind.replace('JPEG2000', 'JPEG 2000')} whose header is damaged, or of a kind that cannot be read"
+        name = kind.replace("JPEG2000", "JPEG 2000")
+        if formats and kind not in formats:
+            return f"a {name} image, and only {' and '.join(formats)} are taken here"
+        return f"a {name} whose header is damaged, or of a kind that cannot be read"
     return "not an image, or one whose header is damaged"
 
 

@@ -16,6 +16,7 @@ from blemish.machine.errors import RequestError
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 RUN_MARKER = "config.json"  # a folder that holds this and one of the next is a result of ours, not images
 RESULTS = ("scores.csv", "purification.csv")
+OF_SYSTEMS = frozenset({"@eadir", "#recycle", "$recycle.bin", "__macosx", "lost+found"})  # thumbnails, deleted files
 HIDDEN = "hidden"  # among the suffixes of other files
 
 
@@ -69,8 +70,8 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
 
     A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
     URLs.
-    Links are followed, each real folder once. Hidden files and folders, earlier Runs and `leave_out` are not
-    entered. Raises `RequestError` if there is nothing to take.
+    Links are followed, each real folder once. Hidden files and folders, those where a system keeps thumbnails or
+    deleted files, earlier Runs and `leave_out` are not entered. Raises `RequestError` if there is nothing to take.
     """
     source = located(source)
     if isinstance(source, str):
@@ -137,7 +138,7 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> FoundFiles:
             continue
         if ".." in path.parts:
             found.skipped[name] = "its name leads out of the folder"
-        elif any(part.startswith(".") for part in path.parts):
+        elif any(map(_is_hidden, path.parts)):
             found.others[HIDDEN] += 1
         elif path.suffix.lower() in SUFFIXES:
             found.files[name] = file
@@ -147,9 +148,14 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> FoundFiles:
 
 
 def _closed(folder: Path, leave_out: Path | None) -> bool:
-    if folder.name.startswith(".") or _is_result(folder):
+    if _is_hidden(folder.name) or _is_result(folder):
         return True
     return leave_out is not None and folder.resolve() == leave_out
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is called as what its owner does not see: with a dot, or by the system that keeps it."""
+    return name.startswith(".") or name.lower() in OF_SYSTEMS
 
 
 def _is_result(folder: Path) -> bool:

@@ -125,7 +125,7 @@ def of_files(
         levels = found.levels if decoding.range is None else {}
         decoding = replace(decoding, range=found.range, missing=found.missing if find_range else decoding.missing)
         if len(deep) < len(content):
-            notes.append(f"{len(deep)} images are deeper than 8 bits, the other {len(content) - len(deep)} are not.")
+            notes.append(f"Deeper than 8 bits are {len(deep)} of the {len(content)} images, the others are not.")
     return Gathered(files, content, sizes, skipped, root, decoding, tuple(notes), levels, lost)
 
 

@@ -148,7 +148,7 @@ class FeatureOptions:
         ),
     ] = None
     tile: Annotated[int | None, Option(help="Look at large images in tiles of this many pixels.", least=64)] = None
-    overlap: Annotated[int | None, Option(help="Pixels that tiles share; 64 by default.", least=0)] = None
+    overlap: Annotated[int | None, Option(help="Pixels that tiles share; 32 by default.", least=0)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

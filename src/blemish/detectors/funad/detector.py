@@ -92,7 +92,7 @@ class FunAD(FeatureDetector):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     random_state : int, default 0
         Seed of every random choice, 0 or more.

@@ -43,7 +43,7 @@ def _measured(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
 def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, h, w) bool: the patches whose centre is in the image, by boxes (B, 4), and in its mask (B or 1, R, R).
 
-    Raises `RequestError` if an image has no such patch.
+    Raises `RequestError` if an image has no such patch; in a graph, such an image has no score.
     """
     rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
     columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
@@ -53,7 +53,7 @@ def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     across = (((columns - left) / (right - left)) * side).long().clamp(0, side - 1)
     number = torch.arange(len(boxes), device=boxes.device) if len(masks) > 1 else torch.zeros_like(down[:, 0])
     inside = masks[number[:, None, None], down[:, :, None], across[:, None, :]] & valid_patches(boxes, grid)
-    if not inside.flatten(1).any(dim=1).all():
+    if not torch.compiler.is_compiling() and not inside.flatten(1).any(dim=1).all():
         raise RequestError(
             f"The region of interest holds no centre of the {grid[0]} x {grid[1]} patches that are looked at; draw it "
             "larger, or leave `roi` out."

@@ -73,14 +73,15 @@ class ScoringModule(nn.Module):
         self.extractors = nn.ModuleList(PatchExtractor(spec) for spec in specs)
         self.specs, self.head = tuple(specs), head
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w)."""
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w); `mask` (B, R, R) bool is where to look."""
         height, width = images.shape[-2:]
+        where = {} if mask is None else {ROI: mask if self.head.roi is None else mask & self.head.roi}
         features = []
         for spec, extractor in zip(self.specs, self.extractors, strict=True):
             whole, stages = extractor(images)
             box = torch.tensor([box_in_grid((width, height), spec.size or (1, 1))], device=images.device)
             named = dict(zip(spec.stages, stages, strict=True))
-            features.append({GLOBALS: whole, BOXES: box.expand(images.shape[0], 4), **named})
+            features.append({GLOBALS: whole, BOXES: box.expand(images.shape[0], 4), **named, **where})
         scores: tuple[Tensor, Tensor] = self.head(features)
         return scores
