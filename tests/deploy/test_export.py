@@ -273,8 +273,8 @@ def deep_with_a_hole(folder, indices):
 @pytest.fixture(scope="module")
 def fitted_with_holes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("holes")
-    pile = deep_with_a_hole(folder / "pile", range(12))
-    jobs.fit(pile, folder / "run", detector=detector(), threads=1, cache=folder / "cache")
+    photos = deep_with_a_hole(folder / "photos", range(12))
+    jobs.fit(photos, folder / "run", detector=detector(), threads=1, cache=folder / "cache")
     export(folder / "run", folder / "onnx", triton=True, threads=1)
     with pytest.MonkeyPatch.context() as patch:
         same_graph(patch, folder)
@@ -319,11 +319,11 @@ def test_triton_gets_the_mask_of_a_model_that_takes_one(fitted_with_holes):
 
 
 def test_a_region_of_interest_is_in_the_graph_and_one_an_image_is_refused(tmp_path):
-    pile = fill(tmp_path / "pile", 10)
+    photos = fill(tmp_path / "photos", 10)
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :32] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    run = blemish.fit(pile, tmp_path / "run", detector=detector(), roi=tmp_path / "mask.png", threads=1)
+    run = blemish.fit(photos, tmp_path / "run", detector=detector(), roi=tmp_path / "mask.png", threads=1)
     assert export(run, tmp_path / "line", threads=1).score <= 1e-3
     defect = picture(40)
     defect[10:50, 44:60] = 255  # outside of the region

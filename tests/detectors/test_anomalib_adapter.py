@@ -113,7 +113,7 @@ def test_images_are_decoded_once_and_letterboxed(tmp_path: Path) -> None:
     images = ImageSet.of(folder)
     pictures = Pictures.of(images, 32, tmp_path)
     assert pictures.ids == tuple(name for name in images.ids if name != "torn.png")
-    assert "truncated" in pictures.unreadable["torn.png"]
+    assert "truncated" in pictures.skipped["torn.png"]
     found = dict(working_images(images, 32, ""))
     for name, levels in zip(pictures.ids, pictures.each(range(9)), strict=True):
         assert torch.equal(levels, found[name])

@@ -90,13 +90,13 @@ def test_switched_off_by_the_environment_nothing_is_asked(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "asked", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub, "http_status", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         obtain("dino_vits8")
 
 
 def test_looking_for_weights_asks_nobody(monkeypatch):
-    monkeypatch.setattr(hub, "asked", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub, "http_status", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(WeightsError, match=r"fetch https://.*`weights`"):
         weights_path("dino_vits8")
     assert weights_found("dino_vits8").startswith("not here; Apache-2.0, about 87 MB")

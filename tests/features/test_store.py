@@ -153,8 +153,8 @@ def test_an_unreadable_image_and_its_copies_are_reported_with_the_reason(photos)
     for name in ("part-05.png", "copy.png"):
         (photos / name).write_bytes(torn)
     features = made(photos)
-    assert set(features.unreadable) == {"part-05.png", "copy.png"}
-    assert all("truncated" in reason for reason in features.unreadable.values())
+    assert set(features.skipped) == {"part-05.png", "copy.png"}
+    assert all("truncated" in reason for reason in features.skipped.values())
     assert sum(len(batch.ids) for batch in features.batches()) == 9
 
 

@@ -2,12 +2,15 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from blemish.detectors import funad
 from blemish.detectors.funad.local_net import LocalNet, new_net
 from blemish.detectors.funad.memory_bank import normal_looking, sampled
 from blemish.detectors.funad.pseudo_labels import (
@@ -237,3 +240,10 @@ def test_the_bank_is_drawn_from_a_share_of_the_normal_looking_images() -> None:
     assert len(rows) == 38
     assert looking[rows].all()
     assert len(sampled(np.arange(5) < 3, 0.5, np.random.default_rng(0))) == 3  # too few to halve
+
+
+def test_the_page_names_modules_that_are_there() -> None:
+    page = Path(__file__).parents[3] / "docs" / "methods" / "funad.md"
+    named = set(re.findall(r"\| `((?:\.\./parts/)?\w+\.py)` \|", page.read_text(encoding="utf-8")))
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (Path(funad.__file__).parent / name).is_file()] == []
