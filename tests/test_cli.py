@@ -248,8 +248,8 @@ def test_near_copies_are_named_on_the_console_in_json_and_in_the_report(tmp_path
         noisy = again + np.random.default_rng(shot).integers(-1, 2, again.shape)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(photos / f"part-05-{shot}.png")
     result = call("fit", photos, "--out", tmp_path / "run", *QUICK)
-    assert "3 images look like near copies of another, such as 'part-05" in result.stdout
-    assert "look like near copies" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "3 images look nearly alike, such as 'part-05" in result.stdout
+    assert "look nearly alike" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     told = ("--group-regex", r"part-(\d+)", "--json")
     notes = json.loads(call("fit", photos, "--out", tmp_path / "told", *told, *QUICK).stdout)["notes"]
     assert notes == []

@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import blemish
 from blemish import jobs
+from blemish.detectors.nearest_images import NearestImages
 from blemish.machine import progress as shown
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import quiet, use_runtime
@@ -114,6 +115,12 @@ def test_both_ways_to_score_return_the_same(run, photos, tmp_path):
     assert one.decision.threshold == other.decision.threshold
     moved = blemish.score(photos, loaded, threshold=1e5, threads=1)
     assert moved.flagged == []
+    low = loaded.score(photos, threshold=-1e5, threads=1)
+    assert set(low.bands.values()) == {"reject"}, "a threshold that a person chose moves the bands, too"
+    assert len(loaded.score(photos, sensitivity=1, threads=1).flagged) >= len(one.flagged)
+    with pytest.raises(RequestError, match="`threshold` and `sensitivity` exclude"):
+        loaded.score(photos, threshold=1, sensitivity=1)
+    assert one[photos / "part-00.png"] == one["part-00.png"]
 
 
 def test_show_draws_images_of_a_loaded_run_of_one_in_memory_and_says_when_they_are_gone(run, photos, tmp_path):
@@ -142,6 +149,19 @@ def test_heatmap_and_regions_take_an_id_or_any_one_image(run):
     assert loaded.heatmap(picture(0), limit=100).size == (64, 64)
     with pytest.raises(RequestError, match=r"`image` .*got 2"):
         loaded.heatmap([picture(1), picture(2)])
+    with pytest.raises(RequestError, match=r"'part-99\.png' is no file and no id .* did you mean 'part-09\.png'"):
+        loaded.heatmap("part-99.png")
+    with pytest.raises(RequestError, match=r"named by its id, .*ranking\(\)\[0\]"):
+        loaded.heatmap(0)
+    with pytest.raises(RequestError, match=r"`limit` .*got 'h.png'.*save"):
+        loaded.heatmap("part-00.png", "h.png")
+    with pytest.raises(RequestError, match="'nowhere' does not exist"):
+        blemish.load("nowhere")
+
+
+def test_a_class_in_place_of_a_detector_is_refused_with_what_to_give(photos):
+    with pytest.raises(RequestError, match=r"give an instance, NearestImages\(\)"):
+        blemish.fit(photos, detector=NearestImages)
 
 
 def test_report_is_a_path_and_opens_only_when_asked(run, photos, monkeypatch):

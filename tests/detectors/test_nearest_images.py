@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from blemish.detectors.nearest_images import ImageNeighbours, NearestImages
-from blemish.detectors.nearest_images.repeats import TRACED
+from blemish.detectors.nearest_images.repeats import TRACED, names_share
 from blemish.detectors.nearest_images.scorer import COUNTED
 from blemish.detectors.parts.views import View
 from blemish.features.backbones import GIVEN
@@ -221,11 +221,18 @@ def test_near_copies_are_named_with_the_way_out() -> None:
     features = patches(40)
     features[1:3] = features[0] + np.random.default_rng(1).normal(0, 0.02, (2, SIDE**2, 8))
     detector = fit(features)
-    (found,) = [finding for finding in detector.findings if "near copies" in finding]
-    assert found.startswith("3 images look like near copies of another, such as 'image-000000', 'image-000001', 'image")
-    assert "`group_regex`" in found
+    (found,) = [finding for finding in detector.findings if "nearly alike" in finding]
+    assert found.startswith("3 images look nearly alike, such as 'image-000000', 'image-000001', 'image")
+    assert "group_regex" not in found, "their names begin as those of other images do"
     told = fit(features, dict.fromkeys(range(3), "one part"))
-    assert not any("near copies" in finding for finding in told.findings)
+    assert not any("nearly alike" in finding for finding in told.findings)
+
+
+def test_a_pattern_for_names_is_advised_only_where_the_names_of_a_part_are_alike_and_no_others() -> None:
+    shots = (("p-05-a.png", "p-05-b.png"), ("p-07-a.png", "p-07-b.png"))
+    assert names_share(shots, ("p-06-a.png", *shots[0], *shots[1])) == "p-05-"
+    assert names_share((("part_007.jpg", "part_016.jpg"),), ("part_001.jpg", "part_007.jpg", "part_016.jpg")) == ""
+    assert names_share(shots, ("p-07-c.png", *shots[0], *shots[1])) == ""
 
 
 def test_memory_is_bounded_by_images_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_a_kept_list_holds_what_a_line_can_hold_and_says_what_it_cannot(tmp_path
     folder = fill(tmp_path / "photos", 26)
     (folder / "part-03.png").rename(folder / "a\nb.png")
     (folder / "part-04.png").rename(folder / "#4 ü.png")
-    result = jobs.purify(folder, tmp_path / "out", detector=NearestImages(**SMALL), how=PurifySettings(keep=1.0))
+    result = jobs.purify(folder, tmp_path / "out", detector=NearestImages(**SMALL), keep=1.0)
     listed = (tmp_path / "out" / "kept.txt").read_text(encoding="utf-8").splitlines()
     assert len(listed) == 25
     assert str(folder / "#4 ü.png") in listed

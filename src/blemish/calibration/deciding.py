@@ -32,8 +32,8 @@ NO_SIGN = 0.5  # chance that no image is bad, from which on that is the answer
 HALF_RIGHT = 0.5  # expected F1 of the flags; below, good and bad images overlap
 Array = NDArray[np.floating]
 ASSUMPTION = (
-    "Fewer than half of the images are bad, bad images score higher, and good images follow one law, that of a high "
-    "number among many."
+    "It assumes that fewer than half of the images are bad, that bad images score higher, and that the scores of the "
+    "good ones follow one law."
 )
 
 
@@ -126,7 +126,7 @@ def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sens
     right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
     if answer == DEFECTS and right < HALF_RIGHT:
         answer = UNCLEAR
-    advice = _advice(answer, most, int(sum(band == "look" for band in found.bands(scores))), len(normals))
+    advice = _advice(answer, int(sum(band == "look" for band in found.bands(scores))), len(normals))
     return replace(found, answer=answer, advice=advice, chance=shown)
 
 
@@ -182,14 +182,15 @@ def _at_false_alarms(
     return replace(at_threshold(scores, threshold, found), rule=rule, promise=promise)
 
 
-def _advice(answer: str, most: int, look: int, normals: int) -> str:
+def _advice(answer: str, look: int, normals: int) -> str:
     if answer == DEFECTS:
         return ""
-    good = f"{images_for(0.05)} images that you know to be good (normals) would bound the false alarms to 5 %"
+    good = f"{images_for(0.05)} images that you know to be good (`normals`) would bound the false alarms to 5 %"
     if normals:
         good = f"your {normals:,} known good images can bound the false alarms to {smallest_rate(normals):.1%}"
     if answer == CLEAN:
-        return f"If there are defects, they are among the {max(most, 1):,} highest scores; {good}."
+        which = f"If there are defects, they are probably among the {look:,} to look at; " if look else ""
+        return f"{which}{good}."
     return (
         f"Good and bad images overlap: review {min(max(look, 10), 30)} of those to look at with `blemish review`, "
         f"which moves the threshold most; {good}."

@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -55,11 +56,14 @@ class Program(PlainGroup):
     """The program, which answers flags of earlier versions with what they are called now."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse what was renamed, then as any program."""
+        """Refuse what was renamed, and a folder where a command should be; then as any program."""
         for word in args:
             if (old := word.partition("=")[0]) in FORMER:
                 typer.echo(f"blemish: {old} {FORMER[old]}.", err=True)
                 raise typer.Exit(2)
+        if args and args[0] not in self.commands and Path(args[0]).exists():
+            typer.echo(f"blemish: '{args[0]}' is no command; did you mean `blemish fit {args[0]}`?", err=True)
+            raise typer.Exit(2)
         return super().parse_args(ctx, args)
 
 

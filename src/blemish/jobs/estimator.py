@@ -19,7 +19,9 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    detector : a name of `blemish detectors` that takes features, such as "nearest_images" or "patchcore".
+    detector : a name of `blemish detectors` that takes features. "nearest_images", the default, also finds a few
+        outliers that are like each other. The others take nearly all rows for normal: they find outliers that are
+        single, and miss such a cluster.
     contamination : the share of the rows that are outliers, above 0 and up to 0.5; "auto" decides from the scores.
     settings : settings of the detector by name; None for its defaults.
     random_state : a whole number, 0 or more; the same one gives the same results.

@@ -70,6 +70,11 @@ def fit(
     Raises
     ------
     RequestError, JobError
+
+    Examples
+    --------
+    >>> run = blemish.fit("path/to/images", out="run")  # doctest: +SKIP
+    >>> run.scores.head(5)  # doctest: +SKIP
     """
     return fit_as(FitRequest.of({"images": images, "out": out, **options}), progress=progress, tell=tell)
 
@@ -195,15 +200,18 @@ class _Fit:
         with self.watch.stage("deciding"):
             reviewed = reviewed_labels(images, scores.ids)
             decision = _decision(self.request, scores, of_folder, reviewed)
+        unusual = decision.unusual_above(
+            of_folder.image
+        )  # where nothing is flagged, the images to look at have colours
         roi = None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS
         return Run(
             self.detector,
             decision,
             decoding,
-            MapScale.of(of_folder, decision.threshold),
+            MapScale.of(of_folder, unusual),
             of_folder.image,
             of_folder,
-            pixel_threshold=pixel_threshold(of_folder, decision.threshold),
+            pixel_threshold=pixel_threshold(of_folder, unusual),
             usual=Usual.of(of_folder),
             about={REQUEST: self.request.to_json(), "roi": roi},
             known={images.content[name]: scores[name] for name in scores.ids},

@@ -82,11 +82,11 @@ class OutputOptions:
 
     panel: ClassVar[str] = "Results"
     out: Path | None = None
-    force: Annotated[bool, Option(help="Replace earlier results in that folder.")] = False
+    force: Annotated[bool, Option(help="Replace earlier results in the folder.")] = False
     copy: Annotated[
         Path | None,
         Option(
-            help="Copy the images into the folders good, look and bad of this folder, for any other tool.",
+            help="Copy the images into the folders good, look and bad of a new folder, for any other tool.",
             metavar="FOLDER",
         ),
     ] = None
@@ -111,7 +111,9 @@ class RegionOptions:
             typed=Path,
         ),
     ] = None
-    masks: Annotated[bool, Option(help="Leave masks of the flagged images, too.", panel="Results")] = False
+    masks: Annotated[bool, Option(help="Leave masks of the images to reject or to look at, too.", panel="Results")] = (
+        False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ class MethodOptions:
     )
     settings: Annotated[
         Mapping[str, Any],
-        Option(help="A setting of the detector; may be repeated.", flag="--set", metavar="NAME=VALUE", typed=list[str]),
+        Option(help="Settings of the detector by name.", flag="--set", metavar="NAME=VALUE", typed=list[str]),
     ] = field(default_factory=dict)
     seed: Annotated[int, Option(help="Same seed, same results.", least=0)] = 0
 
@@ -156,13 +158,16 @@ class ThresholdOptions:
     """A number in place of the decision without labels."""
 
     panel: ClassVar[str] = "Decide"
-    threshold: Annotated[float | None, Option(help="Flag scores above this.")] = None
+    threshold: Annotated[
+        float | None,
+        Option(help="Flag and reject scores above this: a little less than that of the last image to reject."),
+    ] = None
     contamination: Annotated[
         float | None, Option(help="Share of the training images that is bad, 0 to 1: sets the threshold.")
     ] = None
     sensitivity: Annotated[
         float | None,
-        Option(help="0 flags the fewest images that may be bad, 1 the most; 0.5 by default."),
+        Option(help="0 flags few images, 1 flags many; 0.5 by default.", common=True),
     ] = None
 
 

@@ -95,7 +95,7 @@ def refuse_flat(images: ImageSet) -> None:
 def write_scores(
     images: ImageSet, scores: Scores, run: Run, folder: Path, *, masks: bool, labels: NDArray[np.int64] | None = None
 ) -> None:
-    """Leave the scores and their maps, what was skipped, and regions and heatmaps of the flagged images.
+    """Leave the scores and their maps, what was skipped, and regions and heatmaps of the images that do not pass.
 
     `scores` have their decision; `labels` (N,) are what a person found; with `masks` the regions have theirs.
     """
@@ -103,13 +103,14 @@ def write_scores(
     if decision is None:
         raise RuntimeError("scores are written with their decision")
     bands, chances = decision.bands(scores.image), decision.chances(scores.image, labels)
+    unusual = [name for name, band in scores.bands.items() if band != "pass"]
     scores.to_csv(folder / SCORES, decision.threshold, chances, bands)
     write_maps(folder, scores, images.content)
     write_skipped(scores.skipped, folder)
     if run.pixel_threshold is not None and not images.features_alone:
-        write_regions(scores, scores.flagged, run.pixel_threshold, folder, masks=masks)
+        write_regions(scores, unusual, run.pixel_threshold, folder, masks=masks)
     (folder / HEATMAPS).mkdir()
-    write_heatmaps(images, scores, scores.flagged, run.map_scale, folder / HEATMAPS)
+    write_heatmaps(images, scores, unusual, run.map_scale, folder / HEATMAPS)
 
 
 def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:

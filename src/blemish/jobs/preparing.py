@@ -25,6 +25,10 @@ def detector_of(request: MethodOptions) -> Detector:
     settings = {**request.settings, **{name: value for name, value in named.items() if value is not None}}
     if isinstance(request.detector, Detector):
         return request.detector.clone(**settings)
+    if not isinstance(request.detector, str):
+        kind = request.detector if isinstance(request.detector, type) else type(request.detector)
+        fix = f"give an instance, {kind.__name__}()" if issubclass(kind, Detector) else "subclass `Detector`"
+        raise RequestError(f"`detector` is a name or an instance of `Detector`; got {request.detector!r}: {fix}.")
     kind = detector_class(request.detector)
     check_names(kind.setting_names(), settings)
     preset = getattr(request, "preset", None)

@@ -47,10 +47,16 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
     images, out, progress : see `fit`.
     detector : a name of `blemish detectors`, a detector, or any object with `fit` and `score`; see
         `purification.purify`. It is not fitted.
+    how : a `PurifySettings`; its defaults if there is none.
 
     An interrupted job continues from the sub-models that were finished. Raises `RequestError` or `JobError`.
+
+    >>> found = blemish.purify("path/to/images", keep=0.8)  # doctest: +SKIP
+    >>> found.kept_ids, found.set_aside_ids  # doctest: +SKIP
     """
     request = PurifyRequest.of({"images": images, "out": out, **options})
+    how = request.how or PurifySettings()
+    how = how if request.keep is None else how.changed(keep=request.keep)
     detector = request.detector
     if isinstance(detector, (str, Detector)):
         detector = detector_of(request)
@@ -80,7 +86,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
                 found = detector.prepare(found)
             check_all_used(found)
         with watch.stage("purifying"):
-            found, purification = purified(found, detector, request.how or PurifySettings(), request.seed)
+            found, purification = purified(found, detector, how, request.seed)
         check_all_used(found)
         if staging is not None:
             _write(purification, found, detector, request, staging, watch)

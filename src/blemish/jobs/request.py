@@ -88,13 +88,15 @@ class FitRequest(
     def __post_init__(self) -> None:
         """Check what contradicts itself."""
         from blemish import calibration
-        from blemish.purification import PurifySettings
 
         super().__post_init__()
         aim = share(self.false_alarms, "false_alarms")
         object.__setattr__(self, "false_alarms", aim)
-        if not isinstance(self.purify, bool | PurifySettings):
-            raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
+        if not isinstance(self.purify, bool):
+            from blemish.purification import PurifySettings  # it imports torch, which takes seconds
+
+            if not isinstance(self.purify, PurifySettings):
+                raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
         if self.overlap is not None and self.tile is None:
             raise RequestError(f"`overlap` {self.overlap} is that of tiles; give their size with `tile`.")
         calibration.check(self.threshold, self.contamination, aim, self.sensitivity)
@@ -141,6 +143,9 @@ class PurifyRequest(Request, InputOptions, ReferenceOptions, MethodOptions, Outp
     """The options of `purify`; `how` is a `PurifySettings`, its defaults if there is none."""
 
     how: Any = None
+    keep: Annotated[
+        float | None, Option(help="Share of the images to keep, 0 to 1, in place of a label-free cut.", common=True)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

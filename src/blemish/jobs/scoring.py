@@ -84,14 +84,9 @@ def score(
         refuse_equal(scores, found)
         if request.strict:
             refuse_skipped(scores.skipped)
-        decision = run.decision
-        if request.threshold is not None:
-            decision = calibration.at_threshold(run.training_scores, request.threshold, decision)
-        elif request.contamination is not None:
-            decision = calibration.at_contamination(run.training_scores, request.contamination)
-        elif request.sensitivity is not None:
-            decision = calibration.at_sensitivity(run.training_scores, request.sensitivity, decision)
-        scores = replace(scores, decision=decision)
+        choice = {name: getattr(request, name) for name in ("threshold", "contamination", "sensitivity")}
+        decision = calibration.moved(run.training_scores, run.decision, **choice)
+        scores = replace(scores, decision=decision, root=found.root)
         if staging is not None:
             _write(run, found, scores, decision, request, staging, watch)
     if sorting:

@@ -154,6 +154,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _marked(folder: Path) -> dict[str, Any]:
     """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
+    if not folder.exists():
+        raise RequestError(f"'{folder}' does not exist; name the `out` folder of a fit.")
     if not path.is_file():
         raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the `out` folder of a fit.")
     try:

@@ -5,6 +5,7 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load as load_tensors
 
-from blemish.calibration import Decision
+from blemish.calibration import WORDS, Decision, moved
 from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
 from blemish.images.cards import card, data_uri
@@ -120,7 +121,15 @@ class Run:
         return self.decision.contamination
 
     def score(
-        self, images: Any, *, device: str | None = None, threads: int | None = None, progress: Any = None
+        self,
+        images: Any,
+        *,
+        threshold: float | None = None,
+        contamination: float | None = None,
+        sensitivity: float | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        progress: Any = None,
     ) -> Scores:
         """Scores of new images, with the decision of this Run.
 
@@ -130,9 +139,14 @@ class Run:
         Parameters
         ----------
         images : a folder or list file; one or many paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255.
+        threshold, contamination, sensitivity : in place of the Run's decision, at most one; see `blemish.score`.
         device, threads : where to compute; see `fit`.
         progress : a bar in a terminal or a notebook by default; False shows none; see `fit`.
         """
+        decision = moved(
+            self.training_scores, self.decision, threshold=threshold, contamination=contamination,
+            sensitivity=sensitivity,
+        )  # fmt: skip
         if isinstance(images, Iterator):
             images = list(images)
         with progress_of(progress) as shown:
@@ -141,7 +155,9 @@ class Run:
                 found = ImageSet.of(images, decoding=self.decoding, find_range=False)
                 scores = self.scored(found)
         skipped = {**found.skipped, **scores.skipped}
-        return in_order_of(images, replace(scores, skipped=skipped, notes=found.notes, decision=self.decision))
+        return in_order_of(
+            images, replace(scores, skipped=skipped, notes=found.notes, decision=decision, root=found.root)
+        )
 
     def show(self, n: int = 8) -> Image.Image:
         """The `n` images of the fit that rank highest, each beside its heatmap, as one picture.
@@ -160,8 +176,7 @@ class Run:
                 continue
             plain = shown(rgb, TILE)
             heated = overlay(rgb, scores.map(name, plain.size), self.map_scale, TILE)
-            mark = ", flagged" if scores[name] > self.threshold_ else ""
-            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}{mark}"))
+            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}, {WORDS[scores.bands[name]]}"))
         if not pairs:
             raise RequestError(f"No image can be shown: {first_error}; put the images back, or give one to `heatmap`.")
         return sheet(pairs)
@@ -175,6 +190,11 @@ class Run:
             path, a PIL image, a uint8 RGB array (H, W, 3).
         limit : pixels of the longer side at most.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise RequestError(
+                f"`limit` is the longer side in pixels, 1 or more; got {limit!r}. To keep the picture: "
+                "`run.heatmap(image).save('heatmap.png')`."
+            )
         name, scores, rgb = self._looked_at(image)
         plain = shown(rgb, limit)
         return overlay(rgb, scores.map(name, plain.size), self.map_scale, limit)
@@ -229,6 +249,8 @@ class Run:
 
     def _looked_at(self, image: Any) -> tuple[str, Scores, Pixels]:
         """Id, scores and pixels of one image: of the fit, by its id, or a new one."""
+        if isinstance(image, int):
+            raise RequestError(f"An image is named by its id, such as run.scores.ranking()[{image}]; got {image}.")
         if isinstance(image, str) and (self.fit_scores or self.folder) and not isinstance(self.detector, ExportedModel):
             scores = self.scores
             if image in scores.ids:
@@ -236,6 +258,10 @@ class Run:
                     return image, scores, self._pixels(image)
                 except UnreadableImageError as error:
                     raise RequestError(f"'{image}' cannot be shown: {error}.") from None
+            if not is_url(image) and not Path(image).expanduser().exists():
+                near = get_close_matches(image, scores.ids, n=1)
+                meant = f"; did you mean '{near[0]}'?" if near else ", such as one of run.scores.ranking()."
+                raise RequestError(f"'{image}' is no file and no id of an image of the fit{meant}")
         found = ImageSet.of(image, decoding=self.decoding, find_range=False)
         if len(found) != 1:
             raise RequestError(f"`image` is one image; got {len(found)}.")

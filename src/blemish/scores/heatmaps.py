@@ -46,7 +46,7 @@ class MapScale:
     Attributes
     ----------
     low : level of ordinary patches, drawn transparent.
-    high : level of clearly anomalous patches, drawn in the last colour, as is all above it.
+    high : level of the most unusual patches, drawn in the last colour, as is all above it.
     """
 
     low: float
@@ -63,9 +63,9 @@ class MapScale:
 
         Colour begins where ordinary images end: their reach, below which the hottest patches of nearly all of
         them stay, is at level `REACH`, so that good images stay plain. It is that of 95 % of those not above
-        `threshold`, on the scale of the image scores; without one, or with more than half above it, median +
-        3 MAD of all. `high` is where flagged images peak (their median), if that is far enough from the reach.
-        `low` is the median of all patches, or higher where flagged images peak close to the reach.
+        `threshold`, on the scale of the image scores, see `Decision.unusual_above`; without one, or with more than half
+        above it, median + 3 MAD of all. `high` is where the images above it peak (their median), if that is far
+        enough from the reach. `low` is the median of all patches, or higher where those images peak close to the reach.
         """
         low = _median_patch(scores)
         peaks = np.array([scores.inside(row).max(initial=low) for row in range(len(scores))])
@@ -282,5 +282,5 @@ def _draw_bar(sheet: Image.Image, scale: MapScale, top: int) -> None:
     below = top + BAR + 4
     low, high = scale.labels
     draw.text((left, below), f"ordinary {low}", fill=(64, 64, 64), font=font)
-    text = f"{high} clearly anomalous"
+    text = f"{high} most unusual"
     draw.text((left + length - draw.textlength(text, font=font), below), text, fill=(64, 64, 64), font=font)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.nearest_images.repeats import FIRST_K, TRACED, near_copies, repeating_k
+from blemish.detectors.nearest_images.repeats import FIRST_K, TRACED, names_share, near_copies, repeating_k
 from blemish.detectors.nearest_images.scorer import (
     COUNTED,
     MOST_PATCHES,
@@ -151,9 +151,11 @@ class NearestImages(FeatureDetector):
             )
         if copies := self.__dict__.get("near_copies_", ()):
             count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
+            shared = names_share(copies, self.training_scores_.ids)
+            fix = f": `group_regex` is a pattern for what only their names share, such as '{shared}'" if shared else ""
             found.append(
-                f"{count} images look like near copies of another, such as {example}. If they show one part, let "
-                "them count as one: `group_regex` is a pattern for what their names share."
+                f"{count} images look nearly alike, such as {example}: a similar pose, or shots of one part? Shots of "
+                f"one part should count as one{fix}."
             )
         return tuple(found)
 

@@ -1,5 +1,8 @@
 """What repeats in a folder: defects, which make k larger, and shots of one part, which are reported."""
 
+import os
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,6 +47,15 @@ def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: T
     some = steps[suspect].mean(0) > FAR_JUMP * steps[ordinary].mean(0)
     jumps = torch.nonzero(usual | some)[:, 0]
     return int(jumps[-1]) + 3 if len(jumps) else FIRST_K
+
+
+def names_share(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
+    """How the names of the first of `copies` begin, where those of each begin as no other of `ids`; else ""."""
+    starts = [os.path.commonprefix(list(names)) for names in copies]  # noqa: RUF071 - names, not folders
+    apart = all(
+        sum(name.startswith(start) for name in ids) == len(names) for start, names in zip(starts, copies, strict=True)
+    )
+    return starts[0] if apart else ""
 
 
 def near_copies(
