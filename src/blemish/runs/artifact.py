@@ -56,7 +56,7 @@ def own_hash(config: dict[str, Any]) -> str:
 def is_ours(folder: Path) -> bool:
     """Whether blemish wrote the `config.json` of a folder."""
     try:
-        return type(_marked(folder).get("format_version")) is int
+        return type(marked(folder).get("format_version")) is int
     except RequestError:
         return False
 
@@ -132,7 +132,7 @@ def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a Run. Raises `RequestError` with what was looked for."""
-    config, path = _marked(folder), folder / CONFIG
+    config, path = marked(folder), folder / CONFIG
     version = config.get("format_version")
     if type(version) is not int or version > FORMAT_VERSION:
         raise RequestError(
@@ -151,7 +151,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _marked(folder: Path) -> dict[str, Any]:
+def marked(folder: Path) -> dict[str, Any]:
     """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
     if not folder.exists():

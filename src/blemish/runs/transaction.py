@@ -13,7 +13,7 @@ from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
-from blemish.runs.artifact import CONFIG, is_ours, read_config, write_config
+from blemish.runs.artifact import CONFIG, is_ours, marked, read_config, write_config
 
 RESULTS = "results"  # the names of all files and folders of a result, in its `config.json`
 _being_written: set[Path] = set()
@@ -70,7 +70,7 @@ def _move(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.replace(target)
         return
-    before = read_config(target).get(RESULTS, []) if is_ours(target) else []
+    before = marked(target).get(RESULTS, []) if is_ours(target) else []  # of any version, since it is replaced
     results = sorted({*before, *(new.name for new in staging.iterdir())})
     write_config(target, {"incomplete": True, RESULTS: results})  # if cut short, the folder is ours, but no Run
     for new in sorted(staging.iterdir(), key=lambda path: path.name == CONFIG):
@@ -80,7 +80,7 @@ def _move(staging: Path, target: Path) -> None:
         elif new.is_dir():
             old.unlink(missing_ok=True)
         new.replace(old)
-    for name in set(before) - set(read_config(target).get(RESULTS, before)):
+    for name in set(before) - {LABELS, BOXES} - set(read_config(target).get(RESULTS, before)):
         _remove(target / Path(name).name)  # of the earlier result, and of no meaning beside this one
 
 
