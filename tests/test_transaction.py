@@ -68,7 +68,7 @@ def test_a_result_of_an_earlier_version_is_replaced_by_force_as_its_error_says(t
     assert f'"format_version": {FORMAT_VERSION}' in text
     (run / "config.json").write_text(text.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 1'))
     (run / "labels.csv").write_text("mine")
-    with pytest.raises(RequestError, match="format version 1.*`force`"):
+    with pytest.raises(RequestError, match=r"format version 1.*`force`"):
         read_config(run)
     write(run, "new", force=True)
     assert read_config(run)["text"] == "new"

@@ -16,7 +16,7 @@ from blemish.cli.options import as_typed, flags_of
 from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
-    from blemish.calibration import Decision
+    from blemish.calibration import Band, Decision
     from blemish.detectors import Detector
     from blemish.purification import PurifySettings
     from blemish.scores import Scores
@@ -114,7 +114,7 @@ def command_line(*words: str | Path) -> str:
     return shlex.join(["blemish", *map(str, words)])
 
 
-def bands_line(bands: Mapping[str, int], flagged: int, threshold: float) -> str:
+def bands_line(bands: "Mapping[Band, int]", flagged: int, threshold: float) -> str:
     """How many images are to be rejected, looked at and passed, and what flagged means beside that."""
     counts = f"{bands.get('reject', 0)} to reject, {bands.get('look', 0)} to look at, {bands.get('pass', 0)} pass."
     return f"{counts} Flagged, which is above {threshold:.4g}: {flagged}."

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import CLEAN, UNCLEAR, Decision, ReliabilityBin, cut
+from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, cut
 from blemish.detectors import REGISTRY
 from blemish.images import ImageSet
 from blemish.purification import Purification
@@ -174,7 +174,7 @@ def of_purification(
     }
 
 
-def headline(total: int, bands: Mapping[str, int], decision: Decision | None = None) -> str:
+def headline(total: int, bands: Mapping[Band, int], decision: Decision | None = None) -> str:
     """The result in a sentence that agrees with `bands`, the number of images by what to do.
 
     `decision` is that of a fit; of new images there is none, since it was made for those of the fit.
