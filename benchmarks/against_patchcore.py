@@ -32,7 +32,7 @@ def one(words: dict) -> None:
     from blemish.detectors import detector_class
     from blemish.detectors.settings import set_by_name
     from blemish.images import ImageSet
-    from blemish.jobs.results import peak_memory_mib
+    from blemish.jobs.outputs import peak_memory_mib
     from blemish.machine.runtime import use_runtime
 
     name, *changes = words["detector"].split(",")

@@ -1,4 +1,4 @@
-"""Cost of `fit` as the pile grows: real images, copied with noise; each size in a process of its own, resumable.
+"""Cost of `fit` as the folder grows: real images, copied with noise; each size in a process of its own, resumable.
 
 Asked for: cost at most linear from 1,000 to 20,000 images, peak memory flat within 10 %. Cost is processor time, which
 other jobs on the machine do not lengthen.
@@ -34,7 +34,7 @@ def fill(source: Path, folder: Path, count: int) -> None:
 def one(words: dict) -> None:
     """Fit and print what it cost."""
     from blemish import jobs
-    from blemish.jobs.results import peak_memory_mib
+    from blemish.jobs.outputs import peak_memory_mib
 
     place = Path(words["place"])
     shutil.rmtree(place / "cache", ignore_errors=True)

@@ -93,7 +93,7 @@ def said(changes: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in changes.items()) or "default"
 
 
-def piles(given: argparse.Namespace) -> Iterator[tuple[Category, float, int, Manifest]]:
+def folders(given: argparse.Namespace) -> Iterator[tuple[Category, float, int, Manifest]]:
     """Every set, ratio and seed."""
     for seed in given.seeds:
         for ratio in given.ratios:
@@ -135,7 +135,7 @@ def removal(given: argparse.Namespace) -> None:
         ("reached", "images", "training_auroc", "anomalies_removed", "normals_kept", "contamination_before",
          "contamination_after", "kept", "far_out"),
     )  # fmt: skip
-    for category, ratio, seed, manifest in piles(given):
+    for category, ratio, seed, manifest in folders(given):
         for name in given.detectors:
             wanted = [each for each in VARIANTS if table.missing(category.name, ratio, seed, name, said(each))]
             wanted = [each for each in wanted if given.variants is None or said(each) in given.variants]
@@ -177,7 +177,7 @@ def quality(given: argparse.Namespace) -> None:
         ("set", "ratio", "seed", "detector", "learned_from", "mode"),
         ("reached", "learned", "bad", *metrics, "seconds"),
     )
-    for category, ratio, seed, manifest in piles(given):
+    for category, ratio, seed, manifest in folders(given):
         for name in given.detectors:
             for learned_from in given.learned_from:
                 key = (category.name, ratio, seed, " ".join([name, *given.settings]), learned_from)
@@ -212,7 +212,7 @@ def cost(given: argparse.Namespace) -> None:
         ("set", "ratio", "seed", "detector"),
         ("images", "fit_and_score", "purify_one_repeat", "purify_two_repeats", "share"),
     )
-    for category, ratio, seed, manifest in piles(given):
+    for category, ratio, seed, manifest in folders(given):
         for name in given.detectors:
             if not table.missing(category.name, ratio, seed, name):
                 continue

@@ -51,11 +51,11 @@ def run_once(source: Path, ratio: float, seed: int, settings: list[str], cache: 
     """Fit one folder in a process of its own; returns a row of the table."""
     blemish = [sys.executable, "-m", "blemish"]
     with tempfile.TemporaryDirectory() as place:
-        pile, run = Path(place) / "pile", Path(place) / "run"
-        pile.mkdir()
-        truth = contaminated(source, pile, ratio, seed)
+        folder, run = Path(place) / "folder", Path(place) / "run"
+        folder.mkdir()
+        truth = contaminated(source, folder, ratio, seed)
         start = time.perf_counter()
-        fit = [*blemish, "fit", str(pile), "--out", str(run), "--seed", str(seed), "--quiet", *settings]
+        fit = [*blemish, "fit", str(folder), "--out", str(run), "--seed", str(seed), "--quiet", *settings]
         subprocess.run([*fit, "--cache", str(cache)], check=True)
         seconds = time.perf_counter() - start
         with (run / "scores.csv").open(encoding="utf-8") as file:
@@ -82,16 +82,16 @@ def run_once(source: Path, ratio: float, seed: int, settings: list[str], cache: 
             "truth": round(float(bad.mean()), 3),
             "seconds": round(seconds, 1),
             "peak_mib": config["peak_memory_mib"],
-            "score_per_s": round(scoring_rate(run, pile), 1),
+            "score_per_s": round(scoring_rate(run, folder), 1),
         }
 
 
-def scoring_rate(run: Path, pile: Path, count: int = 64) -> float:
+def scoring_rate(run: Path, folder: Path, count: int = 64) -> float:
     """Images scored a second from files, nothing kept from the fit, process start apart."""
     import blemish
 
     loaded = blemish.load(run)
-    paths = sorted(pile.iterdir())
+    paths = sorted(folder.iterdir())
     with tempfile.TemporaryDirectory() as empty:
         from blemish.machine.runtime import use_runtime
 

@@ -77,18 +77,18 @@ def cell(source: Path, ratio: float, seed: int, given: argparse.Namespace, made:
     if not wanted:
         return
     with tempfile.TemporaryDirectory() as place:
-        pile, file = Path(place) / "pile", Path(place) / "labels.csv"
-        pile.mkdir()
-        truth = contaminated(source, pile, ratio, seed)
+        folder, file = Path(place) / "folder", Path(place) / "labels.csv"
+        folder.mkdir()
+        truth = contaminated(source, folder, ratio, seed)
         how = {"detector": given.detector, "seed": seed, "cache": given.cache}
-        first = jobs.fit(pile, **how, threads=given.threads)
+        first = jobs.fit(folder, **how, threads=given.threads)
         for way, count in wanted:
             said = picked(first, truth, way, count, seed) if count else {}
             run = first
             if count:
                 lines = [f"{name},{'bad' if bad else 'good'}" for name, bad in said.items()]
                 file.write_text("path,label\n" + "\n".join(lines) + "\n")
-                run = jobs.fit(pile, **how, threads=given.threads, labels=file)
+                run = jobs.fit(folder, **how, threads=given.threads, labels=file)
             yield {**about, "way": way, **measured(run, truth, said)}
 
 

@@ -45,9 +45,9 @@ def fill(folder: Path, count: int, start: int = 0) -> Path:
 
 
 @pytest.fixture
-def pile(tmp_path: Path) -> Path:
+def photos(tmp_path: Path) -> Path:
     """A folder of ten pictures."""
-    return fill(tmp_path / "pile", 10)
+    return fill(tmp_path / "photos", 10)
 
 
 def small_detector() -> Detector:
@@ -64,13 +64,13 @@ def small() -> Detector:
 @pytest.fixture(scope="session")
 def _fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fitted")
-    jobs.fit(fill(folder / "pile", 10), folder / "run", detector=small_detector(), threads=1, cache=folder / "cache")
+    jobs.fit(fill(folder / "photos", 10), folder / "run", detector=small_detector(), threads=1, cache=folder / "cache")
     return folder / "run"
 
 
 @pytest.fixture
 def run(tmp_path: Path, _fitted: Path) -> Path:
-    """A copy of the Run that `small` leaves of `pile`, free to be damaged."""
+    """A copy of the Run that `small` leaves of `photos`, free to be damaged."""
     return Path(shutil.copytree(_fitted, tmp_path / "run"))
 
 

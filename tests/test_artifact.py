@@ -28,8 +28,8 @@ def test_what_is_written_is_read_back(tmp_path):
     assert all(torch.equal(read[name], state[name]) for name in state)
 
 
-def test_a_saved_run_scores_as_the_fresh_one(tmp_path, pile, small):
-    fresh = blemish.fit(pile, tmp_path / "run", detector=small, threads=1)
+def test_a_saved_run_scores_as_the_fresh_one(tmp_path, photos, small):
+    fresh = blemish.fit(photos, tmp_path / "run", detector=small, threads=1)
     arrays = [picture(index) for index in range(3)]
     saved = blemish.load(tmp_path / "run")
     assert np.array_equal(saved.score(arrays).image, fresh.score(arrays).image)
@@ -73,35 +73,35 @@ def test_a_config_that_was_tampered_with_is_refused(run, edit):
 
 def test_another_format_version_says_what_to_do(run):
     change(run, lambda config: config.update(format_version=99))
-    with pytest.raises(RequestError, match="format version 99; this blemish reads 3: upgrade blemish"):
+    with pytest.raises(RequestError, match=r"99.*reads 4: upgrade"):
         blemish.load(run)
 
 
 def test_a_run_of_an_earlier_format_is_refused_with_what_to_do(run):
     change(run, lambda config: config.update(format_version=2))
-    with pytest.raises(RequestError, match=r"format version 2, of an earlier blemish .* fit again with `force`"):
+    with pytest.raises(RequestError, match=r"version 2.*`force`"):
         blemish.load(run)
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path, pile):
-    with pytest.raises(RequestError, match=r"is not a Run of blemish: it has no config.json"):
-        read_config(pile)
+def test_a_folder_that_is_no_run_is_named(tmp_path, photos):
+    with pytest.raises(RequestError, match=r"config\.json.*`out`"):
+        read_config(photos)
     with pytest.raises(RequestError, match="is not a Run"):
         read_config(tmp_path / "missing")
 
 
-def test_the_scores_of_new_images_are_no_run_and_nobody_is_told_to_replace_them(tmp_path, pile, run):
-    jobs.score(pile, run, tmp_path / "scored", threads=1)
-    with pytest.raises(RequestError, match=r"scores of new images by '.*/run', and no detector") as refusal:
+def test_the_scores_of_new_images_are_no_run_and_nobody_is_told_to_replace_them(tmp_path, photos, run):
+    jobs.score(photos, run, tmp_path / "scored", threads=1)
+    with pytest.raises(RequestError, match=r"/run'.*name the folder that `fit` left") as refusal:
         blemish.load(tmp_path / "scored")
     assert "force" not in str(refusal.value)
 
 
-def test_images_of_the_fit_keep_their_scores_when_they_are_scored_again(tmp_path, pile, small):
-    fitted = jobs.fit(pile, tmp_path / "again", detector=small)
-    scores = blemish.load(tmp_path / "again").score(pile)
+def test_images_of_the_fit_keep_their_scores_when_they_are_scored_again(tmp_path, photos, small):
+    fitted = jobs.fit(photos, tmp_path / "again", detector=small)
+    scores = blemish.load(tmp_path / "again").score(photos)
     assert {name: scores[name] for name in scores.ids} == {name: fitted.scores[name] for name in fitted.scores.ids}
-    decision = jobs.score(pile, tmp_path / "again", tmp_path / "moved", threshold=fitted.threshold_).decision
+    decision = jobs.score(photos, tmp_path / "again", tmp_path / "moved", threshold=fitted.threshold_).decision
     assert decision.contamination == fitted.contamination_
     assert (tmp_path / "moved" / "scores.csv").read_text() == (tmp_path / "again" / "scores.csv").read_text()
 

@@ -56,18 +56,18 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def dino_run(tmp_path, pile, weights):
+def dino_run(tmp_path, photos, weights):
     words = ("--backbone", "tiny_dino8", "--weights", weights, *QUICK)
-    done("fit", pile, "--out", tmp_path / "dino_run", *words)
+    done("fit", photos, "--out", tmp_path / "dino_run", *words)
     return tmp_path / "dino_run"
 
 
-def test_a_run_on_a_transformer_keeps_its_settings_and_scores_again(tmp_path, pile, weights, dino_run):
+def test_a_run_on_a_transformer_keeps_its_settings_and_scores_again(tmp_path, photos, weights, dino_run):
     config = json.loads((dino_run / "config.json").read_text())
     settings = config["detector"]["settings"]
     assert (settings["backbone"], settings["weights"]) == ("tiny_dino8", str(weights))
     assert [(view["pixels"], view["stages"]) for view in settings["views"]] == [(64, ["8"])]
-    done("score", pile, "--model", dino_run, "--out", tmp_path / "same", "--threads", 1)
+    done("score", photos, "--model", dino_run, "--out", tmp_path / "same", "--threads", 1)
     assert table(tmp_path / "same" / "scores.csv") == table(dino_run / "scores.csv")
     new = fill(tmp_path / "new", 3, start=20)
     scores = blemish.load(dino_run).score(new)
@@ -75,13 +75,13 @@ def test_a_run_on_a_transformer_keeps_its_settings_and_scores_again(tmp_path, pi
     assert np.isfinite(scores.image).all()
 
 
-def test_weights_that_moved_are_named_again_and_others_are_refused(tmp_path, pile, weights, dino_run):
+def test_weights_that_moved_are_named_again_and_others_are_refused(tmp_path, photos, weights, dino_run):
     moved = tmp_path / "moved.pth"
     moved.write_bytes(weights.read_bytes())
     config = json.loads((dino_run / "config.json").read_text())
     config["detector"]["settings"]["weights"] = str(tmp_path / "gone.pth")
     write_config(dino_run, config)
-    score = ("score", pile, "--model", dino_run, "--threads", 1)
+    score = ("score", photos, "--model", dino_run, "--threads", 1)
     refused(call(*score, "--out", tmp_path / "a"), tmp_path / "gone.pth", "is not there", "--weights")
     done(*score, "--out", tmp_path / "b", "--weights", moved)
     torch.save({**layouts.dino(), "cls_token": torch.ones(1, 1, layouts.WIDTH)}, moved)
@@ -91,13 +91,13 @@ def test_weights_that_moved_are_named_again_and_others_are_refused(tmp_path, pil
         blemish.load(dino_run)
 
 
-def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, pile):
+def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, photos):
     import timm
 
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
     words = ("--backbone", "test_resnet", "--weights", tmp_path / "w.pth", *QUICK)
-    done("fit", pile, "--out", tmp_path / "run", *words)
-    done("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "same", "--threads", 1)
+    done("fit", photos, "--out", tmp_path / "run", *words)
+    done("score", photos, "--model", tmp_path / "run", "--out", tmp_path / "same", "--threads", 1)
     assert table(tmp_path / "same" / "scores.csv") == table(tmp_path / "run" / "scores.csv")
 
 
@@ -107,18 +107,18 @@ def test_a_run_on_a_convolutional_network_of_timm_scores_again(tmp_path, pile):
         (["--backbone", "dino_vits9"], ["'dino_vits9' is not known; did you mean", "dino_vits8"]),
         (["--backbone", "tiny_dino8", "--weights", "none.pth"], ["none.pth", "is not there"]),
         (["--features", "f.npy"], ["either IMAGES", "or --features FILE.npy"]),
-        (["--grid", "2x2"], ["go with --features"]),
+        (["--grid", "2x2"], ["--grid", "need --features"]),
     ],
     ids=lambda value: " ".join(value),
 )
-def test_a_wrong_request_is_one_sentence(tmp_path, pile, words, parts):
-    refused(call("fit", pile, "--out", tmp_path / "run", *words, *QUICK), *parts)
+def test_a_wrong_request_is_one_sentence(tmp_path, photos, words, parts):
+    refused(call("fit", photos, "--out", tmp_path / "run", *words, *QUICK), *parts)
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_of_another_architecture_name_the_tensors_that_differ(tmp_path, pile, weights):
+def test_weights_of_another_architecture_name_the_tensors_that_differ(tmp_path, photos, weights):
     words = ("--backbone", "tiny_wide_resnet", "--weights", weights, *QUICK)
-    result = call("fit", pile, "--out", tmp_path / "run", *words)
+    result = call("fit", photos, "--out", tmp_path / "run", *words)
     refused(result, "does not hold the weights of tiny_wide_resnet", "'conv1.weight' is missing")
     assert not (tmp_path / "run").exists()
 
@@ -155,10 +155,10 @@ def test_features_of_a_file_are_fitted_and_scored_without_images(tmp_path):
     )
 
 
-def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_run):
+def test_images_and_features_are_not_taken_for_each_other(tmp_path, photos, dino_run):
     np.save(tmp_path / "f.npy", features(20))
     done("fit", "--features", tmp_path / "f.npy", "--out", tmp_path / "run", *QUICK)
-    result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "a", "--threads", 1)
+    result = call("score", photos, "--model", tmp_path / "run", "--out", tmp_path / "a", "--threads", 1)
     refused(result, "these are images; give features", "ImageSet.of_features")
     result = call("score", "--features", tmp_path / "f.npy", "--model", dino_run, "--out", tmp_path / "b")
     refused(result, "features alone, which 'tiny_dino8' cannot be made of")
@@ -170,8 +170,8 @@ def test_images_and_features_are_not_taken_for_each_other(tmp_path, pile, dino_r
         refused(result, f"features alone, where {words[0]} changes nothing")
     with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):
         blemish.fit(blemish.ImageSet.of_features(features(20)), settings={"backbone": "dino_vits8"})
-    with pytest.raises(RequestError, match="either images or features; got one of each"):
-        blemish.fit(blemish.ImageSet.of_features(features(20)), normals=pile)
+    with pytest.raises(RequestError, match="`normals`"):
+        blemish.fit(blemish.ImageSet.of_features(features(20)), normals=photos)
 
 
 def test_normals_may_be_features_too():

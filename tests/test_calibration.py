@@ -165,7 +165,7 @@ def test_sensitivity_flags_from_the_fewest_to_the_most_there_may_be():
     again = at_sensitivity(scores, 1.0, found)
     assert again.sensitivity == 1
     assert (scores > again.threshold).sum() == high
-    with pytest.raises(RequestError, match="one number set by hand"):
+    with pytest.raises(RequestError, match="without `contamination`"):
         at_sensitivity(scores, 1.0, at_contamination(scores, 0.1))
 
 
@@ -234,8 +234,15 @@ def test_a_threshold_set_by_hand_leaves_count_and_chances_as_they_were_found():
     assert moved.threshold == 1.0
     assert moved.contamination == found.contamination
     assert moved.chance == found.chance
-    assert (np.array(moved.bands(scores)) != "pass").sum() >= (scores > 1.0).sum()
+    assert [band == "reject" for band in moved.bands(scores)] == (scores > 1.0).tolist()
     assert at_threshold(scores, 9.5).contamination == pytest.approx((scores > 9.5).mean())
+
+
+def test_where_nothing_is_flagged_the_images_to_look_at_are_the_unusual_ones():
+    quiet = Decision(9.0, 0.0, "r", "a", look_between=(2.0, 9.0))
+    assert quiet.unusual_above(np.array([1.0, 3.0])) == 2.0
+    assert quiet.unusual_above(np.array([1.0, 10.0])) == 9.0
+    assert Decision(9.0, 0.0, "r", "a").unusual_above(np.array([1.0])) == 9.0
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from blemish.jobs import doctor
 from command_line import QUICK, call, refused
 
 
-def test_the_cache_is_listed_and_pruned(tmp_path, pile):
+def test_the_cache_is_listed_and_pruned(tmp_path, photos):
     assert call("cache", "list").stdout.startswith("0 sets in ")
-    assert call("fit", pile, "--out", tmp_path / "run", *QUICK, "--quiet").exit_code == 0
+    assert call("fit", photos, "--out", tmp_path / "run", *QUICK, "--quiet").exit_code == 0
     assert "10 images" in call("cache", "list").stdout
     assert call("cache", "prune", "--keep-gib", 1).stdout.startswith("Removed 0 sets")
     assert re.match(r"Removed [1-9]\d* sets", call("cache", "prune").stdout)
@@ -48,7 +48,7 @@ def test_the_doctor_says_what_is_there_and_what_a_job_costs(monkeypatch):
 
 def test_the_doctor_does_not_wait_for_a_hub_that_never_answers(monkeypatch):
     monkeypatch.setattr(doctor, "HUB_SECONDS", 0.2)
-    monkeypatch.setattr(hub, "_ask", lambda *_: time.sleep(5))
+    monkeypatch.setattr(hub, "_status", lambda *_: time.sleep(5))
     start = time.perf_counter()
     assert "no answer within" in doctor._reach_hub()
     assert time.perf_counter() - start < 2

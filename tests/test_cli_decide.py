@@ -23,25 +23,25 @@ from conftest import fill, picture
         (("--roi", "missing.png", "--detector", "anomalib:Padim"), "looks at whole images"),
     ],
 )
-def test_a_wrong_request_is_refused_before_anything_is_left(tmp_path, pile, words, said):
+def test_a_wrong_request_is_refused_before_anything_is_left(tmp_path, photos, words, said):
     if "anomalib:Padim" in words:
         pytest.importorskip("anomalib")
-        refused(call("fit", pile, "--out", tmp_path / "out", *words), said)
+        refused(call("fit", photos, "--out", tmp_path / "out", *words), said)
     else:
-        refused(call("fit", pile, "--out", tmp_path / "out", *QUICK, *words), said)
+        refused(call("fit", photos, "--out", tmp_path / "out", *QUICK, *words), said)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_review_of_what_is_no_run_is_refused(tmp_path, pile, run):
-    refused(call("review", pile), "is not a Run")
+def test_a_review_of_what_is_no_run_is_refused(tmp_path, photos, run):
+    refused(call("review", photos), "is not a Run")
     (run / "maps.safetensors").unlink()
     refused(call("review", run), "made by an earlier version")
     assert call("review", run, "--port", "99999").exit_code == 2
 
 
 def test_score_warns_when_the_camera_moved(tmp_path):
-    fill(tmp_path / "pile", 30)
-    assert call("fit", tmp_path / "pile", "--out", tmp_path / "run", *QUICK).exit_code == 0
+    fill(tmp_path / "photos", 30)
+    assert call("fit", tmp_path / "photos", "--out", tmp_path / "run", *QUICK).exit_code == 0
     for folder, change in (("same", 0), ("dark", 90)):
         (tmp_path / folder).mkdir()
         for index in range(12):
@@ -56,9 +56,9 @@ def test_score_warns_when_the_camera_moved(tmp_path):
 
 def test_images_of_the_fit_are_no_drift_and_do_not_hide_one(tmp_path):
     """Their maps lie far below the cross-fitted ones: the detector holds their patches."""
-    pile, mixed = fill(tmp_path / "pile", 30), fill(tmp_path / "mixed", 30)
-    assert call("fit", pile, "--out", tmp_path / "run", *QUICK).exit_code == 0
-    result = call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "scored")
+    photos, mixed = fill(tmp_path / "photos", 30), fill(tmp_path / "mixed", 30)
+    assert call("fit", photos, "--out", tmp_path / "run", *QUICK).exit_code == 0
+    result = call("score", photos, "--model", tmp_path / "run", "--out", tmp_path / "scored")
     assert "unlike those learned from" not in result.stdout
     for index in range(12):
         Image.fromarray((picture(100 + index) // 3).astype(np.uint8)).save(mixed / f"new-{index}.png")

@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import typer
 
 import blemish
 from blemish import cli
@@ -13,19 +14,20 @@ from blemish.cli.options import PANELS
 from command_line import QUICK, call, refused
 
 NAMES = sorted(command.__name__ for group in cli.GROUPS.values() for command in group)
-WORDS = [
-    [],
-    *([name] for name in NAMES),
-    ["cache"],
-    ["cache", "list"],
-    ["cache", "prune"],
-    ["labels", "export"],
-    ["labels", "import"],
-]
+
+
+def commands(command, words=()):
+    """The words of a command and of all below it: those that a person can type."""
+    yield [*words]
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*words, name))
+
+
+WORDS = list(commands(typer.main.get_command(cli.app)))
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_help_is_short_of_types_and_has_whole_sentences(words, monkeypatch):
+def test_every_command_explains_itself_without_types_in_whole_sentences(words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     result = call(*words, "-h")
     assert result.exit_code == 0, result.output
@@ -82,25 +84,25 @@ def test_a_folder_for_results_is_named_after_the_images(tmp_path, monkeypatch):
     assert str(out_beside(tmp_path / "parts", "run")) == "parts-run"
 
 
-def test_fit_and_score_need_no_out_and_say_what_stands_out_and_what_comes_next(tmp_path, pile, monkeypatch):
+def test_fit_and_score_need_no_out_and_say_what_stands_out_and_what_comes_next(tmp_path, photos, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = call("fit", "pile", *QUICK)
+    result = call("fit", "photos", *QUICK)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     at = lines.index("The highest scores:")
     assert lines[at + 1].split()[0] == "part-00.png"
     assert all(line.startswith("  part-") for line in lines[at + 1 : at + 6])
     assert not lines[at + 6].startswith("  part-")
-    assert lines[-1] == "Next: blemish review pile-run  or  blemish score NEW_IMAGES --model pile-run"
+    assert lines[-1] == "Next: blemish review photos-run  or  blemish score NEW_IMAGES --model photos-run"
 
-    result = call("score", "pile/part-00.png", "--model", "pile-run", "--json", "--threads", 1)
+    result = call("score", "photos/part-00.png", "--model", "photos-run", "--json", "--threads", 1)
     summary = json.loads(result.stdout)
     assert summary["out"] == "part-00-scores", "one image is among others: the results go where the person is"
     assert [each["path"] for each in summary["worst"]] == ["part-00.png"]
     assert (tmp_path / "part-00-scores" / "scores.csv").is_file()
-    call("score", "pile/part-00.png", "--model", "pile-run", "--quiet", "--threads", 1)
+    call("score", "photos/part-00.png", "--model", "photos-run", "--quiet", "--threads", 1)
     assert (tmp_path / "part-00-scores-2" / "scores.csv").is_file()
 
 
-def test_a_fit_of_one_image_is_refused(pile):
-    refused(call("fit", pile / "part-00.png", *QUICK), "too few images: 1 ")
+def test_a_fit_of_one_image_is_refused(photos):
+    refused(call("fit", photos / "part-00.png", *QUICK), "too few images: 1 ")

@@ -39,7 +39,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the images that the docs speak of."""
+    """A folder with the images that the docs use."""
     fill(tmp_path / "path/to/images", 12)
     fill(tmp_path / "path/to/new_images", 3, start=20)
     fill(tmp_path / "path/to/known_good", 4, start=30)

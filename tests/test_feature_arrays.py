@@ -79,11 +79,11 @@ def test_without_ids_images_have_numbers_and_equal_features_are_one_group():
 
 def test_asked_for_pixels_it_says_that_there_are_features_alone():
     images = ImageSet.of_features(features())
-    with pytest.raises(RequestError, match="known by their features alone; give the images"):
+    with pytest.raises(RequestError, match="give the images"):
         next(images.images())
-    with pytest.raises(UnreadableImageError, match="only its features are at hand"):
+    with pytest.raises(UnreadableImageError, match="only its features"):
         images.read("image-000000")
-    with pytest.raises(RequestError, match="features alone, which 'efficientnet_lite2' cannot be made of"):
+    with pytest.raises(RequestError, match=r"'efficientnet_lite2'.*'given'"):
         features_of(images, FeatureSpec())
 
 
@@ -91,13 +91,13 @@ def test_features_of_another_byte_order_are_the_same_and_ids_are_texts():
     array = features()
     ours, other = (only_batch(ImageSet.of_features(each)).stages["1"] for each in (array, array.astype(">f4")))
     np.testing.assert_array_equal(ours.numpy(), other.numpy())
-    with pytest.raises(RequestError, match="ids must be texts; got 0, of type int"):
+    with pytest.raises(RequestError, match="got 0, of type int"):
         ImageSet.of_features(array, ids=list(range(6)))
 
 
 def test_images_are_no_feature_arrays():
     images = ImageSet.of([np.zeros((20, 20, 3), np.uint8)])
-    with pytest.raises(RequestError, match=r"these are images; give features .*of_features"):
+    with pytest.raises(RequestError, match="of_features"):
         features_of(images, SPEC)
 
 
@@ -122,8 +122,8 @@ def with_value(value):
         (with_value(-np.inf), {}, "no finite number, at 'image-000003'"),
         (with_value(2e9), {}, r"2e\+09 in size, at 'image-000003'; .* at most 1e\+06"),
         (features(), {"ids": ["a", "b"]}, "2 ids for the 6 images"),
-        (features(), {"ids": ["a", "b", "a", "c", "d", "e"]}, "id 'a' stands twice"),
-        (features(), {"ids": ["a", "b", "", "c", "d", "e"]}, "id '' stands twice or is empty"),
+        (features(), {"ids": ["a", "b", "a", "c", "d", "e"]}, "id 'a' occurs twice"),
+        (features(), {"ids": ["a", "b", "", "c", "d", "e"]}, "id '' occurs twice or is empty"),
         (features(patches=14), {}, r"has 14 patches an image, which is no square; .*`grid`"),
         (features(patches=14), {"grid": (3, 4)}, "has 14 patches an image, and `grid` is 3x4"),
         (features(), {"class_token": "first"}, "8 patches an image beside the class token, which is no square"),

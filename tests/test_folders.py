@@ -39,7 +39,7 @@ def test_one_image_is_found_alone_and_one_file_of_another_kind_is_refused(tmp_pa
     found = find(tmp_path / "part-00.png")
     assert (found.root, list(found.files)) == (tmp_path, ["part-00.png"])
     (tmp_path / "notes.pdf").write_bytes(b"%PDF")
-    with pytest.raises(RequestError, match=r"notes\.pdf' is not an image; give an image, a folder"):
+    with pytest.raises(RequestError, match=r"notes\.pdf'.*give an image, a folder"):
         find(tmp_path / "notes.pdf")
 
 
@@ -88,7 +88,7 @@ def test_a_run_is_not_taken_for_a_folder_of_images(tmp_path):
     fill(tmp_path / "heatmaps", 1)
     for name in ("config.json", "scores.csv"):
         (tmp_path / name).touch()
-    with pytest.raises(RequestError, match="is a result of blemish, not a folder of images"):
+    with pytest.raises(RequestError, match="name the images' folder"):
         find(tmp_path)
 
 
@@ -136,5 +136,5 @@ def test_a_list_that_leads_nowhere_says_where_it_looked(tmp_path):
 
 def test_a_list_in_another_encoding_says_so(tmp_path):
     (tmp_path / "list.txt").write_bytes("ä.png".encode("latin-1"))
-    with pytest.raises(RequestError, match="not UTF-8 text; save the list as UTF-8"):
+    with pytest.raises(RequestError, match="save the list as UTF-8"):
         find(tmp_path / "list.txt")

@@ -16,10 +16,10 @@ from blemish.machine.runtime import use_runtime
 from conftest import fill, picture
 
 
-def test_unreadable_files_are_left_out_with_their_reasons(pile):
-    (pile / "empty.png").touch()
-    (pile / "list.png").write_text("not an image")
-    images = ImageSet.of(pile)
+def test_unreadable_files_are_left_out_with_their_reasons(photos):
+    (photos / "empty.png").touch()
+    (photos / "list.png").write_text("not an image")
+    images = ImageSet.of(photos)
     assert len(images) == 10
     assert set(images.skipped) == {"empty.png", "list.png"}
 
@@ -35,28 +35,28 @@ def test_a_folder_without_a_readable_image_says_what_was_in_it(tmp_path):
     assert "1 the file is empty" in str(error.value)
 
 
-def test_equal_content_is_one_group_whatever_the_names(pile):
-    shutil.copy(pile / "part-01.png", pile / "copy.png")
-    images = ImageSet.of(pile)
+def test_equal_content_is_one_group_whatever_the_names(photos):
+    shutil.copy(photos / "part-01.png", photos / "copy.png")
+    images = ImageSet.of(photos)
     assert images.groups["copy.png"] == images.groups["part-01.png"]
     assert len(set(images.groups.values())) == 10
 
 
-def test_the_set_does_not_depend_on_threads_or_order(pile):
+def test_the_set_does_not_depend_on_threads_or_order(photos):
     with use_runtime(threads=1):
-        one = ImageSet.of(pile)
+        one = ImageSet.of(photos)
     with use_runtime(threads=4):
-        four = ImageSet.of(pile)
-    listed = ImageSet.of([pile / name for name in reversed(one.ids)])
+        four = ImageSet.of(photos)
+    listed = ImageSet.of([photos / name for name in reversed(one.ids)])
     assert one.ids == four.ids == tuple(Path(name).name for name in listed.ids)
     assert one.content == four.content
 
 
-def test_relative_absolute_and_home_paths_lead_to_the_same(pile, monkeypatch):
-    monkeypatch.chdir(pile.parent)
-    monkeypatch.setenv("HOME", str(pile.parent))
-    assert ImageSet.of("pile").content == ImageSet.of(pile).content == ImageSet.of("~/pile").content
-    assert len(ImageSet.of(["~/pile/part-00.png", "pile/part-01.png"])) == 2
+def test_relative_absolute_and_home_paths_lead_to_the_same(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setenv("HOME", str(photos.parent))
+    assert ImageSet.of("photos").content == ImageSet.of(photos).content == ImageSet.of("~/photos").content
+    assert len(ImageSet.of(["~/photos/part-00.png", "photos/part-01.png"])) == 2
 
 
 def test_sixteen_bit_images_get_one_range_for_the_folder_and_keep_it(tmp_path):
@@ -90,11 +90,11 @@ def test_arrays_and_pil_images_are_the_pixels_they_are():
     assert not images.read("image-000003").any(), "transparent pixels stand over black, as in files"
 
 
-def test_one_image_is_taken_as_a_list_of_one(pile):
+def test_one_image_is_taken_as_a_list_of_one(photos):
     array = picture(1)
     for one in (array, Image.fromarray(array)):
         assert np.array_equal(ImageSet.of(one).read("image-000000"), array)
-    for one in (pile / "part-01.png", str(pile / "part-01.png")):
+    for one in (photos / "part-01.png", str(photos / "part-01.png")):
         assert ImageSet.of(one).ids == ("part-01.png",)
     assert len(ImageSet.of(np.stack([array, array]))) == 2
 
@@ -124,9 +124,9 @@ def test_arrays_that_cannot_be_written_to_are_taken():
     assert ImageSet.of([locked]).read("image-000000").flags.writeable
 
 
-def test_permissions_are_a_reason(pile, monkeypatch):
+def test_permissions_are_a_reason(photos, monkeypatch):
     # Root may read anything, so the system's refusal is played rather than provoked.
-    fill(pile / "closed", 2)
+    fill(photos / "closed", 2)
     walk, opened = os.walk, Image.open
 
     def refuse(path):
@@ -143,7 +143,7 @@ def test_permissions_are_a_reason(pile, monkeypatch):
     monkeypatch.setattr(
         Image, "open", lambda path, **how: refuse(path) if path.name == "part-00.png" else opened(path, **how)
     )
-    images = ImageSet.of(pile)
+    images = ImageSet.of(photos)
     assert len(images) == 9
     assert images.skipped == {
         "part-00.png": "cannot be opened: Permission denied",
@@ -151,21 +151,21 @@ def test_permissions_are_a_reason(pile, monkeypatch):
     }
 
 
-def test_a_set_can_lose_unreadable_images_but_not_all(pile):
-    images = ImageSet.of(pile)
+def test_a_set_can_lose_unreadable_images_but_not_all(photos):
+    images = ImageSet.of(photos)
     rest = images.without({"part-00.png": "torn"})
     assert len(rest) == 9
     assert rest.skipped == {"part-00.png": "torn"}
-    with pytest.raises(RequestError, match=f"None of the 10 files of '{pile}'.*10 torn"):
+    with pytest.raises(RequestError, match=f"None of the 10 files of '{photos}'.*10 torn"):
         images.without(dict.fromkeys(images.ids, "torn"))
 
 
-def test_subsets_and_joined_sets_keep_what_is_known_of_each_image(pile, tmp_path):
-    images = ImageSet.of(pile)
+def test_subsets_and_joined_sets_keep_what_is_known_of_each_image(photos, tmp_path):
+    images = ImageSet.of(photos)
     both = images.joined(ImageSet.of(fill(tmp_path / "good", 3, start=20)), prefix="good//", label=NORMAL)
     assert len(both) == 13
     assert set(both.labels) == {name for name in both.ids if name.startswith("good//")}
     assert np.array_equal(both.read("good//part-20.png"), picture(20))
     assert both.subset(["part-03.png"]).ids == ("part-03.png",)
-    with pytest.raises(RequestError, match="'nope' is not an image of this set of 13"):
+    with pytest.raises(RequestError, match=r"'nope'.*13"):
         both.subset(["nope"])

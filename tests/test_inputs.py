@@ -80,7 +80,39 @@ def tiff(make, **options):
     return write
 
 
-def png16(channels):
+def turned(form="PNG", **options):
+    """Saved on its side, with the EXIF orientation that sets it upright."""
+
+    def write(path, shown, index):
+        about = Image.Exif()
+        about[0x0112] = 6
+        image = Image.fromarray((shown * 255).round().astype(np.uint8)).transpose(Image.Transpose.ROTATE_90)
+        image.save(path, form, exif=about, **options)
+
+    return write
+
+
+def animated(form, **options):
+    """A file of three pictures, of which the part is the first."""
+
+    def write(path, shown, index):
+        image = Image.fromarray((shown * 255).round().astype(np.uint8)).convert("RGB")
+        others = [image.point(lambda level: 255 - level), image.point(lambda level: level // 3)]
+        image.save(path, form, save_all=True, append_images=others, **options)
+
+    return write
+
+
+def paged(make):
+    def write(path, shown, index):
+        with tifffile.TiffWriter(path) as file:
+            for page in (shown, shown[::-1], shown / 2):
+                file.write(make(page))
+
+    return write
+
+
+def png16(channels, *, interlaced=False):
     """A PNG of 16 bits, written by hand: Pillow cannot."""
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
 
@@ -92,13 +124,34 @@ def png16(channels):
         planes = [levels] * (channels - (channels in (2, 4)))
         planes += [np.full_like(levels, 65535)] if channels in (2, 4) else []
         rows = np.stack(planes, -1).reshape(SIDE, -1)
-        data = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
-        header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, colour, 0, 0, 0)
+        parts = [rows]
+        if interlaced:
+            whole = rows.reshape(SIDE, SIDE, channels)
+            parts = [
+                whole[top::down, left::across].reshape(len(whole[top::down]), -1) for left, top, across, down in ADAM7
+            ]
+        data = b"".join(b"\0" + row.astype(">u2").tobytes() for part in parts for row in part)
+        header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, colour, 0, 0, interlaced)
         path.write_bytes(
             b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
         )
 
     return write
+
+
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def text_pnm(kind, most):
+    def write(path, shown, index):
+        levels = np.repeat((shown * most).round().astype(int).ravel(), 3 if kind == "P3" else 1)
+        path.write_text(f"{kind}\n# made by hand\n{SIDE} {SIDE}\n{most}\n# levels\n" + "\n".join(map(str, levels)))
+
+    return write
+
+
+def float_map(path, shown, index):
+    path.write_bytes(f"Pf\n{SIDE} {SIDE}\n-1.0\n".encode() + shown[::-1].astype("<f4").tobytes())
 
 
 def pnm(kind, most):
@@ -132,6 +185,40 @@ KINDS = {
     "png 16 grey, alpha": (png16(2), ".png"),
     "png 16 colour": (png16(3), ".png"),
     "png 16 colour, alpha": (png16(4), ".png"),
+    "png 16 grey, interlaced": (png16(1, interlaced=True), ".png"),
+    "png 16 colour, interlaced": (png16(3, interlaced=True), ".png"),
+    "png palette, one colour transparent": (pillow("P", transparency=255), ".png"),
+    "png, turned by EXIF": (turned("PNG"), ".png"),
+    "jpeg, turned by EXIF": (turned("JPEG", quality=95), ".jpg"),
+    "webp, turned by EXIF": (turned("WEBP", lossless=True), ".webp"),
+    "tiff 16, turned": (tiff(lambda s: np.rot90(u16(s)).copy(), extratags=[(274, "H", 1, 6, True)]), ".tif"),
+    "png, animated": (animated("PNG"), ".png"),
+    "gif, animated": (animated("GIF"), ".gif"),
+    "webp, animated": (animated("WEBP", lossless=True), ".webp"),
+    "jpeg of a phone, two pictures": (animated("MPO", quality=95), ".jpg"),
+    "tiff 8, pages": (paged(lambda s: (s * 255).astype(np.uint8)), ".tif"),
+    "tiff 16, pages": (paged(u16), ".tif"),
+    "tiff 8, palette": (
+        tiff(
+            lambda s: (s * 255).astype(np.uint8),
+            photometric="palette",
+            colormap=np.stack([np.arange(256, dtype=np.uint16) * 257] * 3),
+        ),
+        ".tif",
+    ),
+    "tiff 8, CMYK": (pillow("CMYK", "TIFF"), ".tif"),
+    "tiff 8, LAB": (
+        tiff(
+            lambda s: np.dstack([(s * 255).astype(np.uint8), *np.full((2, SIDE, SIDE), 128, np.uint8)]),
+            photometric="cielab",
+        ),
+        ".tif",
+    ),
+    "tiff 8 colour, planes": (
+        tiff(lambda s: np.stack([(s * 255).astype(np.uint8)] * 3), photometric="rgb", planarconfig="separate"),
+        ".tif",
+    ),
+    "tiff 64 signed": (tiff(lambda s: (s * 1e12).astype(np.int64)), ".tif"),
     "tiff 8": (tiff(lambda s: (s * 255).astype(np.uint8)), ".tif"),
     "tiff 8, 0 is white": (tiff(lambda s: (s * 255).astype(np.uint8), photometric="miniswhite"), ".tif"),
     "tiff 8 signed": (tiff(lambda s: (s * 255 - 128).astype(np.int8)), ".tif"),
@@ -176,6 +263,9 @@ KINDS = {
     "ppm": (pnm("P6", 255), ".ppm"),
     "ppm 16": (pnm("P6", 65535), ".ppm"),
     "pnm": (pnm("P5", 255), ".pnm"),
+    "pgm 12 as text": (text_pnm("P2", 4095), ".pgm"),
+    "ppm 12 as text": (text_pnm("P3", 4095), ".ppm"),
+    "pgm of floats": (float_map, ".pgm"),
 }
 
 
@@ -185,6 +275,9 @@ def test_a_kind_of_file_becomes_the_levels_it_holds(kind, tmp_path):
     images = ImageSet.of(folder(tmp_path / "in", write, suffix))
     assert len(images) == GOOD + BAD
     assert images.skipped == {}
+    assert any("first of each" in note for note in images.notes) == any(
+        word in kind for word in ("animated", "pages", "pictures")
+    )
     check_levels(images, tolerance=8 if "jpeg" in kind else 4)
 
 
@@ -332,15 +425,34 @@ def test_new_images_are_read_with_the_range_and_the_lost_levels_of_the_fit(tmp_p
     assert any("hot-03.tif" in note for note in images.notes)
 
 
-def test_few_grey_levels_are_told(tmp_path):
+@pytest.mark.parametrize(("share", "measured"), [(0.005, 99), (0.02, 97)])
+def test_few_grey_levels_are_named(share, measured, tmp_path):
     def write(path, shown, index):
         values = height(shown)
-        some = lost_at(0.02, index)
+        some = lost_at(share, index)
         values[some] = rng(index).uniform(-9000, -5000, some.sum())
         tifffile.imwrite(path, values)
 
     notes = ImageSet.of(folder(tmp_path / "in", write, ".tif")).notes
-    assert any("grey levels are left for 97 %" in note and "`levels`" in note for note in notes)
+    assert any(f"1 grey level is left for {measured} %" in note and "`levels`" in note for note in notes)
+
+
+@pytest.mark.parametrize("other", [truth, lambda shown: u16(shown) // 16], ids=["floats", "12 bits"])
+def test_images_of_another_depth_in_the_folder_are_named(other, tmp_path):
+    def write(path, shown, index):
+        tifffile.imwrite(path, (other(shown) if index % 5 == 0 else u16(shown)).astype(np.float32))
+
+    notes = ImageSet.of(folder(tmp_path / "in", write, ".tif")).notes
+    assert any(
+        "3 images have fewer than 32 grey levels" in note and "part-00.tif, part-05.tif" in note for note in notes
+    )
+
+
+def test_thumbnails_and_deleted_files_of_a_server_are_no_images(tmp_path):
+    root = folder(tmp_path / "in", pillow("L"), ".png", 4)
+    for place in ("@eaDir/part-00.png", "#recycle", "__MACOSX", "below/$RECYCLE.BIN"):
+        folder(root / place, pillow("L"), ".png", 2)
+    assert len(ImageSet.of(root)) == 4
 
 
 # --- what cannot be read is named for what it is ---
@@ -365,6 +477,16 @@ NAMED = {
                                             planarconfig="contig")),
         "2 x 16-bit TIFF",
     ),
+    "a fourth channel": (
+        saved_by(lambda f: tifffile.imwrite(f, np.zeros((16, 16, 4), np.uint8), photometric="rgb",
+                                            extrasamples=["unspecified"])),
+        "4 x 8-bit TIFF",
+    ),
+    "CMYK 16": (
+        saved_by(lambda f: tifffile.imwrite(f, np.zeros((16, 16, 4), np.uint16), photometric="separated")),
+        "4 x 16-bit TIFF",
+    ),
+    "a cut TIFF": (lambda: b"II*\0\x08\0\0\0" + bytes(2), "damaged"),
     "complex": (saved_by(lambda f: tifffile.imwrite(f, np.zeros((16, 16), np.complex64))), "64-bit complex TIFF"),
     "NumPy": (saved_by(lambda f: np.save(f, np.zeros((16, 16)))), "NumPy array"),
     "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(300), "HEIC"),
@@ -562,7 +684,7 @@ def test_equal_scores_are_no_ranking(tmp_path, monkeypatch):
         return self
 
     monkeypatch.setattr(type(detector), "fit", equal)
-    with pytest.raises(JobError, match="All 15 images have the same score, 3,"):
+    with pytest.raises(JobError, match=r"15 images .* 3, .*`levels`"):
         jobs.fit(folder(tmp_path / "in", pillow("L"), ".png"), detector=detector, threads=1)
 
 

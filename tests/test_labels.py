@@ -1,4 +1,4 @@
-"""Labels are only ever added to, survive a crash and two writers, and speak of contents, not of names."""
+"""Labels are only ever added to, survive a crash and two writers, and follow contents, not names."""
 
 import threading
 
@@ -70,17 +70,17 @@ def test_the_label_of_a_changed_image_is_not_used():
         ("path,label\npart-00.png,maybe\n", "no label that can be used; a label is good or bad. 1 row .*line 2"),
     ],
 )
-def test_a_table_of_something_else_is_refused(tmp_path, pile, text, said):
+def test_a_table_of_something_else_is_refused(tmp_path, photos, text, said):
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(RequestError, match=said):
-        labelled(ImageSet.of(pile), tmp_path / "l.csv")
+        labelled(ImageSet.of(photos), tmp_path / "l.csv")
     with pytest.raises(RequestError, match="cannot be read"):
         read(tmp_path / "missing.csv")
 
 
-def test_a_table_made_by_hand_will_do(tmp_path, pile):
+def test_a_table_made_by_hand_will_do(tmp_path, photos):
     (tmp_path / "l.csv").write_text("path,label\npart-00.png,reject\npart-01.png,OK\npart-02.png,unsure\n")
-    found, notes = labelled(ImageSet.of(pile), tmp_path / "l.csv")
+    found, notes = labelled(ImageSet.of(photos), tmp_path / "l.csv")
     assert found == {"part-00.png": ANOMALOUS, "part-01.png": NORMAL}
     assert not notes
 

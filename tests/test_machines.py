@@ -81,12 +81,12 @@ def test_a_run_scores_in_an_event_loop(run):
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 @pytest.mark.parametrize(("mask", "wanted"), [(0o022, 0o644), (0o027, 0o640)])
-def test_every_file_of_a_run_has_the_mode_of_the_umask(tmp_path, pile, mask, wanted):
+def test_every_file_of_a_run_has_the_mode_of_the_umask(tmp_path, photos, mask, wanted):
     before = os.umask(mask)
     try:
         words = ("--detector", "nearest_images", "--set", "backbone=efficientnet_lite0", "--threads", "1", "--masks")
-        assert call("fit", pile, "--out", tmp_path / "run", *words).exit_code == 0
-        assert call("score", pile, "--model", tmp_path / "run", "--out", tmp_path / "out").exit_code == 0
+        assert call("fit", photos, "--out", tmp_path / "run", *words).exit_code == 0
+        assert call("score", photos, "--model", tmp_path / "run", "--out", tmp_path / "out").exit_code == 0
     finally:
         os.umask(before)
     files = [path for folder in ("run", "out") for path in Path(tmp_path / folder).rglob("*") if path.is_file()]
@@ -96,8 +96,8 @@ def test_every_file_of_a_run_has_the_mode_of_the_umask(tmp_path, pile, mask, wan
 
 
 @pytest.mark.parametrize("device", ["mps", "cuda:99", "no such device"])
-def test_a_device_that_is_not_there_is_one_sentence(device, pile, tmp_path):
-    said = refused(call("fit", pile, "--out", tmp_path / "run", "--device", device), device, "leave out --device")
+def test_a_device_that_is_not_there_is_one_sentence(device, photos, tmp_path):
+    said = refused(call("fit", photos, "--out", tmp_path / "run", "--device", device), device, "leave out --device")
     assert len(said) < 400
     with pytest.raises(RequestError), use_runtime(device=device):
         pass

@@ -223,15 +223,13 @@ def test_subsets_too_small_for_the_detector_are_refused_with_the_number_that_fit
         min_images = 10
         name = "large"
 
-    with pytest.raises(RequestError, match=r"one holds 8, and large needs 10; take 2 subsets, or give at least 30"):
+    with pytest.raises(RequestError, match=r"8.*10; take 2 subsets, or give at least 30"):
         purify(noise(25), Large(), subsets=3)
     with pytest.raises(RequestError, match=r"large needs 10; give at least 20"):
         purify(noise(12), Large(), subsets=2)
     labelled = noise(40)
     labelled = replace(labelled, labels=dict.fromkeys(labelled.ids[:30], ANOMALOUS))
-    with pytest.raises(
-        RequestError, match=r"of 10 different images that no label calls bad .* needs 10; give at least"
-    ):
+    with pytest.raises(RequestError, match=r"10 different images .* needs 10; give at least"):
         purify(labelled, Large(), subsets=2)
     assert Oracle.fits == 0
 

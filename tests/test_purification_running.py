@@ -25,7 +25,7 @@ def test_one_that_fails_is_named_the_others_are_kept_and_taken_up(tmp_path):
             return self
 
     Fragile.fits = 0
-    with pytest.raises(JobError, match=r"1 of 6 sub-models failed: sub-model 2 of 6 \(Fragile, 20 images\): singular"):
+    with pytest.raises(JobError, match=r"sub-model 2 of 6 \(Fragile, 20 images\): singular"):
         purify(noise(60), Fragile(), resume=tmp_path, subsets=3, repeats=2)
     assert Fragile.fits == 6
     Fragile.broken = False
@@ -75,19 +75,19 @@ def test_an_interruption_does_not_wait_for_what_runs_beside():
     assert time.perf_counter() - start < 10
 
 
-def test_threads_do_not_change_a_score_and_the_detector_itself_is_left_alone(pile: Path, own_cache: Path):
-    fill(pile, 26)
+def test_threads_do_not_change_a_score_and_the_detector_itself_is_left_alone(photos: Path, own_cache: Path):
+    fill(photos, 26)
     detector = tiny_detector()
     results = []
     for threads in (1, 2):
         with use_runtime(cache=own_cache, threads=threads):
-            results.append(purify(pile, detector, repeats=1))
+            results.append(purify(photos, detector, repeats=1))
     assert results[0].scores.tobytes() == results[1].scores.tobytes()
     assert results[0].set_aside_ids[0] == "part-00.png", "the one with the square"
     assert "head_" not in detector.__dict__
 
 
-def test_sub_models_share_the_features_of_the_whole_pile_whatever_its_shapes(tmp_path, own_cache, backbone_passes):
+def test_sub_models_share_the_features_of_the_whole_folder_whatever_its_shapes(tmp_path, own_cache, backbone_passes):
     (tmp_path / "mixed").mkdir()
     for index in range(26):
         shape = (64, 64) if index % 3 else (128, 40)

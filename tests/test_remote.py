@@ -49,25 +49,27 @@ def inline(monkeypatch):
 
 
 def test_features_and_scores_from_tasks_are_those_of_one_machine(tmp_path, inline):
-    fill(tmp_path / "pile", 12)
-    (tmp_path / "pile" / "broken.png").write_bytes((tmp_path / "pile" / "part-03.png").read_bytes()[:2000])
-    here = jobs.fit(tmp_path / "pile", tmp_path / "a", detector=detector(), threads=1, cache=tmp_path / "ca")
-    there = jobs.fit(tmp_path / "pile", tmp_path / "b", detector=detector(), threads=1, cache=tmp_path / "cb", ray="x")
+    fill(tmp_path / "photos", 12)
+    (tmp_path / "photos" / "broken.png").write_bytes((tmp_path / "photos" / "part-03.png").read_bytes()[:2000])
+    here = jobs.fit(tmp_path / "photos", tmp_path / "a", detector=detector(), threads=1, cache=tmp_path / "ca")
+    there = jobs.fit(
+        tmp_path / "photos", tmp_path / "b", detector=detector(), threads=1, cache=tmp_path / "cb", ray="x"
+    )
     assert inline == ["_made_of", "_made_of"]
     assert here.scores.ids == there.scores.ids
     assert np.array_equal(here.scores.image, there.scores.image)
     assert np.array_equal(here.scores.maps, there.scores.maps)
     assert here.skipped == there.skipped != {}
-    expected = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
-    scores = jobs.score(tmp_path / "pile", tmp_path / "b", threads=1, ray="x")
+    expected = jobs.score(tmp_path / "photos", tmp_path / "a", threads=1)
+    scores = jobs.score(tmp_path / "photos", tmp_path / "b", threads=1, ray="x")
     assert "_scored_part" in inline
     assert scores.ids == expected.ids
     assert np.array_equal(scores.image, expected.image)
     assert scores.skipped == expected.skipped
 
 
-def test_kept_features_travel_only_where_they_are_missing(tmp_path, pile):
-    images = ImageSet.of(pile).settled()
+def test_kept_features_travel_only_where_they_are_missing(tmp_path, photos):
+    images = ImageSet.of(photos).settled()
     spec = FeatureSpec("efficientnet_lite0", 64, ("16",)).resolved(images)
     with use_runtime(cache=tmp_path / "driver", threads=1):
         features_of(images, spec).make()
@@ -88,18 +90,18 @@ def test_kept_features_travel_only_where_they_are_missing(tmp_path, pile):
     assert all(np.array_equal(found[content]["16"], expected[content]["16"]) for content in expected)
 
 
-def test_an_image_that_is_packed_is_read_where_its_file_is_not(tmp_path, pile):
-    images = ImageSet.of(pile)
+def test_an_image_that_is_packed_is_read_where_its_file_is_not(tmp_path, photos):
+    images = ImageSet.of(photos)
     packed = images.packed(images.ids[:2])
-    (pile / "part-00.png").unlink()
+    (photos / "part-00.png").unlink()
     assert np.array_equal(packed.read("part-00.png"), picture(0))
     assert images.packed(["part-00.png"]).sources["part-00.png"] == b""
     assert set(packed.content) == {"part-00.png", "part-01.png"}
 
 
-def test_a_cluster_that_is_not_there_is_refused_in_one_sentence(tmp_path, pile):
+def test_a_cluster_that_is_not_there_is_refused_in_one_sentence(tmp_path, photos):
     pytest.importorskip("ray")
-    words = ("fit", pile, "--out", tmp_path / "out", "--detector", "nearest_images", "--ray", "no-such-scheme://x:1")
+    words = ("fit", photos, "--out", tmp_path / "out", "--detector", "nearest_images", "--ray", "no-such-scheme://x:1")
     refused(call(*words), "no-such-scheme://x:1", "ray start --head")
 
 
@@ -109,11 +111,11 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    fill(tmp_path / "pile", 48)
+    fill(tmp_path / "photos", 48)
     words = {"detector": detector(), "threads": 1}
     how = PurifySettings(subsets=2, repeats=2)
-    here = jobs.fit(tmp_path / "pile", tmp_path / "a", cache=tmp_path / "ca", **words)
-    pure = jobs.purify(tmp_path / "pile", how=how, cache=tmp_path / "ca", **words)
+    here = jobs.fit(tmp_path / "photos", tmp_path / "a", cache=tmp_path / "ca", **words)
+    pure = jobs.purify(tmp_path / "photos", how=how, cache=tmp_path / "ca", **words)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
@@ -130,17 +132,17 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
                 yield result
 
         monkeypatch.setattr(store_module, "in_tasks", killing)
-        there = jobs.fit(tmp_path / "pile", tmp_path / "b", cache=tmp_path / "cb", ray=cluster.address, **words)
+        there = jobs.fit(tmp_path / "photos", tmp_path / "b", cache=tmp_path / "cb", ray=cluster.address, **words)
         monkeypatch.setattr(store_module, "in_tasks", results)
         assert killed
         assert np.array_equal(here.scores.image, there.scores.image)
         assert np.array_equal(here.scores.maps, there.scores.maps)
         cluster.add_node(num_cpus=1)
-        found = jobs.purify(tmp_path / "pile", how=how, cache=tmp_path / "cc", ray=cluster.address, **words)
+        found = jobs.purify(tmp_path / "photos", how=how, cache=tmp_path / "cc", ray=cluster.address, **words)
         assert found.kept_ids == pure.kept_ids
         assert np.array_equal(found.scores, pure.scores)
-        expected = jobs.score(tmp_path / "pile", tmp_path / "a", threads=1)
-        scores = jobs.score(tmp_path / "pile", tmp_path / "b", ray=cluster.address)
+        expected = jobs.score(tmp_path / "photos", tmp_path / "a", threads=1)
+        scores = jobs.score(tmp_path / "photos", tmp_path / "b", ray=cluster.address)
         assert np.array_equal(scores.image, expected.image)
     finally:
         ray.shutdown()

@@ -94,9 +94,9 @@ def test_a_report_of_arrays_shows_every_image_with_its_heatmap(tmp_path):
     assert len(sources) == 24
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert all(image["alt"] for image in page.all("img"))
-    assert "We believe about 1 of 12 images shows a defect." in page.text
+    assert "About 1 of 12 images shows a defect: look at this 1 first." in page.text
     assert "image-000000" in page.text
-    assert page.text.count("flagged") == 1
+    assert page.text.count("reject") == 1
 
 
 def test_nothing_in_a_report_runs_or_reaches_the_network(tmp_path):
@@ -166,10 +166,16 @@ def test_at_most_so_many_images_are_shown_and_listed(tmp_path, monkeypatch):
     assert any("3 images more" in text for text in page.text)
 
 
-def test_the_next_command_names_the_run_and_its_threshold(tmp_path):
-    page = written(tmp_path, arrays(2), source="my parts", out=tmp_path / "run 1")
-    command = f"blemish score 'my parts' --model '{tmp_path}/run 1' --out NEW_FOLDER --threshold 2"
-    assert command in "".join(page.text)
+@pytest.mark.parametrize("look_between", [None, (0.97, 2.0)])
+def test_the_next_command_names_the_run_and_a_threshold_that_changes_something(tmp_path, look_between):
+    images = arrays(12)
+    scores, decision = scores_of(images).image, dataclasses.replace(DECISION, look_between=look_between)
+    report = report_of(images, tmp_path, decision=decision, source="my parts", out=tmp_path / "run 1")
+    page = written(tmp_path, images, report)
+    begins = f"blemish score 'my parts' --model '{tmp_path}/run 1' --out NEW_FOLDER --threshold "
+    threshold = float("".join(page.text).partition(begins)[2].split()[0])
+    flags = report["look_at"] if look_between else 2
+    assert report["lower"]["flags"] == (scores > threshold).sum() == flags > (scores > 2).sum()
 
 
 def test_a_report_says_how_sure_it_is_and_where_no_threshold_is_supported(tmp_path):
@@ -177,18 +183,31 @@ def test_a_report_says_how_sure_it_is_and_where_no_threshold_is_supported(tmp_pa
     known = Decision(2.0, 0.1, "r", "a", "defects", "Ask.", (0.0, 0.5), (1.0, 2.0), chance, sensitivity=0.5)
     bins = [ReliabilityBin(0.1, 0.2, 5), ReliabilityBin(0.9, 0.8, 5)]
     page = written(tmp_path, arrays(), decision=known, reviewed=10, reliability=bins)
-    assert "0 to 6" in page.text
-    assert "Reject, look at, pass" in page.text
+    text = "".join(page.text)
+    assert "90\xa0%, 0 to 6 of them do" in text
+    assert "3 of 12" not in text
+    assert text.index("To reject") < text.index("How sure that is")
     assert any("come to" in text for text in page.text)
     assert len(page.all("circle")) == 2
     assert f"blemish review {tmp_path}" in "".join(page.text)
     unclear = dataclasses.replace(known, answer="unclear", chance=None)
     page = written(tmp_path, arrays(), decision=unclear)
-    assert "We cannot tell which of 12 images show a defect." in page.text
+    assert "We cannot tell which of 12 images show a defect: look at this 1 first." in page.text
     assert any("three words" in text for text in page.text)
-    clean = dataclasses.replace(known, answer="none")
-    page = written(tmp_path, arrays(), decision=clean)
-    assert "We see no sign of defects in 12 images." in page.text
+
+
+def test_one_number_says_what_to_look_at_first_and_the_headline_has_it(tmp_path):
+    images = arrays()
+    scores = scores_of(images).image
+    clean = Decision(9.0, 0.1, "r", "a", "none", "Ask `normals`.", (0.0, 0.5), (float(np.sort(scores)[-4]), 9.0))
+    report = report_of(images, tmp_path, decision=clean)
+    assert report["headline"] == "Nothing stands out clearly in 12 images: look at these 3 first."
+    assert report["look_at"] == report["bands"]["look"] == 3
+    page = written(tmp_path, images, report)
+    assert "Look at the first 3 images, in order." in page.text
+    assert ("code", {}) in page.tags
+    assert "normals" in page.text
+    assert "`" not in "".join(page.text)
 
 
 def test_flags_agree_with_the_table(tmp_path):
@@ -209,7 +228,7 @@ def test_the_json_is_the_report_and_the_markdown_says_the_same(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert report["headline"] in text
-    assert "1 of 12 images flagged above 2" in text
+    assert "1 to reject, 0 to look at, 11 pass. 1 image flagged, above 2" in text
     assert re.search(r"\| 1 \| image-000000 \| 5\.\d+ \| reject \|", text)
     assert "1 file could not be used" in text
 
@@ -217,23 +236,32 @@ def test_the_json_is_the_report_and_the_markdown_says_the_same(tmp_path):
 def test_the_images_stand_before_the_figures_and_can_be_filtered_without_a_script(tmp_path):
     written(tmp_path, arrays())
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text.index('<ol class="cards">') < text.index('class="chart"')
+    assert text.index('<ol class="cards">') < text.index('id="next"') < text.index('class="chart"')
     assert text.count('<li id="item-') == 12
     assert text.count(' class="reject" style="--place: ') == 1
     assert 'id="only-reject"' in text
 
 
 @pytest.mark.parametrize(
-    ("bad", "total", "said"),
+    ("answer", "bands", "said"),
     [
-        (21, 230, "We believe about 21 of 230 images show a defect."),
-        (0, 5, "We see no sign of defects in 5 images."),
-        (1, 1, "We believe about 1 of 1 image shows a defect."),
-        (0, 0, "No image could be scored."),
+        (
+            "defects",
+            {"reject": 20, "look": 4, "pass": 76},
+            "About 10 of 100 images show a defect: look at these 24 first.",
+        ),
+        ("none", {"pass": 100}, "No sign of defects in 100 images."),
+        ("none", {"look": 7, "pass": 93}, "Nothing stands out clearly in 100 images: look at these 7 first."),
+        ("none", {"reject": 1, "pass": 99}, "1 of 100 images is to be rejected: look at this 1 first."),
+        ("unclear", {"pass": 1}, "We cannot tell which of 1 image shows a defect."),
+        ("defects", {}, "No image could be scored."),
+        (None, {"reject": 2, "pass": 3}, "2 of 5 images are to be rejected: look at these 2 first."),
+        (None, {"pass": 5}, "No sign of defects in 5 images."),
     ],
 )
-def test_the_headline_is_a_sentence(bad, total, said):
-    assert headline(bad, total) == said
+def test_the_headline_agrees_with_the_bands(answer, bands, said):
+    decision = answer and dataclasses.replace(DECISION, answer=answer)
+    assert headline(sum(bands.values()), bands, decision) == said
 
 
 DISTRIBUTIONS = {

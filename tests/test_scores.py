@@ -1,11 +1,13 @@
 """Scores come out of files as they went in, and a map covers its image."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from blemish.calibration import Chance, Decision
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
 
@@ -64,3 +66,23 @@ def test_scores_that_are_no_numbers_are_refused():
 def test_asking_for_an_unknown_image_names_it():
     with pytest.raises(RequestError, match=r"'x.png' was not scored"):
         scores([1.0])["x.png"]
+    with pytest.raises(RequestError, match=r"by the id of an image, not by 0; `head\(10\)`"):
+        scores([1.0])[0]
+
+
+def test_a_score_is_found_by_the_path_of_its_file_and_no_other(tmp_path):
+    found = replace(scores([1.0, 2.0]), root=tmp_path)
+    name = found.ids[1]
+    assert found[tmp_path / name] == found[str(tmp_path / name)] == found[name] == 2.0
+    with pytest.raises(RequestError, match="was not scored"):
+        found[tmp_path / "elsewhere" / name]
+
+
+def test_the_head_has_the_highest_scores_and_bands_and_chances_come_in_that_order():
+    decision = Decision(1.5, 0.5, "r", "a", look_between=(0.5, 2.5), chance=Chance((0.0, 4.0), (0.1, 0.9)))
+    found = replace(scores([1.0, 3.0, 0.0]), decision=decision)
+    assert found.head(1)["score"].tolist() == [3.0]
+    assert list(found.bands.values()) == ["reject", "look", "pass"]
+    assert list(found.bands) == list(found.probability) == found.ranking()
+    with pytest.raises(RequestError, match="without a decision"):
+        _ = scores([1.0]).bands

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from blemish.machine.errors import JobError, RequestError
-from blemish.runs.artifact import read_config, write_config
+from blemish.runs.artifact import FORMAT_VERSION, read_config, write_config
 from blemish.runs.transaction import whole_or_absent
 
 
@@ -51,7 +51,7 @@ def test_an_error_leaves_nothing(tmp_path, error):
 def test_an_existing_result_is_refused_and_replaced_by_force(tmp_path):
     run = tmp_path / "run"
     write(run, "old")
-    with pytest.raises(RequestError, match=r"exists; name another folder, or replace its results with `force`"):
+    with pytest.raises(RequestError, match=r"exists.*`force`"):
         write(run, "new")
     (run / "labels.csv").write_text("mine")
     (run / "notes.txt").write_text("mine, too")
@@ -59,6 +59,20 @@ def test_an_existing_result_is_refused_and_replaced_by_force(tmp_path):
     assert held(run) == ["config.json", "heatmaps/new.png", "labels.csv", "notes.txt", "scores.csv"]
     assert (run / "scores.csv").read_text() == "new"
     assert (run / "labels.csv").read_text() == "mine"
+
+
+def test_a_result_of_an_earlier_version_is_replaced_by_force_as_its_error_says(tmp_path):
+    run = tmp_path / "run"
+    write(run, "old", names=("scores.csv", "gone.csv"))
+    text = (run / "config.json").read_text()
+    assert f'"format_version": {FORMAT_VERSION}' in text
+    (run / "config.json").write_text(text.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 1'))
+    (run / "labels.csv").write_text("mine")
+    with pytest.raises(RequestError, match=r"format version 1.*`force`"):
+        read_config(run)
+    write(run, "new", force=True)
+    assert read_config(run)["text"] == "new"
+    assert held(run) == ["config.json", "heatmaps/new.png", "labels.csv", "scores.csv"]
 
 
 def test_a_failed_replacement_leaves_the_old_result(tmp_path):
@@ -73,7 +87,7 @@ def test_a_failed_replacement_leaves_the_old_result(tmp_path):
 def test_a_folder_of_someone_else_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").touch()
-    with pytest.raises(RequestError, match="not a result of blemish, so `force` leaves it alone"):
+    with pytest.raises(RequestError, match=r"`force`.*name another folder"):
         write(tmp_path / "photos", "new", force=True)
     assert held(tmp_path) == ["photos/me.jpg"]
 

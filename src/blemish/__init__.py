@@ -69,7 +69,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a part when it is first asked for, so that `import blemish` is quick."""
+    """Import a part when it is first used, so that `import blemish` is quick."""
     if name not in _HOMES:
         raise AttributeError(f"module 'blemish' has no attribute '{name}'")
     return getattr(import_module(f"blemish.{_HOMES[name]}"), name)

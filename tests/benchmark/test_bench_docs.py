@@ -16,7 +16,7 @@ PAGES = ("docs/datasets.md", "docs/bench.md")
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the dataset that the pages speak of."""
+    """A folder with the dataset that the pages use."""
     mvtec(tmp_path / "path/to/datasets", train=20, good=6, bad=5)
     monkeypatch.chdir(tmp_path)
     return tmp_path

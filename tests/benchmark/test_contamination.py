@@ -22,7 +22,7 @@ def injected(manifest):
 
 def test_a_ratio_that_leaves_no_normal_image_is_refused(tmp_path: Path) -> None:
     (category,) = open_datasets(mvtec(tmp_path, bad=1))
-    with pytest.raises(RequestError, match=r"cannot reach a ratio of 4: 1 anomalies can be injected.*below 2"):
+    with pytest.raises(RequestError, match=r"ratio of 4: 1 .*below 2"):
         contaminate(category, 4.0, test_share=0.4)
 
 

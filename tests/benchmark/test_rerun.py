@@ -51,7 +51,7 @@ def test_it_runs_again_wherever_the_images_are_now(done: Path, tmp_path: Path) -
 
 def test_other_images_are_refused(done: Path, tmp_path: Path) -> None:
     image(tmp_path / "data" / "bolt" / "test" / "good" / "900.png", 900)
-    with pytest.raises(RequestError, match=r"images of mvtec/bolt are not those of .*name the same images with `data`"):
+    with pytest.raises(RequestError, match=r"mvtec/bolt .*`data`"):
         bench([str(done)], tmp_path / "again")
     mvtec(tmp_path / "other", "nut")
     with pytest.raises(RequestError, match="ran on mvtec/bolt, which is not there"):

@@ -51,14 +51,14 @@ WHOLE = png(picture(1))
 def fit(folder, out, k=2):
     views = (View(64, ("16",), rooted=False),)
     detector = NearestImages(backbone="efficientnet_lite0", views=views, k=k)
-    jobs.fit(folder / "pile", out, detector=detector, threads=1, cache=folder / "cache", force=True)
+    jobs.fit(folder / "photos", out, detector=detector, threads=1, cache=folder / "cache", force=True)
     return out
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    fill(folder / "pile", 10)
+    fill(folder / "photos", 10)
     fit(folder, folder / "run")
     return folder
 
@@ -92,7 +92,7 @@ def test_images_in_any_form_get_the_scores_of_the_run(client, fitted):
 
 
 def test_an_image_of_the_fit_keeps_its_score(client, fitted):
-    data = (fitted / "pile" / "part-00.png").read_bytes()
+    data = (fitted / "photos" / "part-00.png").read_bytes()
     run = blemish.load(fitted / "run")
     assert sent(client, data).json()["results"][0]["score"] in run.known.values()
 
@@ -161,10 +161,13 @@ def test_every_refusal_has_one_shape(client, method, path, status, said):
     assert said in answer.json()["error"]
 
 
-def test_other_image_formats_are_never_decoded(client):
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "WEBP"])
+def test_other_image_formats_are_never_decoded_and_not_called_damaged(client, form):
     data = io.BytesIO()
-    Image.fromarray(picture(1)).save(data, "TIFF")
-    assert sent(client, data.getvalue()).status_code == 422
+    Image.fromarray(picture(1)).save(data, form)
+    answer = sent(client, data.getvalue())
+    assert answer.status_code == 422
+    assert f"a {form} image, and only PNG and JPEG are taken here" in answer.json()["error"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

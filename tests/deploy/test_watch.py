@@ -33,7 +33,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     views = (View(64, ("16",), rooted=False),)
     detector = NearestImages(backbone="efficientnet_lite0", views=views)
-    jobs.fit(fill(folder / "pile", 10), folder / "run", detector=detector, threads=1, cache=folder / "cache")
+    jobs.fit(fill(folder / "photos", 10), folder / "run", detector=detector, threads=1, cache=folder / "cache")
     return folder / "run"
 
 

@@ -219,12 +219,12 @@ def test_the_budget_of_a_purification_fits_and_scores_but_leaves_no_training_sco
 
 
 def test_from_the_command_line_to_new_scores(folder: Path, tmp_path: Path) -> None:
-    pile = tmp_path / "pile"
-    pile.mkdir()
+    photos = tmp_path / "photos"
+    photos.mkdir()
     for path in folder.iterdir():
-        (pile / path.name).write_bytes(path.read_bytes())
-    (pile / "torn.png").write_bytes((folder / BAD[0]).read_bytes()[:5000])
-    words = ["fit", pile, "--out", tmp_path / "run", "--detector", "anomalib:Patchcore", "--threads", 1]
+        (photos / path.name).write_bytes(path.read_bytes())
+    (photos / "torn.png").write_bytes((folder / BAD[0]).read_bytes()[:5000])
+    words = ["fit", photos, "--out", tmp_path / "run", "--detector", "anomalib:Patchcore", "--threads", 1]
     words += ["--set", "size=96", "--set", "layers=layer2,layer3", "--set", "coreset_sampling_ratio=0.05", "--json"]
     result = CliRunner().invoke(cli.app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
@@ -232,7 +232,7 @@ def test_from_the_command_line_to_new_scores(folder: Path, tmp_path: Path) -> No
     assert "torn.png" in (tmp_path / "run" / "skipped.csv").read_text()
     run = load(tmp_path / "run")
     assert run.detector.settings()["coreset_sampling_ratio"] == 0.05
-    scores = jobs.score(pile, tmp_path / "run", tmp_path / "new", threads=1)
+    scores = jobs.score(photos, tmp_path / "run", tmp_path / "new", threads=1)
     assert set(scores.ranking()[:2]) == set(BAD)
     assert list(scores.skipped) == ["torn.png"]
     words = [*words[:3], tmp_path / "strict", *words[4:], "--strict"]

@@ -1,7 +1,9 @@
 """What every detector of the registry promises."""
 
+import inspect
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
-from blemish.detectors.parts.scoring import ScoringModule
+from blemish.detectors.parts.scoring_head import ScoringModule
 from blemish.detectors.parts.views import View
 from blemish.features.store import FeatureStore
 from blemish.images import ANOMALOUS, ImageSet
@@ -327,6 +329,23 @@ def test_fresh_normal_images_are_flagged_about_as_often_as_training_ones(
     flagged = {share: float((fresh > np.quantile(normal, 1 - share)).mean()) for share in (0.1, 0.5)}
     assert flagged[0.1] <= 0.4  # of 18 images a tenth is 2: what chance allows beside it
     assert 0.2 <= flagged[0.5] <= 0.8
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_docstring_has_every_setting_with_its_default(name: str) -> None:
+    kind = detector_class(name)
+    text = inspect.getdoc(kind) or ""
+    section = text.partition("Parameters\n----------\n")[2].partition("\nAttributes\n")[0]
+    found = dict(re.findall(r"(?m)^([a-z_]+(?:, [a-z_]+)*) : (.+)$", section))
+    about = {each: entry for names, entry in found.items() for each in names.split(", ")}
+    assert set(about) == {each.name for each in fields(kind)}
+    for each in fields(kind):
+        default, entry = each.default, about[each.name]
+        if isinstance(default, (bool, int, float)):
+            forms = {str(default), f"{default:,}"} if type(default) is int else {str(default)}
+            assert forms & set(re.findall(r"[\w.,]*\w", entry.partition("default ")[2])), each.name
+        elif isinstance(default, str):
+            assert f'default "{default}"' in entry or f'"{default}" (default)' in entry, each.name
 
 
 @every_detector

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.parts import coreset as module
-from blemish.detectors.parts.coreset import coreset, covering_radius, farthest_points
+from blemish.detectors.parts.coreset import coreset, farthest_points
 
 
 def cloud(count: int, channels: int = 12) -> Tensor:
@@ -16,6 +16,11 @@ def cloud(count: int, channels: int = 12) -> Tensor:
     points = centres[torch.randint(8, (count,), generator=random)] + torch.randn(count, channels, generator=random)
     points[:10] *= 3
     return points
+
+
+def covering_radius(points: Tensor, rows: Tensor) -> float:
+    """The largest distance of any of the points (n, D) to the nearest of those in `rows`."""
+    return float(torch.cdist(points, points[rows]).amin(1).max())
 
 
 def textbook(points: Tensor, count: int, start: int) -> list[int]:

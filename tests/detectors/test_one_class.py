@@ -10,7 +10,7 @@ import torch
 from test_contract import SETTINGS, make_images
 
 from blemish.detectors import REGISTRY, detector_class
-from blemish.detectors.one_class import Learned, OneClass, Part
+from blemish.detectors.one_class import Learned, OneClass, TrainingPart
 from blemish.detectors.parts.sampling import group_numbers, split_in_folds
 from blemish.detectors.parts.views import ViewFeatures
 from blemish.detectors.patchcore import PatchCore
@@ -86,7 +86,7 @@ def test_no_part_learns_from_an_image_it_scores_or_from_its_like(good: ImageSet,
     images, seen = ImageSet.of(copies), []
 
     class Watched(PatchCore):
-        def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+        def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
             seen.extend(set(part.groups.tolist()) for part in parts)
             return super()._learn(parts, features)
 

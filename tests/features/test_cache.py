@@ -14,9 +14,9 @@ from blemish.machine.runtime import use_runtime
 pytestmark = pytest.mark.usefixtures("cached")
 
 
-def make(pile, width):
+def make(photos, width):
     spec = FeatureSpec("efficientnet_lite0", 64, ("32",), (64, width))
-    features = features_of(ImageSet.of(pile), spec)
+    features = features_of(ImageSet.of(photos), spec)
     features.make()
     return features.store.folder
 
@@ -26,8 +26,8 @@ def age(folder, hours):
     os.utime(folder / "about.json", (then, then))
 
 
-def test_sets_are_listed_by_last_use(pile, own_cache):
-    old, new = make(pile, 64), make(pile, 96)
+def test_sets_are_listed_by_last_use(photos, own_cache):
+    old, new = make(photos, 64), make(photos, 96)
     age(old, 50)
     first, second = feature_sets(own_cache)
     assert (first.folder, second.folder) == (new, old)
@@ -36,38 +36,37 @@ def test_sets_are_listed_by_last_use(pile, own_cache):
     assert first.size == sum(path.stat().st_size for path in new.iterdir())
 
 
-def test_use_makes_a_set_the_last_to_be_pruned(pile, own_cache):
-    old, new = make(pile, 64), make(pile, 96)
+def test_use_makes_a_set_the_last_to_be_pruned(photos, own_cache):
+    old, new = make(photos, 64), make(photos, 96)
     age(old, 50)
     age(new, 40)
-    make(pile, 64)
+    make(photos, 64)
     assert feature_sets(own_cache)[0].folder == old
     keep = feature_sets(own_cache)[0].size
     assert [each.folder for each in prune(own_cache, keep)] == [new]
     assert old.exists()
 
 
-def test_above_the_cap_sets_not_used_lately_make_room_for_new_features(pile):
-    old, recent = make(pile, 64), make(pile, 96)
+def test_above_the_cap_sets_not_used_lately_make_room_for_new_features(photos):
+    old, recent = make(photos, 64), make(photos, 96)
     age(old, 50)
     age(recent, 1)
     with use_runtime(cache_bytes=1):
-        make(pile, 128)
+        make(photos, 128)
     assert not old.exists()
     assert recent.exists(), "a job may be using it"
 
 
-def test_below_the_cap_everything_stays(pile):
-    old = make(pile, 64)
+def test_below_the_cap_everything_stays(photos):
+    old = make(photos, 64)
     age(old, 5000)
-    make(pile, 96)
+    make(photos, 96)
     assert old.exists()
 
 
-def test_damaged_sets_are_listed_and_pruned(pile, own_cache):
-    folder = make(pile, 64)
+def test_damaged_sets_are_listed_and_pruned(photos, own_cache):
+    folder = make(photos, 64)
     (folder / "about.json").write_text("{")
-    (folder / "index.sqlite").write_bytes(b"garbage")
     (own_cache / "features" / "empty").mkdir()
     (own_cache / "features" / "stray.txt").touch()
     settings = {each.settings for each in feature_sets(own_cache)}

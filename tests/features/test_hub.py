@@ -70,7 +70,7 @@ def test_a_hub_that_takes_the_call_and_never_answers_is_given_up(endpoint):
 def test_the_real_program_offline_ends_within_five_seconds_without_a_trace(tmp_path):
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path / "torch")}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9"}  # also on machines that can reach the hub
-    words = ["fit", str(fill(tmp_path / "pile", 10)), "--out", str(tmp_path / "run"), "--backbone", "dino_vitb8"]
+    words = ["fit", str(fill(tmp_path / "photos", 10)), "--out", str(tmp_path / "run"), "--backbone", "dino_vitb8"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "blemish", *words], env=environment, capture_output=True, text=True, check=False
@@ -90,20 +90,20 @@ def test_switched_off_by_the_environment_nothing_is_asked(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "asked", lambda *_: pytest.fail("the hub was asked"))
-    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE forbids"):
+    monkeypatch.setattr(hub, "http_status", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         obtain("dino_vits8")
 
 
 def test_looking_for_weights_asks_nobody(monkeypatch):
-    monkeypatch.setattr(hub, "asked", lambda *_: pytest.fail("the hub was asked"))
-    with pytest.raises(WeightsError, match=r"only by a fit that names the backbone; fetch https://.*`weights`"):
+    monkeypatch.setattr(hub, "http_status", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(WeightsError, match=r"fetch https://.*`weights`"):
         weights_path("dino_vits8")
     assert weights_found("dino_vits8").startswith("not here; Apache-2.0, about 87 MB")
 
 
 def test_an_architecture_without_published_weights_asks_for_a_file():
-    with pytest.raises(WeightsError, match=r"No weights are published for 'efficientnet_lite3'; .*`weights`"):
+    with pytest.raises(WeightsError, match=r"'efficientnet_lite3'.*`weights`"):
         obtain("efficientnet_lite3")
 
 
@@ -170,5 +170,5 @@ def test_a_hub_in_reach_is_asked_for_the_file_which_is_then_in_the_cache(local_h
 
 def test_a_download_that_breaks_off_is_one_sentence(local_hub, monkeypatch):
     monkeypatch.setattr(Hub, "breaks", True)
-    with pytest.raises(JobError, match=r"download of the weights of 'dino_vits8' broke off .*`weights`"):
+    with pytest.raises(JobError, match=r"'dino_vits8' broke off .*`weights`"):
         obtain("dino_vits8")

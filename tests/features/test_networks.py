@@ -175,7 +175,7 @@ def test_an_architecture_that_does_not_give_what_it_says_is_refused(tmp_path, mo
     file = saved(tmp_path / "w.pth", timm.create_model("test_resnet").state_dict())
     wrong = replace(backbone("test_resnet"), stages={"16": (2, 64)})
     monkeypatch.setattr(networks, "backbone", lambda _: wrong)
-    with pytest.raises(RequestError, match=r"'test_resnet' of timm cannot be used: its stages 16 should be .*64, 6, 6"):
+    with pytest.raises(RequestError, match=r"'test_resnet'.*stages 16 should be .*64, 6, 6"):
         load_network("test_resnet", ["16"], file, (96, 96))
 
 
@@ -208,5 +208,5 @@ def test_an_extractor_works_in_whole_patches_whatever_the_shape_of_the_images(tm
 
 
 def test_a_stage_that_is_not_there_is_named():
-    with pytest.raises(RequestError, match="no stage '7'; it has 4, 8"):
+    with pytest.raises(RequestError, match="'7'; it has 4, 8"):
         load_network("efficientnet_lite0", ["7"])

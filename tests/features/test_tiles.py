@@ -117,3 +117,10 @@ def test_features_without_tiles_keep_their_place_in_the_cache():
 def test_tiles_that_make_no_sense_are_refused(tile, overlap):
     with pytest.raises(RequestError, match=f"overlap at most half.* got {tile} and {overlap}"):
         NearestImages(tile=tile, overlap=overlap)
+
+
+@pytest.mark.parametrize(("tile", "count"), [(128, 64), (256, 28), (512, 14)])
+def test_small_tiles_are_not_mostly_overlap_by_default(tile, count):
+    # A strip of 128 x 6,144 pixels; side by side it would be 48, 24 and 12 tiles.
+    size = (256, 6144 * 256 // tile)
+    assert len(FeatureSpec(pixels=256, tile=tile, size=size).windows) == count

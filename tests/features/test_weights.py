@@ -34,7 +34,7 @@ def test_weights_that_are_not_the_known_ones_are_refused(tmp_path, monkeypatch):
     other = tmp_path / "weights.pth"
     other.write_bytes(b"something else")
     monkeypatch.setattr(weights, "weights_path", lambda *_: other)
-    with pytest.raises(WeightsError, match=r"have SHA-256 .*reinstall their package"):
+    with pytest.raises(WeightsError, match="reinstall their package"):
         weights_sha256("efficientnet_lite2")
 
 
@@ -56,7 +56,7 @@ def test_the_hash_follows_the_file(tmp_path):
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capfd):
     file = tmp_path / "w.pth"
     torch.save({"cls_token": torch.zeros(1), "surprise": Evil()}, file)
-    with pytest.raises(WeightsError, match="reading it could run code, which blemish never does"):
+    with pytest.raises(WeightsError, match=r"take a \.safetensors"):
         read_weights(file)
     with file.open("wb") as plain:
         pickle.dump(Evil(), plain)
@@ -67,7 +67,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capfd):
 
 def test_a_whole_network_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=r"it asks for torch.nn.*take a .safetensors file or a plain state dict"):
+    with pytest.raises(WeightsError, match=r"torch\.nn.*take a \.safetensors"):
         read_weights(tmp_path / "w.pt")
 
 
@@ -90,7 +90,7 @@ def test_files_that_are_no_weights_are_one_sentence(tmp_path, name, content, mes
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2)])
 def test_files_without_named_tensors_say_so(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"hold no tensors by name|nothing but tensors"):
+    with pytest.raises(WeightsError, match=r"tensors"):
         read_weights(tmp_path / "w.pth")
 
 
@@ -103,7 +103,7 @@ def test_a_training_checkpoint_gives_the_teacher(tmp_path):
 def test_another_architecture_is_named_by_the_tensors_that_differ(tmp_path):
     file = tmp_path / "w.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "bn1.weight": torch.zeros(64)}, file)
-    with pytest.raises(WeightsError, match=r"not hold the weights of tiny_dino8: 'cls_token' is missing; 'pos_embed'"):
+    with pytest.raises(WeightsError, match=r"tiny_dino8: 'cls_token' is missing; 'pos_embed'"):
         load_network("tiny_dino8", ("8",), str(file), (64, 64))
     torch.save(layouts.transformer(16, 14 * 14 + 1), file)  # would be resampled to patches of 8 without a word
     with pytest.raises(WeightsError, match=r"'patch_embed.proj.weight' is \(32, 3, 16, 16\), not \(32, 3, 8, 8\)"):
@@ -131,11 +131,11 @@ def test_values_that_are_not_finite_are_refused_in_weights_and_in_features(tmp_p
     broken = layouts.dino()
     broken["blocks.0.mlp.fc1.bias"][3] = torch.nan
     torch.save(broken, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"damaged: 'blocks.0.mlp.fc1.bias' holds values that are not finite"):
+    with pytest.raises(WeightsError, match=r"'blocks\.0\.mlp\.fc1\.bias'.*fetch it again"):
         load_network("tiny_dino8", ("8",), str(tmp_path / "w.pth"), (64, 64))
     large = layouts.dino()
     large["norm.weight"] *= 1e7
     torch.save(large, tmp_path / "w.pth")
     spec = FeatureSpec("tiny_dino8", 64, ("8",), (64, 64), weights=str(tmp_path / "w.pth"))
-    with use_runtime(keep_features=False), pytest.raises(JobError, match="float16 cannot hold"):
+    with use_runtime(keep_features=False), pytest.raises(JobError, match=r"'tiny_dino8'.*`weights`"):
         next(features_of(ImageSet.of([picture(0)]), spec).batches())

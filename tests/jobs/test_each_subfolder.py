@@ -34,7 +34,7 @@ def test_one_folder_that_fails_does_not_stop_the_others(tmp_path):
     assert (tmp_path / "runs" / "many" / "report.html").is_file()
 
 
-def test_a_folder_without_folders_is_refused(tmp_path, pile):
-    with pytest.raises(RequestError, match="holds no folder with images"):
-        jobs.fit_each(pile, tmp_path / "runs")
-    refused(call("fit", pile, "--out", tmp_path / "runs", "--overlap", 32), "--overlap 32", "--tile")
+def test_a_folder_without_folders_is_refused(tmp_path, photos):
+    with pytest.raises(RequestError, match="`each_subfolder`"):
+        jobs.fit_each(photos, tmp_path / "runs")
+    refused(call("fit", photos, "--out", tmp_path / "runs", "--overlap", 32), "--overlap 32", "--tile")

@@ -11,26 +11,26 @@ from blemish.machine.runtime import use_runtime
 from conftest import picture, small_detector
 
 
-def test_a_long_job_tells_its_cost_once_and_makes_no_feature_twice(pile, own_cache, backbone_passes, monkeypatch):
+def test_a_long_job_tells_its_cost_once_and_makes_no_feature_twice(photos, own_cache, backbone_passes, monkeypatch):
     monkeypatch.setattr(estimating, "FEWEST", 5)
     monkeypatch.setattr(estimating, "WORTH_TELLING", 0.0)
     told = []
-    jobs.fit(pile, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
+    jobs.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
     assert len(told) == 1
     assert told[0].startswith("10 images will take about ")
     assert sum(backbone_passes) == 10 * len(small_detector().feature_specs())
-    jobs.fit(pile, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
+    jobs.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
     assert len(told) == 1  # the features are here
 
 
-def test_a_short_job_says_nothing(pile, own_cache, monkeypatch):
+def test_a_short_job_says_nothing(photos, own_cache, monkeypatch):
     told = []
-    jobs.fit(pile, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
+    jobs.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
     assert told == []
 
 
-def test_the_estimate_of_disk_is_what_the_features_take(pile, cached):
-    images = ImageSet.of(pile)
+def test_the_estimate_of_disk_is_what_the_features_take(photos, cached):
+    images = ImageSet.of(photos)
     found = estimating.estimated(small_detector(), images, 10, 10, made=10)
     features_of(images, FeatureSpec(**vars(small_detector().feature_specs()[0]))).make()
     kept = sum(path.stat().st_size for path in (cached.cache / "features").rglob("*.safetensors"))

@@ -9,7 +9,8 @@ import pytest
 import blemish
 from blemish import cli
 from blemish.cli.options import flags_of
-from blemish.jobs.request import FitRequest, PurifyRequest, ScoreRequest, options_of
+from blemish.jobs.option_groups import options_of
+from blemish.jobs.request import FitRequest, PurifyRequest, ScoreRequest
 from blemish.machine.errors import RequestError
 from blemish.purification import PurifySettings
 from command_line import call, refused

@@ -114,7 +114,7 @@ def test_nothing_is_overwritten_without_force_and_nothing_of_others_with_it(tree
 
 def test_folders_in_the_way_are_refused_before_the_work(tree, tmp_path):
     out = ("--out", tmp_path / "run", *QUICK)
-    refused(call("fit", tree, *out, "--copy", tree / "sorted"), "lies in", "--copy")
+    refused(call("fit", tree, *out, "--copy", tree / "sorted"), f"is in '{tree}'", "--copy")
     refused(call("fit", tree, *out, "--link", tmp_path), f"'{tmp_path}'")
     refused(call("fit", tree, *out, "--link", tmp_path / "a", "--copy", tmp_path / "b"), "--copy or by --link")
     assert not (tmp_path / "run").exists()

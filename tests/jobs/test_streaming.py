@@ -15,7 +15,7 @@ from command_line import QUICK, call, refused, table
 from conftest import fill, picture, small_detector
 
 
-def test_what_is_sample_size_grows_more_slowly_than_the_pile():
+def test_what_is_sample_size_grows_more_slowly_than_the_folder():
     counts = [1, 500, 1000, 1001, 4000, 100_000]
     assert [sample_size(each) for each in counts] == [1, 500, 1000, 1000, 2000, 10_000]
     assert sample_size(100_000, 5000) == 5000
@@ -23,13 +23,13 @@ def test_what_is_sample_size_grows_more_slowly_than_the_pile():
 
 
 def test_the_sample_is_sample_size_and_the_rest_scored_as_new_images(tmp_path, backbone_passes):
-    fill(tmp_path / "pile", 16)
+    fill(tmp_path / "photos", 16)
     run = jobs.fit(
-        tmp_path / "pile", tmp_path / "run", detector=small_detector(), threads=1, sample=10, cache=tmp_path / "c"
+        tmp_path / "photos", tmp_path / "run", detector=small_detector(), threads=1, sample=10, cache=tmp_path / "c"
     )
     assert len(run.scores) == 16
     assert isinstance(run.scores.maps, np.memmap)
-    images = ImageSet.of(tmp_path / "pile")
+    images = ImageSet.of(tmp_path / "photos")
     sample, rest = split(images, small_detector(), sample=10, disk=None, seed=0)
     assert (len(sample), len(rest)) == (10, 6)
     assert sum(backbone_passes) == 16  # none twice
@@ -44,11 +44,11 @@ def test_the_sample_is_sample_size_and_the_rest_scored_as_new_images(tmp_path, b
 
 
 def test_every_image_is_listed_also_what_turns_out_unreadable(tmp_path):
-    fill(tmp_path / "pile", 15)
-    whole = (tmp_path / "pile" / "part-03.png").read_bytes()
+    fill(tmp_path / "photos", 15)
+    whole = (tmp_path / "photos" / "part-03.png").read_bytes()
     for index in range(3):
-        (tmp_path / "pile" / f"broken-{index}.png").write_bytes(whole[: 2000 + index])
-    words = ("fit", tmp_path / "pile", "--out", tmp_path / "run", "--sample", 9, *QUICK)
+        (tmp_path / "photos" / f"broken-{index}.png").write_bytes(whole[: 2000 + index])
+    words = ("fit", tmp_path / "photos", "--out", tmp_path / "run", "--sample", 9, *QUICK)
     assert call(*words).exit_code == 0
     listed, skipped = table(tmp_path / "run" / "scores.csv"), table(tmp_path / "run" / "skipped.csv")
     assert len(listed) == 15
@@ -71,17 +71,17 @@ def test_the_choice_depends_on_content_and_seed_alone_and_keeps_known_images():
 
 
 def test_a_disk_budget_bounds_what_is_kept(tmp_path):
-    fill(tmp_path / "pile", 16)
+    fill(tmp_path / "photos", 16)
     detector = small_detector()
-    images = ImageSet.of(tmp_path / "pile")
+    images = ImageSet.of(tmp_path / "photos")
     each = detector.feature_bytes(images)
-    jobs.fit(tmp_path / "pile", detector=detector, disk=10.5 * each / 2**30, threads=1, cache=tmp_path / "c")
+    jobs.fit(tmp_path / "photos", detector=detector, disk=10.5 * each / 2**30, threads=1, cache=tmp_path / "c")
     kept = sum(path.stat().st_size for path in (tmp_path / "c" / "features").rglob("*.safetensors"))
     assert kept == pytest.approx(10 * each, rel=0.02)
     with pytest.raises(RequestError, match=r"3 images are too few to learn from.*`disk`"):
         split(images, detector, sample=None, disk=math.ceil(3.2 * each), seed=0)
 
 
-def test_bad_requests_are_one_sentence(tmp_path, pile):
-    words = ("fit", pile, "--out", tmp_path / "out", *QUICK)
+def test_bad_requests_are_one_sentence(tmp_path, photos):
+    words = ("fit", photos, "--out", tmp_path / "out", *QUICK)
     refused(call(*words, "--sample", 4), "4 images are too few", "at least 8", "--sample")

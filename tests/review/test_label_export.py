@@ -25,7 +25,7 @@ def named(run, _fitted):
     content = dict(zip(stored.scores.ids, stored.content, strict=True))
     said = {"part-00.png": "bad", "part-01.png": "good"}
     labels.append(run / "labels.csv", [Row(name, content[name], word) for name, word in said.items()])
-    return run, _fitted.parent / "pile"
+    return run, _fitted.parent / "photos"
 
 
 def content_of(file):
@@ -76,7 +76,7 @@ def test_yolo_and_coco_are_read_by_supervision_with_the_same_boxes(named, tmp_pa
 
 
 def test_label_studio_cvat_fiftyone_and_csv_hold_the_boxes_of_coco(named, tmp_path):
-    run, pile = named
+    run, photos = named
     for name in ("coco", "label-studio", "cvat", "fiftyone", "csv"):
         done = call("labels", "export", run, "--format", name, "--out", tmp_path / name)
         assert done.exit_code == 0, done.output
@@ -128,7 +128,7 @@ def test_label_studio_cvat_fiftyone_and_csv_hold_the_boxes_of_coco(named, tmp_pa
         for each in some
     ]
     assert sorted(found) == wanted
-    assert (tmp_path / "fiftyone/data/part-00.png").read_bytes() == (pile / "part-00.png").read_bytes()
+    assert (tmp_path / "fiftyone/data/part-00.png").read_bytes() == (photos / "part-00.png").read_bytes()
 
     with (tmp_path / "csv/boxes.csv").open() as file:
         rows = [
@@ -142,8 +142,8 @@ def test_label_studio_cvat_fiftyone_and_csv_hold_the_boxes_of_coco(named, tmp_pa
 
 
 def test_moved_gone_and_changed_images_are_one_sentence_each_and_the_others_are_there(named, tmp_path):
-    run, pile = named
-    moved = Path(shutil.copytree(pile, tmp_path / "moved"))
+    run, photos = named
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
     (moved / "part-02.png").unlink()
     Image.new("RGB", (64, 64)).save(moved / "part-03.png")
     left = blemish.export_labels(run, tmp_path / "coco", images=moved)
@@ -162,7 +162,7 @@ def test_moved_gone_and_changed_images_are_one_sentence_each_and_the_others_are_
 
 
 def test_an_export_is_not_overwritten_without_force_and_bad_requests_say_what_there_is(named, tmp_path):
-    run, pile = named
+    run, photos = named
     out = tmp_path / "out"
     assert call("labels", "export", run, "--out", out).exit_code == 0
     before = (out / "coco.json").read_bytes()
@@ -173,7 +173,7 @@ def test_an_export_is_not_overwritten_without_force_and_bad_requests_say_what_th
     refused(call("labels", "export", run, "--out", tmp_path / "b", "--format", "voc"), "'voc'", "coco", "--format")
     refused(call("labels", "export", run, "--out", tmp_path / "b", "--masks", "png"), "'png'", "--masks")
     refused(call("labels", "export", run, "--out", run, "--force", "--format", "yolo", "--masks", "rle"), "--masks")
-    refused(call("labels", "export", run, "--out", pile / "yolo", "--format", "yolo"), "lies in", "--out")
+    refused(call("labels", "export", run, "--out", photos / "yolo", "--format", "yolo"), f"is in '{photos}'", "--out")
 
 
 def test_a_bad_image_without_a_box_is_no_good_one_for_yolo(named, tmp_path, monkeypatch):
@@ -194,20 +194,20 @@ def test_names_that_differ_in_their_suffix_alone_stay_two_files():
 def test_a_name_that_xml_cannot_hold_is_left_out_with_a_sentence(tmp_path, small):
     from conftest import fill
 
-    pile = fill(tmp_path / "pile", 10)
-    (pile / "part-03.png").rename(pile / "part\x01.png")
-    blemish.fit(pile, tmp_path / "run", detector=small, threads=1)
+    photos = fill(tmp_path / "photos", 10)
+    (photos / "part-03.png").rename(photos / "part\x01.png")
+    blemish.fit(photos, tmp_path / "run", detector=small, threads=1)
     left = blemish.export_labels(tmp_path / "run", tmp_path / "cvat", format="cvat")
     assert len(list(parse(tmp_path / "cvat/annotations.xml").iter("image"))) == left.images == 9  # noqa: S314
     assert any(r"'part\x01.png'" in note for note in left.notes)
 
 
 def test_a_review_ends_with_the_images_sorted_as_people_found(named, tmp_path, monkeypatch):
-    run, pile = named
+    run, photos = named
     monkeypatch.setattr("blemish.review.server.review", lambda *_, **__: None)
     done = call("review", run, "--link", tmp_path / "sorted")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "sorted/bad/part-00.png").samefile(pile / "part-00.png")
+    assert (tmp_path / "sorted/bad/part-00.png").samefile(photos / "part-00.png")
     assert (tmp_path / "sorted/good/part-01.png").exists()
     assert len(list((tmp_path / "sorted").rglob("*.png"))) == 10
     refused(call("review", run, "--link", tmp_path / "sorted"), "exists", "--force")

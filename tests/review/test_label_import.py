@@ -82,9 +82,9 @@ def test_coco_with_other_sizes_and_unknown_images_gives_the_rest_and_a_sentence_
 
 def test_label_studio_people_choices_boxes_and_skipped_tasks(run, tmp_path):
     tasks = [
-        task("/data/local-files/?d=pile%2Fpart-00.png", ["scratch"]),
+        task("/data/local-files/?d=photos%2Fpart-00.png", ["scratch"]),
         task("/data/upload/3/0a1b2c3d-part-01.png", ["good"]),
-        task("s3://bucket/pile/part-02.png", []),  # submitted with nothing marked
+        task("s3://bucket/photos/part-02.png", []),  # submitted with nothing marked
         task("part-03.png", None),  # skipped
         task("part-04.png"),  # nobody looked, a prediction only
         task("part-05.png", ["good"], ["bad"]),  # two people

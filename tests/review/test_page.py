@@ -196,8 +196,8 @@ def test_the_page_says_what_would_help_and_words_where_there_are_no_chances(revi
     write_config(reviewed, config)
     text = client_of(Gallery.open(reviewed)).get("/").text
     assert "Review thirty of them." in text
-    assert "likely good" in text
-    assert "% likely bad" not in text
+    assert ", pass" in text
+    assert "chance of being bad" not in text
 
 
 def test_ten_thousand_images_are_shown_within_a_second(reviewed):

@@ -29,11 +29,11 @@ def fit(task: Task) -> list[dict[str, Any]]:
     category, manifest = task.images()
     detector, training, costs = ready(task)
     with timed(costs, "fit_seconds"):
-        pile, purified = learned(task, detector, training)
+        fitted_scores, purified = learned(task, detector, training)
     test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
     rows = []
     for choice, chosen in choices(detector, every=bool(task.cell.extra.get("choices"))):
-        decided = ranking(pile if chosen is detector else chosen.training_scores_, manifest.training_truth)
+        decided = ranking(fitted_scores if chosen is detector else chosen.training_scores_, manifest.training_truth)
         scores, seconds = scored(chosen, test)
         about = {**costs, **purified, **decided, **seconds, "choice": choice}
         rows += [{**about, **row} for row in measured(task, scores, decided["threshold"])]
@@ -67,7 +67,7 @@ def fitted(task: Task) -> tuple[Detector, dict[str, Any]]:
 
 
 def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores, dict[str, float]]:
-    """Fit the detector, after a purification if the cell asks for one; scores of the pile, and what was kept of it."""
+    """Fit the detector, after a purification if the cell has one; scores of the folder, and what was kept of it."""
     if task.cell.purify is None:
         return detector.fit(training).training_scores_, {}
     from blemish.benchmark.purifying import fit_purified
@@ -76,7 +76,7 @@ def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores,
 
 
 def ranking(scores: Scores, truth_of: Any) -> dict[str, float]:
-    """The label-free decision on the scores of the pile, and how well they rank it."""
+    """The label-free decision on the scores of the folder, and how well they rank it."""
     decision = calibration.decide(scores.image)
     truth = truth_of(scores.ids)
     found = {"threshold": decision.threshold, "estimate": decision.contamination}

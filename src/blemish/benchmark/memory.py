@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from blemish.jobs.results import peak_memory_mib
+from blemish.jobs.outputs import peak_memory_mib
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

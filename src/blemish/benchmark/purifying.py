@@ -21,7 +21,7 @@ RANDOM, FULL = "random", "full"
 
 
 def fit_purified(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores, dict[str, float]]:
-    """Fit `detector` on what purification keeps; returns the scores of the whole pile and what was kept of it.
+    """Fit `detector` on what purification keeps; returns the scores of the whole folder and what was kept of it.
 
     `extra` of the cell may hold `sub_model`: "full" for the detector itself instead of its short form, settings to
     change in that, or a `detector` of its own; and `keep`: "random" for as many images drawn by lot.

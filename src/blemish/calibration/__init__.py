@@ -13,6 +13,8 @@ from blemish.calibration.decision import (
     at_sensitivity,
     at_threshold,
     check,
+    cut,
+    moved,
 )
 from blemish.calibration.posterior import TwoGroups, two_groups
 from blemish.calibration.reference import Promise, false_share, images_for, p_values, promised, smallest_rate
@@ -33,10 +35,12 @@ __all__ = [
     "at_sensitivity",
     "at_threshold",
     "check",
+    "cut",
     "decide",
     "false_share",
     "folder_chances",
     "images_for",
+    "moved",
     "p_values",
     "promised",
     "reliability",

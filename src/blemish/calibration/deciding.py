@@ -24,16 +24,16 @@ from blemish.calibration.posterior import TwoGroups, binned, two_groups
 from blemish.calibration.reference import CONFIDENCE, images_for, promised, smallest_rate
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
-COVERED = (0.05, 0.95)  # of the counts
+QUANTILES = (0.05, 0.95)  # of the counts
 KNOTS = 200
 MOST_SURE = 1e-4  # no chance comes nearer to 0 or 1
-WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, words stand for chances
+WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, words take the place of chances
 NO_SIGN = 0.5  # chance that no image is bad, from which on that is the answer
 HALF_RIGHT = 0.5  # expected F1 of the flags; below, good and bad images overlap
 Array = NDArray[np.floating]
 ASSUMPTION = (
-    "Fewer than half of the images are bad, bad images score higher, and good images follow one law, that of a high "
-    "number among many."
+    "It assumes that fewer than half of the images are bad, that bad images score higher, and that the scores of the "
+    "good ones follow one law."
 )
 
 
@@ -126,7 +126,7 @@ def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sens
     right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
     if answer == DEFECTS and right < HALF_RIGHT:
         answer = UNCLEAR
-    advice = _advice(answer, most, int(sum(band == "look" for band in found.bands(scores))), len(normals))
+    advice = _advice(answer, int(sum(band == "look" for band in found.bands(scores))), len(normals))
     return replace(found, answer=answer, advice=advice, chance=shown)
 
 
@@ -152,7 +152,7 @@ def _counts(model: TwoGroups, scores: Array, labels: Labels) -> tuple[int, int, 
     counts = known + np.random.default_rng(0).binomial(weights.astype(int), chance).sum(1)
     order = np.argsort(counts)
     total = np.cumsum(model.weights[order])
-    least, most = (counts[order][min(np.searchsorted(total, share), len(order) - 1)] for share in COVERED)
+    least, most = (counts[order][min(np.searchsorted(total, share), len(order) - 1)] for share in QUANTILES)
     none = 0.0 if known else float(model.weights @ np.exp(np.log1p(-np.minimum(chance, 1 - 1e-12)) @ weights))
     return int(least), int(most), none
 
@@ -182,14 +182,15 @@ def _at_false_alarms(
     return replace(at_threshold(scores, threshold, found), rule=rule, promise=promise)
 
 
-def _advice(answer: str, most: int, look: int, normals: int) -> str:
+def _advice(answer: str, look: int, normals: int) -> str:
     if answer == DEFECTS:
         return ""
-    good = f"{images_for(0.05)} images that you know to be good (normals) would bound the false alarms to 5 %"
+    good = f"{images_for(0.05)} images that you know to be good (`normals`) would bound the false alarms to 5 %"
     if normals:
         good = f"your {normals:,} known good images can bound the false alarms to {smallest_rate(normals):.1%}"
     if answer == CLEAN:
-        return f"If there are defects, they are among the {max(most, 1):,} highest scores; {good}."
+        which = f"If there are defects, they are probably among the {look:,} to look at; " if look else ""
+        return f"{which}{good}."
     return (
         f"Good and bad images overlap: review {min(max(look, 10), 30)} of those to look at with `blemish review`, "
         f"which moves the threshold most; {good}."

@@ -16,7 +16,7 @@ ALL_BUT = 0.95  # the chance from which on nobody has to look
 SURE = 0.999  # the chance of an image that a person called bad: people err, too
 DEFECTS, CLEAN, UNCLEAR = "defects", "none", "unclear"
 Band = Literal["reject", "look", "pass"]
-WORDS: dict[Band, str] = {"reject": "likely bad", "look": "look at it", "pass": "likely good"}
+WORDS: dict[Band, str] = {"reject": "reject", "look": "look at it", "pass": "pass"}
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 Interval = tuple[float, float]
@@ -53,7 +53,7 @@ class Chance:
 
 @dataclass(frozen=True)
 class Decision:
-    """Where the threshold lies, how many images are bad, and what follows for each image.
+    """The threshold, how many images are bad, and what follows for each image.
 
     Attributes
     ----------
@@ -61,9 +61,9 @@ class Decision:
     contamination : estimated share of bad images in the folder, 0..1: the images' chances, added up.
     rule : how the threshold was found, one sentence.
     assumption : what has to be true for it to be right, one sentence.
-    answer : "defects"; "none" for no sign of defects; "unclear" where good and bad images overlap.
+    answer : "defects"; "none" where nothing stands out clearly; "unclear" where good and bad images overlap.
     advice : what would help, one sentence; empty where nothing has to.
-    contamination_interval : the share that is bad lies between these in nine of ten cases; None for one set by hand.
+    contamination_interval : the share that is bad is between these in nine of ten cases; None for one set by hand.
     look_between : above the second score an image is to be rejected, up to the first it passes, between them somebody
         should look at it; None where everything flagged is rejected.
     chance : of being bad, by score; None where the scores tell too little for numbers.
@@ -95,6 +95,12 @@ class Decision:
             "reject" if score > high else "look" if score > low else "pass" for score in np.asarray(scores, np.float32)
         ]
 
+    def unusual_above(self, scores: Array) -> float:
+        """The threshold; where none of scores (N,) is above it, the score above which images are to be looked at."""
+        if self.look_between and not (np.asarray(scores, np.float32) > np.float32(self.threshold)).any():
+            return self.look_between[0]
+        return self.threshold
+
     def chances(self, scores: Array, labels: Labels | None = None) -> NDArray[np.float64] | None:
         """(N,) of being bad; nearly sure where `labels` (N,) hold what a person found. None without numbers."""
         if self.chance is None:
@@ -102,7 +108,7 @@ class Decision:
         return with_labels(self.chance.of(scores), labels)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`."""
+        """For `config.json`."""
         return asdict(self)
 
     @classmethod
@@ -134,11 +140,11 @@ def check(
     sensitivity: float | None = None,
 ) -> None:
     """Refuse what a person cannot mean. Raises `RequestError`."""
-    given = {
+    options = {
         "`threshold`": threshold, "`contamination`": contamination, "`false_alarms`": false_alarms,
         "`sensitivity`": sensitivity,
     }  # fmt: skip
-    several = [name for name, value in given.items() if value is not None]
+    several = [name for name, value in options.items() if value is not None]
     if len(several) > 1:
         raise RequestError(f"{several[0]} and {several[1]} exclude each other; give one.")
     if threshold is not None and not abs(threshold) <= LARGEST:
@@ -151,16 +157,21 @@ def check(
             f"{false_alarms:g}."
         )
     if sensitivity is not None and not 0 <= sensitivity <= 1:
-        raise RequestError(f"`sensitivity` runs from 0, cautious, to 1, strict; got {sensitivity:g}.")
+        raise RequestError(
+            f"`sensitivity` runs from 0, which flags few images, to 1, which flags many; got {sensitivity:g}."
+        )
 
 
 def at_threshold(scores: Array, threshold: float, found: Decision | None = None) -> Decision:
-    """A threshold that a person chose. What was `found` of the folder with scores (N,) stays: its count and chances."""
+    """A threshold that a person chose: what is above it is to be rejected.
+
+    What was `found` of the folder with scores (N,) stays: its count and chances, and from where on to look.
+    """
     rule = "The threshold was set by hand."
     if found is None:
         share = float((np.asarray(scores, np.float32) > np.float32(threshold)).mean())
-        return Decision(float(threshold), share, rule, "You know where your threshold lies.")
-    look = found.look_between and (min(found.look_between[0], threshold), max(found.look_between[1], threshold))
+        return Decision(float(threshold), share, rule, "You know where the threshold should be.")
+    look = found.look_between and (min(found.look_between[0], threshold), float(threshold))
     return replace(found, threshold=float(threshold), rule=rule, look_between=look, sensitivity=None, promise=None)
 
 
@@ -192,13 +203,30 @@ def at_sensitivity(scores: Array, sensitivity: float, found: Decision) -> Decisi
     look = cut(scores, max(perhaps, count), beyond), cut(scores, min(surely, count), beyond)
     rule = "The threshold flags as many images as the chances add up to."
     if found.answer == CLEAN:
-        rule = "The threshold lies above all images: there is no sign of defects."
+        rule = "Nothing stands out clearly, so the threshold is above all images."
     if sensitivity != 0.5:
         rule = f"The threshold flags {count} images, which the sensitivity {sensitivity:g} chooses between " \
                f"{round(low)} and {round(high)}."  # fmt: skip
     return replace(
         found, threshold=threshold, rule=rule, look_between=look, sensitivity=float(sensitivity), promise=None
     )
+
+
+def moved(
+    scores: Array,
+    found: Decision,
+    *,
+    threshold: float | None = None,
+    contamination: float | None = None,
+    sensitivity: float | None = None,
+) -> Decision:
+    """The decision `found` on scores (N,), or with one of these in its place. Raises `RequestError`."""
+    check(threshold, contamination, sensitivity=sensitivity)
+    if threshold is not None:
+        return at_threshold(scores, threshold, found)
+    if contamination is not None:
+        return at_contamination(scores, contamination)
+    return found if sensitivity is None else at_sensitivity(scores, sensitivity, found)
 
 
 def cut(scores: Array, count: int, beyond: float | None = None) -> float:

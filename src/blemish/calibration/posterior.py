@@ -6,7 +6,7 @@ that sample: how likely an image is bad, how many are, how sure that is.
 
 The model. A score is about the k-th highest of many patch distances. The limit law of such a number is that of minus
 the logarithm of a Gamma variable of shape k: Gumbel's law for k = 1, nearly Gaussian for a large k. Good images follow
-it. Bad images lie further out by a factor: their distance from the lowest good scores is log-normal. A few good images
+it. Bad images are further out by a factor: their distance from the lowest good scores is log-normal. A few good images
 look like bad ones and a few bad ones like good ones, which only labels can tell.
 """
 
@@ -19,18 +19,18 @@ from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
 FLOOR = 2.0  # deviations below the middle: where good scores begin, and from where the bad are measured
 STANDS_OUT = 4.0  # deviations from that floor: the median bad image is at least 2 deviations above the middle
-FARTHEST = 50.0  # deviations; what lies beyond says nothing more
+FARTHEST = 50.0  # deviations; a score beyond adds no information
 MOST_BAD = 0.5  # of the images: with more, the bad ones are the ordinary ones
 FEWEST_BAD = 0.1  # images; the logarithm of the share begins there, so that "none" has its part of what is expected
 # Expected before a score is seen, as mean and deviation of the logarithm. Chosen on the development sets
-# (benchmarks/threshold.md): good scores have a skewness of 0.5 to 1, bad ones lie at 5 to 30 deviations.
+# (benchmarks/threshold.md): good scores have a skewness of 0.5 to 1, bad ones are at 5 to 30 deviations.
 SHAPE, DISTANCE, WIDTH = (np.log(3.0), 0.8), (np.log(7.0), 0.6), (np.log(0.4), 0.2)
 UNUSUAL_GOOD, PLAIN_BAD = (np.log(0.001), 1.0), (np.log(0.01), 1.0)
 MOST_UNUSUAL, MOST_PLAIN = 0.05, 0.5
 SCALE = 1.0  # deviation of the logarithm of the good scores' own deviation, around the first guess
-PLACE = 3.0  # deviations that the middle of good scores may lie from the first guess
+PLACE = 3.0  # deviations that the middle of good scores may be from the first guess
 WALKERS, WARM_UP, STEPS, EVERY = 48, 200, 200, 4  # of the sampler: 2,400 draws
-LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 lies that far down
+LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 is that far down
 BINS, TOP = 120, 60  # the scores are averaged in bins, but for the highest
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -36,7 +36,7 @@ class Promise:
 
     @property
     def kept(self) -> bool:
-        """Whether what was asked for is promised."""
+        """Whether the wanted share is promised."""
         return self.rate <= self.wanted
 
 
@@ -65,7 +65,7 @@ def images_for(rate: float) -> int:
 def promised(reference: Array, wanted: float) -> tuple[float, Promise]:
     """The threshold that keeps the false alarms at or below `wanted`, and what can be promised of it.
 
-    Above the j-th highest of n known good scores lies a share of the good images that follows a Beta distribution,
+    The share of the good images above the j-th highest of n known good scores follows a Beta distribution,
     Beta(j, n + 1 - j). j is the largest that keeps it below `wanted` with confidence, at least 1.
     """
     from scipy.stats import beta

@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.labels import labels_app
-from blemish.cli.options import Command, Group, with_metavars
+from blemish.cli.options import PlainCommand, PlainGroup, with_metavars
 from blemish.cli.purify import purify
 from blemish.cli.refit import refit
 from blemish.cli.review import review
@@ -51,15 +52,18 @@ GROUPS = {
 }
 
 
-class Program(Group):
+class Program(PlainGroup):
     """The program, which answers flags of earlier versions with what they are called now."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse what was renamed, then as any program."""
+        """Refuse what was renamed, and a folder where a command should be; then as any program."""
         for word in args:
             if (old := word.partition("=")[0]) in FORMER:
                 typer.echo(f"blemish: {old} {FORMER[old]}.", err=True)
                 raise typer.Exit(2)
+        if args and args[0] not in self.commands and Path(args[0]).exists():
+            typer.echo(f"blemish: '{args[0]}' is no command; did you mean `blemish fit {args[0]}`?", err=True)
+            raise typer.Exit(2)
         return super().parse_args(ctx, args)
 
 
@@ -92,7 +96,7 @@ def program(
 
 for group, commands in GROUPS.items():
     for command in commands:
-        app.command(cls=Command, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
+        app.command(cls=PlainCommand, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
             saying_flags(with_metavars(command))
         )
 app.add_typer(labels_app, name="labels", rich_help_panel="Hand on and act")
@@ -110,7 +114,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file stands in skipped.csv
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file is in skipped.csv
     app()
 
 

@@ -1,7 +1,7 @@
 """`blemish bench`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,32 +20,30 @@ def bench(
         typer.Argument(help="Experiments, or `compare`; see the list below. Or an experiment.yaml to run again."),
     ],
     out: Out,
-    data: Annotated[Optional[Path], typer.Option(help="The folder of a dataset; see `blemish datasets`.")] = None,  # noqa: UP045
+    data: Annotated[Path | None, typer.Option(help="The folder of a dataset; see `blemish datasets`.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few images and values: does it run?")] = False,
     full: Annotated[
         bool, typer.Option("--full", help="All categories, values and three seeds: a night or more.")
     ] = False,
-    categories: Annotated[Optional[str], typer.Option(help="These only, with commas: CATEGORY or DATASET.")] = None,  # noqa: UP045
-    detectors: Annotated[Optional[str], typer.Option(help="For compare and record: detectors, with commas.")] = None,  # noqa: UP045
+    categories: Annotated[str | None, typer.Option(help="These only, with commas: CATEGORY or DATASET.")] = None,
+    detectors: Annotated[str | None, typer.Option(help="For compare and record: detectors, with commas.")] = None,
     contamination: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="For compare: anomalies / normal training images, with commas, such as 0,0.1,0.2."),
     ] = None,
-    seeds: Annotated[Optional[int], typer.Option(min=1, help="How many seeds.")] = None,  # noqa: UP045
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
     policy: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="For compare, if anomalies are few: shrink (by default), cap or resample."),
+        str | None, typer.Option(help="For compare, if anomalies are few: shrink (by default), cap or resample.")
     ] = None,
     manifest: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             help="For compare: train on these images, a manifest or a split file of others (.txt, .csv, .json)."
         ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="Of tables beside Markdown: md, latex or csv.")] = "md",
     page: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="For record: write this page from the rows stored below --out, and run nothing."),
+        Path | None, typer.Option(help="For record: write this page from the rows stored below --out, and run nothing.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,

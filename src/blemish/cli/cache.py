@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import errors_as_sentences, tell
-from blemish.cli.options import Cache, Command, Debug, Group, Json, with_metavars
+from blemish.cli.options import Cache, Debug, Json, PlainCommand, PlainGroup, with_metavars
 
-cache_app = typer.Typer(cls=Group, help="The features kept on disk.", no_args_is_help=True)
+cache_app = typer.Typer(cls=PlainGroup, help="The features kept on disk.", no_args_is_help=True)
 
 
-@cache_app.command("list", cls=Command)
+@cache_app.command("list", cls=PlainCommand)
 @with_metavars
 def cache_list(cache: Cache = None, as_json: Json = False, debug: Debug = False) -> None:
     """List the kept features, the last used first."""
@@ -25,7 +25,7 @@ def cache_list(cache: Cache = None, as_json: Json = False, debug: Debug = False)
     tell([*lines, f"{len(rows)} sets in {_cache_folder(cache)}"], summary, quiet=False, as_json=as_json)
 
 
-@cache_app.command("prune", cls=Command)
+@cache_app.command("prune", cls=PlainCommand)
 @with_metavars
 def cache_prune(
     keep: Annotated[float, typer.Option("--keep-gib", min=0, help="Keep the last used sets up to this size.")] = 0.0,
@@ -41,8 +41,8 @@ def cache_prune(
     typer.echo(f"Removed {len(dropped)} sets, {freed:.1f} MiB.")
 
 
-def _cache_folder(given: Path | None) -> Path:
-    """The folder given, or the user's."""
+def _cache_folder(folder: Path | None) -> Path:
+    """The cache `folder`, or the user's."""
     from blemish.machine.runtime import Runtime
 
-    return given.expanduser() if given else Runtime().cache
+    return folder.expanduser() if folder else Runtime().cache

@@ -4,7 +4,7 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from blemish.cli.options import as_typed, flags_of
 from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
-    from blemish.calibration import Decision
+    from blemish.calibration import Band, Decision
     from blemish.detectors import Detector
     from blemish.purification import PurifySettings
     from blemish.scores import Scores
@@ -112,6 +112,12 @@ def worst_lines(worst: list[dict[str, Any]]) -> list[str]:
 def command_line(*words: str | Path) -> str:
     """A command as a person types it."""
     return shlex.join(["blemish", *map(str, words)])
+
+
+def bands_line(bands: "Mapping[Band, int]", flagged: int, threshold: float) -> str:
+    """How many images are to be rejected, looked at and passed, and what flagged means beside that."""
+    counts = f"{bands.get('reject', 0)} to reject, {bands.get('look', 0)} to look at, {bands.get('pass', 0)} pass."
+    return f"{counts} Flagged, which is above {threshold:.4g}: {flagged}."
 
 
 def skipped_line(count: int, out: Path) -> list[str]:

@@ -21,4 +21,14 @@ def doctor(
         from blemish.jobs.doctor import examine
 
         findings = examine(images, network=network, threads=threads, cache=cache)
-    tell([f"{name}: {value}" for name, value in findings.items()], findings, quiet=False, as_json=as_json)
+        from blemish.features.backbones import DEFAULT_BACKBONE
+
+    optional = [
+        name
+        for name, value in findings.items()
+        if (value.startswith("not here") or "not installed" in value) and name != f"weights {DEFAULT_BACKBONE}"
+    ]
+    lines = [f"{name}: {value}" for name, value in findings.items() if name not in optional]
+    if optional:
+        lines.append(f"optional, not installed: {', '.join(name.removeprefix('weights ') for name in optional)}")
+    tell(lines, findings, quiet=False, as_json=as_json)

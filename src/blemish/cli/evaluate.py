@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,10 @@ from blemish.cli.console import errors_as_sentences, tell
 from blemish.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
-    from blemish.detectors.funad.bank_purity import BankPurity
+    from blemish.detectors.funad.curve import BankPurity
 
 Labels = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--labels", help="A labels.csv of a review, or a table path,label with good and bad."),
+    Path | None, typer.Option("--labels", help="A labels.csv of a review, or a table path,label with good and bad.")
 ]
 
 
@@ -23,12 +22,11 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
     labels: Labels = None,
     purity: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--purity", help="Folder for a table and a plot of how pure funad's banks were as it learned."),
     ] = None,
     reliability: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--reliability", help="Folder for a table and a plot of how well the chances held."),
+        Path | None, typer.Option("--reliability", help="Folder for a table and a plot of how well the chances held.")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -36,7 +34,7 @@ def evaluate(
 ) -> None:
     """Tell how good the ranking and the flags are on the images that somebody labelled."""
     with errors_as_sentences(debug):
-        from blemish.detectors.funad.bank_purity import write_purity
+        from blemish.detectors.funad.curve import write_purity
         from blemish.jobs.evaluation import evaluate as of
         from blemish.jobs.evaluation import write_reliability
 

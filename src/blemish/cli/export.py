@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,12 +19,11 @@ def export(
         str, typer.Option(help="float32, or int8: faster convolutions, equal decisions measured.")
     ] = "float32",
     size: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--size", metavar="WIDTHxHEIGHT", help="Of the images it will take; that of most by default."),
     ] = None,
     images: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--images", help="What to compare with torch on; the images of the Run by default."),
+        str | None, typer.Option("--images", help="What to compare with torch on; the images of the Run by default.")
     ] = None,
     triton: Annotated[
         bool, typer.Option("--triton", help="Leave OUT/triton, too: a model repository for NVIDIA Triton.")

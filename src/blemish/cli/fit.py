@@ -23,6 +23,7 @@ from blemish.cli.options import (
 )
 from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
+from blemish.runs.transaction import check_place
 
 if TYPE_CHECKING:
     from blemish.jobs.each_subfolder import Fitted
@@ -51,16 +52,21 @@ def fit(
     debug: Debug = False,
     **options: Any,
 ) -> None:
-    """Learn from a folder of unlabelled images which of them show defects, and leave a detector."""
+    """Learn from a folder of unlabelled images which of them show defects, and leave a detector.
+
+    IMAGES alone is enough. The common options come first; the others are in boxes by subject, and seldom needed.
+    """
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         options["images"] = images_or_features(images, features, ids, grid, class_token)
         if purify_set and not options["purify"]:
-            raise RequestError(f"--purify-set goes with --purify; got '{purify_set[0]}' without it.")
+            raise RequestError(f"--purify-set needs --purify; got '{purify_set[0]}' without it.")
         if each_subfolder and images is None:
             raise RequestError("--each-subfolder needs IMAGES, a folder of folders.")
         if out is None:
             again = each_subfolder or options["force"]  # what is there is to be kept, or replaced
             out = out_beside(images or features or "", "runs" if each_subfolder else "run", taken=again)
+        if not each_subfolder:  # before the seconds that importing torch takes
+            check_place(out.expanduser(), force=options["force"])
         from blemish import jobs
         from blemish.detectors import detector_class
 

@@ -1,11 +1,12 @@
-"""What a command says of the Run that it fitted."""
+"""What a command prints of the Run that it fitted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.cli.console import command_line, skipped_line, tell, worst_lines, worst_of
+from blemish.cli.console import bands_line, command_line, skipped_line, tell, worst_lines, worst_of
 
 if TYPE_CHECKING:
     from blemish.calibration import Decision
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool, as_json: bool) -> None:
     """Print how many images seem bad, further `notes` and where the report is, as lines or as JSON."""
+    from blemish.report import headline
+
     count = len(run.training_scores)
     decision, bands = run.decision, run.decision.bands(run.training_scores)
     flagged = int((run.training_scores > run.threshold_).sum())
@@ -44,11 +47,11 @@ def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool
         "report": str(out / "report.html"),
         "next": following,
     }
-    place = "" if decision.sensitivity is None else f" (sensitivity {decision.sensitivity:g} of 0 to 1)"
+    counts = Counter(bands)
     lines = [
-        *found(decision, count),
-        f"{flagged} {'is' if flagged == 1 else 'are'} flagged above {run.threshold_:.4g}{place}: "
-        f"{bands.count('reject')} to reject, {bands.count('look')} to look at, {bands.count('pass')} pass.",
+        headline(count, counts, decision),
+        bands_line(counts, flagged, run.threshold_),
+        *between(decision, count),
         *worst_lines(worst),
         *([decision.rule] if decision.promise or decision.sensitivity is None else []),
         *([decision.advice] if decision.advice else []),
@@ -62,18 +65,9 @@ def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool
     tell(lines, summary, quiet=quiet, as_json=as_json)
 
 
-def found(decision: "Decision", count: int) -> list[str]:
-    """How many of `count` images are bad, in a sentence."""
-    interval = decision.contamination_interval
-    bad = round(decision.contamination * count)
-    if interval is None:
-        return [f"{bad} of {count} images are taken for bad."]
-    low, high = (round(share * count) for share in interval)
-    if decision.answer == "none":
-        return [f"No sign of defects in {count} images; at most {high} may be bad."]
-    if decision.answer == "unclear":
-        return [
-            f"It cannot be told which of {count} images are bad: perhaps {bad}, between {low} and {high} in nine of "
-            "ten cases. The ranking stands."
-        ]
-    return [f"About {bad} of {count} images are bad, between {low} and {high} in nine of ten cases."]
+def between(decision: "Decision", count: int) -> list[str]:
+    """How many of `count` images may be bad, in a sentence; nothing where that was set by hand."""
+    if decision.contamination_interval is None:
+        return []
+    low, high = (round(share * count) for share in decision.contamination_interval)
+    return [f"With a probability of 90 %, {low} to {high} of them are bad."] if low < high else []

@@ -18,7 +18,7 @@ def images_or_features(
     """The folder, URL or list of images, or the ImageSet of the features. Raises `RequestError` unless there is one."""
     if images is not None and features is None:
         if ids or grid or class_token != "none":
-            raise RequestError("--ids, --grid and --class-token go with --features; images have their paths for ids.")
+            raise RequestError("--ids, --grid and --class-token need --features; images have their paths for ids.")
         check_exists(images)
         return images
     if features is None or images is not None:
@@ -38,7 +38,7 @@ def out_beside(source: str | Path, ending: str, *, taken: bool = False) -> Path:
     """A folder for the results, named after what they are made of and beside it: parts/ -> parts-run.
 
     It is one that does not exist, parts-run-2 and so on, unless it may be `taken`. For a URL, for one image, which is
-    among others, and where nothing can be written beside `source`, it lies in the current directory.
+    among others, and where nothing can be written beside `source`, it is in the current directory.
     """
     from blemish.images.finding import is_image_file
     from blemish.images.urls import located

@@ -1,19 +1,19 @@
 """`blemish labels export` and `blemish labels import`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from blemish.cli.console import command_line, errors_as_sentences, progress_shown, saying_flags, tell
-from blemish.cli.options import Command, Debug, Force, Group, Json, Out, Quiet, with_metavars
+from blemish.cli.options import Debug, Force, Json, Out, PlainCommand, PlainGroup, Quiet, with_metavars
 
-labels_app = typer.Typer(cls=Group, help="Labels for other programs, and from them.", no_args_is_help=True)
+labels_app = typer.Typer(cls=PlainGroup, help="Labels for other programs, and from them.", no_args_is_help=True)
 
 Run = Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)]
 
 
-@labels_app.command("export", cls=Command)
+@labels_app.command("export", cls=PlainCommand)
 @saying_flags
 @with_metavars
 def export(
@@ -23,13 +23,13 @@ def export(
         str, typer.Option("--format", help="coco, yolo, label-studio, cvat, fiftyone or csv.")
     ] = "coco",
     masks: Annotated[str, typer.Option(help="polygons, or rle for the exact masks: for coco.")] = "polygons",
-    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="Where the images are now, if they moved.")] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write what a Run found, and what people said of its images, for another program."""
+    """Write what a Run found, and what people labelled, for another program."""
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         from blemish.machine.runtime import use_runtime
         from blemish.report.data import counted
@@ -43,7 +43,7 @@ def export(
     tell(lines, summary, quiet=quiet, as_json=as_json)
 
 
-@labels_app.command("import", cls=Command)
+@labels_app.command("import", cls=PlainCommand)
 @saying_flags
 @with_metavars
 def import_(
@@ -52,8 +52,7 @@ def import_(
         Path, typer.Argument(help="A COCO file, a JSON export of Label Studio, or a .csv.", show_default=False)
     ],
     format: Annotated[  # noqa: A002
-        Optional[str],  # noqa: UP045
-        typer.Option("--format", help="coco, label-studio or csv; found in the file by default."),
+        str | None, typer.Option("--format", help="coco, label-studio or csv; found in the file by default.")
     ] = None,
     empty_is_good: Annotated[
         bool, typer.Option("--empty-is-good", help="Images of a COCO file without annotations are good.")
@@ -63,7 +62,7 @@ def import_(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Add what people said in another program to the labels of a Run."""
+    """Add labels from another program to those of a Run."""
     with errors_as_sentences(debug):
         from blemish.review.label_import import import_labels
 

@@ -6,20 +6,21 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from blemish.jobs.request import Option, Request, options_of, panel_of
+from blemish.jobs.option_groups import Option, options_of, panel_of
+from blemish.jobs.request import Request
 
 RESULTS, FEATURES = "Results", "Features in place of images"
 PANELS = ("", "Decide", "Images", "Method", RESULTS, "Machine", FEATURES)  # of the help; the first has the common flags
-METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # what stands for a value in the help
+METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # the placeholder of a value in the help
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", show_default=False)]
 NewOut = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--out",
         metavar="FOLDER",
@@ -31,18 +32,18 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace earlier results in that folder.", rich_help_panel=RESULTS)
 ]
 Device = Annotated[str, typer.Option("--device", help="A torch device, such as cpu or cuda:0.")]
-Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Cores to use; all by default.")]  # noqa: UP045
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Cores to use; all by default.")]
 Ray = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster to share the work with; local starts one here."),
 ]
-Cache = Annotated[Optional[Path], typer.Option("--cache", metavar="FOLDER", help="Folder to keep features in.")]  # noqa: UP045
+Cache = Annotated[Path | None, typer.Option("--cache", metavar="FOLDER", help="Folder to keep features in.")]
 Weights = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--weights", metavar="FILE", help="File with the backbone's weights (.safetensors, .pth)."),
 ]
 Images = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Argument(
         metavar="IMAGES",
         help="A folder of images, one image, a URL such as s3://bucket/folder, or a list of paths (.txt, .csv).",
@@ -50,7 +51,7 @@ Images = Annotated[
     ),
 ]
 Features = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--features",
         metavar="FILE.npy",
@@ -59,18 +60,15 @@ Features = Annotated[
     ),
 ]
 Ids = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--ids", metavar="FILE", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES
     ),
 ]
 Grid = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
-        "--grid",
-        metavar="ROWSxCOLUMNS",
-        help="The grid of the patches; a square by default.",
-        rich_help_panel=FEATURES,
+        "--grid", metavar="ROWSxCOLUMNS", help="The grid of the patches; a square by default.", rich_help_panel=FEATURES
     ),
 ]
 ClassToken = Annotated[
@@ -82,7 +80,7 @@ ClassToken = Annotated[
     ),
 ]
 PurifySet = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(
         "--purify-set",
         metavar="NAME=VALUE",
@@ -147,7 +145,7 @@ def _annotation(request: type[Request], name: str, option: Option, kind: Any, de
     return Annotated[kind | None if default in (None, {}) else kind, about]
 
 
-class Command(TyperCommand):
+class PlainCommand(TyperCommand):
     """A command whose help has no names of types: each value is named by its metavar, see `with_metavars`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -155,7 +153,7 @@ class Command(TyperCommand):
         return _without_types(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class PlainGroup(TyperGroup):
     """Commands under one name, whose help has no names of types either."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -190,13 +188,13 @@ def _plain(annotation: Any) -> Any:
 
 
 def _panel(parameter: inspect.Parameter) -> str:
-    """The panel of the help that a parameter stands in; "" for common flags."""
+    """The panel of the help that a parameter is in; "" for common flags."""
     about = _about(parameter, typer.models.OptionInfo)
     return about.rich_help_panel or "" if about else ""
 
 
 def _about(parameter: inspect.Parameter, kind: type[Any]) -> Any:
-    """What typer is told of a parameter, if that is of this kind."""
+    """What typer knows of a parameter, if that is of this kind."""
     return next((each for each in getattr(parameter.annotation, "__metadata__", ()) if isinstance(each, kind)), None)
 
 

@@ -1,6 +1,6 @@
 """`blemish purify`."""
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -23,10 +23,6 @@ from blemish.jobs.request import PurifyRequest
 def purify(
     images: Annotated[str, typer.Argument(help="A folder of images, its URL, or a list of paths (.txt, .csv).")],
     out: NewOut = None,
-    keep: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--keep", help="Share of the images to keep, 0 to 1, in place of a label-free cut."),
-    ] = None,
     purify_set: PurifySet = None,
     *,
     quiet: Quiet = False,
@@ -45,6 +41,7 @@ def purify(
         if kind.patent and not quiet:
             typer.echo(kind.patent, err=True)
         options["settings"] = settings_of(kind, options["settings"])
+        keep = options.pop("keep")
         how = purify_settings([*(purify_set or []), *([f"keep={keep}"] if keep is not None else [])])
         found = jobs.purify(images, out, how=how, progress=progress, **options)
         from blemish.jobs.sorting import sorted_lines

@@ -1,7 +1,7 @@
 """`blemish refit`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,8 +14,8 @@ from blemish.cli.options import Debug, Force, Json, NewOut, Quiet
 def refit(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` left; it stays as it is.", show_default=False)],
     out: NewOut = None,
-    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
-    labels: Annotated[Optional[Path], typer.Option(help="Other labels than RUN/labels.csv.")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="Where the images are now, if they moved.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Other labels than RUN/labels.csv.")] = None,
     force: Force = False,
     progress_as_lines: Annotated[
         bool, typer.Option("--progress-lines", help="Tell progress as lines of JSON on standard error.")
@@ -24,7 +24,7 @@ def refit(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Fit a Run again, with the options it had, and learn from what was said in its review."""
+    """Fit a Run again, with the options it had, and learn from the labels of its review."""
     bars = not (quiet or as_json or progress_as_lines)
     with errors_as_sentences(debug), progress_shown(bars) as progress:
         out = out or out_beside(run, "refit", taken=force)

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,9 @@ from blemish.cli.options import Debug, Quiet
 
 def review(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left.", show_default=False)],
-    images: Annotated[Optional[Path], typer.Option(help="Where the images are now, if they moved.")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="Where the images are now, if they moved.")] = None,
     beside: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="RUN", help="Another Run of the same images, to compare with: both heatmaps and ranks."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
@@ -25,21 +25,20 @@ def review(
         bool, typer.Option("--follow-links", help="Show images that links lead to outside of the image folder.")
     ] = False,
     copy: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             metavar="FOLDER",
             help="At the end, copy the images into good, look and bad of this folder, as you labelled.",
         ),
     ] = None,
     link: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="As --copy, with hard links; copied where there can be none."),
+        Path | None, typer.Option(metavar="FOLDER", help="As --copy, with hard links; copied where there can be none.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier sorted images in that folder.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look at ranked images in the browser and say which are good and bad; Ctrl-C ends it, every click is kept."""
+    """Look at ranked images in the browser and label them good or bad; Ctrl-C ends it, every click is kept."""
     with errors_as_sentences(debug):
         from blemish.jobs.sorting import Sorting, sorted_lines
         from blemish.review.label_export import check_sorting, sort_run
@@ -52,7 +51,7 @@ def review(
         def tell(address: str) -> None:
             typer.echo(f"Review: {address}")
             if not quiet:
-                typer.echo(f"What you say is kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
+                typer.echo(f"Your labels are kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
             if not is_loopback(host):
                 typer.echo("Everyone who has the link and reaches this machine can see and label the images.", err=True)
 

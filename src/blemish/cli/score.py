@@ -1,10 +1,12 @@
 """`blemish score`."""
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
 from blemish.cli.console import (
+    bands_line,
     command_line,
     errors_as_sentences,
     progress_shown,
@@ -44,6 +46,7 @@ def score(
 
         scores = jobs.score(scored, model, out, progress=progress, **options)
         from blemish.jobs.sorting import sorted_lines
+        from blemish.report import headline
 
         in_folders = sorted_lines(options["copy"], options["link"])
     decision = scores.decision
@@ -71,8 +74,8 @@ def score(
         "next": following,
     }
     lines = [
-        f"{flagged} of {len(scores)} images flagged above {decision.threshold:.4g}: {bands.count('reject')} to reject, "
-        f"{bands.count('look')} to look at.",
+        headline(len(scores), Counter(bands)),
+        bands_line(Counter(bands), flagged, decision.threshold),
         *(
             [f"On average at most {false_share:.0%} of the flagged ones are good, by the known good images."]
             if false_share is not None

@@ -1,7 +1,7 @@
 """`blemish serve`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,8 +24,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds for a body to arrive.")] = 30.0,
     answer_timeout: Annotated[float, typer.Option(min=0.01, help="Seconds from there to its scores.")] = 60.0,
     key_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--key-file", help="File with the API key clients must send; or set BLEMISH_API_KEY."),
+        Path | None, typer.Option("--key-file", help="File with the API key clients must send; or set BLEMISH_API_KEY.")
     ] = None,
     threads: Threads = None,
     quiet: Quiet = False,

@@ -1,7 +1,7 @@
 """`blemish watch`."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ def watch(
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks, or frames.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="End when everything in the folder is dealt with.")] = False,
     on_bad: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--on-bad",
             metavar="RECEIVER",
@@ -29,8 +29,7 @@ def watch(
         ),
     ] = None,
     on_each: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--on-each", metavar="RECEIVER", help="Who learns of each image; as --on-bad."),
+        str | None, typer.Option("--on-each", metavar="RECEIVER", help="Who learns of each image; as --on-bad.")
     ] = None,
     summary: Annotated[float, typer.Option(min=0, help="Seconds between two lines of all; 0 for none.")] = 60.0,
     threads: Threads = None,
@@ -39,7 +38,7 @@ def watch(
     debug: Debug = False,
 ) -> None:
     """Score each image that comes to a folder, note it in OUT/scores.csv, and move or link it by the decision."""
-    with errors_as_sentences(debug, f"stopped; what was scored stands in {out / 'scores.csv'}."):
+    with errors_as_sentences(debug, f"stopped; what was scored is in {out / 'scores.csv'}."):
         from blemish.deploy.watch import Settled
         from blemish.deploy.watching import watch as watch_source
         from blemish.machine.runtime import use_runtime

@@ -17,14 +17,15 @@ from blemish.features.backbones import backbone
 from blemish.features.extract import box_in_grid
 from blemish.images import ImageSet
 from blemish.images.decoding import WORKING_SIDE
+from blemish.images.roi import SIDE
 from blemish.images.urls import is_url, joined
 from blemish.machine.disk import saved_as_usual
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.runs.artifact import FILES, SCORES, hashes, write_config
-from blemish.runs.exported import FORMATS, INPUT, KIND, MODEL_FILES, OUTPUTS, Format, graph_of
-from blemish.runs.run import KNOWN_FILE, Run, known_state, load, versions
+from blemish.runs.exported import FORMATS, INPUT, KIND, MODEL_FILES, OUTPUTS, Format, graph_of, looking_masks
+from blemish.runs.run import KNOWN_FILE, OWN_MASKS, Run, known_state, load, versions
 from blemish.runs.transaction import whole_or_absent
 
 COMPARED = 64  # images that torch and the exported model are compared on
@@ -77,20 +78,23 @@ def export(
         pixels = np.stack([looked_at.read(name, full=whole) for name in looked_at.ids])
         scale = (run.map_scale.low, run.map_scale.high)
         scoring = ExportedScoring(detector.module(), run.threshold_, scale).eval()
+        masked = run.decoding.range is not None  # such images may hold pixels without a measurement
+        masks = (looking_masks(looked_at, looked_at.ids),) if masked else ()
         runtime().progress("exporting", 0, 3)
-        write_onnx(scoring, pixels[:2], staging / MODEL_FILES["onnx"][0])
+        arrays = (pixels, *masks)
+        write_onnx(scoring, tuple(each[:2] for each in arrays), staging / MODEL_FILES["onnx"][0])
         if precision == "int8":
-            quantise(staging / MODEL_FILES["onnx"][0], pixels[:CALIBRATED])
+            quantise(staging / MODEL_FILES["onnx"][0], tuple(each[:CALIBRATED] for each in arrays))
         write_metadata(staging / MODEL_FILES["onnx"][0], metadata(run, (width, height), precision))
         if format == "openvino":
             as_openvino(staging)
         runtime().progress("exporting", 1, 3)
         data = [(staging / name).read_bytes() for name in MODEL_FILES[format]]
         graph = graph_of(format, data, 1)
-        pixels = as_new(pixels)
-        found = [graph(pixels[at : at + 1]) for at in range(len(pixels))]
+        arrays = (as_new(pixels), *masks)
+        found = [graph(*(each[at : at + 1] for each in arrays)) for at in range(len(pixels))]
         runtime().progress("exporting", 2, 3)
-        parity = compared(scoring, pixels, found, run.training_scores, run.threshold_)
+        parity = compared(scoring, arrays, found, run.training_scores, run.threshold_)
         check(parity, precision)
         saved_as_usual(lambda path: save_file(known_state(run.known), path), staging / KNOWN_FILE)
         _write_training_scores(run, staging)
@@ -103,6 +107,7 @@ def export(
             "size": [height, width],
             "box": box_in_grid((width, height), working),
             "input": INPUT,
+            "mask": SIDE if masked else None,
             "outputs": OUTPUTS,
             "detector": {"name": detector.name},
             "decision": run.decision.to_json(),
@@ -115,7 +120,7 @@ def export(
         }
         if triton:
             grid = tuple(found[0][OUTPUTS.index("map")].shape[1:])
-            write_triton(staging, size=(height, width), grid=(grid[0], grid[1]))
+            write_triton(staging, size=(height, width), grid=(grid[0], grid[1]), masked=masked)
         write_config(staging, config)
         runtime().progress("exporting", 3, 3)
     return parity
@@ -131,6 +136,8 @@ def exportable(run: Run) -> Detector:
         )
     if not detector.reads_images:
         raise RequestError("A Run on features that were given cannot be exported: it does not know the images.")
+    if run.about.get("roi") == OWN_MASKS:
+        raise RequestError("A Run with a mask for each image cannot be exported; fit with one mask for all in `roi`.")
     return detector
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemish.machine.errors import JobError
-from blemish.runs.exported import INPUT, MODEL_FILES, OUTPUTS, import_openvino
+from blemish.runs.exported import INPUT, MASK, MODEL_FILES, OUTPUTS, Arrays, import_openvino
 
 SPLIT = np.float32(2**13 + 1)  # float32 has 13 bits more than float16
 LARGEST_BATCH = 1024
@@ -25,16 +25,17 @@ class ExportedScoring(nn.Module):
     """All of scoring and the decision: uint8 RGB (B, H, W, 3), 0..255, to `OUTPUTS`.
 
     These are the scores (B,) float32, higher is worse; flagged (B,) bool, above the threshold; and the map
-    (B, h, w) float32, of which 0 is an ordinary patch and 1 a clearly anomalous one, neither clamped.
+    (B, h, w) float32, of which 0 is an ordinary patch and 1 a clearly anomalous one, neither clamped. `mask` (B, R, R)
+    bool is where to look in each image, for a Run whose images may hold pixels without a measurement.
     """
 
     def __init__(self, module: nn.Module, threshold: float, scale: tuple[float, float]) -> None:
         super().__init__()
         self.module, self.threshold, self.scale = module, threshold, scale
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        score, grid = self.module(images.permute(0, 3, 1, 2))
+        score, grid = self.module(images.permute(0, 3, 1, 2), mask)
         low, high = self.scale
         return score, score > self.threshold, (grid - low) / (high - low)
 
@@ -52,16 +53,19 @@ def _silenced() -> Iterator[None]:
         logging.disable(before)
 
 
-def write_onnx(scoring: ExportedScoring, example: NDArray[np.uint8], path: Path) -> None:
-    """Write the graph for any batch of images like `example`, uint8 RGB (B, H, W, 3), as ONNX."""
+def write_onnx(scoring: ExportedScoring, example: Arrays, path: Path) -> None:
+    """Write the graph for any batch of images like `example` as ONNX.
+
+    That is uint8 RGB (B, H, W, 3), and their masks (B, R, R) bool if the graph is to take some.
+    """
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     with _silenced(), torch.no_grad():
         program = torch.onnx.export(
             scoring,
-            (torch.from_numpy(example),),
+            tuple(map(torch.from_numpy, example)),
             dynamo=True,
-            dynamic_shapes=({0: batch},),
-            input_names=[INPUT],
+            dynamic_shapes=({0: batch}, {0: batch})[: len(example)],
+            input_names=[INPUT, MASK][: len(example)],
             output_names=list(OUTPUTS),
             verbose=False,
         )
@@ -70,17 +74,20 @@ def write_onnx(scoring: ExportedScoring, example: NDArray[np.uint8], path: Path)
         program.save(path)
 
 
-def quantise(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Convolutions in 8 bits, ranges found on images of the Run; what compares patches stays exact."""
+def quantise(path: Path, images: Arrays) -> None:
+    """Convolutions in 8 bits, ranges found on images of the Run; what compares patches stays exact.
+
+    `images` are as the `example` of `write_onnx`.
+    """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Pixels(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.rest = iter(pixels)
+            self.rest = zip(*images, strict=True)
 
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            image = next(self.rest, None)
-            return None if image is None else {INPUT: image[None]}
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            one = next(self.rest, None)
+            return None if one is None else dict(zip((INPUT, MASK), (each[None] for each in one), strict=False))
 
     exact = path.with_name("exact.onnx")
     path.rename(exact)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from blemish.deploy.graph import ExportedScoring
-from blemish.detectors.parts.scoring import exact_products
 from blemish.machine.errors import JobError
 from blemish.machine.runtime import intra_op_threads
+from blemish.runs.exported import Arrays
 
 Precision = Literal["float32", "int8"]
 LARGEST_GAP = 1e-3  # of the interquartile range of the training scores, DESIGN.md
@@ -55,27 +55,29 @@ def as_new(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def compared(
     scoring: ExportedScoring,
-    pixels: NDArray[np.uint8],
-    found: Sequence[tuple[NDArray[Any], ...]],
+    images: Arrays,
+    found: Sequence[Arrays],
     training: NDArray[np.float32],
     threshold: float,
 ) -> Parity:
-    """What the exported model `found` of `pixels`, uint8 RGB (N, H, W, 3), against torch.
+    """What the exported model `found` of `images` against torch, each by itself.
 
-    `training` are the training scores, whose spread a difference is measured by.
+    They are uint8 RGB (N, H, W, 3), and masks (N, R, R) bool if it takes some. `training` are the training
+    scores, whose spread a difference is measured by.
     """
     from scipy.stats import spearmanr
 
-    with torch.inference_mode(), intra_op_threads(1), exact_products():
+    with torch.inference_mode(), intra_op_threads(1):
         expected = [
-            [each.numpy() for each in scoring(torch.from_numpy(pixels[at : at + 1]))] for at in range(len(pixels))
+            [each.numpy() for each in scoring(*(torch.from_numpy(part[at : at + 1]) for part in images))]
+            for at in range(len(images[0]))
         ]
     score, flagged, level = (np.concatenate(each) for each in zip(*found, strict=True))
     wanted, decided, wanted_level = (np.concatenate(each) for each in zip(*expected, strict=True))
     spread = float(np.subtract(*np.percentile(training, (75, 25)))) or max(1.0, abs(threshold))
     constant = len(set(wanted.tolist())) < 2 or len(set(score.tolist())) < 2
     return Parity(
-        len(pixels),
+        len(score),
         float(np.abs(score - wanted).max() / spread),
         float(np.abs(level - wanted_level).max()),
         float((flagged == decided).mean()),

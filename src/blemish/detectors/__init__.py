@@ -11,7 +11,7 @@ from typing import Any
 from blemish.detectors.anomalib_adapter import catalogue
 from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.parts.scoring import ScoringHead, State
+from blemish.detectors.parts.scoring_head import ScoringHead, State
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import RequestError
 

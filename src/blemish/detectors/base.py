@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from blemish.detectors.parts.scoring import State
+from blemish.detectors.parts.scoring_head import State
 from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_numbers
 from blemish.features import FeatureSpec
@@ -37,7 +37,7 @@ class Detector(ABC):
         it is published, and a patent that is known of.
     min_images : of the class: images of different content that `fit` needs.
     uses_set_aside : of the class: whether images that a purification set aside are of use to `fit`.
-    presets : of the class: settings that stand under a name.
+    presets : of the class: named sets of settings.
     budget_settings : of the class: what `budget` changes.
     keeps_checkpoints : of the class: whether `fit` leaves half-trained nets in the runtime's `checkpoints`, and takes
         them up.
@@ -139,7 +139,7 @@ class Detector(ABC):
         return {each.name for each in fields(cls)}
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, as they stand in `config.json`."""
+        """The settings by name, as `config.json` has them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def clone(self, **changes: Any) -> Self:
@@ -147,19 +147,19 @@ class Detector(ABC):
         return replace(self, **changes)
 
     def budget(self) -> "Detector":
-        """An unfitted detector for the sub-models of purification: cheap, and good enough to find what stands out."""
+        """An unfitted detector for the sub-models of purification: cheap, and good enough to find outliers."""
         return self.clone(**self.budget_settings)
 
     @classmethod
     def preset(cls, preset: str) -> Mapping[str, Any]:
-        """The settings that stand under a name. Raises `RequestError`, with the names there are."""
+        """A named set of settings. Raises `RequestError`, with the names there are."""
         if preset not in cls.presets:
             known = f"it has {', '.join(cls.presets)}" if cls.presets else "it has none"
             raise RequestError(f"The detector {cls.name} has no preset '{preset}'; {known}.")
         return cls.presets[preset]
 
-    def leave_training(self, folder: Path) -> None:  # noqa: B027 - not every detector has something to tell
-        """Write what can be told of the training into `folder`."""
+    def leave_training(self, folder: Path) -> None:  # noqa: B027 - not every detector has something to write
+        """Write what is known of the training into `folder`."""
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ class Dinomaly(AnomalibDetector):
 
     The implementation is anomalib's, which knows four sizes of encoder by name; here width, heads and blocks are read
     off the architecture, so that any plain transformer of timm does. No weights are embedded: they have to be named, or
-    lie in a local cache.
+    be in a local cache.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Dinomaly(AnomalibDetector):
         if not 0 <= self.dropout < 1:
             raise RequestError(f"'dropout' must be at least 0 and below 1; got {self.dropout}.")
 
-    def _given(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         return {
             "encoder_name": architecture(backbone(self.backbone)),
             "bottleneck_dropout": self.dropout,

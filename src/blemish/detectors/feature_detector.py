@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blemish.detectors.base import Detector
 from blemish.detectors.parts.fusion import SIGMA, Fusion, ImageScore
 from blemish.detectors.parts.regions_of_interest import roi_masks
-from blemish.detectors.parts.scoring import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
+from blemish.detectors.parts.scoring_head import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
 from blemish.detectors.parts.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.detectors.settings import check_words
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures, features_of
@@ -21,7 +21,7 @@ from blemish.features.backbones import DEFAULT_BACKBONE, GIVEN
 from blemish.features.store import GLOBALS
 from blemish.features.weights import obtain
 from blemish.images import ImageSet
-from blemish.machine.errors import JobError, NotFittedError, RequestError
+from blemish.machine.errors import NotFittedError, RequestError, none_read
 from blemish.machine.runtime import intra_op_threads, runtime, side_by_side
 from blemish.scores import Scores
 
@@ -49,7 +49,7 @@ class FeatureDetector(Detector):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -71,7 +71,7 @@ class FeatureDetector(Detector):
     views: tuple[View, ...] = DEEP_VIEWS
     pixels: int = 0
     tile: int = 0
-    overlap: int = 64
+    overlap: int = 32
     image_score: ImageScore = "extents"
     smoothing: float = SIGMA
 
@@ -139,7 +139,7 @@ class FeatureDetector(Detector):
         for spec in self.features_:
             features = features_of(images, spec)
             features.make()
-            images = images.without(features.unreadable)
+            images = images.without(features.skipped)
         return images
 
     def _prepared(self, images: ImageSet) -> tuple[ImageSet, tuple[FeatureSpec, ...]]:
@@ -155,7 +155,7 @@ class FeatureDetector(Detector):
             for spec in specs:
                 features = features_of(images, spec)
                 features.make()
-                images = images.without(features.unreadable)
+                images = images.without(features.skipped)
             if images is before:
                 return images, specs
 
@@ -196,7 +196,7 @@ class FeatureDetector(Detector):
         return Fusion(ranks, draws, self.image_score, self.smoothing)
 
     def score(self, images: ImageSet) -> Scores:
-        """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
+        """Scores of any images; those that cannot be read are named in `Scores.skipped`."""
         features = [features_of(images, spec) for spec in self._fitted().features_]
         device = runtime().device
         head = self.head_.to(device)
@@ -217,12 +217,11 @@ class FeatureDetector(Detector):
                 maps.append(grid.cpu())
             boxes.append(batches[self._drawn_size()].boxes)
             ids += list(batches[0].ids)
-        unreadable = {name: reason for each in features for name, reason in each.unreadable.items()}
+        skipped = {name: reason for each in features for name, reason in each.skipped.items()}
         if not ids:
-            name, reason = next(iter(unreadable.items()))
-            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+            raise none_read(len(images), skipped)
         scores = _scores_of(images, ids, torch.cat(wholes), torch.cat(maps), torch.cat(boxes))
-        return replace(scores, skipped=unreadable)
+        return replace(scores, skipped=skipped)
 
     def _drawn_size(self) -> int:
         """Which working size the map has."""
@@ -246,9 +245,7 @@ class FeatureDetector(Detector):
 
     def restore(self, state: State) -> Self:
         """Take up what `state` gave. Raises `WeightsError` if the backbone's weights are not there, or other ones."""
-        specs = self._specs()
-        if SOURCE in state:  # the first Runs had embedded backbones only and did not say
-            specs = [spec.from_source(state[SOURCE]) for spec in specs]
+        specs = [spec.from_source(state[SOURCE]) for spec in self._specs()]
         scorers = []
         for number, view in enumerate(self.views):
             prefix = f"scorers.{number}."
@@ -269,12 +266,12 @@ class FeatureDetector(Detector):
 
 
 def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBatch]]:
-    """Batches of the same images at each working size; an image that is gone by the second is left out of all."""
+    """Batches of the same images at each working size; an image that the second lacks is left out of all."""
     for first in features[0].batches(stage="scoring"):
         batches, ids = [first], list(first.ids)
         for other in features[1:]:
             batches += list(other.batches(ids))
-            ids = [name for name in ids if name not in other.unreadable]
+            ids = [name for name in ids if name not in other.skipped]
         if ids:
             yield [batch.subset(ids) for batch in batches]
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.memory import on_grid
-from blemish.detectors.parts.nearest import squared_distances
-from blemish.detectors.parts.sampling import Part, whole_images
+from blemish.detectors.parts.distances import squared_distances
+from blemish.detectors.parts.patch_memory import on_grid
+from blemish.detectors.parts.sampling import TrainingPart, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
@@ -34,8 +34,8 @@ class InReaCh(PatchCore):
     span : float, default 0.2
         Share of the images that a channel must reach, above 0, at most 1.
     position : float, default 0.0
-        What a typical displacement within channels counts for, in typical distances within channels: where products lie
-        alike, the place of a patch counts, too. 0 leaves it out.
+        What a typical displacement within channels counts for, in typical distances within channels: where
+        products are in the same position, the place of a patch counts, too. 0 leaves it out.
     most_images : int, default 500
         Images that are learned from, at random where there are more; 8 or more.
     share : float, default 0.03
@@ -68,7 +68,7 @@ class InReaCh(PatchCore):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -117,7 +117,7 @@ class InReaCh(PatchCore):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:
+    def _nominal(self, embedded: Tensor, part: TrainingPart, width: int) -> tuple[Tensor, float]:
         sample, group_of = part.sample, part.groups
         by_image = torch.split(torch.arange(len(sample.owners)), torch.bincount(sample.owners).tolist())
         images = [rows for rows in by_image if len(rows)]

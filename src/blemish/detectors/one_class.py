@@ -10,8 +10,8 @@ from torch import Tensor
 
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.parts.fusion import robust_scale
-from blemish.detectors.parts.sampling import Part, draw_patches, group_numbers, split_in_folds
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.sampling import TrainingPart, draw_patches, group_numbers, split_in_folds
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PLAIN_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_folds
 from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
@@ -64,34 +64,8 @@ class OneClass(FeatureDetector):
     training_scores : bool, default True
         Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
         them.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    image_score : "extents" (default), "max" or "top"
-        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
-        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
-    smoothing : float, default 0.7
-        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
 
-    Attributes
-    ----------
-    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
-    head_ : the module that scores patch features; what is saved and exported.
-    features_ : the features that are read, one `FeatureSpec` a working size.
+    The other settings are those of `FeatureDetector`, with `views` of stages "8" and "16" by default.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS
@@ -122,7 +96,7 @@ class OneClass(FeatureDetector):
         """How many patches to draw from each of the images."""
 
     @abstractmethod
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         """Learn from each part, as if there were no other."""
 
     @abstractmethod
@@ -144,8 +118,10 @@ class OneClass(FeatureDetector):
         split = split_in_folds(images, folds, self.random_state) if folds else {}
         fold = torch.tensor([split.get(name, -1) for name in images.ids])
         stage = f"{self.name} {size}"
-        parts = [Part(sample, None, groups, stage)]
-        parts += [Part(sample, fold != number, groups, f"{stage}, part {number + 1}") for number in range(folds)]
+        parts = [TrainingPart(sample, None, groups, stage)]
+        parts += [
+            TrainingPart(sample, fold != number, groups, f"{stage}, part {number + 1}") for number in range(folds)
+        ]
         if not all(len(each.groups) for each in parts):
             raise RequestError(f"The labels leave {self.name} a part without an image to learn from; raise 'folds'.")
         final, *others = self._learn(parts, features)

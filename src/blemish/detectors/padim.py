@@ -1,4 +1,4 @@
-"""PaDiM: a Gaussian for each place of the image, for products that always lie alike."""
+"""PaDiM: a Gaussian for each place of the image, for products that are always in the same position."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from torch import Tensor
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.local_outliers import gaussian
-from blemish.detectors.parts.sampling import Part, whole_images
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.sampling import TrainingPart, whole_images
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.machine.runtime import runtime, side_by_side
 
 AT_ONCE = 32  # places worked on together
-PLACES, LEFT_OUT = 16, 64  # places, and images left out at each, that tell what unseen patches would get
+PLACES, HELD_OUT = 16, 64  # places, and images held out at each, which give the scores of unseen patches
 
 
-class Gaussians(PatchScorer):
+class PlaceGaussians(PatchScorer):
     """The Mahalanobis distance of some channels of each patch from those of the training patches at its place."""
 
     def __init__(self, embedding: Standardised, channels: Tensor, mean: Tensor, whitening: Tensor) -> None:
@@ -44,7 +44,7 @@ class Gaussians(PatchScorer):
 
 @dataclass(kw_only=True)
 class PaDiM(OneClass):
-    """A Gaussian over the images at each place of the grid, for products that always lie alike.
+    """A Gaussian over the images at each place of the grid, for products that are always in the same position.
 
     All images are taken for good. A patch is anomalous if it is far from the mean of the patches at its place, in
     deviations of those (the Mahalanobis distance).
@@ -73,7 +73,7 @@ class PaDiM(OneClass):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -106,7 +106,7 @@ class PaDiM(OneClass):
     most_images: int = 500
 
     name: ClassVar[str] = "padim"
-    summary: ClassVar[str] = "a Gaussian at each place of the image; for products that always lie alike"
+    summary: ClassVar[str] = "a Gaussian at each place of the image; for products that are always in the same position"
     source: ClassVar[str] = "PaDiM (ICPR 2020, arXiv 2011.08785)"
 
     def __post_init__(self) -> None:
@@ -117,10 +117,10 @@ class PaDiM(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         return [self._learn_one(part, features) for part in parts]
 
-    def _learn_one(self, part: Part, features: ViewFeatures) -> Learned:
+    def _learn_one(self, part: TrainingPart, features: ViewFeatures) -> Learned:
         sample = part.sample
         width = sample.values.shape[1]
         embedding = features.view.embedding(width).learn(sample.values)
@@ -130,7 +130,7 @@ class PaDiM(OneClass):
         counts = torch.bincount(sample.places, minlength=features.grid[0] * features.grid[1])
         rows = torch.split(sample.places.argsort(stable=True), counts.tolist())
         mean, whitening = torch.empty(len(rows), len(channels)), torch.empty(len(rows), len(channels), len(channels))
-        # Where padding left less than two patches, those of all places stand in.
+        # Where padding left less than two patches, those of all places are taken.
         anywhere = gaussian(values) if min(map(len, rows)) < 2 else None
 
         def one(start: int) -> None:
@@ -141,19 +141,19 @@ class PaDiM(OneClass):
 
         side_by_side(one, range(0, len(rows), AT_ONCE))
         full = [here for here in rows if len(here) > 1]
-        scorer = Gaussians(embedding, channels, mean, whitening)
-        return Learned(scorer, lambda: _left_out(values, part.groups, full, self.random_state), unseen=True)
+        scorer = PlaceGaussians(embedding, channels, mean, whitening)
+        return Learned(scorer, lambda: _held_out_distances(values, part.groups, full, self.random_state), unseen=True)
 
     def _empty(self, view: View, state: State) -> PatchScorer:
         embedding = view.embedding(len(state["embedding.mean"]))
-        return Gaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
+        return PlaceGaussians(embedding, *(torch.zeros_like(state[name]) for name in ("channels", "mean", "whitening")))
 
 
-def _left_out(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:
+def _held_out_distances(values: Tensor, groups: Tensor, rows: Sequence[Tensor], seed: int) -> Tensor:
     """Distances (m,) of some patches from what is learned at their place without their group."""
     rng = np.random.default_rng(seed)
     some = [rows[at] for at in rng.permutation(len(rows))[:PLACES]]
-    chosen = [torch.from_numpy(rng.permutation(len(here))[:LEFT_OUT]) for here in some]
+    chosen = [torch.from_numpy(rng.permutation(len(here))[:HELD_OUT]) for here in some]
 
     def one(at: int) -> Tensor:
         here, distances = some[at], []

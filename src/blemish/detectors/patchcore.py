@@ -1,4 +1,4 @@
-"""PatchCore: the distance to the nearest patch of a coreset that covers all patches of the images learned from."""
+"""PatchCore: the distance to the nearest patch of a coreset of all patches of the images learned from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,9 @@ from torch import Tensor
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.coreset import Coreset, coreset
-from blemish.detectors.parts.memory import Memory, empty_memory, on_grid
-from blemish.detectors.parts.nearest import Bank
-from blemish.detectors.parts.sampling import Part, even_plan
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.patch_memory import Bank, Memory, empty_memory, on_grid
+from blemish.detectors.parts.sampling import TrainingPart, even_plan
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
@@ -22,10 +21,10 @@ from blemish.machine.runtime import runtime
 
 @dataclass(kw_only=True)
 class PatchCore(OneClass):
-    """The distance of each patch to the nearest of a coreset: few patches that stand for those of all images.
+    """The distance of each patch to the nearest of a coreset: few patches that represent those of all images.
 
-    All images are taken for good. Their patches are thinned out to a memory that covers them all; a patch that is far
-    from everything in it is anomalous.
+    All images are taken for good. Their patches are thinned out to a memory, so that each is near one that is kept; a
+    patch that is far from all of them is anomalous.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ class PatchCore(OneClass):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -109,11 +108,11 @@ class PatchCore(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return even_plan(ids, self.candidates, self.random_state)
 
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         width = features.grid[1]
         return [self._learn_one(part, features.view, width) for part in parts]
 
-    def _learn_one(self, part: Part, view: View, width: int) -> Learned:
+    def _learn_one(self, part: TrainingPart, view: View, width: int) -> Learned:
         """The memory of a part, on a grid of `width` columns."""
         sample = part.sample
         embedding = view.embedding(sample.values.shape[1]).learn(sample.values)
@@ -135,7 +134,7 @@ class PatchCore(OneClass):
         memory = Memory.of(bank, self.neighbours, step)
         return Learned(memory, lambda: memory.unseen(part, width, chosen, self.random_state), unseen=True)
 
-    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
+    def _nominal(self, embedded: Tensor, part: TrainingPart, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
         """What the distance to each patch of the part counts for, (n,), 0 keeping it out; and a step on the grid."""
         return torch.ones(len(embedded)), 0.0
 

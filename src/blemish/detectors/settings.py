@@ -19,9 +19,9 @@ def set_by_name(settings: Mapping[str, Any], changes: Mapping[str, str]) -> dict
     return {name: _parsed(name, text, settings[name]) for name, text in changes.items()}
 
 
-def check_names(known: Collection[str], given: Collection[str]) -> None:
+def check_names(known: Collection[str], names: Collection[str]) -> None:
     """Refuse settings that a detector does not have. Raises `RequestError`, with near names."""
-    for name in given:
+    for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=2) or sorted(known)
             raise RequestError(f"There is no setting '{name}'; did you mean {' or '.join(near)}?")

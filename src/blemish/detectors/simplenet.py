@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.initial_weights import drawn_anew
-from blemish.detectors.parts.sampling import Part, even_plan
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.initial_weights import seeded_weights
+from blemish.detectors.parts.sampling import TrainingPart, even_plan
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.machine.runtime import runtime, side_by_side
@@ -80,7 +80,7 @@ class SimpleNet(OneClass):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -127,13 +127,13 @@ class SimpleNet(OneClass):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return even_plan(ids, self.patches, self.random_state)
 
-    def _learn(self, parts: Sequence[Part], features: ViewFeatures) -> Sequence[Learned]:
+    def _learn(self, parts: Sequence[TrainingPart], features: ViewFeatures) -> Sequence[Learned]:
         stage, done, progress = parts[0].stage, [0] * len(parts), runtime().progress
         nets = []
         for part in parts:
             values = part.sample.values
             embedding = features.view.embedding(values.shape[1]).learn(values)
-            nets.append(drawn_anew(Net(embedding, values.shape[1], self.width), self.random_state))
+            nets.append(seeded_weights(Net(embedding, values.shape[1], self.width), self.random_state))
 
         def teach(number: int) -> Learned:
             def tell(step: int) -> None:

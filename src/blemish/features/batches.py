@@ -23,7 +23,7 @@ class FeatureBatch:
     ids : (B,) the images.
     globals : (B, G) float16, the pooled deepest stage or the class token; float32 if given.
     stages : by name, (B, h, w, C) float16, each at its own grid; float32 if given.
-    boxes : (B, 4) float32, where each image lies in its grid: left, top, right, bottom, each 0..1.
+    boxes : (B, 4) float32, where each image is in its grid: left, top, right, bottom, each 0..1.
     """
 
     ids: tuple[str, ...]
@@ -41,11 +41,11 @@ class FeatureBatch:
 
 
 def valid_patches(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, h, w) bool from boxes (B, 4): the patches whose centre lies inside."""
+    """(B, h, w) bool from boxes (B, 4): the patches whose centre is inside."""
     rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
     columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
     left, top, right, bottom = boxes[:, :, None].unbind(1)
-    # An image as thin as a strip may hold no centre: then the patch nearest to its middle stands for it.
+    # An image as thin as a strip may hold no centre: then the patch nearest to its middle is taken.
     inside_rows = (rows > top) & (rows < bottom) | _nearest(rows, (top + bottom) / 2)
     inside_columns = (columns > left) & (columns < right) | _nearest(columns, (left + right) / 2)
     return inside_rows[:, :, None] & inside_columns[:, None, :]
@@ -63,21 +63,21 @@ class PatchFeatures(ABC):
 
     Attributes
     ----------
-    images : whose features these are; unreadable ones are still among them.
+    images : whose features these are; the skipped ones are still among them.
     spec : with its working size.
-    unreadable : images met so far that could not be decoded, with the reason.
+    skipped : images met so far that could not be decoded, with the reason.
     """
 
     images: ImageSet
     spec: FeatureSpec
-    unreadable: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def batches(
         self, ids: Sequence[str] | None = None, *, size: int = SLICE, stage: str = ""
     ) -> Iterator[FeatureBatch]:
         """The features in slices of up to `size` images; memory does not grow with the number of images.
 
-        Unreadable images are left out and noted in `unreadable`. `stage` names the progress bar.
+        Images that cannot be decoded are left out and noted in `skipped`. `stage` names the progress bar.
         """
         names = self.images.ids if ids is None else tuple(ids)
         size = self.spec.at_once(size)
@@ -91,8 +91,8 @@ class PatchFeatures(ABC):
 
     @abstractmethod
     def make(self) -> int:
-        """Make and keep whatever is missing; returns how many images were handed to the backbone."""
+        """Make and keep whatever is missing; returns how many images passed the backbone."""
 
     @abstractmethod
     def _read(self, names: Sequence[str]) -> FeatureBatch | None:
-        """The features of `names`, without the unreadable ones; None if none is left."""
+        """The features of `names`, without the skipped ones; None if none is left."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blemish.features.shards import ABOUT, FeatureStore
+from blemish.features.kept_features import ABOUT, FeatureStore
 from blemish.machine.errors import RequestError
 
 IN_USE_SECONDS = 24 * 3600  # a set used this lately may belong to a job that runs now

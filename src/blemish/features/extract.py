@@ -46,7 +46,7 @@ class FeatureSpec:
     weights: str = ""
     widths: tuple[int, int] | None = None
     tile: int = 0
-    overlap: int = 64
+    overlap: int = 32
 
     def __post_init__(self) -> None:
         """Check what a person can get wrong."""
@@ -57,7 +57,7 @@ class FeatureSpec:
             )
         if self.backbone == GIVEN:
             if self.tile:
-                raise RequestError("Features that are given are not made in tiles; leave out 'tile'.")
+                raise RequestError("Features that are computed elsewhere are not made in tiles; leave out 'tile'.")
             if self.stages != (GIVEN_STAGE,) or self.weights:
                 raise RequestError(f"Given features have one stage, '{GIVEN_STAGE}', and no weights; got {self}.")
             return
@@ -181,7 +181,7 @@ class PatchExtractor(nn.Module):
 def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (B, 3, H, W) uint8 scaled to fit `size` with their aspect kept, centred, edges repeated.
 
-    Returns float32 levels, 0..255. They are not rounded: where a level lies half way, which whole numbers of pixels
+    Returns float32 levels, 0..255. They are not rounded: where a level is half way, which whole numbers of pixels
     make common, runtimes that differ in the sixth digit would differ by a whole level.
     """
     height, width = images.shape[-2:]
@@ -196,13 +196,13 @@ def letterbox(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def box_in_grid(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Where an image of (width, height) lies in its working size: (left, top, right, bottom), each 0..1."""
+    """Where an image of (width, height) is in its working size: (left, top, right, bottom), each 0..1."""
     left, top, width, height = placed(image_size, size)
     return left / size[1], top / size[0], (left + width) / size[1], (top + height) / size[0]
 
 
 def placed(image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Where an image of (width, height) lies in a working size: left, top, width, height in its pixels."""
+    """Where an image of (width, height) is in a working size: left, top, width, height in its pixels."""
     width, height = image_size
     ratio = min(size[1] / width, size[0] / height)
     inner_width = min(size[1], max(1, round(width * ratio)))

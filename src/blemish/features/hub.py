@@ -1,4 +1,4 @@
-"""Published weights: in the caches of this machine, or on the hub, which is asked for one file and given up soon."""
+"""Published weights: in the caches of this machine, or one file fetched from the hub, with a short time limit."""
 
 import threading
 from pathlib import Path
@@ -28,7 +28,7 @@ def cached(entry: Backbone) -> Path | None:
 
 
 def checkpoints() -> Path:
-    """The folder in which torch.hub keeps what it downloads, and in which a file may be laid by hand."""
+    """The folder in which torch.hub keeps what it downloads, and in which a person may put a file."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
@@ -44,12 +44,12 @@ def fetch(name: str, entry: Backbone) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise not_here(name, entry, "HF_HUB_OFFLINE forbids asking the hub")
     for file in (entry.hub_file, OLDER_FILE):
-        answer = asked(hf_hub_url(entry.hub_id, file, endpoint=constants.ENDPOINT), ANSWER_SECONDS)
+        answer = http_status(hf_hub_url(entry.hub_id, file, endpoint=constants.ENDPOINT), ANSWER_SECONDS)
         if answer == OK:
             break
         if answer != NOT_FOUND:
-            said = f"answers with {answer}" if isinstance(answer, int) else f"cannot be reached ({answer})"
-            raise not_here(name, entry, f"{constants.ENDPOINT} {said}")
+            status = f"answers with {answer}" if isinstance(answer, int) else f"cannot be reached ({answer})"
+            raise not_here(name, entry, f"{constants.ENDPOINT} {status}")
     else:
         raise not_here(name, entry, f"{constants.ENDPOINT} does not have them")
     (disable_progress_bars if runtime().progress is quiet else enable_progress_bars)()
@@ -77,19 +77,19 @@ def not_here(name: str, entry: Backbone, why: str) -> WeightsError:
     )
 
 
-def asked(address: str, seconds: float) -> int | str:
+def http_status(address: str, seconds: float) -> int | str:
     """The HTTP status of `address`, or why there is none.
 
-    It is asked in a thread that is left behind: looking up a name knows no time limit.
+    The request runs in a thread that is left behind: looking up a name knows no time limit.
     """
     answer: list[int | str] = [f"no answer within {seconds:g} s"]
-    asking = threading.Thread(target=lambda: answer.append(_ask(address, seconds)), daemon=True)
-    asking.start()
-    asking.join(seconds)
+    request = threading.Thread(target=lambda: answer.append(_status(address, seconds)), daemon=True)
+    request.start()
+    request.join(seconds)
     return answer[-1]
 
 
-def _ask(address: str, seconds: float) -> int | str:
+def _status(address: str, seconds: float) -> int | str:
     try:
         with urlopen(Request(address, method="HEAD"), timeout=seconds) as answer:  # noqa: S310
             return int(answer.status)

@@ -1,4 +1,4 @@
-"""Backbones as frozen modules: standardised pixels to a global vector and the stages asked for."""
+"""Backbones as frozen modules: standardised pixels to a global vector and the wanted stages."""
 
 import inspect
 from collections import OrderedDict
@@ -18,7 +18,7 @@ Output = tuple[Tensor, list[Tensor]]
 
 
 class Stages(nn.Module):
-    """The blocks of an EfficientNet up to the last one asked for.
+    """The blocks of an EfficientNet up to the last one that is wanted.
 
     `forward` maps standardised RGB (B, 3, H, W) to the pooled deepest stage (B, channels) and a list of
     (B, channels, H / stride, W / stride), in the order of `blocks`.
@@ -40,7 +40,7 @@ class Stages(nn.Module):
 
 
 class Intermediates(nn.Module):
-    """Any timm network, up to the last block asked for; for `forward` see `Stages`.
+    """Any timm network, up to the last block that is wanted; for `forward` see `Stages`.
 
     The stages of a plain transformer are its patch tokens after the final norm, as DINO's authors take them, and its
     global vector is the class token of the deepest stage, the mean patch where there is none. Register tokens are
@@ -86,7 +86,7 @@ def load_classifier(name: str, weights: str = "") -> nn.Module:
 def load_network(name: str, wanted: Sequence[str], weights: str = "", size: tuple[int, int] | None = None) -> nn.Module:
     """The backbone `name` up to the stages called `wanted`, ready for inference at `size` (height, width).
 
-    Batch normalisation is folded into the convolutions before it and weights lie channels-last: the same
+    Batch normalisation is folded into the convolutions before it and weights are channels-last: the same
     function to rounding, and several times the speed on a CPU. Raises `RequestError` for a stage that is not there,
     `WeightsError` for weights that are not there or another network's.
     """

@@ -12,7 +12,7 @@ from blemish.features.backbones import GIVEN
 from blemish.features.batches import SLICE, FeatureBatch, PatchFeatures, valid_patches
 from blemish.features.cache import IN_USE_SECONDS, prune
 from blemish.features.extract import FeatureSpec, box_in_grid, extractor
-from blemish.features.shards import GLOBALS, Features, FeatureStore
+from blemish.features.kept_features import GLOBALS, Features, FeatureStore
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.ray_tasks import in_tasks
@@ -20,9 +20,9 @@ from blemish.machine.runtime import in_threads, intra_op_threads, runtime
 
 __all__ = ["GLOBALS", "FeatureBatch", "FeatureStore", "PatchFeatures", "features_of", "valid_patches"]
 
-TASK_IMAGES = 8  # handed to a worker of a cluster together
-RAY_IMAGES = 256  # handed to all workers together, before progress is told
-SHARD_IMAGES = SLICE  # at most this many images are lost when an extraction is killed
+TASK_IMAGES = 8  # sent to a worker of a cluster together
+RAY_IMAGES = 256  # sent to all workers together, before progress is reported
+TOGETHER = SLICE  # at most this many images are lost when an extraction is killed
 
 
 def features_of(images: ImageSet, spec: FeatureSpec) -> PatchFeatures:
@@ -56,7 +56,7 @@ class StoredFeatures(PatchFeatures):
         if names:
             prune(runtime().cache, runtime().cache_bytes, unused_for=IN_USE_SECONDS)
             runtime().progress("features", 0, len(names))
-        together = self.spec.at_once(SHARD_IMAGES if not runtime().ray else RAY_IMAGES)
+        together = self.spec.at_once(TOGETHER if not runtime().ray else RAY_IMAGES)
         for start in range(0, len(names), together):
             part = names[start : start + together]
             self._compute(part, keep=True)
@@ -66,12 +66,12 @@ class StoredFeatures(PatchFeatures):
 
     def _read(self, names: Sequence[str]) -> FeatureBatch | None:
         content = self.images.content
-        names = [name for name in names if name not in self.unreadable]
+        names = [name for name in names if name not in self.skipped]
         found = self.store.read(content[name] for name in names)
         if missing := self._one_each(names, {content[name] for name in names}.difference(found)):
             found |= self._compute(missing, keep=runtime().keep_features)
             self._spread_reasons(names)
-            names = [name for name in names if name not in self.unreadable]
+            names = [name for name in names if name not in self.skipped]
         if not names:
             return None
         parts = [found[content[name]] for name in names]
@@ -114,7 +114,7 @@ class StoredFeatures(PatchFeatures):
             with intra_op_threads(1), closing(in_threads(one, names, runtime().threads)) as results:
                 for name, result in zip(names, results, strict=True):
                     if isinstance(result, str):
-                        self.unreadable[name] = result
+                        self.skipped[name] = result
                     else:
                         made[name] = result
         finally:
@@ -126,11 +126,11 @@ class StoredFeatures(PatchFeatures):
         """As `_compute`, on the cluster of the runtime; what comes back is kept here."""
         parts = [self.images.packed(names[at : at + TASK_IMAGES]) for at in range(0, len(names), TASK_IMAGES)]
         made: dict[str, Features] = {}
-        for part, (found, unreadable) in zip(parts, in_tasks(_made_of, self.spec, parts), strict=True):
-            named = {name: found[part.content[name]] for name in part.ids if name not in unreadable}
+        for part, (found, skipped) in zip(parts, in_tasks(_made_of, self.spec, parts), strict=True):
+            named = {name: found[part.content[name]] for name in part.ids if name not in skipped}
             if keep:
                 self.store.add(named, self.images)
-            self.unreadable.update(unreadable)
+            self.skipped.update(skipped)
             made |= found
         return made
 
@@ -142,15 +142,15 @@ class StoredFeatures(PatchFeatures):
     def _spread_reasons(self, names: Sequence[str]) -> None:
         """What is wrong with an image is wrong with its copies."""
         content = self.images.content
-        reasons = {content[name]: reason for name, reason in self.unreadable.items()}
-        self.unreadable.update({name: reasons[content[name]] for name in names if content[name] in reasons})
+        reasons = {content[name]: reason for name, reason in self.skipped.items()}
+        self.skipped.update({name: reasons[content[name]] for name in names if content[name] in reasons})
 
 
 def _made_of(spec: FeatureSpec, images: ImageSet) -> tuple[dict[str, Features], dict[str, str]]:
     """On a worker: features by content, and what could not be read."""
     features = StoredFeatures(images, spec, store=FeatureStore.at(runtime().cache, spec, images))
     made = features._compute(images.ids, keep=False)
-    return made, features.unreadable
+    return made, features.skipped
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """Where a tile lies in the working size, in pixels."""
+    """Where a tile is in the working size, in pixels."""
 
     top: int
     left: int
@@ -24,7 +24,7 @@ class Window:
 
 
 def windows(size: Size, side: int, overlap: int, align: int) -> list[Window]:
-    """Windows of up to `side` pixels that cover `size` (height, width) and overlap by at least `overlap`.
+    """Windows of up to `side` pixels that together make up `size` (height, width) and overlap by at least `overlap`.
 
     All are whole multiples of `align`, as `size` is.
     """

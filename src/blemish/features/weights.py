@@ -200,7 +200,7 @@ def _converted(tensors: Tensors, network: nn.Module) -> Tensors:
         return tensors
     try:
         converted: Tensors = convert(dict(tensors), network)
-    except Exception:  # another architecture's tensors, which it was not made for; what differs is told by name
+    except Exception:  # another architecture's tensors, which it was not made for; what differs is reported by name
         return tensors
     return converted
 

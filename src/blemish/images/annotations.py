@@ -33,7 +33,7 @@ Sizes = Mapping[str, tuple[int, int]]
 def annotations(files: Sources, sizes: Sizes) -> list[str]:
     """Those of the images (ids, with their width and height) that are masks of other ones among them.
 
-    A mask has few levels and the size of an image that is none. It lies in a folder such as `ground_truth`, is called
+    A mask has few levels and the size of an image that is none. It is in a folder such as `ground_truth`, is called
     `..._mask`, or is called as an image in another folder or with another suffix.
     """
     named = [name for name in sizes if _is_named(name)]

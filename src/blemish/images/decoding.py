@@ -34,7 +34,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 # Pillow's names of what it decodes in memory, in libraries that are fuzzed; not EPS or the like, which start programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000", "PPM", "GIF", "AVIF")
-HEAD = 264  # bytes by which kinds of files are told apart
+HEAD = 264  # bytes by which kinds of files are known
 HEADS = {
     "PNG": (b"\x89PNG\r\n\x1a\n",), "JPEG": (b"\xff\xd8\xff",), "TIFF": TIFF_HEADS, "GIF": (b"GIF87a", b"GIF89a"),
     "JPEG2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "BMP": (b"BM",),
@@ -62,7 +62,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Pixels = NDArray[np.uint8]  # RGB (H, W, 3) unless said otherwise, 0..255
+Pixels = NDArray[np.uint8]  # RGB (H, W, 3) unless a docstring has another shape, 0..255
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Decoding:
     range : the levels (low, high) of images deeper than 8 bits that become 0 and 255, one for the whole
         folder, so that a darker part stays darker; None where there are no such images.
     max_pixels : images with more pixels than this are skipped before they are decoded.
-    missing : levels of deep images that stand for "no measurement", beside what is no finite number.
+    missing : levels of deep images that mean "no measurement", beside what is no finite number.
     """
 
     range: tuple[float, float] | None = None
@@ -201,7 +201,7 @@ def _opened(source: Path | bytes, formats: tuple[str, ...] | None = None) -> Ite
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError(_not_opened(head_of(source))) from None
+        raise UnreadableImageError(_not_opened(head_of(source), formats)) from None
     except OSError as error:
         reason = f"cannot be opened: {error.strerror}" if error.errno else f"damaged or truncated: {error}"
         raise UnreadableImageError(reason) from None
@@ -255,8 +255,8 @@ def is_image_head(head: bytes) -> bool:
     return head[4:12] == b"ftypavif" or any(head.startswith(known) for known in HEADS.values())
 
 
-def _not_opened(head: bytes) -> str:
-    """Why Pillow does not know a file, by how it begins."""
+def _not_opened(head: bytes, formats: tuple[str, ...] | None) -> str:
+    """Why Pillow does not know a file, by how it begins; `formats` are those that may be tried."""
     if head[4:8] == b"ftyp" and not head.startswith(b"\0\0\0\0"):
         kind = head[8:12].decode("ascii", "replace").strip()
         return f"a HEIC image or a video ('{kind}'), which cannot be read; save it as PNG or JPEG"
@@ -266,7 +266,10 @@ def _not_opened(head: bytes) -> str:
         return f"{other}, which cannot be read; save it as PNG, JPEG or TIFF"
     if is_image_head(head):
         kind = next((name for name, starts in HEADS.items() if head.startswith(starts)), "AVIF")
-        return f"a {kind.replace('JPEG2000', 'JPEG 2000')} whose header is damaged, or of a kind that cannot be read"
+        name = kind.replace("JPEG2000", "JPEG 2000")
+        if formats and kind not in formats:
+            return f"a {name} image, and only {' and '.join(formats)} are taken here"
+        return f"a {name} whose header is damaged, or of a kind that cannot be read"
     return "not an image, or one whose header is damaged"
 
 
@@ -334,7 +337,7 @@ def _factor(size: tuple[int, ...]) -> int:
 
 
 def _orientation(image: Image.Image | Tiff) -> int:
-    """The EXIF orientation, 1..8, as it stands before the pixels; 1 where there is none, or it is damaged."""
+    """The EXIF orientation, 1..8, as the file has it before the pixels; 1 where there is none, or it is damaged."""
     if isinstance(image, Tiff):
         return image.orientation()
     if image.format == "TIFF":

@@ -1,8 +1,9 @@
 """Images deeper than 8 bits: all of their levels, which of them are no measurements, and one range for a folder."""
 
 import io
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ CONFIRMED = 0.2  # share of the images that another level must be lost in: a def
 AT_EACH_END = 2  # different levels for "no measurement"
 FEWEST_IMAGES = 5  # with fewer, nothing tells which image lies outside
 OUTSIDE = 0.1  # share of the images, at each end, that do not set the range if they lie far outside
-MIDDLE = 97  # per cent of the pixels
+MIDDLES = (99, 97)  # per cent of the pixels
 FEWEST_LEVELS = 32  # grey levels for these, below which that is worth a sentence
 WIDTH = 8  # pixels of a neighbourhood, at least: lost pixels one by one are filled well
 Values = NDArray[Any]  # (H, W) or (H, W, 3), as they are in the file
@@ -41,14 +42,15 @@ class Levels:
     Attributes
     ----------
     low, high : the 0.1 % and 99.9 % levels: single pixels do not set a range.
-    middle : the narrowest two levels with `MIDDLE` % of the pixels between them, of those at the ends and the middle.
+    widths : of the narrowest range with so many % of the pixels, one of `MIDDLES` each, of those at the ends and the
+        middle.
     lost : by the level that stands for "no measurement", nan for what is no finite number, where that is.
     share : by the same, the share of the pixels, 0..1.
     """
 
     low: float
     high: float
-    middle: tuple[float, float] = (0.0, 0.0)
+    widths: tuple[float, ...] = (0.0, 0.0)
     lost: Mapping[float, Cells] = field(default_factory=dict)
     share: Mapping[float, float] = field(default_factory=dict)
 
@@ -143,13 +145,14 @@ def is_deep(image: Image.Image | Tiff) -> bool:
 
 
 def for_tifffile(image: Image.Image) -> bool:
-    """Whether Pillow would cut the levels of a TIFF it has opened, or take them for others."""
+    """Whether Pillow would cut the levels or channels of a TIFF it has opened, or take them for others."""
     if image.format != "TIFF":
         return False
     tags = image.tag_v2  # type: ignore[attr-defined]
     bits, formats = tags.get(258, (1,)), tags.get(339, (1,))
     several = max(bits) > 8 and image.mode not in DEEP_MODES
-    return several or (bits[0] == 32 and formats[0] == 1) or (bits[0] == 8 and formats[0] == 2)
+    more = tags.get(277, 1) > len(image.getbands())  # channels that are neither colour nor transparency
+    return several or more or (bits[0] == 32 and formats[0] == 1) or (bits[0] == 8 and formats[0] == 2)
 
 
 def _deep_colour(image: Any) -> bool:
@@ -171,7 +174,13 @@ def values_of(image: Any, source: Path | bytes | None = None) -> Values:
         return np.asarray(image)
     data = source if isinstance(source, bytes) else source.read_bytes()
     if image.format == "PPM":
-        levels = np.frombuffer(data, ">u2", 3 * image.width * image.height, image.tile[0][2])
+        start = image.tile[0][2]
+        if image.tile[0][0] == "ppm_plain":  # as text, with comments
+            levels = np.array(
+                re.sub(rb"#[^\r\n]*", b"", data[start:]).split()[: 3 * image.width * image.height], np.uint16
+            )
+        else:
+            levels = np.frombuffer(data, ">u2", 3 * image.width * image.height, start)
         return levels.reshape(image.height, image.width, 3)
     levels = _both_bytes(data, str(image.tile[0][3]).partition(";")[0])
     return _over_black(levels) if levels.shape[2] in (2, 4) else levels
@@ -271,12 +280,10 @@ def measured(values: Values, missing: Collection[float] | None = None) -> Levels
         at = values == level if values.ndim == 2 else (values == level).any(axis=2)
         if at.any():
             lost[level], share[level] = _cells(at), float(at.mean())
-    tail = 100 - MIDDLE
-    low, high, *ends = (
-        float(each) for each in np.percentile(rest, (0.1, 99.9, 0, tail / 2, tail, MIDDLE, 100 - tail / 2, 100))
-    )
-    middle = min(zip(ends[:3], ends[3:], strict=True), key=lambda pair: pair[1] - pair[0])
-    return Levels(low, high, middle, lost, share)
+    ends = [(start, start + middle) for middle in MIDDLES for start in (0, (100 - middle) / 2, 100 - middle)]
+    low, high, *levels = np.percentile(rest, (0.1, 99.9, *np.ravel(ends)))
+    widths = np.diff(np.reshape(levels, (len(MIDDLES), 3, 2))).min(axis=1).ravel()
+    return Levels(float(low), float(high), tuple(widths.tolist()), lost, share)
 
 
 def _far_levels(values: NDArray[np.float64]) -> list[float]:
@@ -372,14 +379,31 @@ def common(
             f"and {'is' if len(outside) == 1 else 'are'} clipped to it: {', '.join(outside[:5])}"
             f"{', ...' if len(outside) > 5 else ''}."
         )
-    widths = [each.middle[1] - each.middle[0] for each in known.values()] or [np.inf]
-    left = float(np.median(widths)) * 255 / max(levels[1] - levels[0], 1e-12)
-    if left < FEWEST_LEVELS and not known_range:
-        notes.append(
-            f"{max(1, round(left))} grey levels are left for {MIDDLE} % of the pixels between {levels[0]:g} and "
-            f"{levels[1]:g}; give narrower `levels` if the rest does not count."
-        )
+    inside = {name: each.widths for name, each in known.items() if name not in outside}
+    if inside and not known_range:
+        notes += _few_levels(inside, levels)
     return Found(levels, known, tuple(missing), lost, tuple(notes), skipped)
+
+
+def _few_levels(widths: Mapping[str, Sequence[float]], levels: tuple[float, float]) -> list[str]:
+    """A sentence where most images, or some of them, become few grey levels between `levels`; see `Levels.widths`."""
+    left = np.array(list(widths.values())) * 255 / max(levels[1] - levels[0], 1e-12)  # (N, len(MIDDLES))
+    between = f"of the pixels between {levels[0]:g} and {levels[1]:g}"
+    for middle, usual in zip(MIDDLES, np.median(left, axis=0), strict=True):
+        if usual < FEWEST_LEVELS:
+            count = max(1, round(usual))
+            are = "level is" if count == 1 else "levels are"
+            return [
+                f"{count} grey {are} left for {middle} % {between}; give narrower `levels` if the rest does not count."
+            ]
+    few = [name for name, own in zip(widths, left[:, -1], strict=True) if own < FEWEST_LEVELS]
+    if not few:
+        return []
+    return [
+        f"{_images(len(few))} fewer than {FEWEST_LEVELS} grey levels for {MIDDLES[-1]} % {between}, the range of all "
+        f"{len(widths)}: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; if their exposure or depth is another, "
+        "give these images by themselves."
+    ]
 
 
 def _images(count: int) -> str:
@@ -395,7 +419,7 @@ def _with_refused(levels: Levels, missing: Collection[float]) -> Levels:
     shares = {level: share for level, share in levels.share.items() if level not in refused}
     many = [level for level in refused if levels.share[level] >= 1e-3]  # as far as `low` and `high` go
     low, high = min([levels.low, *many]), max([levels.high, *many])
-    return Levels(low, high, levels.middle, kept, shares)
+    return Levels(low, high, levels.widths, kept, shares)
 
 
 def common_range(levels: Collection[Levels]) -> tuple[float, float]:

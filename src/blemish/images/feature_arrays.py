@@ -25,7 +25,7 @@ class FeatureArray:
 
     Attributes
     ----------
-    tokens : (P or P + 1, width) floats, on disk until asked for.
+    tokens : (P or P + 1, width) floats, on disk until read.
     grid : (rows, columns) of the P patches.
     class_token : "none" beside the patches; "first", before them; or "repeated" in the first half of every patch, as
         FUN-AD's features [global ; patch] come.
@@ -144,7 +144,7 @@ def _check_ids(ids: Sequence[str], count: int, named: str) -> None:
         if not isinstance(name, str):
             raise RequestError(f"The ids must be texts; got {name!r}, of type {type(name).__name__}.")
         if not name or name in seen:
-            raise RequestError(f"The id '{name}' stands twice or is empty; each image needs an id of its own.")
+            raise RequestError(f"The id '{name}' occurs twice or is empty; each image needs an id of its own.")
         seen.add(name)
 
 
@@ -155,7 +155,7 @@ def _grid_of(patches: int, grid: tuple[int, int] | None, class_token: str, named
         if patches != math.prod(grid):
             raise RequestError(
                 f"{named} has {patches} patches an image{beside}, and `grid` is {grid[0]}x{grid[1]}; give another "
-                "`grid`, or say with `class_token` where the class token is."
+                "`grid`, or set `class_token` to where the class token is."
             )
         return grid
     side = math.isqrt(max(patches, 0))

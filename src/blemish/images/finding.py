@@ -16,11 +16,12 @@ from blemish.machine.errors import RequestError
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell writes
 RUN_MARKER = "config.json"  # a folder that holds this and one of the next is a result of ours, not images
 RESULTS = ("scores.csv", "purification.csv")
+OF_SYSTEMS = frozenset({"@eadir", "#recycle", "$recycle.bin", "__macosx", "lost+found"})  # thumbnails, deleted files
 HIDDEN = "hidden"  # among the suffixes of other files
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """Files that may be images, by id (POSIX path below `root`, a folder or a URL), and what else was met on the way.
 
     `skipped` holds the reason by id; `others` counts the files of other kinds by suffix; `listed` is whether a list
@@ -64,13 +65,13 @@ def is_image_file(path: Path) -> bool:
         return False
 
 
-def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
+def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
     """Image files below a folder or a URL, one image file, or those named by a `.txt` or `.csv` list.
 
     A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
     URLs.
-    Links are followed, each real folder once. Hidden files and folders, earlier Runs and `leave_out` are not
-    entered. Raises `RequestError` if there is nothing to take.
+    Links are followed, each real folder once. Hidden files and folders, those where a system keeps thumbnails or
+    deleted files, earlier Runs and `leave_out` are not entered. Raises `RequestError` if there is nothing to take.
     """
     source = located(source)
     if isinstance(source, str):
@@ -82,7 +83,7 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
     elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
     elif is_image_file(source):
-        found = Found(source.parent, {identifier(source, source.parent): source}, listed=True)
+        found = FoundFiles(source.parent, {identifier(source, source.parent): source}, listed=True)
     elif source.is_file():
         raise RequestError(
             f"'{source}' is not an image; give an image, a folder of images, or a list of paths named .txt or .csv."
@@ -95,8 +96,8 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> Found:
     return found
 
 
-def _walk(root: Path, leave_out: Path | None) -> Found:
-    found, visited = Found(root), set()
+def _walk(root: Path, leave_out: Path | None) -> FoundFiles:
+    found, visited = FoundFiles(root), set()
     closed = leave_out.resolve() if leave_out else None
 
     def remember(error: OSError) -> None:
@@ -124,9 +125,9 @@ def _walk(root: Path, leave_out: Path | None) -> Found:
     return found
 
 
-def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
+def _sorted_out(url: str, files: dict[str, RemoteFile]) -> FoundFiles:
     """The images among the files below a URL, as `_walk` finds them in a folder."""
-    found = Found(url)
+    found = FoundFiles(url)
     marked = {PurePosixPath(name).parent for name in files if PurePosixPath(name).name == RUN_MARKER}
     results = {folder for folder in marked if any(str(folder / name) in files for name in RESULTS)}
     if PurePosixPath() in results:
@@ -137,7 +138,7 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
             continue
         if ".." in path.parts:
             found.skipped[name] = "its name leads out of the folder"
-        elif any(part.startswith(".") for part in path.parts):
+        elif any(map(_is_hidden, path.parts)):
             found.others[HIDDEN] += 1
         elif path.suffix.lower() in SUFFIXES:
             found.files[name] = file
@@ -147,9 +148,14 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> Found:
 
 
 def _closed(folder: Path, leave_out: Path | None) -> bool:
-    if folder.name.startswith(".") or _is_result(folder):
+    if _is_hidden(folder.name) or _is_result(folder):
         return True
     return leave_out is not None and folder.resolve() == leave_out
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is called as what its owner does not see: with a dot, or by the system that keeps it."""
+    return name.startswith(".") or name.lower() in OF_SYSTEMS
 
 
 def _is_result(folder: Path) -> bool:
@@ -160,14 +166,14 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - never raises
 
 
-def _listed(source: Path) -> Found:
+def _listed(source: Path) -> FoundFiles:
     base, names = source.parent.absolute(), names_in(source)
     if any(map(is_url, names)):
         return _listed_urls(source, names)
     paths = [base / Path(name).expanduser() for name in names]
     inside = all(path.is_relative_to(base) for path in (Path(os.path.normpath(path)) for path in paths))
     root = base if inside or not paths else Path(os.path.commonpath([os.path.normpath(p.parent) for p in paths]))
-    found = Found(root, listed=True)
+    found = FoundFiles(root, listed=True)
     for path in paths:
         # The name is made tidy, the path is not: beyond a link, '..' leads elsewhere than the text says.
         name = identifier(Path(os.path.normpath(path)), root)
@@ -180,12 +186,12 @@ def _listed(source: Path) -> Found:
     return found
 
 
-def _listed_urls(source: Path, names: Sequence[str]) -> Found:
+def _listed_urls(source: Path, names: Sequence[str]) -> FoundFiles:
     if other := next((name for name in names if not is_url(name)), None):
         raise RequestError(f"'{source}' names URLs and paths, such as '{other}'; a list holds one or the other.")
     folders = [f"{name.rpartition('/')[0]}/" for name in names]
     root = os.path.commonprefix(folders).rpartition("/")[0]  # noqa: RUF071 - commonpath would take the second slash
-    return Found(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names}, listed=True)
+    return FoundFiles(root, {name.removeprefix(root).lstrip("/"): remote_file(name) for name in names}, listed=True)
 
 
 def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
@@ -216,7 +222,7 @@ def identifier(path: Path, root: Path) -> str:
 
 
 def printable(path: Path) -> str:
-    """`path` with slashes as UTF-8 text; bytes that are not UTF-8 stand as backslash escapes."""
+    """`path` with slashes as UTF-8 text; bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
@@ -224,7 +230,7 @@ def _nearest_existing(path: Path) -> Path:
     return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
 
 
-def _nothing_found(source: str | Path, found: Found) -> str:
+def _nothing_found(source: str | Path, found: FoundFiles) -> str:
     wanted = ", ".join(sorted(SUFFIXES))
     if found.skipped:
         name, reason = next(iter(found.skipped.items()))

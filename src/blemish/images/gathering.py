@@ -73,7 +73,7 @@ def of_files(
     files: Mapping[str, Path | RemoteFile],
     root: Path | str | None,
     decoding: Decoding,
-    skipped: Mapping[str, str],
+    not_found: Mapping[str, str],
     source: str,
     find_range: bool,
     whole: bool = False,
@@ -82,7 +82,7 @@ def of_files(
 
     Of a `whole` folder those that are annotations of others are left out.
     """
-    left_out, paged = dict(skipped), 0
+    skipped, paged = dict(not_found), 0
     sizes: dict[str, tuple[int, int]] = {}
     content: dict[str, str] = {}
     deep: list[str] = []
@@ -94,7 +94,7 @@ def of_files(
     with closing(in_threads(examined, names, runtime().threads + WAITING)) as results:
         for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
             if isinstance(result, str):
-                left_out[name] = result
+                skipped[name] = result
             else:
                 header, content[name] = result
                 sizes[name] = header.size
@@ -103,7 +103,7 @@ def of_files(
             if done % 16 == 0 or done == len(names):
                 runtime().progress("reading files", done, len(names))
     if not content:
-        raise RequestError(none_readable(source, left_out))
+        raise RequestError(none_readable(source, skipped))
     left: tuple[str, ...] = ()
     if whole:
         left = _without_annotations(files, sizes, content)
@@ -116,17 +116,17 @@ def of_files(
         missing = None if find_range else decoding.missing
         found = common(levels_of({name: files[name] for name in deep}, missing), decoding.range, missing)
         for name, reason in found.skipped.items():
-            left_out[name] = reason
+            skipped[name] = reason
             del content[name]
         if not content:
-            raise RequestError(none_readable(source, left_out))
+            raise RequestError(none_readable(source, skipped))
         notes += found.notes
         lost = found.lost
         levels = found.levels if decoding.range is None else {}
         decoding = replace(decoding, range=found.range, missing=found.missing if find_range else decoding.missing)
         if len(deep) < len(content):
-            notes.append(f"{len(deep)} images are deeper than 8 bits, the other {len(content) - len(deep)} are not.")
-    return Gathered(files, content, sizes, left_out, root, decoding, tuple(notes), levels, lost)
+            notes.append(f"Deeper than 8 bits are {len(deep)} of the {len(content)} images, the others are not.")
+    return Gathered(files, content, sizes, skipped, root, decoding, tuple(notes), levels, lost)
 
 
 def _without_annotations(

@@ -22,7 +22,7 @@ from blemish.images.urls import RemoteFile, openable
 from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
 
-UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1  # as a person said
+UNKNOWN, NORMAL, ANOMALOUS = -1, 0, 1  # as a person labelled it
 SUSPECTED = 2  # as purification found: not to be learned from as normal
 
 
@@ -31,7 +31,7 @@ SHOWN = 6  # images on a card
 
 @dataclass(frozen=True, repr=False)
 class ImageSet:
-    """Images by id, in the order of their ids. Lazy: pixels are read when asked for.
+    """Images by id, in the order of their ids. Lazy: pixels are read when needed.
 
     Attributes
     ----------
@@ -39,10 +39,10 @@ class ImageSet:
     sources : by id, a file here or behind a URL, its bytes, uint8 RGB pixels (H, W, 3), 0..255, or features alone.
     content : by id, the SHA-256 of the file's bytes or of the pixels.
     sizes : by id, (width, height) in pixels with the orientation applied.
-    groups : by id, images that count as one when folds and subsets are made and that never vouch for each
-        other; equal content unless said otherwise.
-    labels : by id, `NORMAL` or `ANOMALOUS` where a person said so, `SUSPECTED` where purification did; the rest is
-        unknown.
+    groups : by id, images that count as one when folds and subsets are made and that are never compared with
+        each other; equal content by default.
+    labels : by id, `NORMAL` or `ANOMALOUS` where a person labelled it so, `SUSPECTED` where purification did; the
+        rest is unknown.
     defects : by id, where a person drew defects: the packed bits of a mask of `roi.SIDE` cells each way.
     skipped : what cannot be used, with the reason.
     levels : by id, the levels of the deep images that `decoding.range` was found on; none where it was given.
@@ -205,15 +205,15 @@ class ImageSet:
         """The median of the square root of the area, in pixels."""
         return median(math.sqrt(width * height) for width, height in (self.sizes[name] for name in self.ids))
 
-    def without(self, unreadable: Mapping[str, str]) -> "ImageSet":
-        """The set less the images that turned out unreadable, which join `skipped` with their reasons.
+    def without(self, skipped: Mapping[str, str]) -> "ImageSet":
+        """The set without the images that cannot be read, which join `skipped` with their reasons.
 
         Raises `RequestError` if none is left.
         """
-        if not unreadable:
+        if not skipped:
             return self
-        rest = self.subset(name for name in self.ids if name not in unreadable)
-        skipped = {**self.skipped, **unreadable}
+        rest = self.subset(name for name in self.ids if name not in skipped)
+        skipped = {**self.skipped, **skipped}
         if not len(rest):
             raise RequestError(none_readable(str(self.root or "the list"), skipped))
         return replace(rest, skipped=skipped)
@@ -257,7 +257,7 @@ class ImageSet:
         """
         source = self.sources[name]
         if isinstance(source, FeatureArray):
-            raise UnreadableImageError("only its features are at hand")
+            raise UnreadableImageError("only its features are known")
         if isinstance(source, (Path, RemoteFile)):
             source = openable(source)
         if isinstance(source, (Path, bytes)):
@@ -301,7 +301,7 @@ class ImageSet:
 
     @property
     def place(self) -> str | None:
-        """Where the images lie, to be noted with a result: an absolute path or a URL; None if they have no root."""
+        """Where the images are, to be noted with a result: an absolute path or a URL; None if they have no root."""
         return str(self.root.resolve()) if isinstance(self.root, Path) else self.root
 
     @property

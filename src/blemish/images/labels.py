@@ -1,4 +1,4 @@
-"""What a person said of images: `labels.csv`, to which rows are only ever appended."""
+"""The labels of a review: `labels.csv`, to which rows are only ever appended."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ LABELS = "labels.csv"  # its name in a Run
 COLUMNS = ("time", "path", "sha256", "label", "type", "comment", "who")
 FEWEST = 4  # columns of files and rows of earlier versions, which end with the label
 WORDS = {NORMAL: "good", ANOMALOUS: "bad", UNKNOWN: "cleared"}
-SKIPPED = "skipped"  # looked at and left open
+SKIPPED = "skipped"  # looked at, without an answer
 MEANINGS = {
     **dict.fromkeys(("good", "normal", "ok", "accept", "accepted", "0"), NORMAL),
     **dict.fromkeys(("bad", "anomalous", "defect", "reject", "rejected", "1"), ANOMALOUS),
@@ -120,7 +120,7 @@ def read(file: str | Path) -> tuple[list[Row], list[str]]:
     notes = []
     if broken:
         notes.append(
-            f"{_count(broken, 'row')} of '{file.name}' could not be read and {_were(broken)} passed over, such as line "
+            f"{_count(broken, 'row')} of '{file.name}' could not be read and {_were(broken)} not used, such as line "
             f"{broken[0]}; a row that was cut short by a crash is one. Nothing was removed from the file."
         )
     return found, notes
@@ -132,7 +132,7 @@ def _rows(table: Iterable[list[str]], head: Sequence[str]) -> tuple[list[Row], l
     for number, cells in enumerate(table, start=2):
         if not cells:
             continue
-        # A file that an earlier version began keeps its head; rows of both lengths stand below either head.
+        # A file that an earlier version began keeps its head; rows of both lengths follow either head.
         ours = tuple(head) in (COLUMNS, COLUMNS[:FEWEST]) and len(cells) in (FEWEST, len(COLUMNS))
         named = dict(zip(COLUMNS if ours else head, cells, strict=False))
         label = named.get("label", "?").strip().lower()
@@ -149,10 +149,10 @@ def _rows(table: Iterable[list[str]], head: Sequence[str]) -> tuple[list[Row], l
 
 
 def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, Row], list[str]]:
-    """By id, the last row that speaks of it, and sentences on rows that speak of no image.
+    """By id, its last row, and sentences on rows that are about no image.
 
-    `content` holds the SHA-256 of the images by id. A row speaks of the images of its content, wherever they lie now;
-    one without a hash speaks of its path. A row of a path whose content has changed speaks of nothing.
+    `content` holds the SHA-256 of the images by id. A row is about the images of its content, wherever they are now;
+    one without a hash is about its path. A row of a path whose content has changed is not used.
     """
     by_content: dict[str, list[str]] = {}
     for name, digest in content.items():
@@ -168,13 +168,13 @@ def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, R
     notes = []
     if changed:
         notes.append(
-            f"{_count(changed, 'image')} changed since the review, such as '{next(iter(changed))}': what was said of "
-            "the earlier content is not used; review again."
+            f"{_count(changed, 'image')} changed since the review, such as '{next(iter(changed))}': the labels of "
+            "the earlier content are not used; review again."
         )
     if unknown:
         notes.append(
-            f"{_count(unknown, 'image')} that the labels speak of {_were(unknown)} not found here, such as "
-            f"'{next(iter(unknown))}'; what they say is kept, but not used."
+            f"{_count(unknown, 'image')} in the labels {_were(unknown)} not found here, such as "
+            f"'{next(iter(unknown))}'; their labels are kept, but not used."
         )
     return found, notes
 
@@ -182,7 +182,7 @@ def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, R
 def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[str]]:
     """By id, `NORMAL` or `ANOMALOUS` for the reviewed images of a set, and sentences a person should read.
 
-    Raises `RequestError` if the file cannot be read, holds no label, or speaks of none of the images.
+    Raises `RequestError` if the file cannot be read, holds no label, or is about none of the images.
     """
     rows, notes = read(file)
     if notes and not rows:
@@ -191,7 +191,7 @@ def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[s
     found = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
     if rows and not last:
         raise RequestError(
-            f"No row of '{file}' speaks of an image of this folder as it is now. "
+            f"No row of '{file}' is about an image of this folder as it is now. "
             f"{' '.join(more)} Name the labels of these images."
         )
     return found, [*notes, *more]

@@ -1,4 +1,4 @@
-"""The region of interest: what lies outside of it is neither learned from nor scored."""
+"""The region of interest: what is outside of it is neither learned from nor scored."""
 
 import hashlib
 from collections.abc import Mapping

@@ -32,7 +32,7 @@ def examined_file(source: Path | RemoteFile, max_pixels: int) -> tuple[Header, s
 
 
 def none_readable(source: str, skipped: Mapping[str, str]) -> str:
-    """What to tell a person who handed in no image that can be used."""
+    """The message where no file can be used as an image."""
     reasons = "; ".join(f"{count} {reason}" for reason, count in Counter(skipped.values()).most_common(3))
     return (
         f"None of the {len(skipped)} files of '{source}' can be used as an image, such as '{min(skipped)}' "
@@ -44,7 +44,7 @@ def levels_of(deep: Mapping[str, Path | RemoteFile], missing: Collection[float] 
     """The levels of each deep image that can be read, those in `missing` counting for none; found if it is None."""
 
     def levels(source: Path | RemoteFile) -> Levels | None:
-        with suppress(UnreadableImageError):  # it is reported when its features are asked for
+        with suppress(UnreadableImageError):  # it is reported when its features are made
             return measured(read_values(openable(source)), missing)
         return None
 

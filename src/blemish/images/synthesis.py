@@ -20,7 +20,7 @@ Drawn = tuple[Pixels, Mask]
 Draw = Callable[[Pixels, np.random.Generator], Drawn]
 
 VISIBLE = 0.15  # coverage from which a soft edge counts as defect
-PERLIN_THRESHOLD = 0.5  # DRAEM's reference code; its noise lies in about -1..1
+PERLIN_THRESHOLD = 0.5  # DRAEM's reference code; its noise is about -1..1
 PERLIN_OCTAVE = 6  # DRAEM: between 2**0 and 2**5 cells along a side
 MAX_TRANSPARENCY = 0.8  # DRAEM's beta is below this: the share of the image that shines through
 
@@ -137,7 +137,7 @@ def perlin_anomaly(rgb: Pixels, rng: np.random.Generator, texture: Pixels | None
 
 
 def _augmented(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Apply three of DRAEM's changes, so that a copy of the image differs from what it covers."""
+    """Apply three of DRAEM's changes, so that a copy of the image differs from what is below it."""
     changes: list[Callable[[Image.Image], Image.Image]] = [
         lambda i: ImageOps.posterize(i, int(rng.integers(2, 5))),
         lambda i: ImageOps.solarize(i, int(rng.integers(32, 128))),

@@ -1,4 +1,4 @@
-"""Images behind a URL of any file system of fsspec: listed once, each fetched when it is asked for.
+"""Images behind a URL of any file system of fsspec: listed once, each fetched when it is needed.
 
 Nothing here is reached unless a person named the URL. What opens a bucket, keys above all, is between them and fsspec.
 """
@@ -15,7 +15,7 @@ LOCAL = ("file://", "local://")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file: its URL, and where it lies in a file system of fsspec."""
+    """One file: its URL, and its path in a file system of fsspec."""
 
     url: str
     filesystem: Any
@@ -52,7 +52,7 @@ def files_below(url: str) -> dict[str, RemoteFile]:
     try:
         paths = [str(path) for path in filesystem.find(root)]
     except Exception as error:
-        raise RequestError(_trouble(url, error)) from None
+        raise RequestError(_cannot_open(url, error)) from None
     if paths == [root]:
         raise RequestError(f"'{url}' is one file; give the URL of a folder of images.")
     names = {path.removeprefix(root.rstrip("/")).lstrip("/"): path for path in paths}
@@ -65,7 +65,7 @@ def folders_in(url: str) -> dict[str, str]:
     try:
         paths = [str(each["name"]) for each in filesystem.ls(root, detail=True) if each["type"] == "directory"]
     except Exception as error:
-        raise RequestError(_trouble(url, error)) from None
+        raise RequestError(_cannot_open(url, error)) from None
     names = sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
     return {name: joined(url, name) for name in names}
 
@@ -90,7 +90,7 @@ def _opened(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = url_to_fs(url)
     except Exception as error:  # ValueError: not known, ImportError: a package is missing, and those of file systems
-        raise RequestError(_trouble(url, error)) from None
+        raise RequestError(_cannot_open(url, error)) from None
     return filesystem, str(path)
 
 
@@ -102,7 +102,7 @@ def joined(url: str, name: str) -> str:
     return "::".join(links)
 
 
-def _trouble(url: str, error: Exception) -> str:
+def _cannot_open(url: str, error: Exception) -> str:
     fix = "install what that names" if isinstance(error, ImportError) else "check the URL and your rights to read it"
     return f"'{url}' cannot be opened ({_reason(error)}); {fix}, or copy the images and name their folder."
 

@@ -22,7 +22,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a job when it is first asked for: the options of all can be read at once, without torch."""
+    """Import a job when it is first used: the options of all can be read at once, without torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'blemish.jobs' has no attribute '{name}'")
     return getattr(import_module(f"blemish.jobs.{_HOMES[name]}"), name)

@@ -15,7 +15,7 @@ OURS = re.compile(r"tile-\d+\.(png|jpg)")
 
 
 def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | None, progress: Progress) -> list[str]:
-    """Make `out/images`, fit to `out/run`; returns what there is to tell, a line each."""
+    """Make `out/images`, fit to `out/run`; returns the lines to print."""
     folder, run_folder = out / IMAGES, out / RUN
     if folder.exists() and not force:
         raise RequestError(f"'{folder}' exists; name another folder with `out`, or replace the demo with `force`.")
@@ -30,8 +30,8 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
     flagged = run.scores.flagged
     return [
         NOTE,
-        f"{len(planted)} of the {count} images have a planted defect; nothing told blemish which.",
-        f"{len(top)} of these {len(planted)} stand among the {len(planted)} top-ranked images.",
+        f"{len(planted)} of the {count} images have a planted defect; blemish does not know which.",
+        f"{len(top)} of these {len(planted)} are among the {len(planted)} top-ranked images.",
         f"{len(flagged)} images were flagged, {len(set(flagged).intersection(planted))} of them with a planted defect.",
         f"Report: {run_folder / HTML}",
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from blemish.detectors import DEFAULT_DETECTOR, detector_class
 from blemish.features.backbones import BACKBONES
-from blemish.features.hub import asked
+from blemish.features.hub import http_status
 from blemish.features.weights import weights_found
 from blemish.images import ImageSet
 from blemish.jobs.estimating import PROBES, duration, estimated
@@ -70,8 +70,8 @@ def _estimate(images: int) -> dict[str, str]:
 
 
 def _reach_hub() -> str:
-    answer = asked(HUB, HUB_SECONDS)
+    answer = http_status(HUB, HUB_SECONDS)
     if answer == 200:
         return f"{HUB} can be reached"
-    said = f"answers with {answer}" if isinstance(answer, int) else f"cannot be reached ({answer})"
-    return f"{HUB} {said}; the embedded backbones work without it"
+    status = f"answers with {answer}" if isinstance(answer, int) else f"cannot be reached ({answer})"
+    return f"{HUB} {status}; the embedded backbones work without it"

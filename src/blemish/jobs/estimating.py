@@ -53,7 +53,7 @@ class Estimate:
 def tell_cost(detector: Detector, images: ImageSet, rest: int, tell: Callable[[str], None]) -> None:
     """Say what learning from `images` and scoring `rest` others will cost, if that is more than a minute.
 
-    Of a job on a cluster, on given features, or on features that are here already, nothing is said.
+    Nothing is reported for a job on a cluster, on features computed elsewhere, or on features that are kept already.
     """
     specs = detector.feature_specs()
     if not specs or not detector.reads_images or runtime().ray:
@@ -72,7 +72,7 @@ def tell_cost(detector: Detector, images: ImageSet, rest: int, tell: Callable[[s
 def estimated(detector: Detector, images: ImageSet, count: int, sample: int, *, made: int) -> Estimate:
     """The cost of learning from `sample` of `count` images such as `images`, features of `made` being made.
 
-    Of the learning of detectors that were not measured nothing is known: it counts as 0.
+    The learning of detectors that were not measured counts as 0.
 
     A few of `images` are timed.
 

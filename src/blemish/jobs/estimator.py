@@ -19,7 +19,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    detector : a name of `blemish detectors` that takes features, such as "nearest_images" or "patchcore".
+    detector : a name of `blemish detectors` that takes features. "nearest_images", the default, and "softpatch"
+        also find a few outliers that are like each other; "patchcore" and "inreach" take such a cluster for normal.
     contamination : the share of the rows that are outliers, above 0 and up to 0.5; "auto" decides from the scores.
     settings : settings of the detector by name; None for its defaults.
     random_state : a whole number, 0 or more; the same one gives the same results.
@@ -27,7 +28,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    offset_ : rows whose `score_samples` lie below it are outliers.
+    offset_ : rows whose `score_samples` are below it are outliers.
     run_ : the `Run` behind it, with its decision and the scores of the rows of `fit`.
     n_features_in_ : columns seen by `fit`.
     feature_names_in_ : their names, where `fit` was given a data frame with names.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import Decision, ReliabilityBin, reliability
-from blemish.detectors.funad.bank_purity import BankPurity, bank_purity
+from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
 from blemish.images.labels import latest, read
 from blemish.machine.disk import writing_to
@@ -19,14 +19,14 @@ from blemish.runs.run import Run, folder_of
 from blemish.runs.stored_scores import MAPS, read_scores
 
 RESAMPLES = 500
-COVERED = (2.5, 97.5)  # percentiles
+PERCENTILES = (2.5, 97.5)  # of bootstrap samples
 MOVED = 10  # images listed that changed their rank the most
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Scored:
+class RunScores:
     """What is known of a folder of results: scores, SHA-256 (empty where unknown) by id, and the decision."""
 
     scores: Mapping[str, float]
@@ -43,7 +43,7 @@ class Evaluation:
     images, bad : how many are labelled, and how many of them bad.
     auroc, average_precision : of the ranking, with the interval of 95 % of bootstrap samples; None with one kind only.
     precision, recall, f1, false_alarms : of the flags at the threshold; None where there is nothing to divide by.
-    precision_interval, recall_interval, f1_interval, false_alarms_interval : they lie in these with a confidence of
+    precision_interval, recall_interval, f1_interval, false_alarms_interval : they are in these with a confidence of
         95 % if the labelled images are like all others: Wilson's, and for F1 of bootstrap samples.
     best_f1, best_threshold : what a threshold chosen with these labels would have given, for comparison only.
     bank_purity : of each bank that `funad` rebuilt as it learned, how many of its images are normal; see `BankPurity`.
@@ -112,7 +112,7 @@ def evaluate(run: str | Path | Run, labels: str | Path | None = None) -> Evaluat
     best = _best(scores, bad)
     banks = bank_purity(folder / TRAINING, dict(zip(names, bad.tolist(), strict=True)))
     if not bad.any() or bad.all():
-        notes.append("The labels are of one kind only, so nothing can be said of the ranking.")
+        notes.append("The labels are of one kind only, so the ranking cannot be judged.")
     return Evaluation(
         len(names), int(bad.sum()), found.decision.threshold, auroc, interval, _precision(scores, bad),
         _share(hits, hits + false), _share(hits, int(bad.sum())), _share(2 * hits, hits + false + int(bad.sum())),
@@ -147,7 +147,7 @@ def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Pat
     return Comparison(**result, **(_difference(one, other, labels) if labels else {}))
 
 
-def _scored(folder: Path) -> Scored:
+def _scored(folder: Path) -> RunScores:
     import pandas as pd
 
     decision = read_config(folder).get("decision")
@@ -156,16 +156,16 @@ def _scored(folder: Path) -> Scored:
     if (folder / MAPS).is_file():
         stored = read_scores(folder)
         scores = dict(zip(stored.scores.ids, stored.scores.image.astype(float).tolist(), strict=True))
-        return Scored(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
+        return RunScores(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
     try:  # made by an earlier version: images are known by their paths
         table = pd.read_csv(folder / SCORES, dtype={"path": str}, keep_default_na=False)
         scores = dict(zip(table["path"], table["score"].astype(float), strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
-    return Scored(scores, {}, Decision.from_json(decision))
+    return RunScores(scores, {}, Decision.from_json(decision))
 
 
-def _truth(found: Scored, labels: str | Path) -> tuple[dict[str, int], list[str]]:
+def _truth(found: RunScores, labels: str | Path) -> tuple[dict[str, int], list[str]]:
     rows, notes = read(labels)
     content = found.content or dict.fromkeys(found.scores, "")
     if not found.content:  # nothing but the path can be compared
@@ -192,7 +192,7 @@ def _auroc(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, Interva
         rows = rng.integers(0, len(bad), len(bad))
         if 0 < bad[rows].sum() < len(rows):
             samples.append(_area(scores[rows], bad[rows]))
-    low, high = np.percentile(samples, COVERED) if samples else (np.nan, np.nan)
+    low, high = np.percentile(samples, PERCENTILES) if samples else (np.nan, np.nan)
     return _area(scores, bad), (float(low), float(high))
 
 
@@ -221,12 +221,12 @@ def _best(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, float | 
     return float(f1[at]), float(cuts[at])
 
 
-def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any]:
+def _difference(one: RunScores, other: RunScores, labels: str | Path) -> dict[str, Any]:
     truth, notes = _truth(one, labels)
     names = sorted(set(truth) & set(other.scores))
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     if not bad.any() or bad.all():
-        notes.append("The labels are of one kind only, so nothing can be said of the rankings.")
+        notes.append("The labels are of one kind only, so the rankings cannot be compared.")
         return {"notes": tuple(notes)}
     a, b = (np.array([each.scores[name] for name in names]) for each in (one, other))
     rng = np.random.default_rng(0)
@@ -235,12 +235,12 @@ def _difference(one: Scored, other: Scored, labels: str | Path) -> dict[str, Any
         rows = rng.integers(0, len(bad), len(bad))
         if 0 < bad[rows].sum() < len(rows):
             changes.append(_area(b[rows], bad[rows]) - _area(a[rows], bad[rows]))
-    low, high = np.percentile(changes, COVERED)
+    low, high = np.percentile(changes, PERCENTILES)
     pair = _area(a, bad), _area(b, bad)
     return {"auroc": pair, "difference": (pair[1] - pair[0], float(low), float(high)), "notes": tuple(notes)}
 
 
-def _reliability(found: Scored, truth: Mapping[str, int]) -> tuple[ReliabilityBin, ...]:
+def _reliability(found: RunScores, truth: Mapping[str, int]) -> tuple[ReliabilityBin, ...]:
     labels = np.array([truth.get(name, UNKNOWN) for name in found.scores])
     return tuple(reliability(np.array(list(found.scores.values())), labels))
 
@@ -279,7 +279,7 @@ def _f1_interval(flags: NDArray[np.bool_], bad: NDArray[np.bool_]) -> Interval |
     hits, called = (flags & bad)[rows].sum(1), flags[rows].sum(1) + bad[rows].sum(1)
     if not called.any():
         return None
-    low, high = np.percentile(2 * hits[called > 0] / called[called > 0], COVERED)
+    low, high = np.percentile(2 * hits[called > 0] / called[called > 0], PERCENTILES)
     return float(low), float(high)
 
 

@@ -16,6 +16,8 @@ from blemish.images.decoding import Decoding
 from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.estimating import tell_cost
+from blemish.jobs.option_groups import with_options_of
+from blemish.jobs.outputs import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
 from blemish.jobs.preparing import (
     check_features_alone,
     checkpoints_of,
@@ -28,8 +30,7 @@ from blemish.jobs.preparing import (
     within_roi,
 )
 from blemish.jobs.purifying import fit_on_kept, purified
-from blemish.jobs.request import REQUEST, FitRequest, with_options_of
-from blemish.jobs.results import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
+from blemish.jobs.request import REQUEST, FitRequest
 from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest
 from blemish.jobs.writing import write_run
@@ -69,6 +70,11 @@ def fit(
     Raises
     ------
     RequestError, JobError
+
+    Examples
+    --------
+    >>> run = blemish.fit("path/to/images", out="run")  # doctest: +SKIP
+    >>> run.scores.head(5)  # doctest: +SKIP
     """
     return fit_as(FitRequest.of({"images": images, "out": out, **options}), progress=progress, tell=tell)
 
@@ -129,7 +135,7 @@ class _Fit:
             if staging is not None:
                 self.write(run, staging)
         if request.out and request.labels:
-            carry(request.labels, request.out.expanduser() / LABELS)  # the review goes on where it was
+            carry(request.labels, request.out.expanduser() / LABELS)  # the review continues where it was
             defect_boxes.carry(Path(request.labels).expanduser().with_name(BOXES), request.out.expanduser() / BOXES)
         if self.purification is not None:
             self.purification.forget()
@@ -187,23 +193,26 @@ class _Fit:
     def decide(self, scores: Scores, decoding: Decoding) -> Run:
         """Which images are flagged, from the scores alone or with labels; the fitted detector as a Run."""
         images = self.images
-        listed = scores
+        of_folder = scores
         if any(is_normal(name) for name in scores.ids):  # a subset is a copy, and maps may be on disk
-            listed = scores.subset([name for name in scores.ids if not is_normal(name)])
-        refuse_equal(listed, images)
+            of_folder = scores.subset([name for name in scores.ids if not is_normal(name)])
+        refuse_equal(of_folder, images)
         with self.watch.stage("deciding"):
             reviewed = reviewed_labels(images, scores.ids)
-            decision = _decision(self.request, scores, listed, reviewed)
+            decision = _decision(self.request, scores, of_folder, reviewed)
+        unusual = decision.unusual_above(
+            of_folder.image
+        )  # where nothing is flagged, the images to look at have colours
         roi = None if images.roi is None else "one mask" if images.roi.one is not None else OWN_MASKS
         return Run(
             self.detector,
             decision,
             decoding,
-            MapScale.of(listed, decision.threshold),
-            listed.image,
-            listed,
-            pixel_threshold=pixel_threshold(listed, decision.threshold),
-            usual=Usual.of(listed),
+            MapScale.of(of_folder, unusual),
+            of_folder.image,
+            of_folder,
+            pixel_threshold=pixel_threshold(of_folder, unusual),
+            usual=Usual.of(of_folder),
             about={REQUEST: self.request.to_json(), "roi": roi},
             known={images.content[name]: scores[name] for name in scores.ids},
             skipped=images.skipped,
@@ -221,8 +230,8 @@ class _Fit:
             refuse_skipped(images.skipped)
 
 
-def _decision(request: FitRequest, scores: Scores, listed: Scores, reviewed: NDArray[np.int64]) -> Decision:
-    """The decision for the images `listed`, from the scores of all that were learned from and their labels (N,).
+def _decision(request: FitRequest, scores: Scores, of_folder: Scores, reviewed: NDArray[np.int64]) -> Decision:
+    """The decision for the scores `of_folder`, from those of all images learned from and their labels (N,).
 
     Images known to be good are the reference for false alarms. Those found good in a review join them: they were
     picked for their high scores, which makes the reference more cautious, never less.
@@ -232,7 +241,7 @@ def _decision(request: FitRequest, scores: Scores, listed: Scores, reviewed: NDA
     reference = np.concatenate([normals, scores.image[reviewed == NORMAL]]) if len(normals) else normals
     aim = float(request.false_alarms) if request.false_alarms is not None else None
     return calibration.decide(
-        listed.image, labels=reviewed[~known] if known.any() else reviewed, normals=normals, reference=reference,
+        of_folder.image, labels=reviewed[~known] if known.any() else reviewed, normals=normals, reference=reference,
         sensitivity=request.sensitivity, false_alarms=aim, threshold=request.threshold,
         contamination=request.contamination,
     )  # fmt: skip

@@ -16,28 +16,33 @@ from blemish.images.defect_boxes import BOXES, DefectBox
 from blemish.images.groups import groups_by
 from blemish.images.labels import labelled
 from blemish.images.roi import SIDE, Roi
-from blemish.jobs.request import Method, Reading, Request
+from blemish.jobs.option_groups import InputOptions, MethodOptions
+from blemish.jobs.request import Request
 from blemish.machine.errors import RequestError
 
 NORMALS_PREFIX = "normals//"  # ids of images from `normals`: no path of a folder has two slashes in a row
 
 
-def detector_of(request: Method) -> Detector:
+def detector_of(request: MethodOptions) -> Detector:
     """The detector of a request, with its settings. Raises `RequestError` for one there is not."""
-    looking = {name: getattr(request, name, None) for name in ("backbone", "weights", "pixels", "tile", "overlap")}
-    looking["weights"] = str(looking["weights"]) if looking["weights"] else None
-    settings = {**request.settings, **{name: value for name, value in looking.items() if value is not None}}
+    named = {name: getattr(request, name, None) for name in ("backbone", "weights", "pixels", "tile", "overlap")}
+    named["weights"] = str(named["weights"]) if named["weights"] else None
+    settings = {**request.settings, **{name: value for name, value in named.items() if value is not None}}
     if isinstance(request.detector, Detector):
         return request.detector.clone(**settings)
+    if not isinstance(request.detector, str):
+        kind = request.detector if isinstance(request.detector, type) else type(request.detector)
+        fix = f"give an instance, {kind.__name__}()" if issubclass(kind, Detector) else "subclass `Detector`"
+        raise RequestError(f"`detector` is a name or an instance of `Detector`; got {request.detector!r}: {fix}.")
     kind = detector_class(request.detector)
     check_names(kind.setting_names(), settings)
     preset = getattr(request, "preset", None)
-    named = kind.preset(preset) if preset else {}
-    return kind(**{**named, "random_state": request.seed, **settings})
+    preset_settings = kind.preset(preset) if preset else {}
+    return kind(**{**preset_settings, "random_state": request.seed, **settings})
 
 
-def decoding_of(request: Reading, otherwise: Decoding | None = None) -> Decoding:
-    """How files are read: as the request says, else as in `otherwise`."""
+def decoding_of(request: InputOptions, otherwise: Decoding | None = None) -> Decoding:
+    """How files are read: as in the request, else as in `otherwise`."""
     known = otherwise or Decoding()
     return replace(known, range=request.levels or known.range, max_pixels=request.max_pixels or known.max_pixels)
 
@@ -76,7 +81,7 @@ def check_features_alone(request: Request, images: Any) -> None:
 def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
     """The images with the labels of a review, and what was drawn beside them.
 
-    Raises `RequestError` for a file that speaks of other images.
+    Raises `RequestError` for labels of other images.
     """
     if labels is None:
         return found
@@ -145,7 +150,7 @@ def with_normals(found: ImageSet, normals: Any) -> ImageSet:
         which = f"'{outliers[0]}'" + (f" and {len(outliers) - 1} more" if outliers[1:] else "")
         note = f"Of the known good images, {which} had been called bad in the review and count as bad."
         found = replace(found, notes=(*found.notes, note))
-    known = {good.content[name] for name in good.ids}  # a folder of normals may lie within the folder
+    known = {good.content[name] for name in good.ids}  # a folder of normals may be within the folder
     return found.subset(name for name in found.ids if found.content[name] not in known).joined(
         good, prefix=NORMALS_PREFIX, label=NORMAL
     )

@@ -12,15 +12,16 @@ from blemish.detectors import Detector
 from blemish.images import SUSPECTED, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.urls import RemoteFile
-from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
-from blemish.jobs.request import PurifyRequest, with_options_of
-from blemish.jobs.results import (
+from blemish.jobs.option_groups import with_options_of
+from blemish.jobs.outputs import (
     Stopwatch,
     peak_memory_mib,
     refuse_flat,
     refuse_skipped,
     write_skipped,
 )
+from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
+from blemish.jobs.request import PurifyRequest
 from blemish.jobs.sorting import GOOD, LOOK, sort_images, sorting_of
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
@@ -46,10 +47,16 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
     images, out, progress : see `fit`.
     detector : a name of `blemish detectors`, a detector, or any object with `fit` and `score`; see
         `purification.purify`. It is not fitted.
+    how : a `PurifySettings`; its defaults if there is none.
 
-    An interrupted job goes on from the sub-models that were finished. Raises `RequestError` or `JobError`.
+    An interrupted job continues from the sub-models that were finished. Raises `RequestError` or `JobError`.
+
+    >>> found = blemish.purify("path/to/images", keep=0.8)  # doctest: +SKIP
+    >>> found.kept_ids, found.set_aside_ids  # doctest: +SKIP
     """
     request = PurifyRequest.of({"images": images, "out": out, **options})
+    how = request.how or PurifySettings()
+    how = how if request.keep is None else how.changed(keep=request.keep)
     detector = request.detector
     if isinstance(detector, (str, Detector)):
         detector = detector_of(request)
@@ -79,7 +86,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
                 found = detector.prepare(found)
             check_all_used(found)
         with watch.stage("purifying"):
-            found, purification = purified(found, detector, request.how or PurifySettings(), request.seed)
+            found, purification = purified(found, detector, how, request.seed)
         check_all_used(found)
         if staging is not None:
             _write(purification, found, detector, request, staging, watch)
@@ -142,12 +149,12 @@ def write_purification(purification: Purification, images: ImageSet, folder: Pat
     listed = _listed(purification)
     with writing_to(folder):
         listed.to_csv(folder / TABLE)
-        lines, left_out = _kept_lines(images, listed.kept_ids)
+        lines, unlisted = _kept_lines(images, listed.kept_ids)
         (folder / KEPT_LIST).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
-    if not left_out:
+    if not unlisted:
         return ()
     return (
-        f"{len(left_out)} kept images are not in {KEPT_LIST}, such as '{left_out[0]}': a list of one path a line "
+        f"{len(unlisted)} kept images are not in {KEPT_LIST}, such as '{unlisted[0]}': a list of one path a line "
         f"cannot hold their names; {TABLE} has them.",
     )
 
@@ -155,15 +162,15 @@ def write_purification(purification: Purification, images: ImageSet, folder: Pat
 def _kept_lines(images: ImageSet, ids: Iterable[str]) -> tuple[list[str], list[str]]:
     """The absolute path of each image, or its id where it has no file; and the ids that no line can hold."""
     lines: list[str] = []
-    left_out: list[str] = []
+    unlisted: list[str] = []
     for name in ids:
         source = images.sources[name]
         line = name
         if isinstance(source, (Path, RemoteFile)):
             line = os.fspath(source.absolute()) if isinstance(source, Path) else source.url
         broken = "\n" in line or "\r" in line or any("\ud800" <= letter <= "\udfff" for letter in line)
-        (left_out if broken else lines).append(name if broken else line)
-    return lines, left_out
+        (unlisted if broken else lines).append(name if broken else line)
+    return lines, unlisted
 
 
 def _write(

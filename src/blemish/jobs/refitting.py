@@ -37,7 +37,7 @@ def refit(
     Raises
     ------
     RequestError, JobError
-        Also if the Run does not hold what its fit was asked for, as scores of new images do not.
+        Also if the Run does not hold the options of its fit, as scores of new images do not.
     """
     folder = folder_of(run)
     config = read_config(folder)
@@ -45,11 +45,11 @@ def refit(
     labels = Path(labels) if labels is not None else folder / LABELS
     if not labels.expanduser().exists():
         raise RequestError(
-            f"There is no '{labels}' to learn from; say what is good and bad with `blemish review` first."
+            f"There is no '{labels}' to learn from; label good and bad images with `blemish review` first."
         )
     source = request.images if images is None else images
     if images is None and not is_url(source) and not Path(source).exists():
-        raise RequestError(f"The images are no longer in '{source}'; say where they are now with `images`.")
+        raise RequestError(f"The images are no longer in '{source}'; name their folder with `images`.")
     try:
         detector = restored_detector(config["detector"]["name"], config["detector"]["settings"])
     except (KeyError, TypeError) as error:

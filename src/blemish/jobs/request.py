@@ -1,249 +1,45 @@
-"""What a person asks of a job: one frozen dataclass a job, made of groups of options that several jobs share.
+"""What a person wants of a job: one frozen dataclass a job, made of the groups in `option_groups.py`.
 
 The command line makes its flags from these fields, `config.json` keeps them, and `refit` replaces some of them. Nothing
 that takes long to import is imported before a request is made.
 """
 
-import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Self
 
 import numpy as np
 
 from blemish.images.urls import located
+from blemish.jobs.option_groups import (
+    DecisionOptions,
+    FeatureOptions,
+    InputOptions,
+    LongJobOptions,
+    MachineOptions,
+    MethodOptions,
+    Option,
+    OutputOptions,
+    ReferenceOptions,
+    RegionOptions,
+    SampleOptions,
+    ThresholdOptions,
+    options_of,
+)
 from blemish.machine.errors import RequestError
 
 REQUEST = "request"  # its entry in `config.json`
 FILES = ("images", "normals", "roi", "cache", "checkpoints")
 PATHS = ("out", "copy", "link", "weights", "cache", "checkpoints", "labels")
-FROM_PYTHON = "an object in the memory of a Python program"  # stands for what no file holds
+FROM_PYTHON = "an object in the memory of a Python program"  # in place of what no file holds
 NOT_KEPT = (  # of this call alone, or kept with the detector
     *("out", "force", "copy", "link", "labels"),
     *("detector", "preset", "settings", "backbone", "weights", "pixels", "tile", "overlap"),
 )
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """What an option is for, and what its flag on the command line looks like.
-
-    Attributes
-    ----------
-    help : what it is for.
-    least : the smallest value it may have.
-    flag : its flag, where that is not the name with dashes.
-    metavar : what stands for its value.
-    typed : the type of the text on the command line, where the option takes more than that.
-    common : whether most people need it, so that the help shows it first.
-    panel : its part of the help, where that is not the one of its group.
-    """
-
-    help: str
-    least: float | None = None
-    flag: str = ""
-    metavar: str = ""
-    typed: Any = None
-    common: bool = False
-    panel: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What is read."""
-
-    panel: ClassVar[str] = "Images"
-    images: Any = None
-    levels: Annotated[
-        tuple[float, float] | None,
-        Option(
-            help="Levels of images deeper than 8 bits that become black and white; found in the images by default.",
-            metavar="LOW HIGH",
-        ),
-    ] = None
-    max_pixels: Annotated[
-        int | None, Option(help="Skip images with more pixels; 180,000,000 by default, or what the fit had.", least=1)
-    ] = None
-    strict: Annotated[bool, Option(help="Stop at a file that cannot be used instead of skipping it.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What is known of the images beforehand."""
-
-    panel: ClassVar[str] = "Images"
-    normals: Annotated[
-        Any,
-        Option(
-            help="Images known to be good, which are learned from but not listed: a folder, or what images may be.",
-            typed=str,
-            common=True,
-            metavar="FOLDER",
-        ),
-    ] = None
-    group_regex: Annotated[
-        str,
-        Option(
-            help="Images whose paths hold the same text where this matches count as one, such as 'part(\\d+)_'. None "
-            "of them is scored by what was learned from another.",
-            metavar="REGEX",
-        ),
-    ] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Leaving:
-    """Where the results go."""
-
-    panel: ClassVar[str] = "Results"
-    out: Path | None = None
-    force: Annotated[bool, Option(help="Replace earlier results in that folder.")] = False
-    copy: Annotated[
-        Path | None,
-        Option(
-            help="Copy the images into the folders good, look and bad of this folder, for any other tool.",
-            metavar="FOLDER",
-        ),
-    ] = None
-    link: Annotated[
-        Path | None,
-        Option(
-            help="As `copy`, with hard links, which take no space; copied where there can be none.", metavar="FOLDER"
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Regions:
-    """Where in the images to look, and what is left of where the defects are."""
-
-    panel: ClassVar[str] = "Images"
-    roi: Annotated[
-        Any,
-        Option(
-            help="A mask for all images, white where to look, or a folder of masks named as the images, IMAGE.png. "
-            "What lies outside is neither learned from nor scored.",
-            typed=Path,
-        ),
-    ] = None
-    masks: Annotated[bool, Option(help="Leave masks of the flagged images, too.", panel="Results")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """Which detector, and how it is set."""
-
-    panel: ClassVar[str] = "Method"
-    detector: Annotated[Any, Option(help="Which detector; `blemish detectors` lists them.", typed=str)] = (
-        "nearest_images"
-    )
-    settings: Annotated[
-        Mapping[str, Any],
-        Option(help="A setting of the detector; may be repeated.", flag="--set", metavar="NAME=VALUE", typed=list[str]),
-    ] = field(default_factory=dict)
-    seed: Annotated[int, Option(help="Same seed, same results.", least=0)] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Looking:
-    """How the detector looks at images: settings that detectors on patches share."""
-
-    panel: ClassVar[str] = "Method"
-    preset: Annotated[str | None, Option(help="A named set of the detector's settings: funad has paper.")] = None
-    backbone: Annotated[
-        str | None, Option(help="What features come from, such as dino_vitb8, or any name of timm.")
-    ] = None
-    weights: Annotated[Path | None, Option(help="File with the backbone's weights (.safetensors, .pth).")] = None
-    pixels: Annotated[
-        int | None,
-        Option(
-            help="Side in pixels that images are looked at; 256 by default. More for small defects.",
-            least=64,
-            common=True,
-        ),
-    ] = None
-    tile: Annotated[int | None, Option(help="Look at large images in tiles of this many pixels.", least=64)] = None
-    overlap: Annotated[int | None, Option(help="Pixels that tiles share; 64 by default.", least=0)] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold:
-    """A number in place of the decision without labels."""
-
-    panel: ClassVar[str] = "Decide"
-    threshold: Annotated[float | None, Option(help="Flag scores above this.")] = None
-    contamination: Annotated[
-        float | None, Option(help="Share of the training images that is bad, 0 to 1: sets the threshold.")
-    ] = None
-    sensitivity: Annotated[
-        float | None,
-        Option(help="0 flags the fewest images that may be bad, 1 the most; 0.5 by default."),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learning:
-    """What of the folder is learned from."""
-
-    panel: ClassVar[str] = "Method"
-
-    purify: Annotated[
-        Any,
-        Option(help="Set images that stand far out aside before the detector learns.", typed=bool),
-    ] = False
-    sample: Annotated[
-        int | None,
-        Option(
-            help="Images to learn from, at random; by default all up to 1,000, then as the square root of their "
-            "number. The others are scored as new images are.",
-            least=1,
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deciding(Threshold):
-    """How the threshold is found."""
-
-    labels: Annotated[
-        Path | None,
-        Option(
-            help="A labels.csv of `blemish review`, or a table path,label with good and bad. Good images are learned "
-            "from whatever they score, bad ones never count as normal, and both move the threshold."
-        ),
-    ] = None
-    false_alarms: Annotated[
-        float | str | None,
-        Option(help="Flag at most this share of the good images, such as 5%: a promise with --normals.", typed=str),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """On what machine."""
-
-    panel: ClassVar[str] = "Machine"
-    device: Annotated[str | None, Option(help="A torch device, such as cpu or cuda:0; cpu by default.")] = None
-    threads: Annotated[int | None, Option(help="Cores to use; all by default.", least=1)] = None
-    cache: Annotated[Path | None, Option(help="Folder to keep features in.")] = None
-    ray: Annotated[
-        str | None, Option(help="A Ray cluster to share the work with; local starts one here.", metavar="ADDRESS")
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LongMachine(Machine):
-    """On what machine, for a job that may take long."""
-
-    disk: Annotated[float | None, Option(help="GiB that the features of one fit may take on disk.", least=0)] = None
-    checkpoints: Annotated[
-        Path | None, Option(help="Folder to keep half-trained nets in; the same command goes on with them.")
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,25 +79,30 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRequest(Request, Reading, Reference, Regions, Method, Looking, Learning, Deciding, Leaving, LongMachine):
-    """What `fit` is asked for."""
+class FitRequest(
+    Request, InputOptions, ReferenceOptions, RegionOptions, MethodOptions, FeatureOptions, SampleOptions,
+    DecisionOptions, OutputOptions, LongJobOptions,
+):  # fmt: skip
+    """The options of `fit`."""
 
     def __post_init__(self) -> None:
         """Check what contradicts itself."""
         from blemish import calibration
-        from blemish.purification import PurifySettings
 
         super().__post_init__()
         aim = share(self.false_alarms, "false_alarms")
         object.__setattr__(self, "false_alarms", aim)
-        if not isinstance(self.purify, bool | PurifySettings):
-            raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
+        if not isinstance(self.purify, bool):
+            from blemish.purification import PurifySettings  # it imports torch, which takes seconds
+
+            if not isinstance(self.purify, PurifySettings):
+                raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
         if self.overlap is not None and self.tile is None:
             raise RequestError(f"`overlap` {self.overlap} is that of tiles; give their size with `tile`.")
         calibration.check(self.threshold, self.contamination, aim, self.sensitivity)
 
     def to_json(self) -> dict[str, Any]:
-        """The request as it stands in `config.json`: files by their absolute path or URL."""
+        """The request for `config.json`: files by their absolute path or URL."""
         return {
             each.name: _as_json(each.name, getattr(self, each.name))
             for each in fields(self)
@@ -319,7 +120,7 @@ class FitRequest(Request, Reading, Reference, Regions, Method, Looking, Learning
         found = config.get(REQUEST)
         if not isinstance(found, dict):
             raise RequestError(
-                f"'{folder}' does not hold what its fit was asked for (an earlier version made it, or another "
+                f"'{folder}' does not hold the options of its fit (an earlier version made it, or another "
                 "command); fit the images with `labels`."
             )
         for name in FILES:
@@ -338,15 +139,18 @@ class FitRequest(Request, Reading, Reference, Regions, Method, Looking, Learning
 
 
 @dataclass(frozen=True, kw_only=True)
-class PurifyRequest(Request, Reading, Reference, Method, Leaving, Machine):
-    """What `purify` is asked for; `how` is a `PurifySettings`, its defaults if there is none."""
+class PurifyRequest(Request, InputOptions, ReferenceOptions, MethodOptions, OutputOptions, MachineOptions):
+    """The options of `purify`; `how` is a `PurifySettings`, its defaults if there is none."""
 
     how: Any = None
+    keep: Annotated[
+        float | None, Option(help="Share of the images to keep, 0 to 1, in place of a label-free cut.", common=True)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRequest(Request, Reading, Regions, Threshold, Leaving, Machine):
-    """What `score` is asked for."""
+class ScoreRequest(Request, InputOptions, RegionOptions, ThresholdOptions, OutputOptions, MachineOptions):
+    """The options of `score`."""
 
     weights: Annotated[Path | None, Option(help="File with the backbone's weights, if it is not where it was.")] = None
     runtime: Annotated[
@@ -369,49 +173,6 @@ def share(value: float | str | None, name: str) -> float | None:
         return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
     except ValueError:
         raise RequestError(f"`{name}` takes a share, such as 1% or 0.01; got '{value}'.") from None
-
-
-def options_of(request: type[Request]) -> dict[str, Option]:
-    """The options of a request by name, group by group."""
-    found: dict[str, Option] = {}
-    hints = get_type_hints(request, include_extras=True)
-    for group in request.__mro__:
-        for name in inspect.get_annotations(group):
-            option = get_args(hints[name])[-1:]
-            if option and isinstance(option[0], Option):
-                found[name] = option[0]
-    return found
-
-
-def panel_of(request: type[Request], name: str) -> str:
-    """What an option is about, or the group that it belongs to; "" for the common ones."""
-    option = options_of(request)[name]
-    if option.common or option.panel:
-        return option.panel
-    group = next(each for each in request.__mro__ if name in inspect.get_annotations(each))
-    return str(getattr(group, "panel", "Other"))
-
-
-def with_options_of(request: type[Request]) -> Callable[[F], F]:
-    """Give a job the signature and the documentation of the request that its `**options` become."""
-
-    def decorated(job: F) -> F:
-        signature, hints = inspect.signature(job), get_type_hints(request)
-        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        options = options_of(request)
-        defaults = request()
-        added = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=hints[name]
-            )
-            for name in options
-        ]
-        about = "\n".join(f"    {name} : {each.help}" for name, each in options.items())
-        job.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-        job.__doc__ = f"{(job.__doc__ or '').rstrip()}\n\n    Options\n    -------\n{about}\n    "
-        return job
-
-    return decorated
 
 
 def _as_json(name: str, value: Any) -> Any:

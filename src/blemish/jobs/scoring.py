@@ -10,28 +10,26 @@ import numpy as np
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
-from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
-from blemish.jobs.request import ScoreRequest, with_options_of
-from blemish.jobs.results import (
+from blemish.jobs.option_groups import with_options_of
+from blemish.jobs.outputs import (
     HEATMAPS,
     Stopwatch,
     peak_memory_mib,
     pictures_of_report,
     refuse_equal,
     refuse_skipped,
-    write_flagged_heatmaps,
-    write_flagged_regions,
-    write_skipped,
+    write_scores,
 )
+from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
+from blemish.jobs.request import ScoreRequest
 from blemish.jobs.sorting import folders_by_id, sort_images, sorting_of
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
 from blemish.report import of_job, of_scores, write_report
-from blemish.runs.artifact import PARAMETERS, SCORES, write_config
+from blemish.runs.artifact import PARAMETERS, write_config
 from blemish.runs.exported import FORMATS, ExportedModel
 from blemish.runs.run import Run, in_order_of, load, versions
-from blemish.runs.stored_scores import write_maps
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
 
@@ -86,18 +84,14 @@ def score(
         refuse_equal(scores, found)
         if request.strict:
             refuse_skipped(scores.skipped)
-        decision = run.decision
-        if request.threshold is not None:
-            decision = calibration.at_threshold(run.training_scores, request.threshold, decision)
-        elif request.contamination is not None:
-            decision = calibration.at_contamination(run.training_scores, request.contamination)
-        elif request.sensitivity is not None:
-            decision = calibration.at_sensitivity(run.training_scores, request.sensitivity, decision)
+        choice = {name: getattr(request, name) for name in ("threshold", "contamination", "sensitivity")}
+        decision = calibration.moved(run.training_scores, run.decision, **choice)
+        scores = replace(scores, decision=decision, root=found.root)
         if staging is not None:
             _write(run, found, scores, decision, request, staging, watch)
     if sorting:
         sort_images(found.sources, folders_by_id(scores.ids, decision.bands(scores.image), {}), sorting, progress)
-    return in_order_of(request.images, replace(scores, decision=decision))
+    return in_order_of(request.images, scores)
 
 
 def _write(
@@ -109,14 +103,8 @@ def _write(
     folder: Path,
     watch: Stopwatch,
 ) -> None:
-    bands = decision.bands(scores.image)
-    scores.to_csv(folder / SCORES, decision.threshold, decision.chances(scores.image), bands)
-    write_maps(folder, scores, found.content)
-    write_skipped(scores.skipped, folder)
-    if not found.features_alone:
-        write_flagged_regions(scores, decision.threshold, run.pixel_threshold, folder, masks=request.masks)
     with watch.stage("heatmaps"):
-        write_flagged_heatmaps(found, scores, decision.threshold, run.map_scale, folder)
+        write_scores(found, scores, run, folder, masks=request.masks)
     drifted = drift_of(run, found, scores)
     job = of_job(
         found,
@@ -160,8 +148,8 @@ def _write(
 def drift_of(run: Run, images: ImageSet, scores: Scores) -> str | None:
     """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`.
 
-    Those of the fit itself say nothing of that: the detector holds patches of them, so that their maps lie far below
-    those it was told to expect, which are of images that it had not seen.
+    Those of the fit itself do not count: the detector holds patches of them, so that their maps are far below
+    those of images that it had not seen.
     """
     new = [name for name in scores.ids if images.content[name] not in run.known]
     return run.usual.warning(scores.subset(new)) if run.usual and new else None

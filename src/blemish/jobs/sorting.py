@@ -11,7 +11,7 @@ from typing import Any
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.gathering import Source
 from blemish.images.urls import RemoteFile, located
-from blemish.jobs.request import Leaving
+from blemish.jobs.option_groups import OutputOptions
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.progress import progress_of
@@ -34,7 +34,7 @@ class Sorting:
 
     @classmethod
     def of(cls, copy: Path | None, link: Path | None, *, force: bool = False) -> "Sorting | None":
-        """What was asked for; None for neither. Raises `RequestError` for both."""
+        """The sorting that the options name; None for neither. Raises `RequestError` for both."""
         if copy and link:
             raise RequestError(f"The images are sorted by `copy` or by `link`, not both; got '{copy}' and '{link}'.")
         folder = link or copy
@@ -48,7 +48,7 @@ class Sorting:
         flag = "link" if self.link else "copy"
         check_place(self.folder, force=self.force)
         if out and Path(os.path.abspath(out.expanduser())).is_relative_to(self.folder):  # noqa: PTH100
-            raise RequestError(f"'{out}' lies in '{self.folder}', which `{flag}` fills; name another folder.")
+            raise RequestError(f"'{out}' is in '{self.folder}', which `{flag}` fills; name another folder.")
         check_outside(self.folder, source, flag)
 
     def check_files(self, images: ImageSet) -> None:
@@ -66,12 +66,12 @@ def check_outside(folder: Path, source: Any, option: str) -> None:
     root = located(source) if isinstance(source, (str, Path)) else None
     if isinstance(root, Path) and root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
         raise RequestError(
-            f"'{folder}' lies in '{root}', where the next fit would take the images put there for more images; name a "
+            f"'{folder}' is in '{root}', where the next fit would take the copies for more images; name a "
             f"folder elsewhere with `{option}`."
         )
 
 
-def sorting_of(request: Leaving, images: ImageSet, source: Any) -> Sorting | None:
+def sorting_of(request: OutputOptions, images: ImageSet, source: Any) -> Sorting | None:
     """What a request wants sorted, checked before the work. Raises `RequestError`."""
     sorting = Sorting.of(request.copy, request.link, force=request.force)
     if sorting:
@@ -95,7 +95,7 @@ def sort_images(
     """
     copied: list[str] = []
     renamed: list[str] = []
-    gone: list[str] = []
+    missing: list[str] = []
     counts: Counter[str] = Counter()
     with (
         progress_of(progress) as shown,
@@ -109,7 +109,7 @@ def sort_images(
             try:
                 linked = put(sources[name], target, link=sorting.link)
             except (FileNotFoundError, UnreadableImageError):
-                gone.append(name)
+                missing.append(name)
                 continue
             counts[folder] += 1
             if sorting.link and not linked:
@@ -124,7 +124,7 @@ def sort_images(
         notes = [
             *_note(copied, "copied, since no hard link from '{place}' to their disk can be made", sorting.folder),
             *_note(renamed, "given another name in '{place}', where theirs cannot be or was taken", sorting.folder),
-            *_note(gone, "no longer where it was, and not put into '{place}'", sorting.folder),
+            *_note(missing, "no longer where it was, and not put into '{place}'", sorting.folder),
         ]
         about = {name: counts[name] for name in FOLDERS}
         left = {"kind": KIND, "linked": sorting.link, "images": about, "notes": notes}
@@ -145,7 +145,7 @@ def sorted_lines(copy: Path | None, link: Path | None) -> list[str]:
 def put(source: Source, target: Path, *, link: bool) -> bool:
     """Link or copy an image to `target`; whether it was linked.
 
-    Raises `FileNotFoundError` or `UnreadableImageError` for one that is gone, `OSError` for what the disk refuses.
+    Raises `FileNotFoundError` or `UnreadableImageError` for one that is missing, `OSError` for what the disk refuses.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, RemoteFile):
@@ -167,7 +167,7 @@ def put(source: Source, target: Path, *, link: bool) -> bool:
 
 
 def below(folder: Path, name: str) -> Path:
-    """Where image `name` goes in `folder`, never outside of it."""
+    """Where image `name` is put in `folder`, never outside of it."""
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
     return folder.joinpath(*(part.replace("\0", "_") for part in parts))
 

@@ -49,15 +49,15 @@ def split(
     if most >= len(images):
         return images, None
     images = images.settled()
-    told = [name for name in images.ids if images.labels.get(name, UNKNOWN) != UNKNOWN]
-    others = sorted(set(images.ids).difference(told), key=lambda name: (images.content[name], name))
+    labelled = [name for name in images.ids if images.labels.get(name, UNKNOWN) != UNKNOWN]
+    others = sorted(set(images.ids).difference(labelled), key=lambda name: (images.content[name], name))
     order = np.random.default_rng([seed, len(others)]).permutation(len(others))
-    chosen = {*told, *(others[at] for at in order[: max(0, most - len(told))])}
+    chosen = {*labelled, *(others[at] for at in order[: max(0, most - len(labelled))])}
     return images.subset(chosen), images.subset(set(images.ids).difference(chosen))
 
 
 def with_rest(learned: Scores, detector: Detector, rest: ImageSet) -> Scores:
-    """The training scores and those of the rest, in the order of the ids; maps lie on disk, not in memory."""
+    """The training scores and those of the rest, in the order of the ids; maps are on disk, not in memory."""
     ids = sorted((*learned.ids, *rest.ids))
     row = {name: at for at, name in enumerate(ids)}
     maps = _on_disk((len(ids), *learned.maps.shape[1:]))

@@ -1,5 +1,6 @@
 """The folder that `fit` leaves: scores, pictures, report, and what `load` reads back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,23 +8,20 @@ import numpy as np
 
 from blemish import calibration
 from blemish.images import NORMAL, UNKNOWN, ImageSet
-from blemish.jobs.purifying import notes_on, write_purification
-from blemish.jobs.request import FitRequest
-from blemish.jobs.results import (
+from blemish.jobs.outputs import (
     HEATMAPS,
     Stopwatch,
     peak_memory_mib,
     pictures_of_report,
-    write_flagged_heatmaps,
-    write_flagged_regions,
-    write_skipped,
+    write_scores,
 )
+from blemish.jobs.purifying import notes_on, write_purification
+from blemish.jobs.request import FitRequest
 from blemish.machine.runtime import runtime
 from blemish.purification import Purification
 from blemish.report import of_job, of_scores, write_report
-from blemish.runs.artifact import SCORES, write_artifact
+from blemish.runs.artifact import write_artifact
 from blemish.runs.run import Run
-from blemish.runs.stored_scores import write_maps
 
 SETTINGS = ("detector", "decoding", "seed", "purification")  # what the report shows of `config.json`
 
@@ -37,17 +35,10 @@ def write_run(
     purification: Purification | None,
 ) -> None:
     """Write all of it into `folder`; `images` are all those scored."""
-    scores = run.scores
+    scores = replace(run.scores, skipped=run.skipped)
     reviewed = np.array([images.labels.get(name, UNKNOWN) for name in scores.ids])
     with watch.stage("heatmaps and report"):
-        decision = run.decision
-        bands = decision.bands(scores.image)
-        scores.to_csv(folder / SCORES, run.threshold_, decision.chances(scores.image, reviewed), bands)
-        write_maps(folder, scores, images.content)
-        write_skipped(run.skipped, folder)
-        if not images.features_alone:
-            write_flagged_regions(scores, run.threshold_, run.pixel_threshold, folder, masks=request.masks)
-        write_flagged_heatmaps(images, scores, run.threshold_, run.map_scale, folder)
+        write_scores(images, scores, run, folder, masks=request.masks, labels=reviewed)
         notes = (*images.notes, *run.detector.findings)
         aside: frozenset[str] | None = None
         if purification is not None:
@@ -73,9 +64,7 @@ def write_run(
             images,
             source=request.images,
             detector=run.detector,
-            settings={
-                name: config[name] for name in ("detector", "decoding", "seed", "purification") if name in config
-            },
+            settings={name: config[name] for name in SETTINGS if name in config},
             versions=config["versions"],
             seconds=watch.seconds,
             memory=peak_memory_mib(),
@@ -86,7 +75,7 @@ def write_run(
             job,
             images,
             scores,
-            decision,
+            run.decision,
             run.map_scale,
             folder=folder,
             heatmaps=folder / HEATMAPS,

@@ -3,53 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blemish.images import ANOMALOUS, NORMAL
 from blemish.images.labels import MEANINGS
+from blemish.scores.regions import Region
 
 GOOD, BAD, DEFECT = "good", "bad", "defect"  # the labels of images, and the category of boxes
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A place of an image that shows a defect.
-
-    Attributes
-    ----------
-    left, top, right, bottom : its box in pixels; `right` and `bottom` lie outside of it.
-    area : its pixels.
-    peak : the highest value of the map in it.
-    type : of the defect, as a person named it; empty if nobody did.
-    drawn : whether a person drew it; if not, it was found.
-    mask : (bottom - top, right - left), its pixels in the box; None where the format has boxes only.
-    """
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    area: int
-    peak: float
-    mask: NDArray[np.bool_] | None = None
-    type: str = ""
-    drawn: bool = False
-
-    @property
-    def category(self) -> str:
-        """What the defect is called."""
-        return self.type or DEFECT
-
-    @property
-    def width(self) -> int:
-        """Of the box, in pixels."""
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        """Of the box, in pixels."""
-        return self.bottom - self.top
 
 
 @dataclass(frozen=True)
@@ -59,7 +17,7 @@ class Annotated:
     Attributes
     ----------
     name : its path below the folder of the images, with slashes.
-    file : where it lies.
+    file : its path.
     width, height : in pixels, with the orientation of its EXIF data applied.
     sha256 : of the file.
     score : higher is more anomalous.
@@ -67,7 +25,7 @@ class Annotated:
     label : good or bad, as a person found; empty where nobody looked.
     band : pass, look or reject.
     chance : of being bad, 0..1; None where it was not estimated.
-    shapes : the places above the pixel threshold, of a bad image only.
+    regions : the places above the pixel threshold, of a bad image only.
     """
 
     name: str
@@ -80,7 +38,7 @@ class Annotated:
     label: str = ""
     band: str = ""
     chance: float | None = None
-    shapes: tuple[Shape, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -98,6 +56,11 @@ class Read:
     path: str
     words: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+
+
+def category(region: Region) -> str:
+    """What a defect is called."""
+    return region.type or DEFECT
 
 
 def word_of(category: str) -> str:

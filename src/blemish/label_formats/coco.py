@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from blemish.images.run_lengths import as_text, run_lengths
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, Shape, word_of
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, category, word_of
 from blemish.label_formats.masks import outline, whole
 from blemish.machine.errors import RequestError
+from blemish.scores.regions import Region
 
 POLYGONS, RLE = MASKS = ("polygons", "rle")
 FILE = "coco.json"
@@ -32,16 +33,16 @@ def to_coco(images: Iterable[Annotated], masks: str = POLYGONS) -> str:
             "predicted": each.predicted,
             "label": each.label,
         })  # fmt: skip
-        for shape in each.shapes:
+        for region in each.regions:
             found.append({
                 "id": len(found) + 1,
                 "image_id": number,
-                "category_id": names.setdefault(shape.category, len(names) + 1),
-                "bbox": [shape.left, shape.top, shape.width, shape.height],
-                "area": shape.area,
+                "category_id": names.setdefault(category(region), len(names) + 1),
+                "bbox": [region.left, region.top, region.width, region.height],
+                "area": region.area,
                 "iscrowd": 0,
-                "segmentation": _segmentation(shape, (each.height, each.width), masks),
-                **({} if shape.drawn else {"score": shape.peak}),
+                "segmentation": _segmentation(region, (each.height, each.width), masks),
+                **({} if region.drawn else {"score": region.peak}),
             })  # fmt: skip
     return json.dumps({
         "info": {"description": "made by blemish"},
@@ -82,7 +83,7 @@ def _read(image: dict[str, Any], words: list[str]) -> Read:
     return Read(str(image["file_name"]), tuple(words), size)
 
 
-def _segmentation(shape: Shape, size: tuple[int, int], masks: str) -> Any:
+def _segmentation(region: Region, size: tuple[int, int], masks: str) -> Any:
     if masks == POLYGONS:
-        return [[round(value, 2) for point in outline(shape) for value in point]]
-    return {"size": list(size), "counts": as_text(run_lengths(whole(shape, size)))}
+        return [[round(value, 2) for point in outline(region) for value in point]]
+    return {"size": list(size), "counts": as_text(run_lengths(whole(region, size)))}

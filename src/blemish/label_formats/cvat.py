@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, category
 
 FILE = "annotations.xml"
 NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
@@ -20,12 +20,12 @@ def to_cvat(images: Iterable[Annotated]) -> str:
         size = {"width": str(each.width), "height": str(each.height)}
         image = SubElement(root, "image", {"id": str(number), "name": each.name, **size})
         SubElement(image, "tag", {"label": each.verdict, "source": "manual" if each.label else "auto"})
-        for shape in each.shapes:
-            corners = {"xtl": shape.left, "ytl": shape.top, "xbr": shape.right, "ybr": shape.bottom}
+        for region in each.regions:
+            corners = {"xtl": region.left, "ytl": region.top, "xbr": region.right, "ybr": region.bottom}
             places = {name: f"{value:.2f}" for name, value in corners.items()}
-            source = "manual" if shape.drawn else "auto"
-            names[shape.category] = None
-            about = {"label": shape.category, "source": source, "occluded": "0"}
+            source = "manual" if region.drawn else "auto"
+            names[category(region)] = None
+            about = {"label": category(region), "source": source, "occluded": "0"}
             SubElement(image, "box", {**about, **places, "z_order": "0"})
     for name in names:
         label = SubElement(labels, "label")

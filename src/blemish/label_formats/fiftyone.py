@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from blemish.label_formats.annotated import BAD, GOOD, Annotated
+from blemish.label_formats.annotated import BAD, GOOD, Annotated, category
 
 DATA, CLASSES, DETECTIONS = "data", "labels.json", "detections.json"
 
@@ -22,16 +22,16 @@ def to_detections(images: Sequence[Annotated], stems: Mapping[str, str], names: 
     found = {
         stems[each.name]: [
             {
-                "label": names.index(shape.category),
+                "label": names.index(category(region)),
                 "bounding_box": [
-                    shape.left / each.width,
-                    shape.top / each.height,
-                    shape.width / each.width,
-                    shape.height / each.height,
+                    region.left / each.width,
+                    region.top / each.height,
+                    region.width / each.width,
+                    region.height / each.height,
                 ],
-                "attributes": {"peak": shape.peak, "drawn": shape.drawn},
+                "attributes": {"peak": region.peak, "drawn": region.drawn},
             }
-            for shape in each.shapes
+            for region in each.regions
         ]
         for each in images
     }

@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, Shape, word_of
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, category, word_of
 from blemish.machine.errors import RequestError
+from blemish.scores.regions import Region
 
 FILE, CONFIG_FILE = "label_studio.json", "label_config.xml"
 LOCAL_FILES = "/data/local-files/?d="  # what Label Studio serves files below its document root by
@@ -35,7 +36,7 @@ def config(names: Iterable[str]) -> str:
 
 
 def to_label_studio(images: Iterable[Annotated]) -> str:
-    """Tasks, the images named as files below Label Studio's document root; what was found stands as predictions.
+    """Tasks, the images named as files below Label Studio's document root; what was found is written as predictions.
 
     The score of a prediction is the chance of being bad, 0..1, where it was estimated.
     """
@@ -43,7 +44,7 @@ def to_label_studio(images: Iterable[Annotated]) -> str:
 
 
 def _task(image: Annotated) -> dict[str, Any]:
-    boxes = [(_box(at, each, image), each.drawn) for at, each in enumerate(image.shapes)]
+    boxes = [(_box(at, each, image), each.drawn) for at, each in enumerate(image.regions)]
     result = [_choice(image.predicted), *(box for box, drawn in boxes if not drawn)]
     prediction: dict[str, Any] = {"model_version": "blemish", "result": result}
     if image.chance is not None:
@@ -63,7 +64,7 @@ def _choice(word: str) -> dict[str, Any]:
     return {"id": "verdict", "type": "choices", "from_name": VERDICT, "to_name": IMAGE, "value": value}
 
 
-def _box(number: int, shape: Shape, image: Annotated) -> dict[str, Any]:
+def _box(number: int, region: Region, image: Annotated) -> dict[str, Any]:
     return {
         "id": f"box-{number + 1}",
         "type": "rectanglelabels",
@@ -73,12 +74,12 @@ def _box(number: int, shape: Shape, image: Annotated) -> dict[str, Any]:
         "original_height": image.height,
         "image_rotation": 0,
         "value": {
-            "x": 100 * shape.left / image.width,
-            "y": 100 * shape.top / image.height,
-            "width": 100 * shape.width / image.width,
-            "height": 100 * shape.height / image.height,
+            "x": 100 * region.left / image.width,
+            "y": 100 * region.top / image.height,
+            "width": 100 * region.width / image.width,
+            "height": 100 * region.height / image.height,
             "rotation": 0,
-            "rectanglelabels": [shape.category],
+            "rectanglelabels": [category(region)],
         },
     }
 
@@ -116,8 +117,8 @@ def _read_task(task: dict[str, Any]) -> Read:
                 names += value.get(each["type"], ())
             elif each["type"] in ("rectangle", "polygon", "brush", "ellipse", "keypoint"):
                 names.append(DEFECT)
-        said = [word_of(name) for name in chosen or names] or [GOOD]
-        words.append(BAD if BAD in said else GOOD)
+        words_of_one = [word_of(name) for name in chosen or names] or [GOOD]
+        words.append(BAD if BAD in words_of_one else GOOD)
     return Read(_path_of(task["data"]), tuple(words), size)
 
 

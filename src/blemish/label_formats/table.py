@@ -26,17 +26,17 @@ def boxes_csv(images: Iterable[Annotated]) -> str:
         (
             (
                 each.name,
-                shape.left,
-                shape.top,
-                shape.right,
-                shape.bottom,
-                shape.area,
-                f"{shape.peak:.6g}",
-                shape.type,
-                int(shape.drawn),
+                region.left,
+                region.top,
+                region.right,
+                region.bottom,
+                region.area,
+                f"{region.peak:.6g}",
+                region.type,
+                int(region.drawn),
             )
             for each in images
-            for shape in each.shapes
+            for region in each.regions
         ),
     )
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import PurePosixPath
 
-from blemish.label_formats.annotated import Annotated
+from blemish.label_formats.annotated import Annotated, category
 
 IMAGES, LABELS, DATA = "images", "labels", "data.yaml"
 
@@ -11,15 +11,15 @@ IMAGES, LABELS, DATA = "images", "labels", "data.yaml"
 def to_yolo(image: Annotated, names: list[str]) -> str:
     """The boxes of an image, one a line: class, a place in `names`, then centre and sides as shares of the image."""
     return "".join(
-        f"{names.index(shape.category)} {(shape.left + shape.right) / 2 / image.width:.6f} "
-        f"{(shape.top + shape.bottom) / 2 / image.height:.6f} {shape.width / image.width:.6f} "
-        f"{shape.height / image.height:.6f}\n"
-        for shape in image.shapes
+        f"{names.index(category(region))} {(region.left + region.right) / 2 / image.width:.6f} "
+        f"{(region.top + region.bottom) / 2 / image.height:.6f} {region.width / image.width:.6f} "
+        f"{region.height / image.height:.6f}\n"
+        for region in image.regions
     )
 
 
 def data_yaml(names: list[str]) -> str:
-    """Where images lie, below the folder of this file, and the classes. All images are for training: split them."""
+    """Where images are, below the folder of this file, and the classes. All images are for training: split them."""
     classes = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(names))
     return f"path: .\ntrain: {IMAGES}\nval: {IMAGES}\nnames:\n{classes}"
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,13 +30,6 @@ def writing_to(folder: Path) -> Iterator[None]:
                 f"'{place}' cannot be written ({reason}); name another place (`cache`, `out`, `purity`), or mend that."
             ) from error
         raise
-    except sqlite3.DatabaseError as error:
-        if "full" in str(error):
-            raise JobError(_full(folder)) from error
-        raise JobError(
-            f"The index of '{folder}' cannot be written ({error}); end the process that holds it, or name another "
-            "cache with `cache`."
-        ) from error
 
 
 def saved_as_usual(save: Callable[[Path], object], path: Path) -> None:

@@ -161,7 +161,7 @@ def progress_of(progress: bool | Progress | None) -> Iterator[Progress]:
 def progress_bars(shown: bool) -> Iterator[Progress]:
     """A function that shows how far a job is as a whole, in one bar.
 
-    Silent where `shown` is false, and where nobody sees it: in a log file or a pipe. The bar goes when the job ends.
+    Silent where `shown` is false, and where nobody sees it: in a log file or a pipe. The bar vanishes in the end.
     """
     from rich.console import Console
 

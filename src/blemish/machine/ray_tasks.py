@@ -19,7 +19,7 @@ from blemish.machine.runtime import Runtime, quiet, runtime, use_runtime
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
-AHEAD = 2  # tasks a core that are handed out together: the next one waits where it will run, memory stays bounded
+AHEAD = 2  # tasks a core that are submitted together: the next one waits where it will run, memory stays bounded
 LOCAL = "local"  # in place of an address: a cluster on this machine, for the time of the job
 
 

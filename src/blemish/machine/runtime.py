@@ -52,7 +52,7 @@ class Runtime:
     keep_features : whether newly made features are written to the cache.
     ray : address of a Ray cluster that takes what can be done apart; None for this machine alone.
     checkpoints : folder where detectors that train for long leave their state, and take it up.
-    progress : told how far a stage is.
+    progress : called with how far a stage is.
     """
 
     device: str = "cpu"
@@ -83,9 +83,9 @@ def runtime() -> Runtime:
 @contextmanager
 def use_runtime(**changes: Any) -> Iterator[Runtime]:
     """Put a changed runtime in force for a `with` block; settings given as None stay as they are."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    given |= {name: Path(given[name]).expanduser() for name in ("cache", "checkpoints") if name in given}
-    changed = replace(runtime(), **given)
+    settings = {name: value for name, value in changes.items() if value is not None}
+    settings |= {name: Path(settings[name]).expanduser() for name in ("cache", "checkpoints") if name in settings}
+    changed = replace(runtime(), **settings)
     token = _CURRENT.set(changed)
     try:
         with intra_op_threads(changed.threads):
@@ -135,7 +135,7 @@ def in_threads(
 ) -> Generator[R, None, None]:
     """`function` of every item in turn, `count` at a time; what has not begun is dropped on an error or Ctrl-C.
 
-    What has begun is waited for; `on_stop` is called first, so that it can be told to end early.
+    What has begun is waited for; `on_stop` is called first, so that it can end early.
     """
     if count == 1:  # without a thread: one that waited for itself would wait for ever
         yield from map(function, items)

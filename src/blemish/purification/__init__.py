@@ -45,14 +45,14 @@ def purify(
 
     The images are split into subsets at random; a sub-model learns from each and scores all images; what scores low
     on average is kept. Models learn the consistent, normal patterns first and answer unstably to rare ones, so an
-    anomaly that few sub-models saw stands out (LLBNAD, arXiv 2508.07441). Everything is keyed by the images' ids.
+    anomaly that few sub-models saw scores high (LLBNAD, arXiv 2508.07441). Everything is keyed by the images' ids.
 
     Parameters
     ----------
     images : an `ImageSet`, or whatever it can be made of.
-    detector : any object with `fit(images)` and `score(images)`. It is handed `ImageSet`s; `score` returns
+    detector : any object with `fit(images)` and `score(images)`. It gets `ImageSet`s; `score` returns
         `Scores`, a mapping from id to score, or numbers in the order of `images.ids`; higher is more anomalous. It
-        is copied with `copy.deepcopy` and never fitted itself. A `Detector` is asked for its `budget()` and each
+        is copied with `copy.deepcopy` and never fitted itself. Of a `Detector` its `budget()` is taken and each
         sub-model gets a seed of its own. An attribute `runs_side_by_side = True` lets sub-models run in threads.
     settings, changes : how; `changes` are single settings by name, such as `subsets=4`.
     seed : of the splits and sub-models.

@@ -33,30 +33,30 @@ def chosen(
     different `groups` (N,) are kept: fewer could not be learned from.
     """
     unknown = ~(good | bad)
-    asked = scores[unknown]
+    open_scores = scores[unknown]
     notes: list[str] = []
-    if not len(asked):
+    if not len(open_scores):
         return Choice(good, float(scores.max()), "Every image is labelled; there was nothing to decide.", ())
-    ordered = np.sort(asked)
+    ordered = np.sort(open_scores)
     if settings.keep is not None:
-        count = round(settings.keep * len(asked))
+        count = round(settings.keep * len(open_scores))
         rule = f"The {settings.keep:.1%} of the images that score lowest are kept."
         limit = float(ordered[count - 1] if count else np.nextafter(ordered[0], -np.inf))
     else:
         # copies of an image count once: many of them would be all that is ordinary
-        limit, rule = cut(np.unique(np.stack([groups[unknown], asked]), axis=1)[1], settings)
-        count = int((asked <= limit).sum())
-    order = np.flatnonzero(unknown)[np.argsort(asked, kind="stable")]
+        limit, rule = cut(np.unique(np.stack([groups[unknown], open_scores]), axis=1)[1], settings)
+        count = int((open_scores <= limit).sum())
+    order = np.flatnonzero(unknown)[np.argsort(open_scores, kind="stable")]
     missing = _enough(groups[order], set(groups[good].tolist()), least)
     if count < missing:
         notes.append(
-            f"The cut would have kept {count} of {len(asked)} images; the {missing} that score lowest were kept, as "
-            "fewer cannot be learned from."
+            f"The cut would have kept {count} of {len(open_scores)} images; the {missing} that score lowest were kept: "
+            "fewer are too few to learn from."
         )
         count, limit = missing, float(ordered[missing - 1])
     lowest = np.zeros(len(scores), dtype=bool)
     lowest[order[:count]] = True
-    if count == len(asked):
+    if count == len(open_scores):
         notes.append(f"No image scored above the cut: all {count} were kept, nothing was set aside.")
     return Choice(good | lowest, limit, rule, tuple(notes))
 

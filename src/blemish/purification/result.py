@@ -36,7 +36,7 @@ class Purification:
     notes : sentences a person should read, such as what was done about a cut that kept too few.
     settings : of the purification, with the seed and the detector.
     skipped : files that could not be used, with the reason; they are none of the ids.
-    partial : what an interrupted purification would take up from, see `forget`.
+    partial : what an interrupted purification would continue from, see `forget`.
     images : the images themselves, to be shown.
     """
 
@@ -86,6 +86,11 @@ class Purification:
         """The others, the highest score first."""
         return tuple(self.ids[row] for row in self._ranking() if not self.kept[row])
 
+    @property
+    def set_aside(self) -> NDArray[np.bool_]:
+        """(N,) bool, the opposite of `kept`."""
+        return ~self.kept
+
     def _ranking(self) -> list[int]:
         return sorted(range(len(self.ids)), key=lambda row: (-self.scores[row], self.ids[row]))
 
@@ -97,12 +102,12 @@ class Purification:
         return replace(self, ids=tuple(self.ids[row] for row in rows), **arrays)
 
     def forget(self) -> None:
-        """Remove what was kept on disk to take up from: the result is safe."""
+        """Remove what was kept on disk to continue from: the result is safe."""
         if self.partial is not None:
             self.partial.remove()
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`: settings and outcome."""
+        """For `config.json`: settings and outcome."""
         outcome = {"images": len(self.ids), "kept": int(self.kept.sum()), "limit": self.limit, "rule": self.rule}
         return {**self.settings, **outcome, "notes": list(self.notes)}
 

@@ -88,7 +88,7 @@ def score_all(
     stopped = threading.Event()
 
     def heartbeat(stage: str, done: int, total: int) -> None:  # noqa: ARG001 - the signature is Progress's
-        """In place of the stages of several at once, which would tell nothing; ends them after Ctrl-C."""
+        """In place of the stages of several at once, which would mean nothing; ends them after Ctrl-C."""
         if stopped.is_set():
             raise InterruptedError
 
@@ -130,7 +130,7 @@ def _scored(
 
 
 def _learned(images: ImageSet, sub_model: SubModel, settings: PurifySettings) -> NDArray[np.float64]:
-    detector = copy.deepcopy(sub_model.detector)  # what it learns goes when its scores are there
+    detector = copy.deepcopy(sub_model.detector)  # what it learns is dropped once its scores are there
     detector.fit(images.subset(sub_model.learns))
     learned = set(sub_model.learns)
     scores = as_vector(detector.score(images), images.ids, settings)

@@ -4,7 +4,6 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,14 +11,13 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import CLEAN, UNCLEAR, Decision, ReliabilityBin
+from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, cut
 from blemish.detectors import REGISTRY
 from blemish.images import ImageSet
 from blemish.purification import Purification
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, heatmap_path
 
-SHORTEST_LOOK = 10  # images to look at even where fewer are believed to be bad
 Report = dict[str, Any]
 
 
@@ -78,10 +76,10 @@ def of_scores(
 ) -> Report:
     """The report of a fit, or of new images where `model` names the folder of the detector.
 
-    The files lie in `folder` now, and in `out` in the end; `heatmaps` is the folder of those that were drawn. `labels`
+    The files are in `folder` now, and in `out` in the end; `heatmaps` is the folder of those that were drawn. `labels`
     (N,) are what a person found.
     """
-    total, bad = len(scores), round(decision.contamination * len(scores))
+    total = len(scores)
     bands, chances = decision.bands(scores.image), decision.chances(scores.image, labels)
     images_by_rank: list[dict[str, Any]] = []
     for rank, name in enumerate(scores.ranking(), start=1):
@@ -99,17 +97,23 @@ def of_scores(
             "heatmap": link(drawn, folder) if drawn.is_file() else None,
         })  # fmt: skip
     flagged = sum(bool(each["flagged"]) for each in images_by_rank)
+    counts = Counter(bands)
+    look_at = counts["reject"] + counts["look"]
+    more = min(total, look_at if counts["look"] else flagged + 1)
+    lower = cut(scores.image, more) if total else decision.threshold
     run = os.fspath(out or folder)
     inputs = ["--features", "NEW_FEATURES.npy"] if job["features_alone"] else [job["source"] or "IMAGES"]
-    again = ["--model", os.fspath(model or run), "--out", "NEW_FOLDER", "--threshold", f"{decision.threshold:.6g}"]
+    again = ["--model", os.fspath(model or run), "--out", "NEW_FOLDER", "--threshold", f"{lower:.6g}"]
     return job | {
         "kind": "report",
-        "headline": headline(bad, total, decision),
+        "headline": headline(total, counts, None if model else decision),
         "total": total,
-        "believed_bad": bad,
+        "new_images": model is not None,
+        "believed_bad": flagged if model else round(decision.contamination * total),
+        "expected_bad": None if chances is None else round(float(chances.sum()), 1),
         "between": _between(decision, total) if model is None else None,
         "flagged": flagged,
-        "bands": dict(Counter(bands)),
+        "bands": dict(counts),
         "decision": {
             "threshold": decision.threshold,
             "contamination": decision.contamination,
@@ -124,7 +128,8 @@ def of_scores(
         "reviewed": reviewed,
         "reliability": [{"promised": each.promised, "bad": each.bad, "count": each.count} for each in reliability],
         "set_aside": None if set_aside is None else len(set_aside),
-        "look_at": min(total, max(SHORTEST_LOOK, ceil(1.5 * max(bad, flagged)))),
+        "look_at": look_at,
+        "lower": {"threshold": lower, "flags": int((scores.image > np.float32(lower)).sum())},
         "map_scale": {"low": scale.low, "high": scale.high, "labels": list(scale.labels)},
         "commands": {
             "review": shlex.join(["blemish", "review", run]),
@@ -137,7 +142,7 @@ def of_scores(
 def of_purification(
     job: Report, images: ImageSet, found: Purification, *, folder: Path, thumbnails: Path, kept_list: Path
 ) -> Report:
-    """The report of a purification; `kept_list` is where the list of kept images will lie in the end."""
+    """The report of a purification; `kept_list` is where the list of kept images will be in the end."""
     rows = {name: row for row, name in enumerate(found.ids)}
     aside = found.set_aside_ids
     kept = [name for name in found.ids if name not in set(aside)]
@@ -169,15 +174,27 @@ def of_purification(
     }
 
 
-def headline(bad: int, total: int, decision: Decision | None = None) -> str:
-    """Say the result of a fit in a sentence."""
+def headline(total: int, bands: Mapping[Band, int], decision: Decision | None = None) -> str:
+    """The result in a sentence that agrees with `bands`, the number of images by what to do.
+
+    `decision` is that of a fit; of new images there is none, since it was made for those of the fit.
+    """
     if total == 0:
         return "No image could be scored."
-    if decision is not None and decision.answer == UNCLEAR:
-        return f"We cannot tell which of {counted(total)} {'shows' if total == 1 else 'show'} a defect."
-    if bad == 0 or (decision is not None and decision.answer == CLEAN):
-        return f"We see no sign of defects in {counted(total)}."
-    return f"We believe about {bad:,} of {counted(total)} {'shows' if bad == 1 else 'show'} a defect."
+    rejected, looked_at = bands.get("reject", 0), bands.get("look", 0)
+    bad = round(decision.contamination * total) if decision else 0
+    if decision and decision.answer == UNCLEAR:
+        found = f"We cannot tell which of {counted(total)} {'shows' if total == 1 else 'show'} a defect"
+    elif bad and decision and decision.answer != CLEAN:
+        found = f"About {bad:,} of {counted(total)} {'shows' if bad == 1 else 'show'} a defect"
+    elif rejected:
+        found = f"{rejected:,} of {counted(total)} {'is' if rejected == 1 else 'are'} to be rejected"
+    elif looked_at:
+        found = f"Nothing stands out clearly in {counted(total)}"
+    else:
+        return f"No sign of defects in {counted(total)}."
+    first = rejected + looked_at
+    return f"{found}: look at {'this 1' if first == 1 else f'these {first:,}'} first." if first else f"{found}."
 
 
 def counted(count: int) -> str:
@@ -186,7 +203,7 @@ def counted(count: int) -> str:
 
 
 def link(file: Path, folder: Path) -> str:
-    """Make a link that survives moving the report together with what lies beside it, else a file URI."""
+    """Make a link that survives moving the report together with the files beside it, else a file URI."""
     absolute, base = file.absolute(), folder.absolute()
     if absolute.is_relative_to(base):
         return quote(os.fsencode(absolute.relative_to(base).as_posix()))

@@ -28,7 +28,7 @@ class Bar:
 
 
 def bars(values: NDArray[np.float32], threshold: float) -> list[Bar]:
-    """Count `values` (N,), N >= 1, in even bins aligned to `threshold`; a long tail goes into one bar."""
+    """Count `values` (N,), N >= 1, in even bins aligned to `threshold`; a long tail is one bar."""
     scores = values.astype(np.float64)
     threshold = float(np.float32(threshold))  # as scores are compared everywhere: a tie is not flagged
     low, median, top = float(scores.min()), float(np.median(scores)), float(scores.max())
@@ -54,7 +54,7 @@ def bars(values: NDArray[np.float32], threshold: float) -> list[Bar]:
 def histogram(values: NDArray[np.float32], threshold: float, width: int, name: str, height: int = HEIGHT) -> Markup:
     """Draw an SVG of `width` x `height` pixels: axes, the threshold as a line, flagged bars of class `flagged`.
 
-    Counts stand on a square-root axis: beside hundreds of ordinary images a single defect must be seen.
+    The axis of counts is a square root: beside hundreds of ordinary images a single defect must be seen.
     `name` makes the ids of its title and description unique on the page.
     """
     shown = bars(values, threshold)
@@ -98,8 +98,8 @@ def histogram(values: NDArray[np.float32], threshold: float, width: int, name: s
     ]
     flagged = int((values > threshold).sum())
     described = (
-        f"Scores run from {values.min():.4g} to {values.max():.4g}; half of the images lie below "
-        f"{np.median(values):.4g}. {flagged} of {len(values)} images lie above the threshold {threshold:.4g}."
+        f"Scores run from {values.min():.4g} to {values.max():.4g}; half of the images are below "
+        f"{np.median(values):.4g}. {flagged} of {len(values)} images are above the threshold {threshold:.4g}."
     )
     svg = (
         f'<svg class="histogram" role="img" viewBox="0 0 {width} {height}" '
@@ -111,7 +111,7 @@ def histogram(values: NDArray[np.float32], threshold: float, width: int, name: s
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin], side: int = 300) -> Markup:
-    """Draw promised chances against shares that were bad as an SVG; larger dots stand for more images."""
+    """Draw promised chances against shares that were bad as an SVG; larger dots are more images."""
     left, bottom, inner = 56, 48, side - 56 - 16
     height = inner + 16 + bottom
 
@@ -127,10 +127,10 @@ def reliability_chart(bins: Sequence[ReliabilityBin], side: int = 300) -> Markup
     parts.append(f'<line class="axis" x1="{left}" x2="{left + inner}" y1="{16 + inner}" y2="16"/>')
     for each in bins:
         x, y = place(each.promised, each.bad)
-        told = f"promised {each.promised:.0%}, {each.bad:.0%} of {each.count} reviewed images were bad"
+        tooltip = f"promised {each.promised:.0%}, {each.bad:.0%} of {each.count} reviewed images were bad"
         radius = 3 + sqrt(each.count)
         parts.append(
-            f'<circle class="flagged" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{told}</title></circle>'
+            f'<circle class="flagged" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{tooltip}</title></circle>'
         )
     described = "; ".join(f"promised {e.promised:.0%}, bad {e.bad:.0%} of {e.count}" for e in bins)
     parts.append(f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">chance that was promised</text>')

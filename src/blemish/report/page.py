@@ -1,12 +1,14 @@
 """A report as HTML and as Markdown, from its dict: see `report.data`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from blemish.calibration import ReliabilityBin
+from blemish.calibration import WORDS, ReliabilityBin
 from blemish.report.data import Report, counted
 from blemish.report.histogram import histogram, reliability_chart
 from blemish.report.pictures import Picture
@@ -37,6 +39,7 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         pictures=pictures,
         cards=cards,
         listed=listed,
+        words=WORDS,
         unlisted=len(rest) - len(listed),
         charts=charts,
         places={name: at for at, name in enumerate(sorted(each["path"] for each in cards))},
@@ -89,6 +92,11 @@ def _three_digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def _typed(text: str) -> Markup:
+    """A sentence with what stands in `backticks` as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
+
+
 def _environment(*, autoescape: bool = True) -> Environment:
     environment = Environment(
         loader=PackageLoader("blemish.report"),
@@ -97,5 +105,5 @@ def _environment(*, autoescape: bool = True) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"images": counted, "duration": _duration, "score": _three_digits}
+    environment.filters |= {"images": counted, "duration": _duration, "score": _three_digits, "typed": _typed}
     return environment

@@ -21,13 +21,13 @@ THUMBNAIL = 288  # pixels, longer side
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as data URIs, alone and under its heatmap; without them, `trouble` says why."""
+    """An image as data URIs, alone and under its heatmap; without them, `error` says why."""
 
     shape: str = "square"
     plain: str = ""
     heated: str = ""
     hottest: str = ""
-    trouble: str = ""
+    error: str = ""
 
 
 def pictures_of(
@@ -47,11 +47,11 @@ def pictures_of(
 
 def _picture(images: ImageSet, name: str, scores: Scores | None, scale: MapScale | None) -> Picture:
     if name not in images.sources:
-        return Picture(trouble="the image is not at hand")
+        return Picture(error="there is no image of this name")
     try:
         rgb = images.read(name)
     except UnreadableImageError as error:
-        return Picture(trouble=str(error))
+        return Picture(error=str(error))
     plain = shown(rgb, THUMBNAIL)
     ratio = plain.width / plain.height
     shape = "wide" if ratio > 2 else "tall" if ratio < 0.5 else "square"

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from blemish.images.labels import LABELS, WORDS, latest, read
 from blemish.jobs.request import REQUEST
 from blemish.jobs.sorting import Sorting, check_outside, folders_by_id, put, sort_images
 from blemish.label_formats import coco, cvat, fiftyone, label_studio, table, yolo
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Shape
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, category
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
 from blemish.review.gallery import Gallery
 from blemish.runs.artifact import read_config, write_config
 from blemish.runs.transaction import whole_or_absent
-from blemish.scores.regions import MOST_REGIONS, shapes_of
+from blemish.scores.regions import MOST_REGIONS, Region, regions_of
 
 FORMATS = ("coco", "yolo", "label-studio", "cvat", "fiftyone", "csv")
 ONE_FILE = {"coco": coco.FILE, "label-studio": label_studio.FILE, "cvat": cvat.FILE}
@@ -49,7 +49,7 @@ class Annotations:
     labels : by id, `NORMAL` or `ANOMALOUS`, as people found.
     threshold : images with a higher score are bad, where nobody looked.
     level : of the map, above which a place is a defect; None for no places.
-    masks : whether shapes have their pixels.
+    masks : whether regions have their pixels.
     files : whether images have to be where they were, and as they were scored.
     changed, gone, unnameable : ids of images left out.
     without_box : ids of bad images that nothing can be drawn on.
@@ -85,16 +85,17 @@ class Annotations:
                     continue
                 label = WORDS[self.labels[name]] if name in self.labels else ""
                 predicted = BAD if flags[row] else GOOD
-                shapes = self._shapes(name, drawn.get(gallery.content[row], ())) if (label or predicted) == BAD else ()
-                if (label or predicted) == BAD and not shapes:
+                bad = (label or predicted) == BAD
+                regions = self._regions(name, drawn.get(gallery.content[row], ())) if bad else ()
+                if bad and not regions:
                     self.without_box.append(name)
-                self.boxes += len(shapes)
-                self.names.update(dict.fromkeys(shape.category for shape in shapes))
+                self.boxes += len(regions)
+                self.names.update(dict.fromkeys(category(region) for region in regions))
                 self.images += 1
                 width, height = (int(each) for each in scores.sizes[row])
                 yield Annotated(
                     name, gallery.root / name, width, height, gallery.content[row], float(scores.image[row]),
-                    predicted, label, bands[row], None if chances is None else round(float(chances[row]), 4), shapes,
+                    predicted, label, bands[row], None if chances is None else round(float(chances[row]), 4), regions,
                 )  # fmt: skip
 
     def _state(self, row: int) -> list[str] | None:
@@ -108,24 +109,21 @@ class Annotations:
             return self.gone
         return None if same else self.changed
 
-    def _shapes(self, name: str, drawn: Sequence[DefectBox]) -> tuple[Shape, ...]:
+    def _regions(self, name: str, drawn: Sequence[DefectBox]) -> tuple[Region, ...]:
         """What people drew on the image; where nobody did, the places above the level."""
         if self.level is None and not drawn:
             return ()
         levels = self.gallery.scores.map(name)
         if drawn:
             return tuple(self._drawn(each, levels) for each in drawn)
-        found = shapes_of(levels > self.level, levels)[:MOST_REGIONS]
-        return tuple(
-            Shape(each.left, each.top, each.right, each.bottom, each.area, each.peak, mask if self.masks else None)
-            for each, mask in found
-        )
+        found = regions_of(levels > self.level, levels)[:MOST_REGIONS]
+        return tuple(each if self.masks else replace(each, mask=None) for each in found)
 
-    def _drawn(self, box: DefectBox, levels: NDArray[np.float32]) -> Shape:
+    def _drawn(self, box: DefectBox, levels: NDArray[np.float32]) -> Region:
         own = box.pixels()
         part = levels[box.y : box.y + box.height, box.x : box.x + box.width]
         peak = float(part[own].max()) if part.shape == own.shape else float("nan")
-        return Shape(
+        return Region(
             box.x, box.y, box.x + box.width, box.y + box.height, int(own.sum()), peak,
             own if self.masks and box.mask else None, box.type, drawn=True,
         )  # fmt: skip
@@ -230,7 +228,7 @@ def _write(found: Annotations, folder: Path, format: str, masks: str) -> list[st
 def _write_yolo(found: Annotations, folder: Path) -> list[str]:
     listed = list(found)
     # Without a box, YOLO would learn a bad image as one that shows nothing.
-    usable = [each for each in listed if each.verdict == GOOD or each.shapes]
+    usable = [each for each in listed if each.verdict == GOOD or each.regions]
     names = yolo.stems([each.name for each in usable])
     copied = _put_images(
         {each.file: f"{names[each.name]}{Path(each.name).suffix}" for each in usable}, folder / yolo.IMAGES
@@ -267,7 +265,7 @@ def _outside_xml(found: Annotations, image: Annotated) -> bool:
     broken = bool(cvat.NOT_IN_XML.search(image.name))
     if broken:
         found.unnameable.append(image.name)
-        found.images, found.boxes = found.images - 1, found.boxes - len(image.shapes)
+        found.images, found.boxes = found.images - 1, found.boxes - len(image.regions)
     return broken
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors import Detector
-from blemish.detectors.nearest_images import ImageNeighbours, Matches, NearestImages, layouts_of
+from blemish.detectors.nearest_images import ImageNeighbours, NearestImages, NearestPatches, layouts_of
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.features import features_of
 from blemish.images import ImageSet
@@ -67,10 +67,10 @@ class Reasons:
             embedded = self.scorer.embedded(patches)
             layouts = layouts_of(self.scorer.embedding.strongest(embedded), patches.shape[1:3])
             near = self.scorer.nearest_images(layouts, self.scorer.own_group(layouts))
-            matches = self.scorer.matches(embedded, near, *self.scorer.window)
-            times = 2 * self.scorer.relative(matches)[0]
+            compared = self.scorer.nearest_patches(embedded, near, *self.scorer.window)
+            times = 2 * self.scorer.relative(compared)[0]
             size = (patches.shape[1], patches.shape[2])
-            return [self._reason(row, at, size, matches, times) for at in self._peaks(row, size)]
+            return [self._reason(row, at, size, compared, times) for at in self._peaks(row, size)]
 
     def _prepare(self) -> None:
         detector = load(self.gallery.model).detector
@@ -132,13 +132,13 @@ class Reasons:
         return found
 
     def _reason(
-        self, row: int, peak: tuple[int, int], size: tuple[int, int], matches: Matches, times: Tensor
+        self, row: int, peak: tuple[int, int], size: tuple[int, int], compared: NearestPatches, times: Tensor
     ) -> Reason:
         # The map covers the image without its frame, the grid with it.
         y, x = self._in_grid(row, peak, size)
         at = y * size[1] + x
         nearest = []
-        for entry in matches.entries[0, at].tolist():
+        for entry in compared.entries[0, at].tolist():
             image, patch = divmod(entry, self.scorer.patches.shape[1])
             owner = self.row_of.get(self.scorer.content[image].numpy().tobytes().hex())
             if owner is not None:

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from blemish.images.defect_boxes import DefectBox
 from blemish.images.run_lengths import Mask
-from blemish.label_formats.annotated import Shape
 from blemish.label_formats.masks import outline as outer_edge
+from blemish.label_formats.masks import whole
 from blemish.machine.errors import BlemishError, RequestError, UnreadableImageError
 from blemish.review.gallery import Gallery
 from blemish.review.reasons import Reason
@@ -21,7 +21,7 @@ from blemish.review.routes import changed, form, number_of, person
 from blemish.review.session import Same, Session
 from blemish.review.thumbnails import heat as coloured
 from blemish.scores.heatmaps import shown
-from blemish.scores.regions import MOST_REGIONS, outlines, shapes_of
+from blemish.scores.regions import MOST_REGIONS, Region, outlines, regions_of
 
 LARGE, PATCH = 1400, 180  # pixels of the longer side: an image before it is zoomed into, a place of it
 MAP = 256  # values of the longer side of the map under the pointer
@@ -227,8 +227,8 @@ def _boxes(session: Session, row: int) -> list[tuple[DefectBox, str]]:
 
 
 def _edge(box: DefectBox) -> str:
-    shape = Shape(box.x, box.y, box.x + box.width, box.y + box.height, 0, 0.0, box.pixels())
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in outer_edge(shape)) + "Z"
+    region = Region(box.x, box.y, box.x + box.width, box.y + box.height, 0, 0.0, box.pixels())
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in outer_edge(region)) + "Z"
 
 
 def _painted(session: Session, row: int, values: dict[str, str]) -> Mask:
@@ -256,12 +256,7 @@ def _painted(session: Session, row: int, values: dict[str, str]) -> Mask:
 def _outlined(session: Session, row: int) -> list[Mask]:
     """The regions above the level, each as a mask (H, W) of the image."""
     levels = session.gallery.map(row, tuple(int(each) for each in session.gallery.scores.sizes[row]))
-    found = []
-    for region, own in shapes_of(levels > session.level, levels)[:MOST_REGIONS]:
-        mask = np.zeros(levels.shape, dtype=np.bool_)
-        mask[region.top : region.bottom, region.left : region.right] = own
-        found.append(mask)
-    return found
+    return [whole(each, levels.shape) for each in regions_of(levels > session.level, levels)[:MOST_REGIONS]]
 
 
 def _around_outlines(session: Session, row: int) -> list[tuple[int, int, int, int]]:

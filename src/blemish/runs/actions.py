@@ -1,4 +1,4 @@
-"""What a Run does by packages that stand above this one. `blemish` itself says which: nothing is imported upward."""
+"""What a Run does by packages above this one. `blemish` itself names them: nothing is imported upward."""
 
 from collections.abc import Callable
 from typing import Any

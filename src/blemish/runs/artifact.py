@@ -20,7 +20,7 @@ from blemish.images.urls import joined, remote_file
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError, UnreadableImageError
 
-PROGRAM, FORMAT_VERSION = "blemish", 3
+PROGRAM, FORMAT_VERSION = "blemish", 4
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
 FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
 AGAIN = "make it again with `force`"
@@ -56,7 +56,7 @@ def own_hash(config: dict[str, Any]) -> str:
 def is_ours(folder: Path) -> bool:
     """Whether blemish wrote the `config.json` of a folder."""
     try:
-        return type(_marked(folder).get("format_version")) is int
+        return type(marked(folder).get("format_version")) is int
     except RequestError:
         return False
 
@@ -132,7 +132,7 @@ def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a Run. Raises `RequestError` with what was looked for."""
-    config, path = _marked(folder), folder / CONFIG
+    config, path = marked(folder), folder / CONFIG
     version = config.get("format_version")
     if type(version) is not int or version > FORMAT_VERSION:
         raise RequestError(
@@ -140,7 +140,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if version < FORMAT_VERSION:
         raise RequestError(
-            f"'{path}' has format version {version}, of an earlier blemish whose detectors are gone; this one reads "
+            f"'{path}' has format version {version}, of an earlier blemish that learned otherwise; this one reads "
             f"{FORMAT_VERSION}: fit again with `force`."
         )
     if config.get(OWN) != own_hash(config):
@@ -151,9 +151,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _marked(folder: Path) -> dict[str, Any]:
+def marked(folder: Path) -> dict[str, Any]:
     """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
+    if not folder.exists():
+        raise RequestError(f"'{folder}' does not exist; name the `out` folder of a fit.")
     if not path.is_file():
         raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the `out` folder of a fit.")
     try:

@@ -6,7 +6,7 @@ import numpy as np
 
 from blemish.detectors import Detector
 from blemish.images import ImageSet
-from blemish.machine.errors import JobError, RequestError
+from blemish.machine.errors import JobError, RequestError, none_read
 from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import runtime
 from blemish.runs.exported import ExportedModel
@@ -35,8 +35,7 @@ def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
                 skipped |= each
         runtime().progress("scoring", min(done * TASK_IMAGES, len(images)), len(images))
     if not found:
-        name, reason = next(iter(skipped.items()))
-        raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+        raise none_read(len(images), skipped)
     parts = ("image", "maps", "boxes", "sizes")
     arrays: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in found]) for name in parts}
     return Scores(tuple(name for each in found for name in each.ids), **arrays, skipped=skipped)

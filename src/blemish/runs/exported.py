@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.detectors import Detector, State
+from blemish.detectors.parts.regions_of_interest import roi_masks
 from blemish.images import ImageSet
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.images.roi import SIDE
+from blemish.machine.errors import RequestError, UnreadableImageError, none_read
 from blemish.machine.runtime import in_threads, runtime
 from blemish.runs.artifact import checked_bytes
 from blemish.scores import Scores
@@ -25,11 +27,14 @@ Format = Literal["onnx", "openvino"]
 FORMATS: tuple[Format, ...] = ("onnx", "openvino")
 MODEL_FILES = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin")}
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
-INPUT, OUTPUTS = "images", ("score", "flagged", "map")
+INPUT, MASK, OUTPUTS = "images", "mask", ("score", "flagged", "map")
 KIND = "export"  # of `config.json`
 Arrays = tuple[NDArray[Any], ...]
-Graph = Callable[[NDArray[np.uint8]], Arrays]
-"""Images (B, H, W, 3) to `OUTPUTS`; may be called from several threads at once."""
+Graph = Callable[..., Arrays]
+"""Images (B, H, W, 3) uint8, and masks (B, R, R) bool if it takes some, to `OUTPUTS`.
+
+It may be called from several threads at once.
+"""
 CHUNK = 64  # images between two reports of progress
 
 
@@ -42,13 +47,15 @@ class ExportedModel(Detector):
     graph : the loaded model.
     format : what runs it.
     size : (height, width) in pixels of the images it takes.
-    box : where an image lies in the map's grid, see `Scores`.
+    masked : whether it takes masks of where to look, which images of its Run differ in.
+    box : where an image is in the map's grid, see `Scores`.
     scale : (low, high), the levels that the graph's map has as 0 and 1.
     """
 
     graph: Graph = field(repr=False)
     format: Format = "onnx"
     size: tuple[int, int] = (0, 0)
+    masked: bool = False
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     scale: tuple[float, float] = (0.0, 1.0)
 
@@ -65,6 +72,7 @@ class ExportedModel(Detector):
             graph=graph_of(config["format"], data, runtime().threads),
             format=config["format"],
             size=(int(config["size"][0]), int(config["size"][1])),
+            masked=bool(config.get("mask")),
             box=tuple(config["box"]),
             scale=(config["map_scale"]["low"], config["map_scale"]["high"]),
         )
@@ -87,7 +95,8 @@ class ExportedModel(Detector):
 
         def one(name: str) -> Arrays | str:
             try:
-                return self.graph(images.read(name, full=True)[None])
+                masks = (looking_masks(images, (name,)),) if self.masked else ()
+                return self.graph(images.read(name, full=True)[None], *masks)
             except UnreadableImageError as error:
                 return str(error)
 
@@ -104,8 +113,7 @@ class ExportedModel(Detector):
                         found.append(result)
             runtime().progress("scoring", start + len(names), len(images))
         if not ids:
-            name, reason = next(iter(skipped.items()))
-            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+            raise none_read(len(images), skipped)
         score, _, level = (np.concatenate(each) for each in zip(*found, strict=True))
         low, high = self.scale
         return Scores(
@@ -128,6 +136,13 @@ class ExportedModel(Detector):
     def restore(self, state: State) -> NoReturn:  # noqa: ARG002
         """Refused."""
         raise RequestError("An exported model is loaded from its folder; see `blemish.load`.")
+
+
+def looking_masks(images: ImageSet, ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Where to look in each of `ids`, (N, R, R), as a graph takes it."""
+    masks = roi_masks(images, ids)
+    whole = np.ones((len(ids), SIDE, SIDE), dtype=np.bool_)
+    return whole if masks is None else whole & masks.numpy()
 
 
 def graph_of(kind: Format, data: Sequence[bytes], threads: int) -> Graph:
@@ -154,12 +169,12 @@ def _onnx(data: Sequence[bytes], threads: int) -> Graph:  # noqa: ARG001 - sessi
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # what it tells of its own optimisations concerns nobody
+    options.log_severity_level = 3  # messages on its own optimisations
     try:
         session = onnxruntime.InferenceSession(data[0], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes, none of them public
         raise RuntimeError(str(error)) from error
-    return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: images}))
+    return lambda *arrays: tuple(session.run(list(OUTPUTS), dict(zip((INPUT, MASK), arrays, strict=False))))
 
 
 def _openvino(data: Sequence[bytes], threads: int) -> Graph:
@@ -175,10 +190,10 @@ def _openvino(data: Sequence[bytes], threads: int) -> Graph:
     )
     mine = local()
 
-    def graph(images: NDArray[np.uint8]) -> Arrays:
+    def graph(*arrays: NDArray[Any]) -> Arrays:
         if not hasattr(mine, "request"):
             mine.request = compiled.create_infer_request()
-        found = mine.request.infer({INPUT: np.ascontiguousarray(images)})
+        found = mine.request.infer(dict(zip((INPUT, MASK), map(np.ascontiguousarray, arrays), strict=False)))
         return tuple(found[name].copy() for name in OUTPUTS)
 
     return graph

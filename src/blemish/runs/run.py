@@ -1,10 +1,11 @@
-"""A Run: a fitted detector with its decision, the scores it was decided on, and where it lies."""
+"""A Run: a fitted detector with its decision, the scores it was decided on, and where it is on disk."""
 
 import platform
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load as load_tensors
 
-from blemish.calibration import Decision
+from blemish.calibration import WORDS, Decision, moved
 from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
 from blemish.images.cards import card, data_uri
@@ -63,7 +64,7 @@ class Run:
     usual : what the maps of the images learned from have in common, to notice when new ones are unlike them.
     skipped : files that were left out, with the reason.
     about : image root, counts, seconds, memory.
-    folder : where the Run lies on disk; None for one that lies nowhere, or behind a URL.
+    folder : where the Run is on disk; None for one that was not written, or is behind a URL.
     images : those that were scored; None for a Run loaded from disk, which finds their files when it shows them.
     """
 
@@ -91,7 +92,7 @@ class Run:
         facts, pictures = [self.decision.rule, *([self.decision.advice] if self.decision.advice else [])], []
         try:
             pictures = [("", data_uri(self.show(ON_CARD)))]
-        except RequestError as error:  # features alone, or images that are gone: the facts stand all the same
+        except RequestError as error:  # features alone, or missing images: the facts are shown all the same
             facts.append(str(error))
         return card(repr(self).removeprefix("Run(").removesuffix(")"), facts, pictures, side=None)
 
@@ -99,7 +100,7 @@ class Run:
     def scores(self) -> Scores:
         """The scores of the images of the fit with their maps and the decision; none is by what was learned from it.
 
-        Of a Run loaded from disk they are read when first asked for, in the order of the ranking; maps there are
+        Of a Run loaded from disk they are read when first used, in the order of the ranking; maps there are
         float16. Raises `RequestError` for a Run behind a URL and for an exported model, which hold no maps.
         """
         if self.fit_scores is None:
@@ -120,7 +121,15 @@ class Run:
         return self.decision.contamination
 
     def score(
-        self, images: Any, *, device: str | None = None, threads: int | None = None, progress: Any = None
+        self,
+        images: Any,
+        *,
+        threshold: float | None = None,
+        contamination: float | None = None,
+        sensitivity: float | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        progress: Any = None,
     ) -> Scores:
         """Scores of new images, with the decision of this Run.
 
@@ -130,9 +139,14 @@ class Run:
         Parameters
         ----------
         images : a folder or list file; one or many paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255.
+        threshold, contamination, sensitivity : in place of the Run's decision, at most one; see `blemish.score`.
         device, threads : where to compute; see `fit`.
         progress : a bar in a terminal or a notebook by default; False shows none; see `fit`.
         """
+        decision = moved(
+            self.training_scores, self.decision, threshold=threshold, contamination=contamination,
+            sensitivity=sensitivity,
+        )  # fmt: skip
         if isinstance(images, Iterator):
             images = list(images)
         with progress_of(progress) as shown:
@@ -141,7 +155,9 @@ class Run:
                 found = ImageSet.of(images, decoding=self.decoding, find_range=False)
                 scores = self.scored(found)
         skipped = {**found.skipped, **scores.skipped}
-        return in_order_of(images, replace(scores, skipped=skipped, notes=found.notes, decision=self.decision))
+        return in_order_of(
+            images, replace(scores, skipped=skipped, notes=found.notes, decision=decision, root=found.root)
+        )
 
     def show(self, n: int = 8) -> Image.Image:
         """The `n` images of the fit that rank highest, each beside its heatmap, as one picture.
@@ -151,19 +167,18 @@ class Run:
         """
         if n < 1:
             raise RequestError(f"`n` images are shown, 1 or more; got {n}.")
-        scores, pairs, trouble = self.scores, [], ""
+        scores, pairs, first_error = self.scores, [], ""
         for rank, name in enumerate(scores.ranking()[:n], start=1):
             try:
                 rgb = self._pixels(name)
             except UnreadableImageError as error:
-                trouble = trouble or f"'{name}' ({error})"
+                first_error = first_error or f"'{name}' ({error})"
                 continue
             plain = shown(rgb, TILE)
             heated = overlay(rgb, scores.map(name, plain.size), self.map_scale, TILE)
-            mark = ", flagged" if scores[name] > self.threshold_ else ""
-            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}{mark}"))
+            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}, {WORDS[scores.bands[name]]}"))
         if not pairs:
-            raise RequestError(f"No image can be shown: {trouble}; put the images back, or hand one in to `heatmap`.")
+            raise RequestError(f"No image can be shown: {first_error}; put the images back, or give one to `heatmap`.")
         return sheet(pairs)
 
     def heatmap(self, image: Any, limit: int = LIMIT) -> Image.Image:
@@ -175,6 +190,11 @@ class Run:
             path, a PIL image, a uint8 RGB array (H, W, 3).
         limit : pixels of the longer side at most.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise RequestError(
+                f"`limit` is the longer side in pixels, 1 or more; got {limit!r}. To keep the picture: "
+                "`run.heatmap(image).save('heatmap.png')`."
+            )
         name, scores, rgb = self._looked_at(image)
         plain = shown(rgb, limit)
         return overlay(rgb, scores.map(name, plain.size), self.map_scale, limit)
@@ -182,11 +202,11 @@ class Run:
     def regions(self, image: Any) -> list[Region]:
         """The places of one image that are anomalous, the strongest first: boxes, areas and peaks in its own pixels.
 
-        `image` is as in `heatmap`. A place counts where the map lies above `pixel_threshold`. Raises `RequestError` for
+        `image` is as in `heatmap`. A place counts where the map is above `pixel_threshold`. Raises `RequestError` for
         a Run without one.
         """
         if self.pixel_threshold is None:
-            raise RequestError("The Run has no `pixel_threshold`, so nothing says where a region ends; fit again.")
+            raise RequestError("The Run has no `pixel_threshold`, so the edge of a region is not defined; fit again.")
         name, scores, _ = self._looked_at(image)
         levels = scores.map(name)
         return regions_of(levels > self.pixel_threshold, levels)[:MOST_REGIONS]
@@ -229,6 +249,8 @@ class Run:
 
     def _looked_at(self, image: Any) -> tuple[str, Scores, Pixels]:
         """Id, scores and pixels of one image: of the fit, by its id, or a new one."""
+        if isinstance(image, int):
+            raise RequestError(f"An image is named by its id, such as run.scores.ranking()[{image}]; got {image}.")
         if isinstance(image, str) and (self.fit_scores or self.folder) and not isinstance(self.detector, ExportedModel):
             scores = self.scores
             if image in scores.ids:
@@ -236,6 +258,10 @@ class Run:
                     return image, scores, self._pixels(image)
                 except UnreadableImageError as error:
                     raise RequestError(f"'{image}' cannot be shown: {error}.") from None
+            if not is_url(image) and not Path(image).expanduser().exists():
+                near = get_close_matches(image, scores.ids, n=1)
+                meant = f"; did you mean '{near[0]}'?" if near else ", such as one of run.scores.ranking()."
+                raise RequestError(f"'{image}' is no file and no id of an image of the fit{meant}")
         found = ImageSet.of(image, decoding=self.decoding, find_range=False)
         if len(found) != 1:
             raise RequestError(f"`image` is one image; got {len(found)}.")
@@ -245,7 +271,7 @@ class Run:
     def scored(self, images: ImageSet) -> Scores:
         """Scores of `images`; one that was learned from keeps its cross-fitted score.
 
-        The detector holds patches of it, which would vouch for it: it would score lower than it did in the fit, and
+        The detector holds patches of it, to which its own are near: it would score lower than it did in the fit, and
         the threshold would mean something else. Its map is drawn by the detector all the same.
         """
         if images.roi is None and self.about.get("roi") == OWN_MASKS:
@@ -284,11 +310,11 @@ def in_order_of(images: Any, scores: Scores) -> Scores:
 
 
 def folder_of(run: "str | Path | Run") -> Path:
-    """Where a Run lies. Raises `RequestError` for one that lies nowhere."""
+    """The folder of a Run. Raises `RequestError` for one that was not written to disk."""
     if not isinstance(run, Run):
         return Path(run).expanduser()
     if run.folder is None:
-        raise RequestError("The Run lies in no folder; fit with `out`, or load that folder.")
+        raise RequestError("The Run is in no folder; fit with `out`, or load that folder.")
     return Path(run.folder).expanduser()
 
 

@@ -42,7 +42,7 @@ def write_maps(folder: Path, scores: Scores, content: Mapping[str, str]) -> None
 
 
 def _half(maps: NDArray[np.float32], rows: list[int]) -> NDArray[np.float16]:
-    """`maps` in the order of `rows`, image by image: a pile's maps are not there twice in float32."""
+    """`maps` in the order of `rows`, image by image: the maps of a folder are not in memory twice in float32."""
     half = np.empty(maps.shape, dtype=np.float16)
     for at, row in enumerate(rows):
         half[at] = np.nan_to_num(maps[row], nan=0.0).clip(-LARGEST, LARGEST)

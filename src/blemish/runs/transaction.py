@@ -13,9 +13,8 @@ from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
-from blemish.runs.artifact import is_ours, read_config, write_config
+from blemish.runs.artifact import CONFIG, is_ours, marked, read_config, write_config
 
-GENERATED = "config.json"  # what tells a folder of ours from a person's; moved last
 RESULTS = "results"  # the names of all files and folders of a result, in its `config.json`
 _being_written: set[Path] = set()
 
@@ -25,8 +24,8 @@ def whole_or_absent(target: Path, *, force: bool) -> Iterator[Path]:
     """A folder to write to that becomes `target` when the block ends without an error, and vanishes otherwise.
 
     With `force`, an existing result of ours is replaced file by file, only now that the new ones are complete;
-    whatever else stands there, such as `labels.csv`, is not touched. Raises `RequestError` if `target` stands
-    in the way.
+    whatever else is there, such as `labels.csv`, is not touched. Raises `RequestError` if `target` is
+    something else.
     """
     target = Path(os.path.abspath(target.expanduser()))  # noqa: PTH100 - resolve() would replace a link by its end
     check_place(target, force=force)
@@ -61,7 +60,7 @@ def check_place(target: Path, *, force: bool) -> None:
 
 
 def _note_results(staging: Path) -> None:
-    """Let `config.json` name what stands beside it, so that a later result can replace all of it."""
+    """Let `config.json` name the files beside it, so that a later result can replace all of it."""
     if is_ours(staging):
         names = sorted(path.name for path in staging.iterdir())
         write_config(staging, {**read_config(staging), RESULTS: names})
@@ -71,17 +70,17 @@ def _move(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.replace(target)
         return
-    before = read_config(target).get(RESULTS, []) if is_ours(target) else []
+    before = marked(target).get(RESULTS, []) if is_ours(target) else []  # of any version, since it is replaced
     results = sorted({*before, *(new.name for new in staging.iterdir())})
     write_config(target, {"incomplete": True, RESULTS: results})  # if cut short, the folder is ours, but no Run
-    for new in sorted(staging.iterdir(), key=lambda path: path.name == GENERATED):
+    for new in sorted(staging.iterdir(), key=lambda path: path.name == CONFIG):
         old = target / new.name
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
         elif new.is_dir():
             old.unlink(missing_ok=True)
         new.replace(old)
-    for name in set(before) - set(read_config(target).get(RESULTS, before)):
+    for name in set(before) - {LABELS, BOXES} - set(read_config(target).get(RESULTS, before)):
         _remove(target / Path(name).name)  # of the earlier result, and of no meaning beside this one
 
 
@@ -102,7 +101,7 @@ def _clear_left_behind(target: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether another process of that number runs; where that cannot be told, it is taken to."""
+    """Whether another process of that number runs; where that is unknown, it is taken to."""
     if pid == os.getpid():
         return False  # in a container, every process may get the number of the one before
     if os.name != "posix":

@@ -20,7 +20,7 @@ def median_mad(scores: NDArray[np.floating], k: float) -> float:
 
 
 def far_out(scores: NDArray[np.floating]) -> tuple[float, float]:
-    """Median + 4 deviations where a crowd lies beyond, + 6 where it may be a tail; returns the cut and 4 or 6.
+    """Median + 4 deviations where a crowd is beyond, + 6 where it may be a tail; returns the cut and 4 or 6.
 
     A crowd is more of the images (N,) than the heaviest tail explains: a Cauchy distribution has 5.3 % beyond 4 of its
     deviations. Clean folders have up to 5 % there, and up to 1 % beyond 6 (benchmarks/purification.md).

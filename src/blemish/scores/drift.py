@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
+from blemish.scores.cuts import median_and_deviation
 
 QUANTILES = 101
 FEWEST = 8  # new images, to speak of them as a whole
@@ -18,7 +19,7 @@ FAR = 1.0  # deviations the middle must have moved: many images make the least c
 
 @dataclass(frozen=True)
 class Usual:
-    """How far the typical patch of an image lies from normal, over the training images: `QUANTILES` even quantiles.
+    """How far the typical patch of an image is from normal, over the training images: `QUANTILES` even quantiles.
 
     The typical patch is the median of the map: a single defect hardly moves it, another camera or light moves it in
     every image.
@@ -39,7 +40,7 @@ class Usual:
         return cls(tuple(levels.tolist()), len(scores))
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in `config.json`."""
+        """For `config.json`."""
         return {"quantiles": list(self.quantiles), "count": self.count}
 
     @classmethod
@@ -54,8 +55,7 @@ class Usual:
         from scipy.stats import ks_2samp
 
         known, new = np.array(self.quantiles), typical_levels(scores)
-        middle = float(np.median(known))
-        deviation = 1.4826 * float(np.median(np.abs(known - middle)))
+        middle, deviation = median_and_deviation(known)
         moved = (float(np.median(new)) - middle) / deviation if deviation > 0 else 0.0
         if abs(moved) < FAR or float(ks_2samp(new, known).pvalue) > CHANCE:
             return None

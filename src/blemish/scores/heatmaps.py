@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,17 +15,17 @@ from PIL import Image, ImageDraw, ImageFont
 from blemish.images import ImageSet
 from blemish.images.decoding import Pixels
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.machine.runtime import runtime
 
 if TYPE_CHECKING:
     from blemish.scores import Scores
 
 Map = NDArray[np.float32]
-Progress = Callable[[int, int], None]  # (done, of how many)
 
 LIMIT = 640  # pixels, longer side of a drawn image
 SMALLEST = 256  # pixels; images with a shorter longer side are enlarged by whole factors
 REACH = 0.3  # level that the hottest patches of ordinary images reach
-STRONG = 0.7  # share of the way from the median patch to `high` at which that reach may lie at most
+STRONG = 0.7  # share of the way from the median patch to `high` at which that reach may be at most
 PALETTE = "inferno"  # perceptually even, and read alike by people who are colour-blind
 FIRST, LAST = (
     0.30,
@@ -46,7 +46,7 @@ class MapScale:
     Attributes
     ----------
     low : level of ordinary patches, drawn transparent.
-    high : level of clearly anomalous patches, drawn in the last colour, as is all above it.
+    high : level of the most unusual patches, drawn in the last colour, as is all above it.
     """
 
     low: float
@@ -63,9 +63,9 @@ class MapScale:
 
         Colour begins where ordinary images end: their reach, below which the hottest patches of nearly all of
         them stay, is at level `REACH`, so that good images stay plain. It is that of 95 % of those not above
-        `threshold`, on the scale of the image scores; without one, or with more than half above it, median +
-        3 MAD of all. `high` is where flagged images peak (their median), if that is far enough from the reach.
-        `low` is the median of all patches, or higher where flagged images peak close to the reach.
+        `threshold`, on the scale of the image scores, see `Decision.unusual_above`; without one, or with more than half
+        above it, median + 3 MAD of all. `high` is where the images above it peak (their median), if that is far
+        enough from the reach. `low` is the median of all patches, or higher where those images peak close to the reach.
         """
         low = _median_patch(scores)
         peaks = np.array([scores.inside(row).max(initial=low) for row in range(len(scores))])
@@ -163,7 +163,7 @@ def colours(count: int = 256) -> Pixels:
 
 
 def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
-    """Say where the picture of image `name` lies: `folder/<name>.png`, always below `folder`, one file an id.
+    """The path of the picture of image `name`: `folder/<name>.png`, always below `folder`, one file an id.
 
     Ids that no file can have there ('../x', '/x', 'a//b', a name too long) get a name made of their hash
     below `folder/_other`; so do those below a folder called '*.png', which may be the name of a picture.
@@ -181,16 +181,11 @@ def heatmap_path(folder: Path, name: str, suffix: str = ".png") -> Path:
 
 
 def write_heatmaps(
-    images: ImageSet,
-    scores: "Scores",
-    ids: Iterable[str],
-    scale: MapScale,
-    folder: Path,
-    progress: Progress | None = None,
+    images: ImageSet, scores: "Scores", ids: Iterable[str], scale: MapScale, folder: Path
 ) -> dict[str, Path]:
     """Write the panel of every id to its `heatmap_path`; returns the files by id.
 
-    Images that turn out unreadable are left out. Raises `RequestError` for an id without image or score, or
+    Images that cannot be read are left out. Raises `RequestError` for an id without image or score, or
     if a link below `folder` leads out of it, `JobError` if a file cannot be written.
     """
     wanted, written = list(ids), {}
@@ -214,8 +209,7 @@ def write_heatmaps(
             pass
         except OSError as error:
             raise JobError(f"'{target}' cannot be written: {error.strerror or error}.") from error
-        if progress:
-            progress(done, len(wanted))
+        runtime().progress("heatmaps", done, len(wanted))
     return written
 
 
@@ -288,5 +282,5 @@ def _draw_bar(sheet: Image.Image, scale: MapScale, top: int) -> None:
     below = top + BAR + 4
     low, high = scale.labels
     draw.text((left, below), f"ordinary {low}", fill=(64, 64, 64), font=font)
-    text = f"{high} clearly anomalous"
+    text = f"{high} most unusual"
     draw.text((left + length - draw.textlength(text, font=font), below), text, fill=(64, 64, 64), font=font)

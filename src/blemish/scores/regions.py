@@ -1,8 +1,8 @@
-"""Where in an image the map lies above a level: masks, and the connected regions in them."""
+"""Where in an image the map is above a level: masks, and the connected regions in them."""
 
 import csv
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +11,30 @@ from PIL import Image
 
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
+from blemish.machine.runtime import runtime
 from blemish.scores import Scores
 from blemish.scores.heatmaps import heatmap_path
 
 REGIONS, MASKS = "regions.csv", "masks"
 COLUMNS = ("path", "region", "left", "top", "right", "bottom", "area", "peak")
-CALM_SHARE = 0.95  # of the images that are not flagged, whose hottest place lies below the level
+CALM_SHARE = 0.95  # of the images that are not flagged, whose hottest place is below the level
 MOST_REGIONS = 100  # of an image; the rest is noise of a level that was set too low
 OUTLINE_TOLERANCE = 0.3  # pixels of the map that a line may be off, so that it has fewer corners
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Region:
-    """A connected region: pixel box with `right` and `bottom` outside it, area in pixels, highest map value."""
+    """A connected place of an image where the map is above a level.
+
+    Attributes
+    ----------
+    left, top, right, bottom : its box in pixels; `right` and `bottom` are outside of it.
+    area : its pixels.
+    peak : the highest value of the map in it.
+    mask : (bottom - top, right - left) bool, its pixels in the box; None where a format has boxes only.
+    type : of the defect, as a person named it; empty if nobody did.
+    drawn : whether a person drew it; if not, it was found.
+    """
 
     left: int
     top: int
@@ -32,6 +42,19 @@ class Region:
     bottom: int
     area: int
     peak: float
+    mask: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    type: str = ""
+    drawn: bool = False
+
+    @property
+    def width(self) -> int:
+        """Of the box, in pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Of the box, in pixels."""
+        return self.bottom - self.top
 
 
 def pixel_threshold(scores: Scores, threshold: float) -> float:
@@ -50,26 +73,18 @@ def pixel_threshold(scores: Scores, threshold: float) -> float:
 
 def regions_of(mask: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[Region]:
     """The 8-connected regions of a mask (H, W), the highest peak first; `levels` (H, W) is the map."""
-    return [region for region, _ in shapes_of(mask, levels)]
-
-
-def shapes_of(mask: NDArray[np.bool_], levels: NDArray[np.float32]) -> list[tuple[Region, NDArray[np.bool_]]]:
-    """`regions_of`, each with its own pixels: a mask (bottom - top, right - left) of its box."""
     from skimage.measure import label, regionprops
 
     found = [
-        (
-            Region(box[1], box[0], box[3], box[2], int(each.area), float(levels[each.slice][each.image].max())),
-            each.image,
-        )
+        Region(left, top, right, bottom, int(each.area), float(levels[each.slice][each.image].max()), each.image)
         for each in regionprops(label(mask, connectivity=2))
-        for box in (each.bbox,)
+        for top, left, bottom, right in (each.bbox,)
     ]
-    return sorted(found, key=lambda pair: (-pair[0].peak, pair[0].top, pair[0].left))
+    return sorted(found, key=lambda region: (-region.peak, region.top, region.left))
 
 
 def outlines(levels: NDArray[np.float32], level: float) -> list[NDArray[np.float64]]:
-    """The lines around what lies above `level`, each (K, 2) of (x, y), closed; pixels of `levels` (H, W)."""
+    """The lines around what is above `level`, each (K, 2) of (x, y), closed; pixels of `levels` (H, W)."""
     from skimage.measure import approximate_polygon, find_contours
 
     framed = np.pad(np.nan_to_num(levels, nan=-np.inf), 1, constant_values=-np.inf)
@@ -78,10 +93,8 @@ def outlines(levels: NDArray[np.float32], level: float) -> list[NDArray[np.float
     return [approximate_polygon(line, OUTLINE_TOLERANCE)[:, ::-1] - 0.5 for line in found]
 
 
-def write_regions(
-    scores: Scores, ids: Iterable[str], level: float, folder: Path, *, masks: bool, progress: Progress | None = None
-) -> None:
-    """Leave `regions.csv` of the images `ids`, and their masks as PNG, 255 where the map is above `level`, if asked."""
+def write_regions(scores: Scores, ids: Iterable[str], level: float, folder: Path, *, masks: bool) -> None:
+    """Leave `regions.csv` of the images `ids`; with `masks`, PNGs that are 255 above `level`, too."""
     names = list(ids)
     with writing_to(folder), (folder / REGIONS).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -98,5 +111,4 @@ def write_regions(
                 target = heatmap_path(folder / MASKS, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask.astype(np.uint8) * 255).save(target, "PNG")
-            if progress:
-                progress(done, len(names))
+            runtime().progress("regions", done, len(names))

@@ -1,7 +1,9 @@
 """The one result of scoring: an image score and an anomaly map for every image. Higher is more anomalous."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from blemish.calibration import Decision
+    from blemish.calibration import Band, Decision
 
 BARS = 40  # of a histogram
 SHOWN, SAMPLED = 5, 200  # images on a card, and those that its colours are set by
@@ -26,20 +28,22 @@ SHOWN, SAMPLED = 5, 200  # images on a card, and those that its colours are set 
 class Scores:
     """An image score and an anomaly map for every image; higher is more anomalous.
 
-    Scores are raw, never clamped or rescaled. A threshold is no part of them; where a Run made them, its `decision`
-    stands beside them. Iterating gives `(id, score)` in the order of `ids`; `scores[id]` is one score.
+    Scores are raw, never clamped or rescaled. A threshold is no part of them; where a Run made them, `decision`
+    is the Run's. Iterating gives `(id, score)` in the order of `ids`; `scores[id]` is one score, and so is
+    `scores[path]` where the path is that of a file that a Run scored.
 
     Attributes
     ----------
     ids : the images, in the order of the arrays.
     image : (N,) float32, one score an image.
     maps : (N, h, w) float32 at the size of the patch grid; read one at a time with `map`.
-    boxes : (N, 4) float32, where the image lies in its grid as (left, top, right, bottom), each 0..1; the rest
+    boxes : (N, 4) float32, where the image is in its grid as (left, top, right, bottom), each 0..1; the rest
         is padding.
     sizes : (N, 2) int, (width, height) of the images in pixels.
     skipped : images that could not be read, with the reason; they are in none of the arrays.
     notes : sentences a person should read, such as on images without a measurement at some pixels.
     decision : threshold and chances that go with these scores; None for those of a detector alone.
+    root : the folder that the ids are relative to, where they are files.
 
     Examples
     --------
@@ -53,6 +57,9 @@ class Scores:
     {'a.png': 0.5, 'b.png': 3.0}
     >>> scores.ranking()
     ['b.png', 'a.png']
+    >>> scores.head(1)
+        path  score
+    0  b.png    3.0
     """
 
     ids: tuple[str, ...]
@@ -63,9 +70,10 @@ class Scores:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     decision: "Decision | None" = None
+    root: Path | str | None = None
 
     def __post_init__(self) -> None:
-        """Check that all parts speak of the same images."""
+        """Check that all parts are of the same images."""
         lengths = {len(self.ids), len(self.image), len(self.maps), len(self.boxes), len(self.sizes)}
         if len(lengths) != 1:
             raise RequestError(f"The parts of Scores must have one length; got {sorted(lengths)}.")
@@ -76,8 +84,8 @@ class Scores:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, name: str) -> float:
-        """The image score of `name`."""
+    def __getitem__(self, name: str | Path) -> float:
+        """The image score of `name`, an id or the path of its file."""
         return float(self.image[self.index(name)])
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
@@ -102,7 +110,7 @@ class Scores:
         ranking, pictures = self.ranking(), []
         if ranking:
             some = self.subset(ranking[:: max(1, len(self) // SAMPLED)])
-            scale = MapScale.of(some, self.decision.threshold if self.decision else None)
+            scale = MapScale.of(some, self.decision.unusual_above(some.image) if self.decision else None)
         for name in ranking[:SHOWN]:
             width, height = self.sizes[self.index(name)] * (SIDE / self.sizes[self.index(name)].max())
             levels = scale.levels(self.map(name, (max(1, round(width)), max(1, round(height)))))
@@ -141,17 +149,43 @@ class Scores:
     @property
     def flagged(self) -> list[str]:
         """The ids of the images above the threshold of `decision`, most anomalous first. Raises without a decision."""
-        if self.decision is None:
-            raise RequestError("These scores come without a decision; compare them with a threshold of your own.")
-        limit = np.float32(self.decision.threshold)
+        limit = np.float32(self._decided.threshold)
         return [name for name in self.ranking() if self.image[self.index(name)] > limit]
 
-    def index(self, name: str) -> int:
-        """The row of `name`. Raises `RequestError` if it was not scored."""
-        try:
-            return self._rows[name]
-        except KeyError:
-            raise RequestError(f"'{name}' was not scored; it is none of the {len(self)} images.") from None
+    @property
+    def bands(self) -> "dict[str, Band]":
+        """By id what to do: "reject", "look" or "pass", most anomalous first. Raises without a decision."""
+        bands = self._decided.bands(self.image)
+        return {name: bands[self.index(name)] for name in self.ranking()}
+
+    @property
+    def probability(self) -> dict[str, float] | None:
+        """By id the chance of being bad, most anomalous first; None where scores tell too little. Raises as `bands`."""
+        chances = self._decided.chances(self.image)
+        return None if chances is None else {name: float(chances[self.index(name)]) for name in self.ranking()}
+
+    @property
+    def _decided(self) -> "Decision":
+        if self.decision is None:
+            raise RequestError("These scores come without a decision; compare them with a threshold of your own.")
+        return self.decision
+
+    def index(self, name: str | Path) -> int:
+        """The row of `name`, an id or the path of its file. Raises `RequestError` if it was not scored."""
+        if not isinstance(name, (str, Path)):
+            raise RequestError(
+                f"Scores are found by the id of an image, not by {name!r}; `head(10)` has the highest, `image` all "
+                "scores in the order of `ids`."
+            )
+        if (row := self._rows.get(str(name))) is not None:
+            return row
+        if isinstance(self.root, Path):
+            relative = Path(os.path.relpath(Path(name).expanduser(), self.root)).as_posix()
+            if (row := self._rows.get(relative)) is not None:
+                return row
+        near = get_close_matches(str(name), self.ids, n=1)
+        meant = f"did you mean '{near[0]}'?" if near else f"it is none of the {len(self)} images."
+        raise RequestError(f"'{name}' was not scored; {meant}")
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -200,6 +234,10 @@ class Scores:
         inner = grid[int(np.floor(top)) : int(np.ceil(bottom)), int(np.floor(left)) : int(np.ceil(right))].ravel()
         finite: NDArray[np.float32] = inner[np.isfinite(inner)]
         return finite
+
+    def head(self, n: int = 10) -> "pd.DataFrame":
+        """The `n` most anomalous images as a table, see `to_frame`."""
+        return self.to_frame().head(n)
 
     def to_frame(
         self,

@@ -1,4 +1,4 @@
-"""FUN-AD as a detector: presets, drawn defects, stopping rules, checkpoints and curves."""
+"""FUN-AD as a detector: presets, synthetic defects, stopping rules, checkpoints and curves."""
 
 import csv
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import torch
 
 from blemish import jobs
 from blemish.detectors.funad import PAPER, FunAD
-from blemish.detectors.funad.bank_purity import BankPurity
-from blemish.detectors.funad.synthetic import _in_grid, drawn_on
+from blemish.detectors.funad.curve import BankPurity
+from blemish.detectors.funad.synthetic import _in_grid, with_synthetic_defects
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.images import ImageSet
@@ -43,7 +43,7 @@ TINY_PAPER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("funad") / "pile", 14)
+    return fill(tmp_path_factory.mktemp("funad") / "photos", 14)
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +77,25 @@ def test_the_published_sizes_stand_in_the_preset() -> None:
     assert (paper["width"], paper["hidden"], paper["narrow"]) == (1536, 1024, 128)
     assert (paper["batch"], paper["epochs"], paper["learning_rate"]) == (32, 1500, 2e-5)
     assert (paper["rebuild_every"], paper["optimiser"], paper["backbone"]) == (1, "rmsprop", "dino_vitb8")
-    with pytest.raises(RequestError, match="no preset 'papers'; it has paper"):
+    with pytest.raises(RequestError, match="'papers'; it has paper"):
         FunAD.preset("papers")
 
 
 @pytest.mark.parametrize("labels", ["pseudo", "mask"])
-def test_drawn_defects_are_learned_from_and_not_listed(folder: Path, labels: str) -> None:
+def test_synthetic_defects_are_learned_from_and_not_listed(folder: Path, labels: str) -> None:
     images = ImageSet.of(folder)
     detector = make(synthetic=0.2, synthetic_labels=labels).fit(images)
     assert detector.training_scores_.ids == images.ids
     curve = detector.trained_views_[0].nets[0].trained.curve
-    assert len(curve.held[0]) == 14 + 2  # int(0.2 * 14) drawn images take part
+    assert len(curve.held[0]) == 14 + 2  # int(0.2 * 14) synthetic images take part
 
 
-def test_drawn_images_differ_where_their_mask_says(folder: Path) -> None:
+def test_synthetic_images_differ_where_their_mask_says(folder: Path) -> None:
     images = ImageSet.of(folder)
-    drawn = drawn_on(images, 5, seed=0)
-    for number, name in enumerate(drawn.images.ids):
-        source = images.read(images.ids[int(drawn.sources[number])])
-        assert (drawn.images.read(name)[~drawn.masks[number]] == source[~drawn.masks[number]]).all()
+    synthetic = with_synthetic_defects(images, 5, seed=0)
+    for number, name in enumerate(synthetic.images.ids):
+        source = images.read(images.ids[int(synthetic.sources[number])])
+        assert (synthetic.images.read(name)[~synthetic.masks[number]] == source[~synthetic.masks[number]]).all()
 
 
 def test_a_mask_lands_where_its_image_lies_in_the_grid() -> None:
@@ -159,7 +159,7 @@ def test_a_net_learns_the_same_whatever_learns_beside_it(folder: Path) -> None:
     assert max(done for done, _ in told) == 6 * 20
 
 
-def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weight_that_a_folder_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blemish.detectors.funad.detector.unexplained", lambda _: 0.03)
     images = ImageSet.of(folder)
     detector = make(trust="evidence").fit(images)
@@ -167,7 +167,7 @@ def test_the_weight_that_a_pile_gave_the_nets_is_restored(folder: Path, monkeypa
     assert (again.score(images).image == detector.score(images).image).all()
 
 
-def test_a_pile_in_which_nothing_stands_out_is_scored_by_distances(
+def test_a_folder_in_which_nothing_stands_out_is_scored_by_distances(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blemish.detectors.funad.detector.unexplained", lambda _: 0.0)
@@ -255,7 +255,7 @@ def test_what_the_banks_held_tells_their_purity_to_those_who_know_the_truth(fold
     assert len(pd.read_csv(tmp_path / "purity" / "bank_purity.csv")) == len(found)
     assert (tmp_path / "purity" / "bank_purity.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "run" / "training" / "bank_images.csv").write_text("nothing\n1\n")
-    with pytest.raises(RequestError, match=r"bank_images.csv' cannot be read .*; fit again with `force`"):
+    with pytest.raises(RequestError, match=r"bank_images\.csv'.*`force`"):
         evaluate(tmp_path / "run", truth)
 
 

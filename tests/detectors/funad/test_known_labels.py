@@ -36,7 +36,7 @@ def test_a_handful_of_known_defects_is_drawn_often_among_thousands_of_patches():
 
 
 @pytest.mark.parametrize("said", [ANOMALOUS, NORMAL])
-def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(said, pile, cached):
+def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(said, photos, cached):
     from dataclasses import replace
 
     from blemish.detectors import detector_class
@@ -46,7 +46,7 @@ def test_the_farthest_patches_of_a_bad_image_and_all_of_a_good_one_are_labelled(
 
     kind = detector_class("nearest_images")
     detector = kind()
-    images = detector.prepare(replace(ImageSet.of(pile), labels={"part-02.png": said}))
+    images = detector.prepare(replace(ImageSet.of(photos), labels={"part-02.png": said}))
     features = ViewFeatures(detector.views[0], features_of(images, detector.feature_specs()[0].resolved(images)))
     height, width = features.grid
     distances = torch.rand(len(images), height, width, generator=torch.Generator().manual_seed(0))

@@ -2,14 +2,16 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from blemish.detectors import funad
 from blemish.detectors.funad.local_net import LocalNet, new_net
-from blemish.detectors.funad.losses import balanced_cross_entropy, mutual_pairs, mutual_smoothness
 from blemish.detectors.funad.memory_bank import normal_looking, sampled
 from blemish.detectors.funad.pseudo_labels import (
     largest_spread_over_positions,
@@ -17,7 +19,8 @@ from blemish.detectors.funad.pseudo_labels import (
     pseudo_labels,
     spread_over_batch,
 )
-from blemish.detectors.parts.nearest import nearest_of_others
+from blemish.detectors.funad.training import balanced_cross_entropy, mutual_pairs, mutual_smoothness
+from blemish.detectors.parts.distances import nearest_of_others
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 from blemish.machine.runtime import intra_op_threads
 
@@ -94,7 +97,7 @@ def test_rough_search_measures_what_it_finds_exactly() -> None:
 def test_chunks_do_not_change_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, own = random(40, 6), torch.arange(40)
     whole = nearest_of_others(queries, queries, mine=own, owners=own)
-    monkeypatch.setattr("blemish.detectors.parts.nearest.CELLS", 100)
+    monkeypatch.setattr("blemish.detectors.parts.distances.CELLS", 100)
     parts = nearest_of_others(queries, queries, mine=own, owners=own)
     torch.testing.assert_close(parts[0], whole[0], atol=1e-5, rtol=0)
     assert (parts[1] == whole[1]).all()
@@ -237,3 +240,10 @@ def test_the_bank_is_drawn_from_a_share_of_the_normal_looking_images() -> None:
     assert len(rows) == 38
     assert looking[rows].all()
     assert len(sampled(np.arange(5) < 3, 0.5, np.random.default_rng(0))) == 3  # too few to halve
+
+
+def test_the_page_names_modules_that_are_there() -> None:
+    page = Path(__file__).parents[3] / "docs" / "methods" / "funad.md"
+    named = set(re.findall(r"\| `((?:\.\./parts/)?\w+\.py)` \|", page.read_text(encoding="utf-8")))
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (Path(funad.__file__).parent / name).is_file()] == []

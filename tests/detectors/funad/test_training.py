@@ -11,10 +11,10 @@ import torch
 from blemish.detectors.funad.checkpoint import Checkpoint
 from blemish.detectors.funad.curve import Curve
 from blemish.detectors.funad.local_net import net_scores
+from blemish.detectors.funad.nets import agreement, best_snapshot, entropy, synthetic_auroc
 from blemish.detectors.funad.pool import Pool, joined
 from blemish.detectors.funad.pseudo_labels import pseudo_labels
 from blemish.detectors.funad.schedule import Schedule
-from blemish.detectors.funad.stopping import agreement, best_snapshot, entropy, told_apart
 from blemish.detectors.funad.training import Trained, Training
 from blemish.images import NORMAL, UNKNOWN
 from blemish.machine.errors import JobError, RequestError
@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_job_is_refused_with_what_differs(tmp_path: Path
     kept = Checkpoint(tmp_path / "net.safetensors", {"images": "x", "steps": 300})
     kept.keep(Training(make_pool(), FAST, 0))
     other = Checkpoint(kept.path, {"images": "x", "steps": 200})
-    with pytest.raises(RequestError, match=r"'steps' was 300 and is 200; name another `checkpoints` folder"):
+    with pytest.raises(RequestError, match=r"'steps' was 300 and is 200.*`checkpoints`"):
         other.take_up(Training(make_pool(), FAST, 0))
 
 
@@ -252,9 +252,9 @@ def test_agreement_is_the_rank_correlation() -> None:
     assert agreement(rising, np.zeros(9)) == 0
 
 
-def test_drawn_defects_are_told_apart_by_auroc() -> None:
-    assert told_apart(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
-    assert told_apart(np.array([0.0, 3.0]), np.array([1.0, 1.0])) == 0.5
+def test_synthetic_defects_are_ranked_by_auroc() -> None:
+    assert synthetic_auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert synthetic_auroc(np.array([0.0, 3.0]), np.array([1.0, 1.0])) == 0.5
 
 
 def test_each_rule_picks_the_snapshot_it_finds_best() -> None:
@@ -274,6 +274,6 @@ def test_each_rule_picks_the_snapshot_it_finds_best() -> None:
 
     decided = looks_of({0: [0.0, 0.0], 1: [-9.0, 9.0], 2: [-1.0, 1.0], 3: [-2.0, 1.0]})
     assert best_snapshot("entropy", trained, decided) == 1
-    drawn = looks_of({0: [0.0, 0.0], 1: [-9.5, -9.5], 2: [5.0, 5.0], 3: [5.0, 5.0]})
-    assert best_snapshot("synthetic", trained, decided, drawn=drawn) == 3  # of equals the last
+    synthetic = looks_of({0: [0.0, 0.0], 1: [-9.5, -9.5], 2: [5.0, 5.0], 3: [5.0, 5.0]})
+    assert best_snapshot("synthetic", trained, decided, synthetic=synthetic) == 3  # of equals the last
     assert best_snapshot("agreement", trained, lambda net: net_scores(net, pool).numpy(), twin=trained) == 3

@@ -14,7 +14,7 @@ from blemish.benchmark.published import BANK_SHARES, FUNAD_STAR, MASK_LABELS, ME
 from blemish.detectors import detector_class
 
 BASELINES = ("nearest_images", "patchcore", "softpatch", "simplenet", "inreach")
-SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a drawn defect, as a share of the folder
+SYNTHETIC = {"synthetic": 0.05}  # FUN-AD*: images with a synthetic defect, as a share of the folder
 ALONE = {"distance_weight": 0.0}  # the network by itself, as published
 RATIOS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 SNAPSHOTS = {"snapshots": 5}  # that the oracle may choose from, but for the full form

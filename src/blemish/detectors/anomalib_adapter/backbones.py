@@ -17,13 +17,13 @@ from blemish.features.hub import cached, not_here
 from blemish.features.networks import load_classifier
 from blemish.features.weights import Tensors, load_into, read_weights, weights_path
 
-STANDS_IN_FOR = "resnet18"  # what models that take ResNets by name only are told that they have
+STAND_IN = "resnet18"  # the name given to models that take ResNets by name only
 NO_CLASSIFIER = -1  # in timm: whatever classifier the network has, the weights come without one
 Create = Callable[..., nn.Module]
 
 
 def architecture(entry: Backbone) -> str:
-    """The name that anomalib is told: it compares names, and those of published weights have a tag."""
+    """The name for anomalib: it compares names, and those of published weights have a tag."""
     return entry.timm_name.partition(".")[0]
 
 
@@ -53,17 +53,17 @@ def translated(layer: str, name: str) -> str:
     return str(by_stride.get(2 ** (int(layer[5:]) + 1), layer))
 
 
-def as_taken(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def as_taken(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings `backbone`, `layer` and `layers` as the constructor of `model` takes them."""
-    name = given["backbone"]
+    name = settings["backbone"]
     entry = backbone(name)
     if model in RESNET_HEADS and entry.package:
-        return {"backbone": STANDS_IN_FOR}
+        return {"backbone": STAND_IN}
     taken: dict[str, Any] = {"backbone": architecture(entry)}
-    if isinstance(given.get("layer"), str):
-        taken["layer"] = translated(given["layer"], name)
-    if given.get("layers") and all(isinstance(layer, str) for layer in given["layers"]):
-        taken["layers"] = [translated(layer, name) for layer in given["layers"]]
+    if isinstance(settings.get("layer"), str):
+        taken["layer"] = translated(settings["layer"], name)
+    if settings.get("layers") and all(isinstance(layer, str) for layer in settings["layers"]):
+        taken["layers"] = [translated(layer, name) for layer in settings["layers"]]
     return taken
 
 
@@ -104,15 +104,15 @@ def backbones_at_hand(name: str, weights: str, model: str, *, learned: bool) -> 
     def answer(model_name: str, pretrained: bool = False, **arguments: Any) -> nn.Module:
         if not pretrained or threading.get_ident() != mine:
             return create(model_name, pretrained=pretrained, **arguments)
-        chosen = name if name and model_name in (architecture(backbone(name)), STANDS_IN_FOR) else model_name
-        stand_in = model_name == STANDS_IN_FOR and bool(backbone(chosen).package)
-        asked = architecture(backbone(chosen)) if stand_in else model_name
+        chosen = name if name and model_name in (architecture(backbone(name)), STAND_IN) else model_name
+        stand_in = model_name == STAND_IN and bool(backbone(chosen).package)
+        wanted = architecture(backbone(chosen)) if stand_in else model_name
         if learned:
-            network = create(asked, pretrained=False, **arguments)
+            network = create(wanted, pretrained=False, **arguments)
         else:
             tensors = _tensors(create, chosen, weights)
             overlay = {"state_dict": tensors, "num_classes": NO_CLASSIFIER}
-            network = create(asked, pretrained=True, **{**arguments, "pretrained_cfg_overlay": overlay})
+            network = create(wanted, pretrained=True, **{**arguments, "pretrained_cfg_overlay": overlay})
             _forget_tensors(network)
         widths = RESNET_HEADS.get(model) if stand_in else None
         return SignedHalves(network, widths) if widths else network

@@ -21,11 +21,11 @@ from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
 from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
 from blemish.detectors.base import Detector
 from blemish.detectors.parts.sampling import split_in_folds
-from blemish.detectors.parts.scoring import State
+from blemish.detectors.parts.scoring_head import State
 from blemish.detectors.settings import check_folds, check_least
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
-from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError
+from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError, none_read
 from blemish.machine.runtime import intra_op_threads, runtime
 from blemish.scores import Scores
 
@@ -103,14 +103,14 @@ class AnomalibDetector(Detector):
         """Train on the images that are not known to be bad: once for each fold, or once on all."""
         self._check_enough(images)
         with self._alone(), tempfile.TemporaryDirectory(prefix="blemish-") as folder:
-            model = self._new(learned=False)  # first: what it lacks is told before images are read
+            model = self._new(learned=False)  # first: what it lacks is reported before images are read
             pictures = Pictures.of(images, self._side(), Path(folder))
-            images = images.without(pictures.unreadable)
+            images = images.without(pictures.skipped)
             trusted = images.subset(_not_known_to_be_bad(images))
             self._check_enough(trusted)
             if self.training_scores:
                 scores = self._cross_fitted(model, pictures, images, trusted)
-                self._training_scores = replace(scores, skipped=pictures.unreadable)
+                self._training_scores = replace(scores, skipped=pictures.skipped)
             else:
                 self.scorer_ = self._trained(model, pictures, trusted, "learning")
         return self
@@ -121,15 +121,15 @@ class AnomalibDetector(Detector):
         return self.training_scores
 
     def score(self, images: ImageSet) -> Scores:
-        """Scores of any images; unreadable ones are left out and named in `Scores.skipped`."""
+        """Scores of any images; those that cannot be read are named in `Scores.skipped`."""
         scorer = self._fitted().scorer_
         ids: list[str] = []
-        unreadable: dict[str, str] = {}
+        skipped: dict[str, str] = {}
 
         def readable() -> Iterator[Tensor]:
             for name, levels in working_images(images, scorer.side, "scoring"):
                 if isinstance(levels, str):
-                    unreadable[name] = levels
+                    skipped[name] = levels
                 else:
                     ids.append(name)
                     yield levels
@@ -137,10 +137,9 @@ class AnomalibDetector(Detector):
         with self._explained(), intra_op_threads(runtime().threads):
             score, grid = scored(scorer, readable())
         if not ids:
-            name, reason = next(iter(unreadable.items()))
-            raise JobError(f"None of the {len(images)} images could be read; the first is '{name}': {reason}.")
+            raise none_read(len(images), skipped)
         self._check_numbers(score, grid)
-        return replace(self._scores(images, ids, score, grid), skipped=unreadable)
+        return replace(self._scores(images, ids, score, grid), skipped=skipped)
 
     def module(self) -> ImageScorer:
         """All of scoring as one module, for images that are already decoded."""
@@ -232,8 +231,8 @@ class AnomalibDetector(Detector):
         takes = inspect.signature(kind).parameters
         backbone = getattr(self, "backbone", "")
         standard = backbones.standard_of(backbone) if backbone else None
-        given = {
-            **self._given(),
+        arguments = {
+            **self._arguments(),
             "pre_processor": pre_processing(kind, side, standard),
             **dict.fromkeys(("post_processor", "evaluator", "visualizer"), False),
             "pre_trained": True,
@@ -242,16 +241,16 @@ class AnomalibDetector(Detector):
             "input_shape": (side, side),
         }
         at_hand = backbones.backbones_at_hand(backbone, self.weights, self.model, learned=learned)
-        said = redirect_stdout(StringIO())  # torch.hub announces there what it will download, before it is refused
-        with seeded(self.random_state), quietly(), said, at_hand, self._while_made():
-            return kind(**{name: value for name, value in given.items() if name in takes})
+        silent = redirect_stdout(StringIO())  # torch.hub announces there what it will download, before it is refused
+        with seeded(self.random_state), quietly(), silent, at_hand, self._while_made():
+            return kind(**{name: value for name, value in arguments.items() if name in takes})
 
-    def _given(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         """The settings of the model itself, as its constructor takes them."""
-        given = {name: getattr(self, name) for name in self.own}
-        if "backbone" in given:
-            given |= backbones.as_taken(self.model, given)
-        return given
+        found = {name: getattr(self, name) for name in self.own}
+        if "backbone" in found:
+            found |= backbones.as_taken(self.model, found)
+        return found
 
     def _while_made(self) -> AbstractContextManager[Any]:
         """What has to be in force while the model is made."""

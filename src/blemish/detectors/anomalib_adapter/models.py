@@ -46,7 +46,7 @@ def model_class(name: str) -> type[AnomalibDetector]:
 
 
 def _plain(value: Any) -> Any:
-    """A default as it can stand in JSON and in a frozen field."""
+    """A default that JSON and a frozen field can hold."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

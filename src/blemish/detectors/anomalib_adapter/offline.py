@@ -18,7 +18,7 @@ class NetworkRefusedError(RuntimeError):
     """
 
     def __init__(self, wanted: str) -> None:
-        super().__init__(f"'{wanted}' was asked for, and the network is forbidden here")
+        super().__init__(f"'{wanted}' needs the network, which is forbidden here")
         self.wanted = wanted
 
 

@@ -44,30 +44,30 @@ class Pictures:
     ----------
     ids : the readable ones, in the order of `levels`.
     levels : (N, 3, side, side) uint8, in a file.
-    unreadable : the others, with the reason.
+    skipped : the others, with the reason.
     """
 
     ids: tuple[str, ...]
     levels: np.memmap[Any, np.dtype[np.uint8]]
-    unreadable: dict[str, str]
+    skipped: dict[str, str]
 
     @classmethod
     def of(cls, images: ImageSet, side: int, folder: Path) -> "Pictures":
         """Decode `images` into a file of `folder`."""
-        ids, unreadable = [], {}
+        ids, skipped = [], {}
         path = folder / "levels.uint8"
         # Written, not mapped: a full disk is then an error, and not the end of the process.
         with writing_to(folder), path.open("wb") as file:
             for name, levels in working_images(images, side, "reading images"):
                 if isinstance(levels, str):
-                    unreadable[name] = levels
+                    skipped[name] = levels
                 else:
                     ids.append(name)
                     file.write(levels.numpy().tobytes())
             if not ids:
                 file.write(bytes(3 * side * side))  # an empty file cannot be mapped
         mapped = np.memmap(path, np.uint8, "r", shape=(max(1, len(ids)), 3, side, side))
-        return cls(tuple(ids), mapped, unreadable)
+        return cls(tuple(ids), mapped, skipped)
 
     def rows(self, ids: Sequence[str]) -> list[int]:
         """Where `ids` are in `levels`."""

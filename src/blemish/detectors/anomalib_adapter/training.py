@@ -44,7 +44,7 @@ NOISY = (
 
 
 class Feed(LightningDataModule):  # type: ignore[misc]
-    """Some of the pictures as anomalib's data modules give theirs: all are called normal, since nobody said."""
+    """Some of the pictures as anomalib's data modules give theirs: all are called normal, without labels."""
 
     name, category = "blemish", ""
 
@@ -147,7 +147,7 @@ def quietly() -> Iterator[None]:
 
 
 def _told_of(items: Any, desc: str = "passing over images", **_: Any) -> Iterator[Any]:
-    """Stands in for tqdm."""
+    """In place of tqdm."""
     stage, total = desc.rstrip(".").lower(), len(items)
     for done, item in enumerate(items, start=1):
         yield item

@@ -72,7 +72,7 @@ class Checkpoint:
 
 
 def hash_of(contents: list[str]) -> str:
-    """What stands for the images of a job."""
+    """A short hash of the images of a job."""
     return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]
 
 

@@ -1,9 +1,9 @@
-"""What happened while a net learned, step by step: losses, labels, bank and scores; and the files that show it."""
+"""What happened while a net learned, step by step; the files that show it; and how pure its banks were."""
 
 import csv
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.funad.pseudo_labels import PseudoLabels
+from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError
 
 MEANS = ("classification", "smoothness", "positives", "unsure")
 COLUMNS = ("step", "minibatches", *MEANS, "normal_images", "bank_images")
@@ -121,7 +123,7 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) 
 
 
 def _write_held(file: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
-    """Write which of the images `ids` each bank held. Drawn images, behind those of the folder, are left out."""
+    """Write which of the images `ids` each bank held. Synthetic images, behind those of the folder, are left out."""
     import pandas as pd
 
     columns = {
@@ -178,3 +180,60 @@ def _write_events(folder: Path, curves: Mapping[str, Curve]) -> None:
                     writer.add_scalar(key, row[key], int(row["step"]))
             for step, logits in curve.scored:
                 writer.add_histogram("image scores", logits[logits.isfinite()].sigmoid(), step)
+
+
+@dataclass(frozen=True)
+class BankPurity:
+    """A bank at one step: of the `images` in it whose truth is known, the share that is normal; None of no images."""
+
+    net: str
+    step: int
+    images: int
+    purity: float | None
+
+
+def bank_purity(training: Path, anomalous: Mapping[str, bool]) -> tuple[BankPurity, ...]:
+    """The purity of each bank, from what is known of some images by path; none where `training` has no table of banks.
+
+    Raises `RequestError` if the file cannot be read.
+    """
+    import pandas as pd
+
+    file = training / HELD
+    if not file.is_file():
+        return ()
+    try:
+        table = pd.read_csv(file, dtype={"path": str}, keep_default_na=False).set_index("path")
+        labelled = table.loc[[path for path in table.index if path in anomalous]].astype(bool)
+        banks = [(*name.rsplit("@", 1), labelled.index[labelled[name]]) for name in labelled]
+        return tuple(
+            BankPurity(
+                net, int(step), len(held), 1 - sum(anomalous[path] for path in held) / len(held) if len(held) else None
+            )
+            for net, step, held in banks
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"'{file}' cannot be read ({error}); fit again with `force`.") from None
+
+
+def write_purity(folder: Path, banks: Sequence[BankPurity]) -> None:
+    """`bank_purity.csv` and `bank_purity.png`, the purity over the steps.
+
+    Raises `RequestError` if there are no banks, `JobError` if the disk refuses.
+    """
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    if not banks:
+        raise RequestError("The Run has no table of rebuilt banks; `purity` needs a Run of the detector funad.")
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame([asdict(each) for each in banks])
+        table.to_csv(folder / "bank_purity.csv", index=False, lineterminator="\n")
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        for net, rows in table.groupby("net", sort=False):
+            axes.plot(rows["step"], rows["purity"].astype(float), marker=".", label=net)
+        axes.set(xlabel="step", ylabel="share of normal images in the bank")
+        axes.legend(fontsize="x-small")
+        figure.savefig(folder / "bank_purity.png", dpi=100)

@@ -11,17 +11,16 @@ from torch import Tensor
 
 from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.funad.local_net import LocalNet
+from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, scale_of
 from blemish.detectors.funad.nets import TrainedView, TrainingSet, train_nets
 from blemish.detectors.funad.pool import Pool, joined, pool_of
 from blemish.detectors.funad.schedule import PAPER, Schedule, Stop
-from blemish.detectors.funad.scorer import DistanceAndNet, scale_of
-from blemish.detectors.funad.synthetic import Drawn, drawn_on
+from blemish.detectors.funad.synthetic import SyntheticImages, with_synthetic_defects
 from blemish.detectors.nearest_images import FittedNeighbours, ImageNeighbours, NearestImages, empty_neighbours
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import group_numbers, split_in_folds
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_names
 from blemish.features import features_of
@@ -29,7 +28,7 @@ from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.scores.cuts import unexplained
 
-VALIDATION_SHARE = 0.1  # images with a drawn defect that the stopping rule "synthetic" looks at, of the folder
+VALIDATION_SHARE = 0.1  # images with a synthetic defect that the stopping rule "synthetic" looks at, of the folder
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
 OF_SCHEDULE = tuple(each.name for each in fields(Schedule))
 OF_FEATURES = tuple(each.name for each in fields(FeatureDetector))  # the same for the distances and the nets
@@ -58,9 +57,9 @@ class FunAD(FeatureDetector):
         Of net and distances in the patch score, above 0, and 0 or more. A distance weight of 0 leaves the nets alone,
         as published.
     trust : "evidence" (default) or "full"
-        With "evidence" the net's weight is in proportion to the share of images that stand out by their distances more
+        With "evidence" the net's weight is in proportion to the share of images with large distances, more
         often than by chance, and full from 10 % on: a folder with hardly any defects teaches little about them. "full"
-        is the weight as it stands.
+        is the weight as it is set.
     net_views : "ranking" (default) or "all"
         "ranking" has nets for the views that count for the image score, "all" for all views. With a distance weight of
         0 all have one.
@@ -93,7 +92,7 @@ class FunAD(FeatureDetector):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     random_state : int, default 0
         Seed of every random choice, 0 or more.
@@ -101,7 +100,7 @@ class FunAD(FeatureDetector):
     Attributes
     ----------
     training_scores_ : Scores of the images of `fit`, each by a net that did not learn from it.
-    neighbours_ : the fitted `NearestImages` that it stands on, after `fit`.
+    neighbours_ : the fitted `NearestImages` below it, after `fit`.
     trained_views_ : the nets of each view with all their training, after `fit`.
     head_ : the module that scores patch features; what is saved and exported.
 
@@ -171,11 +170,11 @@ class FunAD(FeatureDetector):
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """The names of all settings; those of `neighbours` and `schedule` stand beside the others."""
+        """The names of all settings; those of `neighbours` and `schedule` among them."""
         return (super().setting_names() - {"neighbours", "schedule"}) | {*OF_NEIGHBOURS, *OF_SCHEDULE}
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, those of `neighbours` and `schedule` among them, as they stand in `config.json`."""
+        """The settings by name, those of `neighbours` and `schedule` among them, as `config.json` has them."""
         own = {name: value for name, value in super().settings().items() if name not in ("neighbours", "schedule")}
         return {**own, **{name: getattr(self.neighbours, name) for name in OF_NEIGHBOURS}, **vars(self.schedule)}
 
@@ -186,11 +185,12 @@ class FunAD(FeatureDetector):
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images, schedule = features[0].images, self.schedule
         if images.features_alone and (schedule.synthetic or schedule.stop == "synthetic"):
-            raise RequestError("Defects are drawn on images, and these are features alone; leave 'synthetic' out.")
-        drawn = drawn_on(images, _share(schedule.synthetic, images), self.random_state) if schedule.synthetic else None
-        unseen = None
+            raise RequestError("Synthetic defects need images, and these are features alone; leave 'synthetic' out.")
+        synthetic = validation = None
+        if schedule.synthetic:
+            synthetic = with_synthetic_defects(images, _share(schedule.synthetic, images), self.random_state)
         if schedule.stop == "synthetic":
-            unseen = drawn_on(images, _share(VALIDATION_SHARE, images), self.random_state + 1)
+            validation = with_synthetic_defects(images, _share(VALIDATION_SHARE, images), self.random_state + 1)
         distances: Sequence[FittedNeighbours | None] = [None] * len(features)
         scores = None
         if schedule.warm_up or self.distance_weight:
@@ -199,7 +199,7 @@ class FunAD(FeatureDetector):
             self.neighbours_.assemble(features, [(each.scorer, each.maps) for each in fitted])
             scores = torch.from_numpy(self.neighbours_.training_scores_.image)
         sets = [
-            self._training_set(number, view, near, scores, drawn, unseen) if self._has_net(view.view) else None
+            self._training_set(number, view, near, scores, synthetic, validation) if self._has_net(view.view) else None
             for number, (view, near) in enumerate(zip(features, distances, strict=True))
         ]
         settings = {**self.settings(), "views": [asdict(view) for view in self.views]}
@@ -214,7 +214,7 @@ class FunAD(FeatureDetector):
         return [view.assembled(schedule.stop) for view in self.trained_views_]
 
     def at(self, stop: Stop | int) -> Self:
-        """A copy of this detector, just fitted, with the weights that another rule or a snapshot (0..) stands for."""
+        """A copy of this detector, just fitted, with the weights that another stopping rule or a snapshot (0..) has."""
         views = [view.features for view in self.trained_views_]
         with torch.no_grad():
             return copy(self).assemble(views, [view.assembled(stop) for view in self.trained_views_])
@@ -240,28 +240,32 @@ class FunAD(FeatureDetector):
         features: ViewFeatures,
         neighbours: FittedNeighbours | None,
         scores: Tensor | None,
-        drawn: Drawn | None,
-        unseen: Drawn | None,
+        synthetic: SyntheticImages | None,
+        unseen: SyntheticImages | None,
     ) -> TrainingSet:
-        """What the nets of one view are to learn from."""
-        pool, scale = self._pool(features, neighbours, scores, drawn)
+        """What the nets of one view are to learn from; `unseen` are synthetic images for the stopping rule alone."""
+        pool, scale = self._pool(features, neighbours, scores, synthetic)
         count = len(features.images)
         fold = torch.zeros(count, dtype=torch.long)
         if self.cross_fit:
             split = split_in_folds(features.images, self.folds, self.random_state)
             fold = torch.tensor([split[name] for name in features.images.ids])
-        sources = torch.cat([torch.arange(count), drawn.sources]) if drawn else torch.arange(count)
+        sources = torch.cat([torch.arange(count), synthetic.sources]) if synthetic else torch.arange(count)
         folds = range(self.folds) if self.cross_fit else range(1)
         inside = [fold[sources] != at if self.cross_fit else torch.ones(len(sources), dtype=torch.bool) for at in folds]
         embeddings = [self._embedding(features.view, pool, neighbours, inside[at]) for at in folds]
         validation = None
         if unseen is not None:
-            spec, patches = features.features.spec, self._drawn_patches(features, len(unseen.sources))
+            spec, patches = features.features.spec, self._synthetic_patches(features, len(unseen.sources))
             validation = _standardised(unseen.pool(features, spec, patches, self.random_state, "pseudo"), scale)
         return TrainingSet(number, features, pool, fold, inside, embeddings, scale, validation)
 
     def _pool(
-        self, features: ViewFeatures, neighbours: FittedNeighbours | None, scores: Tensor | None, drawn: Drawn | None
+        self,
+        features: ViewFeatures,
+        neighbours: FittedNeighbours | None,
+        scores: Tensor | None,
+        synthetic: SyntheticImages | None,
     ) -> tuple[Pool, Tensor]:
         """Patches to learn from, and mean and deviation of the global vectors, (2, G)."""
         maps = neighbours.maps if neighbours else None
@@ -271,32 +275,34 @@ class FunAD(FeatureDetector):
         if self.embedding == "none":
             scale = torch.stack([torch.zeros_like(scale[0]), torch.ones_like(scale[1])])
         pool = _standardised(pool, scale)
-        if drawn is None:
+        if synthetic is None:
             return pool, scale
-        patches = self._drawn_patches(features, len(drawn.sources))
-        more = drawn.pool(features, features.features.spec, patches, self.random_state, self.schedule.synthetic_labels)
+        spec, patches = features.features.spec, self._synthetic_patches(features, len(synthetic.sources))
+        more = synthetic.pool(features, spec, patches, self.random_state, self.schedule.synthetic_labels)
         more = _standardised(more, scale)
         if neighbours is not None and scores is not None:
-            maps = self._distances_of_drawn(features, neighbours.scorer, drawn)
+            maps = self._distances_of_synthetic(features, neighbours.scorer, synthetic)
             far = maps.flatten(1)[more.owners, more.positions]
             # whether they look normal is for the net to find; until then they set no scale
-            more = replace(more, distances=far, image_scores=torch.full((len(drawn.sources),), torch.inf))
+            more = replace(more, distances=far, image_scores=torch.full((len(synthetic.sources),), torch.inf))
         return joined(pool, more), scale
 
-    def _distances_of_drawn(self, features: ViewFeatures, scorer: ImageNeighbours, drawn: Drawn) -> Tensor:
-        """Maps (M, h, w) of the drawn images, each compared with all but the group of the image it was made from."""
+    def _distances_of_synthetic(
+        self, features: ViewFeatures, scorer: ImageNeighbours, synthetic: SyntheticImages
+    ) -> Tensor:
+        """Maps (M, h, w) of synthetic images, each compared with all but the group of the image it was made from."""
         groups = group_numbers(features.images)
-        barred = groups[drawn.sources][:, None] == groups[self.neighbours.compared_with(features)]
-        seen = ViewFeatures(features.view, features_of(drawn.images, features.features.spec))
-        row_of = {name: row for row, name in enumerate(drawn.images.ids)}
+        barred = groups[synthetic.sources][:, None] == groups[self.neighbours.compared_with(features)]
+        seen = ViewFeatures(features.view, features_of(synthetic.images, features.features.spec))
+        row_of = {name: row for row, name in enumerate(synthetic.images.ids)}
 
         def one(batch: PatchBatch, row: int) -> Tensor:
             return scorer.distances(batch.patches[row][None], barred[row_of[batch.ids[row]]][None])[0]
 
-        return seen.maps(one, f"comparing drawn {features.view.pixels}")
+        return seen.maps(one, f"comparing synthetic {features.view.pixels}")
 
-    def _drawn_patches(self, features: ViewFeatures, count: int) -> int:
-        """How many patches of `count` drawn images to take: as many of each as of the folder's."""
+    def _synthetic_patches(self, features: ViewFeatures, count: int) -> int:
+        """How many patches of `count` synthetic images to take: as many of each as of the folder's."""
         return self.pool_patches and max(1, round(self.pool_patches * count / len(features.images)))
 
     def _embedding(self, view: View, pool: Pool, neighbours: FittedNeighbours | None, inside: Tensor) -> Standardised:

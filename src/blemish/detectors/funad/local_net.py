@@ -1,4 +1,4 @@
-"""Local-Net: a small network from a patch, and the image it is in, to how anomalous the patch is."""
+"""Local-Net: a small network from a patch, and the image it is in, to how anomalous it is; and the scorer with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,13 @@ from torch import Tensor, nn
 
 from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.schedule import Precision
-from blemish.detectors.parts.initial_weights import drawn_anew
+from blemish.detectors.nearest_images import ImageNeighbours
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.initial_weights import seeded_weights
+from blemish.detectors.parts.scoring_head import PatchScorer
 
 SLOPE = 0.2  # of the leaky rectifiers, spec/fun-ad.md section 2
+SMALLEST = 1e-6  # deviation that scales are divided by, at least
 AT_ONCE = 2**14  # patches that pass the net together where no gradient is needed: 40 MB of activations
 
 
@@ -60,7 +64,7 @@ class LocalNet(nn.Module):
 
 def new_net(patch_width: int, global_width: int, width: int, hidden: tuple[int, int], seed: int) -> LocalNet:
     """A net with random weights that depend on `seed` alone."""
-    return drawn_anew(LocalNet(patch_width, global_width, width, hidden), seed)
+    return seeded_weights(LocalNet(patch_width, global_width, width, hidden), seed)
 
 
 def averaged(average: LocalNet, net: LocalNet, decay: float) -> None:
@@ -84,7 +88,7 @@ def net_scores(net: LocalNet, pool: Pool, precision: Precision = "float32") -> T
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Matrix products in bfloat16 inside the block if that is asked for."""
+    """Matrix products in bfloat16 inside the block if `precision` is that."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -100,3 +104,51 @@ def fast_products(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+class DistanceAndNet(PatchScorer):
+    """The weighted sum of distance and Local-Net logit, both standardised on normal-looking images.
+
+    A logit knows no bounds: all around a defect that the net is sure of, it would drown the distances.
+    So beside them only its inverse hyperbolic sine counts, which is the logit near 0 and its logarithm far away.
+    Without distances the logit is alone, as published.
+    """
+
+    def __init__(
+        self, neighbours: ImageNeighbours | None, embedding: Standardised, net: LocalNet, weights: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.neighbours, self.net = neighbours, net
+        self.embedding: Standardised = embedding
+        width = net.of_global.in_features if net.of_global is not None else 0
+        self.register_buffer("weights", torch.tensor(weights))  # of distance and net
+        self.register_buffer("wholes_scale", torch.stack([torch.zeros(width), torch.ones(width)]))  # mean, deviation
+        self.register_buffer("scales", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # distance, net: mean, deviation
+        self.weights: Tensor
+        self.wholes_scale: Tensor
+        self.scales: Tensor
+
+    def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
+        """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
+        embedded = self.embedding(patches).flatten(1, 2)
+        logits = self.net.of_images(embedded, self.standardised(globals)).view(patches.shape[:3])
+        logits = (logits - self.scales[1, 0]) / self.scales[1, 1]
+        if self.neighbours is None:
+            return self.weights[1] * logits
+        distances = (self.neighbours(patches, globals) - self.scales[0, 0]) / self.scales[0, 1]
+        return self.combined(distances, logits)
+
+    def combined(self, distances: Tensor, logits: Tensor) -> Tensor:
+        """One map of both, each in deviations."""
+        return self.weights[0] * distances + self.weights[1] * logits.asinh()
+
+    def standardised(self, wholes: Tensor) -> Tensor:
+        """Global vectors (B, G) as the net takes them; (B, 0) for a net that takes none."""
+        return (wholes[:, : self.wholes_scale.shape[1]] - self.wholes_scale[0]) / self.wholes_scale[1]
+
+
+def scale_of(values: Tensor) -> Tensor:
+    """Mean and deviation along the first axis, (2, ...); 0 and 1 of nothing."""
+    if not values.numel():
+        return torch.stack([torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])])
+    return torch.stack([values.mean(0), values.std(0, correction=0).clamp_min(SMALLEST)])

@@ -12,7 +12,7 @@ from torch import Tensor
 from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.pseudo_labels import PseudoLabels, normalised, pseudo_labels
 from blemish.detectors.funad.schedule import Cut, Schedule
-from blemish.detectors.parts.nearest import nearest_of_others
+from blemish.detectors.parts.distances import nearest_of_others
 from blemish.scores.cuts import median_mad
 
 FAR_OUT = 3.0  # scaled median absolute deviations above the median, for the cut "mad"

@@ -1,4 +1,4 @@
-"""The nets of each view: what they learn from, their training side by side, and the scorer that they make."""
+"""The nets of each view: what they learn from, their training side by side, which weights are kept, and the scorer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,69 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
-from blemish.detectors.funad.local_net import LocalNet, net_scores
+from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, net_scores, scale_of
 from blemish.detectors.funad.memory_bank import normal_looking
 from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.schedule import Schedule, Stop
-from blemish.detectors.funad.scorer import DistanceAndNet, scale_of
-from blemish.detectors.funad.stopping import best_snapshot
 from blemish.detectors.funad.training import Trained, Training
 from blemish.detectors.nearest_images import FittedNeighbours
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.scoring import PatchScorer
+from blemish.detectors.parts.scoring_head import PatchScorer
 from blemish.detectors.parts.views import PatchBatch, ViewFeatures
-from blemish.machine.errors import RequestError
 from blemish.machine.runtime import intra_op_threads, runtime, side_by_side
 
 TWIN = 1000  # added to the seed for the second net of the stopping rule "agreement"
+
+ScoresOf = Callable[[LocalNet], NDArray[np.float64]]
+"""Scores of all images by a net: the largest logit of each, (N,)."""
+
+
+def entropy(logits: NDArray[np.float64]) -> float:
+    """Mean entropy in bits of the images' scores (N,), 0..1: low where a net has made up its mind about each."""
+    score = torch.from_numpy(logits).sigmoid()
+    bits: float = (torch.special.entr(score) + torch.special.entr(1 - score)).mean().item() / np.log(2)
+    return bits
+
+
+def agreement(logits: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Rank correlation of the images' scores by two nets that started from different seeds, -1..1."""
+    from scipy.stats import spearmanr  # here: it takes a second to load
+
+    if np.ptp(logits) == 0 or np.ptp(others) == 0:
+        return 0.0
+    return float(spearmanr(logits, others).statistic)
+
+
+def synthetic_auroc(synthetic: NDArray[np.float64], plain: NDArray[np.float64]) -> float:
+    """AUROC of images with a synthetic defect against images that look normal, 0..1."""
+    from sklearn.metrics import roc_auc_score  # here: it takes half a second to load
+
+    truth = np.repeat([1, 0], [len(synthetic), len(plain)])
+    return float(roc_auc_score(truth, np.concatenate([synthetic, plain])))
+
+
+def best_snapshot(
+    rule: Stop, trained: Trained, scores: ScoresOf, *, twin: Trained | None = None, synthetic: ScoresOf | None = None
+) -> int:
+    """The snapshot that a rule finds best without labels; of equals the last.
+
+    The authors keep the epoch with the best test AUROC, which needs labels; benchmarks print it as the oracle.
+    "entropy" needs the scores alone; "agreement" the `twin`, trained from another seed; "synthetic" the scores of
+    images with a `synthetic` defect, which are compared with the lower half of the folder's.
+    """
+    values = []
+    for number in range(len(trained.snapshots)):
+        net = trained.at(number)
+        of_folder = scores(net)
+        if rule == "entropy":
+            values.append(-entropy(of_folder))
+        elif rule == "agreement" and twin is not None:
+            values.append(agreement(of_folder, scores(twin.at(number))))
+        elif rule == "synthetic" and synthetic is not None:
+            values.append(synthetic_auroc(synthetic(net), np.sort(of_folder)[: max(1, len(of_folder) // 2)]))
+        else:
+            raise ValueError(f"the rule '{rule}' chooses no snapshot, or lacks what it needs")
+    return len(values) - 1 - int(np.argmax(values[::-1]))
 
 
 @dataclass(frozen=True)
@@ -35,12 +83,12 @@ class TrainingSet:
     ----------
     view : its number among the detector's views.
     features : of the view.
-    pool : patches of all images, those with a drawn defect behind those of the folder.
+    pool : patches of all images, those with a synthetic defect behind those of the folder.
     fold : (N,) the net that scores each image of the folder.
     inside : of each net, (N,) bool, the images of the pool that it learns from.
     embeddings : of each net, what its patches pass first.
     wholes_scale : (2, G) mean and deviation of the global vectors.
-    validation : patches of other images with a drawn defect, for the stopping rule "synthetic".
+    validation : patches of other images with a synthetic defect, for the stopping rule "synthetic".
     """
 
     view: int
@@ -133,16 +181,11 @@ def _chosen(schedule: Schedule, pool: Pool, trained: Sequence[Trained], validati
     if schedule.stop in ("average", "last"):
         return None
 
-    def of_folder(net: LocalNet) -> NDArray[np.float64]:
-        return net_scores(net, pool)[pool.images].double().numpy()
+    def by_image(pool: Pool) -> ScoresOf:
+        return lambda net: net_scores(net, pool)[pool.images].double().numpy()
 
-    def of_drawn(net: LocalNet) -> NDArray[np.float64]:
-        if validation is None:
-            raise RequestError("the rule needs drawn images")
-        return net_scores(net, validation).double().numpy()
-
-    drawn: Callable[[LocalNet], NDArray[np.float64]] | None = of_drawn if validation else None
-    return best_snapshot(schedule.stop, trained[0], of_folder, twin=trained[-1], drawn=drawn)
+    synthetic = by_image(validation) if validation else None
+    return best_snapshot(schedule.stop, trained[0], by_image(pool), twin=trained[-1], synthetic=synthetic)
 
 
 @dataclass(frozen=True)
@@ -179,7 +222,7 @@ class TrainedView:
         return cls(features, fold, (), (), scale_of(torch.empty((0, 0))), neighbours, None, (1.0, 0.0))
 
     def nets_at(self, stop: Stop | int) -> list[LocalNet]:
-        """The nets that a rule, or the number of a snapshot, stands for."""
+        """The nets that a rule, or the number of a snapshot, means."""
         if stop == "average":
             return [net.trained.average for net in self.nets]
         if stop == "last":

@@ -22,7 +22,7 @@ KNOWN_SHARE = 3  # one in so many of those drawn as far is known to be a defect,
 
 @dataclass(frozen=True)
 class Pool:
-    """Patches to learn from, of all images, those that stand out more densely.
+    """Patches to learn from, of all images, those with large distances more densely.
 
     Attributes
     ----------

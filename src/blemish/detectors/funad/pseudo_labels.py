@@ -8,10 +8,10 @@ from torch import Tensor
 from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.schedule import Scale, Schedule
 
-SURE = 0.999  # quantile of the normal-looking patches' distances that lies at MIDDLE
-MIDDLE = 0.5  # where the published tau_normal stands
+SURE = 0.999  # quantile of the normal-looking patches' distances that is scaled to MIDDLE
+MIDDLE = 0.5  # the published tau_normal
 # A suspect's patches are shown with noise more often, by how far it is above what ordinary images reach: so a clean
-# pile, which has hardly any such image, is learned from as if there were no suspects.
+# folder, which has hardly any such image, is learned from as if there were no suspects.
 ORDINARY, MOST_EXCESS, SUSPICION = 2.0, 6.0, 30.0  # deviations, deviations, chance a deviation
 
 
@@ -24,7 +24,7 @@ class PseudoLabels:
 
 
 def normalised(distances: Tensor, scale: Scale, reference: Tensor | None = None) -> Tensor:
-    """Distances (n,) brought to a scale on which the thresholds stand.
+    """Distances (n,) brought to the scale of the thresholds.
 
     "minmax" is the published rule: 0 and 1 are the least and largest of the minibatch, so that every minibatch
     holds an anomaly, in clean data too. "quantile" puts the distance that 99.9 % of the `reference` distances,

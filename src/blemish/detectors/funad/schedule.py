@@ -1,4 +1,4 @@
-"""The settings of training one Local-Net, each a switch of the ablations; the published values stand beside ours."""
+"""The settings of training one Local-Net, each a switch of the ablations, with the published value beside ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Schedule:
     noise_batch : int, default 128
         Normal patches of a minibatch that are also shown with noise of random size, as anomalies; published 0.
     noise_from : "suspects" (default) or "any"
-        Which of them: mostly those of images that stand out by their distances, the more the farther, since what a
+        Which of them: mostly those of images with large distances, the more the farther, since what a
         defect looks like is in there and in few others (benchmarks/LOG.md); or any.
     smoothness : float, default 2.5
         Weight (lambda) of the mutual smoothness loss, 0 or more; published 2.5.
@@ -86,13 +86,13 @@ class Schedule:
         Of matrix products; "bfloat16" is quicker where the device has it.
     stop : "average" (default), "last", "synthetic", "entropy" or "agreement"
         Which weights are kept: their average to the end, the last, or the snapshot that a rule without labels finds
-        best: that which tells drawn defects best from what looks normal, that whose scores are the most decided, or
-        that on which two trainings agree best.
+        best: that which ranks synthetic defects highest above what looks normal, that whose scores are the most
+        decided, or that on which two trainings agree best.
     snapshots : int, default 10
         How many are kept for those rules, 1 or more.
     synthetic : float, default 0.0
-        Images with a drawn defect that are learned from, too, as a share, 0 to 1, of the folder (FUN-AD*); published
-        0.05.
+        Images with a synthetic defect that are learned from, too, as a share, 0 to 1, of the folder (FUN-AD*);
+        published 0.05.
     synthetic_labels : "pseudo" (default) or "mask"
         "pseudo" treats those as any other image, "mask" tells the net where the defect is.
 

@@ -1,4 +1,4 @@
-"""FUN-AD*: images with drawn defects, made from the contaminated folder itself (spec/fun-ad.md section 8)."""
+"""FUN-AD*: images with synthetic defects, made from the contaminated folder itself (spec/fun-ad.md section 8)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +17,16 @@ from blemish.features.extract import box_in_grid
 from blemish.images import ANOMALOUS, UNKNOWN, ImageSet
 from blemish.images.synthesis import perlin_anomaly
 
-COVERED = 0.1  # of a patch's area, from which the drawn defect counts as in it
+DEFECT_SHARE = 0.1  # of a patch's area, from which on the patch counts as part of the defect
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Images of the folder with a defect drawn on.
+class SyntheticImages:
+    """Images of the folder with a synthetic defect.
 
     Attributes
     ----------
-    images : in the order they were drawn.
+    images : in the order they were made.
     sources : (M,) row of the image of the folder each was made from; it is in the fold and group of that one.
     masks : where the defects are, bool (H, W) each.
     """
@@ -43,37 +43,37 @@ class Drawn:
         if labels == "pseudo":
             return replace(pool, groups=groups)
         height, width = features.valid().shape[1:]
-        covered = torch.stack([
+        shares = torch.stack([
             _in_grid(mask, box_in_grid((mask.shape[1], mask.shape[0]), spec.size or (1, 1)), (height, width))
             for mask in self.masks
         ])  # fmt: skip
-        inside = covered.flatten(1)[pool.owners, pool.positions]
-        # beyond the drawn defect the image is one of the folder, and may have a true one
-        return replace(pool, groups=groups, known_labels=torch.where(inside > COVERED, ANOMALOUS, UNKNOWN))
+        inside = shares.flatten(1)[pool.owners, pool.positions]
+        # beyond the synthetic defect the image is one of the folder, and may have a true one
+        return replace(pool, groups=groups, known_labels=torch.where(inside > DEFECT_SHARE, ANOMALOUS, UNKNOWN))
 
 
-def drawn_on(images: ImageSet, count: int, seed: int, among: Sequence[str] | None = None) -> Drawn:
-    """`count` images made from `among` (all by default), half with a texture that is another image of the folder."""
+def with_synthetic_defects(images: ImageSet, count: int, seed: int) -> SyntheticImages:
+    """`count` images made from those of the folder, half with a texture that is another image of it."""
     rng = np.random.default_rng([seed, 8])
-    names = list(among or images.ids)
-    row = {name: index for index, name in enumerate(images.ids)}
+    names = images.ids
+    row = {name: index for index, name in enumerate(names)}
     chosen = [names[at] for at in rng.choice(len(names), count, replace=count > len(names))]
     pixels, masks = [], []
     for name in chosen:
         other = images.read(names[int(rng.integers(len(names)))]) if rng.random() < 0.5 else None
-        drawn, mask = perlin_anomaly(images.read(name), rng, other)
-        pixels.append(drawn)
+        changed, mask = perlin_anomaly(images.read(name), rng, other)
+        pixels.append(changed)
         masks.append(mask)
     made = ImageSet.of(pixels)
     if images.roi is not None:
         made = replace(made, roi=images.roi.renamed(dict(zip(made.ids, chosen, strict=True))))
     lost = {new: images.lost[old] for new, old in zip(made.ids, chosen, strict=True) if old in images.lost}
     made = replace(made, lost=lost)
-    return Drawn(made, torch.tensor([row[name] for name in chosen]), masks)
+    return SyntheticImages(made, torch.tensor([row[name] for name in chosen]), masks)
 
 
 def _in_grid(mask: NDArray[np.bool_], box: tuple[float, float, float, float], grid: tuple[int, int]) -> Tensor:
-    """The share of each patch that a mask covers, (h, w), for an image that lies in `box` of the grid."""
+    """The share of each patch that is in a mask, (h, w), for an image at `box` in the grid."""
     left, top, right, bottom = (round(at * side) for at, side in zip(box, (grid[1], grid[0]) * 2, strict=True))
     size = (max(1, bottom - top), max(1, right - left))
     shares = F.interpolate(torch.from_numpy(mask)[None, None].float(), size=size, mode="area")[0, 0]

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.nearest_images.repeats import FIRST_K, TRACED, near_copies, repeating_k
+from blemish.detectors.nearest_images.repeats import FIRST_K, TRACED, names_share, near_copies, repeating_k
 from blemish.detectors.nearest_images.scorer import (
     COUNTED,
     MOST_PATCHES,
     ImageNeighbours,
-    Matches,
-    columns_of,
+    NearestPatches,
     empty_neighbours,
     layouts_of,
     relative_distances,
@@ -23,7 +22,7 @@ from blemish.detectors.nearest_images.scorer import (
 )
 from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numbers
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_least
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
@@ -63,7 +62,7 @@ class NearestImages(FeatureDetector):
     k : int, default 0
         The nearest image that counts, and the three after it, from 1 to `retrieved`. 0 chooses it for the folder: 2,
         unless the defects of the folder seem to repeat.
-    retrieved : int, default 20
+    retrieved : int, default 24
         Images that each image is compared with, the nearest by their layout, 1 or more.
     backbone : str, default "efficientnet_lite2"
         The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
@@ -78,7 +77,7 @@ class NearestImages(FeatureDetector):
         defect of a few pixels needs more.
     tile : int, default 0
         Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 64
+    overlap : int, default 32
         Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "top" (default), "max" or "extents"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
@@ -115,7 +114,7 @@ class NearestImages(FeatureDetector):
     image_score: ImageScore = "top"
     smoothing: float = 0.3
     k: int = 0
-    retrieved: int = 20
+    retrieved: int = 24
 
     name: ClassVar[str] = "nearest_images"
     summary: ClassVar[str] = "distance to the like patch in the k-th nearest of the images most like this one"
@@ -153,9 +152,11 @@ class NearestImages(FeatureDetector):
             )
         if copies := self.__dict__.get("near_copies_", ()):
             count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
+            shared = names_share(copies, self.training_scores_.ids)
+            fix = f": `group_regex` is a pattern for what only their names share, such as '{shared}'" if shared else ""
             found.append(
-                f"{count} images look like near copies of another, such as {example}. If they show one part, let "
-                "them count as one: `group_regex` is a pattern for what their names share."
+                f"{count} images look nearly alike, such as {example}: a similar pose, or shots of one part? Shots of "
+                f"one part should count as one{fix}."
             )
         return tuple(found)
 
@@ -178,17 +179,17 @@ class NearestImages(FeatureDetector):
         drawn = features.drawn().flatten(1)
         scorer, layouts = self._gathered(features, rows, drawn)
         barred = groups[:, None] == groups[rows]
-        matches = self._matched(features, scorer, layouts, barred)
+        compared = self._compared(features, scorer, layouts, barred)
         inside = features.valid().flatten(1)
-        scorer.choose(self.k or repeating_k(matches, inside, rows, scorer.where))
-        away, maps = relative_distances(matches, inside, rows, scorer.where, *scorer.window)
+        scorer.choose(self.k or repeating_k(compared, inside, rows, scorer.where))
+        away, maps = relative_distances(compared, inside, rows, scorer.where, *scorer.window)
         scorer.spacing.copy_(away[rows][:, scorer.where])
         scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
         if drawn.any():
             far = float(np.quantile(maps[inside].numpy(), STANDS_OUT))
             self._know_defects(features, scorer, rows, drawn[rows] & (maps[rows] > far))
             maps = maps * self._nearer_to_defects(features, scorer, away, barred)
-        copies = near_copies(features.images, matches, inside, rows, len(scorer.where))
+        copies = near_copies(features.images, compared, inside, rows, len(scorer.where))
         return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
 
     def compared_with(self, features: ViewFeatures) -> Tensor:
@@ -236,14 +237,17 @@ class NearestImages(FeatureDetector):
             chosen = np.random.default_rng(self.random_state).permutation(size)[:MOST_PATCHES]
             where = torch.from_numpy(np.sort(chosen))
         at = {name: number for number, name in enumerate(names)}
-        patches = torch.empty(len(rows), len(where), len(embedding.mean) + 6, dtype=torch.bfloat16)
+        patches = torch.empty(len(rows), len(where), len(embedding.mean), dtype=torch.bfloat16)
+        halves = torch.empty(patches.shape[:2])
 
         def embedded_of(batch: PatchBatch, row: int) -> Tensor:
             embedded = embedding(batch.patches[row].flatten(0, 1))
             number = at.get(batch.ids[row])
             if number is not None:
-                usable = batch.valid[row].flatten() & ~drawn[rows[number]]
-                patches[number] = columns_of(embedded[where], usable[where])
+                usable = (batch.valid[row].flatten() & ~drawn[rows[number]])[where]
+                patches[number] = embedded[where].bfloat16()
+                lengths = embedding.strongest(patches[number]).float().square().sum(1)
+                halves[number] = (-lengths / 2).masked_fill(~usable, -torch.inf)
             return layouts_of(embedding.strongest(embedded)[None], features.grid)[0]
 
         layouts = torch.stack(list(features.each(embedded_of, f"gathering {features.view.pixels}")))
@@ -251,30 +255,32 @@ class NearestImages(FeatureDetector):
         retrieved = min(self.retrieved, int(groups.max()))  # an image has all groups but its own
         known_good = torch.tensor([images.labels.get(name) == NORMAL for name in names])
         parts = {
-            "patches": patches, "layouts": layouts[rows], "spacing": torch.zeros(patches.shape[:2]),
+            "patches": patches, "halves": halves, "layouts": layouts[rows], "spacing": torch.zeros(patches.shape[:2]),
             "typical": torch.ones(2), "groups": groups, "known_good": known_good, "where": where,
             "content": torch.tensor([list(bytes.fromhex(images.content[name])) for name in names], dtype=torch.uint8),
             "counts": torch.tensor([FIRST_K, retrieved]),
         }  # fmt: skip
         return ImageNeighbours(embedding, parts), layouts
 
-    def _matched(self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor) -> Matches:
-        """Each image in those that are open to it; as many of the nearest as tell of defects that repeat."""
+    def _compared(
+        self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor
+    ) -> NearestPatches:
+        """Each image compared with those not barred; as many of the nearest as show whether defects repeat."""
         last = min(scorer.retrieved, max(TRACED, self.k + COUNTED - 1))
         shape = (len(layouts), features.grid[0] * features.grid[1], last)
-        matches = Matches(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
+        compared = NearestPatches(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
         row_of = {name: row for row, name in enumerate(features.images.ids)}
 
-        def match(batch: PatchBatch, row: int) -> int:
+        def compare(batch: PatchBatch, row: int) -> int:
             number = row_of[batch.ids[row]]
             near = scorer.nearest_images(layouts[number][None], barred[number][None])
-            found = scorer.matches(scorer.embedded(batch.patches[row][None]), near, 0, last)
-            matches.distances[number], matches.entries[number] = found.distances[0], found.entries[0].int()
+            found = scorer.nearest_patches(scorer.embedded(batch.patches[row][None]), near, 0, last)
+            compared.distances[number], compared.entries[number] = found.distances[0], found.entries[0].int()
             return number
 
-        for _ in features.each(match, f"comparing {features.view.pixels}"):
+        for _ in features.each(compare, f"comparing {features.view.pixels}"):
             pass
-        return matches
+        return compared
 
     def _know_defects(self, features: ViewFeatures, scorer: ImageNeighbours, rows: Tensor, chosen: Tensor) -> None:
         """Let the scorer know the patches `chosen` (n, P) of the images of `rows` as defects.

@@ -1,42 +1,45 @@
 """What repeats in a folder: defects, which make k larger, and shots of one part, which are reported."""
 
+import os
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.nearest_images.scorer import COUNTED, Matches, relative_distances
+from blemish.detectors.nearest_images.scorer import COUNTED, NearestPatches, relative_distances
 from blemish.detectors.parts.fusion import SHARE, highest_mean
 from blemish.images import ImageSet
 from blemish.scores.cuts import median_and_deviation
 
 FIRST_K = 2  # the least that is chosen: a copy of a defect does not count
-TRACED = 12  # nearest images whose distances tell of defects that repeat
+TRACED = 12  # nearest images whose distances show whether defects repeat
 SUSPECT, ORDINARY = 3.0, 1.0  # deviations above the median: images that may be bad, and the rest
 FEWEST_SUSPECTS = 8  # with fewer, chance decides where their distances jump
 JUMP, FAR_JUMP = 1.5, 2.0  # times an ordinary image's growth from one image to the next, in the median, in the mean
 NEAR_COPY = 0.6  # of an image's patches: where one other image is nearest to more, both may show one part
 
 
-def repeating_k(matches: Matches, inside: Tensor, rows: Tensor, where: Tensor) -> int:
+def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: Tensor) -> int:
     """The k two behind the last jump of the suspects' distances, `FIRST_K` where they do not jump.
 
     A defect that is in four images is near three others and far from all further ones: its distances jump behind the
     third. One that is in no other image is about equally far from all, so its distances grow less from image to image
     than those of an ordinary place. So growth is compared with that of ordinary images, at their highest places: in
-    the median, which tells of the usual defect, and in the mean, which tells where some repeat and others do not. Some
+    the median, which shows the usual defect, and in the mean, which shows where some repeat and others do not. Some
     are in more images than those: hence one more.
     """
-    count = matches.distances.shape[2]
+    count = compared.distances.shape[2]
     if count < TRACED:
         return FIRST_K
     last = count - COUNTED - 1  # a k two behind the last step has as many images as count
-    _, maps = relative_distances(matches, inside, rows, where, last, last + 1)
+    _, maps = relative_distances(compared, inside, rows, where, last, last + 1)
     scores = highest_mean(maps, inside)
     middle, deviation = median_and_deviation(scores.numpy())
     suspect, ordinary = scores > middle + SUSPECT * deviation, scores < middle + ORDINARY * deviation
     if int(suspect.sum()) < FEWEST_SUSPECTS:
         return FIRST_K
-    logs = matches.distances.clamp_min(1e-6).log()
+    logs = compared.distances.clamp_min(1e-6).log()
     growth = (logs[..., 1 : last + 1] - logs[..., :last]).clamp_min(0)  # (N, P, last): d_2 / d_1, ...
     counted = maps.masked_fill(~inside, -torch.inf).topk(max(1, int(SHARE * maps.shape[1])), dim=1).indices
     steps = growth.gather(1, counted[..., None].expand(-1, -1, last)).median(dim=1).values  # (N, last)
@@ -46,8 +49,17 @@ def repeating_k(matches: Matches, inside: Tensor, rows: Tensor, where: Tensor) -
     return int(jumps[-1]) + 3 if len(jumps) else FIRST_K
 
 
+def names_share(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
+    """How the names of the first of `copies` begin, where those of each begin as no other of `ids`; else ""."""
+    starts = [os.path.commonprefix(list(names)) for names in copies]  # noqa: RUF071 - names, not folders
+    apart = all(
+        sum(name.startswith(start) for name in ids) == len(names) for start, names in zip(starts, copies, strict=True)
+    )
+    return starts[0] if apart else ""
+
+
 def near_copies(
-    images: ImageSet, matches: Matches, inside: Tensor, rows: Tensor, kept: int
+    images: ImageSet, compared: NearestPatches, inside: Tensor, rows: Tensor, kept: int
 ) -> tuple[tuple[str, ...], ...]:
     """Images that may be shots of one part: the ids, part by part, the largest first.
 
@@ -59,7 +71,7 @@ def near_copies(
 
     if inside.shape[1] == 1:
         return ()
-    nearest = (matches.entries[..., 0] // kept).long()  # (N, P)
+    nearest = (compared.entries[..., 0] // kept).long()  # (N, P)
     counts = torch.zeros(len(nearest), len(rows)).scatter_add_(1, nearest, inside.float())
     share, other = (counts / inside.sum(1, keepdim=True)).max(1)
     copies = torch.nonzero(share > NEAR_COPY)[:, 0]

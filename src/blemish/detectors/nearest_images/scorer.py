@@ -7,24 +7,24 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.scoring import PatchScorer, State, rough_products
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View
 
 LAYOUT = 4  # cells a side that a map is pooled to, for retrieval
 COUNTED = 4  # images whose distances are averaged, from the k-th on
 SAME = 0.02  # of the usual distance to the nearest layout: below, it is the same image
 MOST_PATCHES = 1024  # of an image that is compared, at a time
-MORE = 3  # images beyond those needed whose distances are measured in float32
-AT_ONCE = 10  # images compared with in one product: 3 MB, which stay in the processor's cache
+MORE = 8  # images beyond those needed whose distances are measured in all directions
+AT_ONCE = 5  # images compared with in one product, which stay in the processor's cache
 
 
-class Matches(NamedTuple):
+class NearestPatches(NamedTuple):
     """Patches (B, P) with the nearest patch in each of some of the nearest images.
 
     Attributes
     ----------
     distances : (B, P, n) float32, Euclidean, the nearest image first.
-    entries : (B, P, n) int64, the patch matched with, numbered through all images compared with.
+    entries : (B, P, n) int64, that nearest patch, numbered through all images compared with.
     """
 
     distances: Tensor
@@ -38,18 +38,21 @@ class ImageNeighbours(PatchScorer):
 
     1. Its layout, the embedded map pooled to 4 x 4, finds the `retrieved` nearest images. A group of images, such as
        copies, counts as one. An image that is itself among those compared with is left out, and so is its group.
-    2. The distance of a patch to an image is that to the image's nearest patch. Ordered over the images,
+    2. The distance of a patch to an image is that to the image's nearest patch, which the 64 strongest directions of
+       the embedding find. Ordered over the images,
        d_1 <= d_2 <= ..., the distance of the patch is the mean of d_k to d_(k+3): what is found again in fewer than k
        images stays far.
-    3. It is divided by the same distance of the patches it was matched with, plus the typical one: a step that is
+    3. It is divided by the same distance of those nearest patches, plus the typical one: a step that is
        common in a varied part of the product (print, threads) is not far; the same step on a plain surface is. The
        typical distance in the divisor bounds what a constant background can do.
-    4. A patch that is nearer to a patch on which a person drew a defect than to its matches is multiplied by how much
-       nearer it is. All others stay as they are.
+    4. A patch that is nearer to a patch on which a person drew a defect than to its nearest patches is multiplied by
+       how much nearer it is. All others stay as they are.
 
     Attributes
     ----------
-    patches : (N, E, D + 6) bfloat16, the embedded patches of the images compared with, as `columns_of` gives them.
+    patches : (N, E, D) bfloat16, the embedded patches of the images compared with.
+    halves : (N, E) float32, minus half the squared length of their strongest directions; -inf where a patch is not
+        valid: it is near nothing.
     layouts : (N, L) float32.
     spacing : (N, E) float32, the distance of each patch, its own image's group left out.
     typical : (2,) float32, the median of those distances, and of the distances of layouts to the nearest.
@@ -64,9 +67,11 @@ class ImageNeighbours(PatchScorer):
     def __init__(self, embedding: Standardised, parts: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.embedding: Standardised = embedding
-        for name in ("patches", "layouts", "spacing", "typical", "groups", "known_good", "where", "content", "counts"):
+        names = ("patches", "halves", "layouts", "spacing", "typical", "groups", "known_good", "where", "content")
+        for name in (*names, "counts"):
             self.register_buffer(name, parts[name])
         self.patches: Tensor
+        self.halves: Tensor
         self.layouts: Tensor
         self.spacing: Tensor
         self.typical: Tensor
@@ -105,9 +110,9 @@ class ImageNeighbours(PatchScorer):
         embedded = self.embedded(patches)
         layouts = layouts_of(self.embedding.strongest(embedded), patches.shape[1:3])
         barred = self.own_group(layouts) if barred is None else barred
-        matches = self.matches(embedded, self.nearest_images(layouts, barred), *self.window)
-        times = self.nearer_to_defects(embedded, matches.distances.mean(2), barred)
-        return (self.relative(matches) * times).view(patches.shape[:3])
+        compared = self.nearest_patches(embedded, self.nearest_images(layouts, barred), *self.window)
+        times = self.nearer_to_defects(embedded, compared.distances.mean(2), barred)
+        return (self.relative(compared) * times).view(patches.shape[:3])
 
     def embedded(self, patches: Tensor) -> Tensor:
         """Patches (B, h, w, D) to (B, h * w, D)."""
@@ -129,37 +134,38 @@ class ImageNeighbours(PatchScorer):
             away = away.masked_fill(away > nearest.gather(1, whose), torch.inf)
         return away.topk(self.retrieved, dim=1, largest=False).indices
 
-    def matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
+    def nearest_patches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> NearestPatches:
         """Embedded patches (B, P, D) in the images of rows `near` (B, n), those from the `start`-th to the `end`-th."""
-        parts = [self._matches(some, near, start, end) for some in torch.split(embedded, MOST_PATCHES, dim=1)]
+        parts = [self._nearest_of_some(some, near, start, end) for some in torch.split(embedded, MOST_PATCHES, dim=1)]
         if len(parts) == 1:
             return parts[0]
-        return Matches(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
+        return NearestPatches(*(torch.cat(each, dim=1) for each in zip(*parts, strict=True)))
 
-    def _matches(self, embedded: Tensor, near: Tensor, start: int, end: int) -> Matches:
-        count, found = self.patches.shape[1], []
-        rough = rough_products(embedded.device)
-        queries = query_columns_of(embedded, torch.bfloat16 if rough else torch.float32).transpose(1, 2)
+    def _nearest_of_some(self, embedded: Tensor, near: Tensor, start: int, end: int) -> NearestPatches:
+        count, (batch, size, width) = self.patches.shape[1], embedded.shape
+        queries, searched = self.embedding.strongest(embedded), self.embedding.strongest(self.patches)
+        highest, places = [], []
         for some in torch.split(near, AT_ONCE, dim=1):
-            entries = self.patches[some].flatten(1, 2)  # (B, m * E, D + 6)
-            products = torch.matmul(entries if rough else entries.float(), queries)
-            found.append(products.view(near.shape[0], -1, count, queries.shape[2]))
-        closeness = torch.cat(found, dim=1)  # (B, n, E, P), half the squared distance, negative
-        nearest = closeness.amax(2)  # (B, n, P)
-        # they find the nearest patches; small distances need the difference itself, of a few more than asked for
-        order = nearest.topk(min(end + MORE, near.shape[1]), dim=1).indices  # (B, c, P)
-        candidates = closeness.gather(1, order[:, :, None].expand(-1, -1, count, -1)).float()
-        places = candidates.argmax(2).transpose(1, 2)  # (B, P, c)
-        images = near[:, None].expand(-1, order.shape[2], -1).gather(2, order.transpose(1, 2))
-        away = embedded[:, :, None] - self.patches[images, places][..., : embedded.shape[2]].float()
-        distances = torch.linalg.vector_norm(away, dim=3)
+            entries = searched.index_select(0, some.flatten()).float().view(batch, -1, searched.shape[2])
+            # half the squared distance, negative, but for what is the same for all entries (B, m * E, C)
+            products = torch.baddbmm(self.halves[some].flatten(1)[:, None], queries, entries.transpose(1, 2))
+            closeness = products.view(batch, size, -1, count)  # (B, P, m, E)
+            highest.append(closeness.amax(3))
+            places.append(closeness.argmax(3))
+        nearest, entries = torch.cat(highest, dim=2), near[:, None] * count + torch.cat(places, dim=2)  # (B, P, n)
+        # the strongest directions find the nearest patches; distances are measured in all, of a few more than needed
+        order = nearest.topk(min(end + MORE, near.shape[1]), dim=2).indices  # (B, P, c)
+        if self.some_known:  # the nearest image that a person called good comes last
+            good = self.known_good[near][:, None]  # (B, 1, n)
+            order = torch.cat([order, nearest.masked_fill(~good, -torch.inf).argmax(2, keepdim=True)], dim=2)
+        entries = entries.gather(2, order)
+        found = self.patches.flatten(0, 1).index_select(0, entries.flatten()).view(batch, size, -1, width)
+        distances = torch.linalg.vector_norm(found.float() - embedded[:, :, None], dim=3)
+        if self.some_known:  # one such image is enough
+            distances, least = distances[..., :-1], distances[..., -1:]
+            distances = torch.where(good.any(2, keepdim=True), distances.minimum(least), distances)
         order = distances.topk(end, dim=2, largest=False).indices[..., start:]
-        distances, entries = distances.gather(2, order), (images * count + places).gather(2, order)
-        if self.some_known:  # a good image that a person knows speaks for itself
-            good = self.known_good[near][..., None]  # (B, n, 1)
-            least = nearest.float().masked_fill(~good, -torch.inf).amax(1)
-            distances = torch.minimum(distances, (-2 * least).clamp_min(0).sqrt()[..., None])
-        return Matches(distances, entries)
+        return NearestPatches(distances.gather(2, order), entries.gather(2, order))
 
     def nearer_to_defects(self, embedded: Tensor, distances: Tensor, barred: Tensor) -> Tensor:
         """How many times nearer (B, P) patches (B, P, D) are to a drawn defect than `distances` (B, P); 1 or more.
@@ -173,40 +179,10 @@ class ImageNeighbours(PatchScorer):
         away = away.masked_fill(barred[:, self.defect_rows][:, None], torch.inf).amin(2)
         return ((distances + self.typical[0]) / (away + self.typical[0])).clamp_min(1)
 
-    def relative(self, matches: Matches) -> Tensor:
-        """The mean distance (B, P) in units of what is usual where the matches are."""
-        usual: Tensor = self.spacing.flatten()[matches.entries].mean(2) + self.typical[0]
-        return matches.distances.mean(2) / usual
-
-
-def columns_of(embedded: Tensor, valid: Tensor) -> Tensor:
-    """Patches (n, D) as they are compared with, (n, D + 6) bfloat16; those that are not `valid` (n,) are near nothing.
-
-    The product with `query_columns_of` another is minus half their squared distance. So what a product in bfloat16
-    rounds is the distance, not the length of the patches, which may be many times as large.
-    """
-    rounded = embedded.bfloat16()
-    halves = -rounded.float().square().sum(1) / 2
-    high, *rest = _parts(halves)
-    high = high.masked_fill(~valid, -torch.inf)
-    return torch.cat([rounded, torch.stack([high, *rest], dim=1), rounded.new_ones(len(rounded), 3)], dim=1)
-
-
-def query_columns_of(embedded: Tensor, dtype: torch.dtype) -> Tensor:
-    """Patches (B, P, D) as they are looked for, (B, P, D + 6): the other side of `columns_of`."""
-    rounded = embedded.to(dtype)
-    halves = -rounded.float().square().sum(2) / 2
-    parts = torch.stack(_parts(halves) if dtype == torch.bfloat16 else [halves, *2 * [torch.zeros_like(halves)]], dim=2)
-    return torch.cat([rounded, torch.ones_like(parts), parts], dim=2)
-
-
-def _parts(values: Tensor) -> list[Tensor]:
-    """Three bfloat16 numbers whose sum is a float32."""
-    parts = []
-    for _ in range(3):
-        parts.append(values.bfloat16())
-        values = values - parts[-1].float()
-    return parts
+    def relative(self, compared: NearestPatches) -> Tensor:
+        """The mean distance (B, P) in units of what is usual at those patches."""
+        usual: Tensor = self.spacing.take(compared.entries).mean(2) + self.typical[0]
+        return compared.distances.mean(2) / usual
 
 
 def layouts_of(strongest: Tensor, grid: Sequence[int]) -> Tensor:
@@ -232,19 +208,19 @@ def empty_neighbours(view: View, state: State) -> ImageNeighbours:
 
 
 def relative_distances(
-    matches: Matches, inside: Tensor, rows: Tensor, where: Tensor, start: int, end: int
+    compared: NearestPatches, inside: Tensor, rows: Tensor, where: Tensor, start: int, end: int
 ) -> tuple[Tensor, Tensor]:
-    """Distances (N, P), the mean over images from `start` to `end`, and the same relative to those of the matches."""
-    away = matches.distances[..., start:end].mean(2)
+    """Distances (N, P), the mean over images from `start` to `end`, and the same relative to those patches' own."""
+    away = compared.distances[..., start:end].mean(2)
     spacing = away[rows][:, where].flatten()
     usual = torch.zeros_like(away)
     for at in range(start, end):
-        usual += spacing[matches.entries[..., at].long()]
+        usual += spacing[compared.entries[..., at].long()]
     return away, away / (usual / (end - start) + typical(away[inside]))
 
 
 def typical(distances: Tensor) -> Tensor:
-    """The median of distances, 1 where that is 0 or there are none: it stands in divisors."""
+    """The median of distances, 1 where that is 0 or there are none: it is divided by."""
     finite = distances[distances.isfinite()]
     middle = finite.median() if len(finite) else torch.ones(())
     return middle if middle > 0 else torch.ones(())

@@ -1,4 +1,4 @@
-"""Few points that stand for many: coresets by farthest point, as PatchCore takes them, and cheaper ones."""
+"""Coresets, few points in place of many: by the farthest point, as PatchCore takes them, and cheaper ones."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.nearest import squared_distances
+from blemish.detectors.parts.distances import squared_distances
 from blemish.machine.runtime import side_by_side
 
 Coreset = Literal["greedy", "approximate", "random"]
@@ -20,7 +20,7 @@ ROWS = 1024  # points a core compares with the new picks at a time: 9 MB of dist
 def coreset(
     points: Tensor, count: int, kind: Coreset, seed: int, tell: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Rows (at most `count`, int64) of the points (n, D) that stand for all of them.
+    """Rows (at most `count`, int64) of the points (n, D), a coreset in place of all of them.
 
     "greedy" takes the point farthest from those taken, again and again (minimax facility location; PatchCore,
     arXiv 2106.08265, Sec. 3.2), "approximate" does so among a random tenfold of `count`, "random" takes any. Copies
@@ -75,7 +75,7 @@ def farthest_points(points: Tensor, count: int, start: int, tell: Callable[[int,
         picks += rows[fresh].tolist()
         if len(picks) < count:
             nearest = torch.minimum(nearest, _to_nearest(points, points[rows[fresh]]))
-            nearest[rows[fresh]] = 0  # rounding must not let a point be its own neighbour
+            nearest[rows[fresh]] = 0  # rounding must not make a point its own neighbour
         if tell:
             tell(len(picks), count)
     return torch.tensor(picks)
@@ -94,11 +94,6 @@ def _among(points: Tensor, far: Tensor, floor: float, count: int) -> Tensor:
         far = torch.minimum(far, away, out=away)
         far[at] = 0
     return torch.tensor(picks)
-
-
-def covering_radius(points: Tensor, rows: Tensor) -> float:
-    """The largest distance of any of the points (n, D) to the nearest of those in `rows`."""
-    return float(_to_nearest(points, points[rows]).max().sqrt())
 
 
 def _to_nearest(points: Tensor, entries: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def drawn_anew(network: Network, seed: int) -> Network:
+def seeded_weights(network: Network, seed: int) -> Network:
     """The network, the weights of its linear layers drawn as torch draws them, but from a generator of their own.
 
     Torch has one generator for all threads: what another thread draws would change what comes next here.

@@ -1,11 +1,11 @@
-"""How much of an outlier each of a few points is among the others: what SoftPatch tells noise by."""
+"""How much of an outlier each of a few points is among the others: how SoftPatch finds noise."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.nearest import squared_distances
+from blemish.detectors.parts.distances import squared_distances
 
 Discriminator = Literal["lof", "nearest", "gaussian"]
 CLOSE = 0.01  # deviations of a channel: nearer than this is the same point, and rounding
@@ -15,7 +15,7 @@ RIDGE = 0.01  # added to the variances, PaDiM Sec. 3.2
 def local_outlier_factors(points: Tensor, groups: Tensor, neighbours: int, close: float | None = None) -> Tensor:
     """The local outlier factors (n,) of points (n, D), about 1 for ordinary ones (Breunig et al., SIGMOD 2000).
 
-    How much sparser it is around a point than around its nearest neighbours, as many as asked for or as there are.
+    How much sparser it is around a point than around its `neighbours` nearest, or as many as there are.
     Points of one group are no neighbours. `close` is added to distances before they are divided by; by default
     `CLOSE` in each channel.
     """
@@ -46,7 +46,7 @@ def mahalanobis(points: Tensor) -> Tensor:
 def gaussian(points: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (..., D) of points (..., n, D) and the W (..., D, D) with W'W the inverse of their covariance + `RIDGE` I.
 
-    With fewer points than channels, the ridge alone speaks for the directions that no point goes in.
+    With fewer points than channels, the ridge alone sets the variance in directions without points.
     """
     mean = points.mean(-2)
     centred = (points - mean[..., None, :]).double()

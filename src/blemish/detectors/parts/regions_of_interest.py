@@ -1,4 +1,4 @@
-"""Which patches of a grid lie in the region of interest, and on which a person drew a defect."""
+"""Which patches of a grid are in the region of interest, and on which a person drew a defect."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from blemish.machine.errors import RequestError
 def roi_masks(images: ImageSet, ids: Sequence[str]) -> Tensor | None:
     """The masks of some images, (B, R, R) bool, or (1, R, R) if all share one; None where everything counts.
 
-    What an image holds no measurement of does not count, nor what lies outside of the region of interest.
+    What an image holds no measurement of does not count, nor what is outside of the region of interest.
     """
     lost = _measured(images, ids)
     if images.roi is None:
@@ -59,9 +59,9 @@ def touched(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, h, w) bool: the patches whose centre lies in the image, by boxes (B, 4), and in its mask (B or 1, R, R).
+    """(B, h, w) bool: the patches whose centre is in the image, by boxes (B, 4), and in its mask (B or 1, R, R).
 
-    Raises `RequestError` if an image has no such patch.
+    Raises `RequestError` if an image has no such patch; in a graph, such an image has no score.
     """
     rows = (torch.arange(grid[0], device=boxes.device) + 0.5) / grid[0]
     columns = (torch.arange(grid[1], device=boxes.device) + 0.5) / grid[1]
@@ -71,7 +71,7 @@ def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     across = (((columns - left) / (right - left)) * side).long().clamp(0, side - 1)
     number = torch.arange(len(boxes), device=boxes.device) if len(masks) > 1 else torch.zeros_like(down[:, 0])
     inside = masks[number[:, None, None], down[:, :, None], across[:, None, :]] & valid_patches(boxes, grid)
-    if not inside.flatten(1).any(dim=1).all():
+    if not torch.compiler.is_compiling() and not inside.flatten(1).any(dim=1).all():
         raise RequestError(
             f"The region of interest holds no centre of the {grid[0]} x {grid[1]} patches that are looked at; draw it "
             "larger, or leave `roi` out."

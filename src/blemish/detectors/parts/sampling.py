@@ -46,7 +46,7 @@ class PatchSample:
     ----------
     values : (n, D) float32.
     owners : (n,) int64, the row of each one's image in the ids of the set it was drawn from.
-    places : (n,) int64, where each lies in its image's grid, row by row.
+    places : (n,) int64, the place of each in its image's grid, row by row.
     """
 
     values: Tensor
@@ -63,8 +63,8 @@ class PatchSample:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What to learn from: patches of all images, or of some, which are copied when they are asked for.
+class TrainingPart:
+    """What to learn from: patches of all images, or of some, which are copied when they are read.
 
     Attributes
     ----------

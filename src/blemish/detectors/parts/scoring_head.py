@@ -1,9 +1,7 @@
 """Scoring as modules: what is saved, exported and served is what the training scores were made with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,29 +15,8 @@ from blemish.features.store import GLOBALS, valid_patches
 
 State = dict[str, Tensor]
 
-_EXACT: ContextVar[bool] = ContextVar("blemish_exact_products", default=False)
-BOXES = "boxes"  # where the images lie in their grid, among the features of a working size
+BOXES = "boxes"  # where the images are in their grid, among the features of a working size
 ROI = "roi"  # masks of the images, among those features, where each image has its own
-
-
-@contextmanager
-def exact_products() -> Iterator[None]:
-    """Let no product in bfloat16 find a nearest patch in this block, so that a graph can be compared with torch."""
-    token = _EXACT.set(True)
-    try:
-        yield
-    finally:
-        _EXACT.reset(token)
-
-
-def rough_products(device: torch.device) -> bool:
-    """Whether products in bfloat16 find the nearest patches, at twice the speed; they are measured in float32.
-
-    On processors that have such products. A graph is for any.
-    """
-    if device.type != "cpu" or torch.compiler.is_compiling() or _EXACT.get():
-        return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class PatchScorer(nn.Module, ABC):
@@ -96,14 +73,15 @@ class ScoringModule(nn.Module):
         self.extractors = nn.ModuleList(PatchExtractor(spec) for spec in specs)
         self.specs, self.head = tuple(specs), head
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w)."""
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images uint8 RGB (B, 3, H, W) to scores (B,) and maps (B, h, w); `mask` (B, R, R) bool is where to look."""
         height, width = images.shape[-2:]
+        where = {} if mask is None else {ROI: mask if self.head.roi is None else mask & self.head.roi}
         features = []
         for spec, extractor in zip(self.specs, self.extractors, strict=True):
             whole, stages = extractor(images)
             box = torch.tensor([box_in_grid((width, height), spec.size or (1, 1))], device=images.device)
             named = dict(zip(spec.stages, stages, strict=True))
-            features.append({GLOBALS: whole, BOXES: box.expand(images.shape[0], 4), **named})
+            features.append({GLOBALS: whole, BOXES: box.expand(images.shape[0], 4), **named, **where})
         scores: tuple[Tensor, Tensor] = self.head(features)
         return scores

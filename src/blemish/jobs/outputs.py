@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
 from blemish.report.pictures import Picture, pictures_of
+from blemish.runs.artifact import SCORES
+from blemish.runs.run import Run
+from blemish.runs.stored_scores import write_maps
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, write_heatmaps
 from blemish.scores.regions import write_regions
@@ -71,7 +75,7 @@ def refuse_flat(images: ImageSet) -> None:
     def ends(name: str) -> tuple[float, float] | None:
         try:
             low, high = np.percentile(images.read(name), (0.05, 99.95), axis=(0, 1)).mean(axis=1)
-        except UnreadableImageError:  # it is reported when its features are asked for
+        except UnreadableImageError:  # it is reported when its features are made
             return None
         return float(low), float(high)
 
@@ -88,29 +92,25 @@ def refuse_flat(images: ImageSet) -> None:
         )
 
 
-def write_flagged_heatmaps(images: ImageSet, scores: Scores, threshold: float, scale: MapScale, folder: Path) -> None:
-    """Leave the heatmaps of the images above the threshold."""
+def write_scores(
+    images: ImageSet, scores: Scores, run: Run, folder: Path, *, masks: bool, labels: NDArray[np.int64] | None = None
+) -> None:
+    """Leave the scores and their maps, what was skipped, and regions and heatmaps of the images that do not pass.
+
+    `scores` have their decision; `labels` (N,) are what a person found; with `masks` the regions have theirs.
+    """
+    decision = scores.decision
+    if decision is None:
+        raise RuntimeError("scores are written with their decision")
+    bands, chances = decision.bands(scores.image), decision.chances(scores.image, labels)
+    unusual = [name for name, band in scores.bands.items() if band != "pass"]
+    scores.to_csv(folder / SCORES, decision.threshold, chances, bands)
+    write_maps(folder, scores, images.content)
+    write_skipped(scores.skipped, folder)
+    if run.pixel_threshold is not None and not images.features_alone:
+        write_regions(scores, unusual, run.pixel_threshold, folder, masks=masks)
     (folder / HEATMAPS).mkdir()
-    flagged = [name for name in scores.ranking() if scores.image[scores.index(name)] > threshold]
-    progress = runtime().progress
-    write_heatmaps(
-        images,
-        scores,
-        flagged,
-        scale,
-        folder / HEATMAPS,
-        lambda done, total: progress("heatmaps", done, total),
-    )
-
-
-def write_flagged_regions(scores: Scores, threshold: float, level: float | None, folder: Path, *, masks: bool) -> None:
-    """Leave `regions.csv` of the images above the threshold, and their masks if asked; nothing without a level."""
-    if level is not None:
-        flagged = [name for name in scores.ranking() if scores[name] > np.float32(threshold)]
-        progress = runtime().progress
-        write_regions(
-            scores, flagged, level, folder, masks=masks, progress=lambda done, total: progress("regions", done, total)
-        )
+    write_heatmaps(images, scores, unusual, run.map_scale, folder / HEATMAPS)
 
 
 def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:

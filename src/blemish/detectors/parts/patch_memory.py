@@ -1,16 +1,73 @@
-"""A memory of patches that stand for what is normal, and how it measures others."""
+"""A memory bank of normal patches, and how the distances to it become scores."""
+
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from blemish.detectors.parts.nearest import Bank, smallest, squared_distances
-from blemish.detectors.parts.sampling import Part
-from blemish.detectors.parts.scoring import PatchScorer, State
+from blemish.detectors.parts.distances import smallest, squared_distances
+from blemish.detectors.parts.embedding import Standardised
+from blemish.detectors.parts.sampling import TrainingPart
+from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View
 from blemish.machine.runtime import side_by_side
 
 UNSEEN = 16_000  # patches whose distances to the other images' entries tell what unseen patches would get
 ROWS = 512  # of those at a time
+COMPARED = 3  # nearest entries whose spacing counts: two, and the one that says how much
+
+
+class Bank(nn.Module):
+    """Normal patches, in an embedding learned from the same images.
+
+    `measured` gives the Euclidean distance to the nearest entry, divided by what the distance counts for there. That
+    is taken from the nearest entries, the nearer the more: taken from the nearest alone it would jump where two
+    entries are equally near, and the last bit of a feature would decide.
+    """
+
+    def __init__(self, embedding: Standardised, entries: Tensor, spacing: Tensor) -> None:
+        super().__init__()
+        self.embedding: Standardised = embedding
+        self.register_buffer("entries", entries)  # (M, D)
+        self.register_buffer("spacing", spacing)  # (M,), the divisor
+        self.register_buffer("squares", (entries * entries).sum(1))  # (M,)
+        self.entries: Tensor
+        self.spacing: Tensor
+        self.squares: Tensor
+
+    def measured(self, queries: Tensor, barred: Tensor | None = None) -> "Measured":
+        """Embedded patches (n, D) against all entries; those that are true in `barred` (n, M) are passed over."""
+        # |q|^2 is the same for all entries, so it can stay out; the product finds the nearest entries, and the
+        # difference then measures them: the product alone loses all digits of small distances
+        products = torch.addmm(self.squares, queries, self.entries.T, alpha=-2)
+        open_to = products if barred is None else products.masked_fill(barred, torch.inf)
+        found = smallest(open_to, min(COMPARED, len(self.entries)))
+        each = (queries[:, None] - self.entries[found.indices]).square().sum(dim=2).sqrt()
+        each = each.masked_fill(found.values.isinf(), torch.inf)
+        plain, at = each.min(dim=1)
+        # an entry counts by how much nearer it is than the furthest of them, so that none enters or leaves at a jump
+        weights = (each.amax(dim=1, keepdim=True) - each).nan_to_num(nan=0.0, posinf=1.0)
+        total = weights.sum(dim=1)
+        nearest = found.indices.gather(1, at[:, None])[:, 0]
+        blended = (weights * self.spacing[found.indices]).sum(dim=1) / total
+        return Measured(plain / torch.where(total > 0, blended, self.spacing[nearest]), plain, nearest, products)
+
+
+class Measured(NamedTuple):
+    """Patches against a bank.
+
+    Attributes
+    ----------
+    distances : (n,), to the nearest entry, in the spacing there.
+    plain : (n,), the same before it is divided.
+    nearest : (n,), which entry that is.
+    products : (n, M); with |query|^2 added, the squared distances to all entries, less exact.
+    """
+
+    distances: Tensor
+    plain: Tensor
+    nearest: Tensor
+    products: Tensor
 
 
 class Memory(PatchScorer):
@@ -19,7 +76,7 @@ class Memory(PatchScorer):
     A patch near an entry that has others around it is more likely to be normal than one equally near to a lone
     entry: with d the distance and d_1 .. d_b those to the b entries nearest to the nearest one, the score is
     (1 - exp d / sum exp d_i) d (PatchCore Eq. 7). The paper does so with the highest patch of an image; the image
-    scores of blemish come from more than one patch, so here each is treated alike. The factor lies between 1 - 1/b
+    scores of blemish come from more than one patch, so here each is treated alike. The factor is between 1 - 1/b
     and 1.
 
     Where `step` is above 0, a step on the grid counts as that much of a distance.
@@ -67,7 +124,7 @@ class Memory(PatchScorer):
         share = (plain - highest).exp() / (away - highest[:, None]).exp().sum(1).clamp_min(1e-30)
         return distances * (1 - share.clamp_max(1 / away.shape[1]))
 
-    def unseen(self, part: Part, width: int, entries: Tensor, seed: int) -> Tensor:
+    def unseen(self, part: TrainingPart, width: int, entries: Tensor, seed: int) -> Tensor:
         """What some patches of the part would get, had their groups no entries; `entries` are rows of its sample."""
         sample, groups = part.sample, part.groups
         some = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))[:UNSEEN]

@@ -1,0 +1,106 @@
+"""The disk features are kept on: one file an image, named after its content, in a folder for each kind of features."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from blemish.features.extract import FeatureSpec
+from blemish.images import ImageSet
+from blemish.machine.disk import writing_to
+
+Features = dict[str, Tensor]
+"""Of one image: `GLOBALS` (G,) and each stage (h, w, C) by name, float16."""
+
+GLOBALS, CHECK = "globals", "check"
+ABOUT, SUFFIX = "about.json", ".safetensors"
+STORE_FORMAT = 3  # part of the cache key: raise it when the files are laid out differently
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """One folder of the cache: all features made with the same settings, by the content of the image.
+
+    What is damaged counts as missing: a file that cannot be read or whose check sum differs is removed.
+    """
+
+    folder: Path
+    about: str = "{}"
+
+    @classmethod
+    def at(cls, cache: Path, spec: FeatureSpec, images: ImageSet) -> "FeatureStore":
+        """The store for `spec` under the folder `cache`; features depend on how files are decoded, too."""
+        about = {"format": STORE_FORMAT, "spec": spec.key(), "range": images.decoding.range}
+        if images.decoding.missing:
+            about["missing"] = images.decoding.missing
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        store = cls(cache / "features" / key, json.dumps(about, indent=1))
+        with suppress(OSError):  # not made yet, or not ours to write
+            os.utime(store.folder / ABOUT)  # used now, so the last to be pruned
+        return store
+
+    def missing(self, contents: Iterable[str]) -> set[str]:
+        """Those of `contents` whose features have not been kept."""
+        return {content for content in contents if not self._file(content).is_file()}
+
+    def read(self, contents: Iterable[str]) -> dict[str, Features]:
+        """Features by content, those that were kept and are undamaged."""
+        features: dict[str, Features] = {}
+        for content in set(contents):
+            file = self._file(content)
+            try:
+                found = load(file.read_bytes())
+                if int(found.pop(CHECK)) != _check_sum(found):
+                    raise ValueError("damaged")
+                features[content] = found
+            except FileNotFoundError:
+                continue
+            except (OSError, SafetensorError, ValueError, KeyError):
+                with suppress(OSError):
+                    file.unlink()
+        return features
+
+    def add(self, made: dict[str, Features], images: ImageSet) -> None:
+        """Keep newly made features, each file whole or not at all."""
+        for name, features in made.items():
+            file = self._file(images.content[name])
+            data = save({**features, CHECK: torch.tensor(_check_sum(features))})
+            partial = file.with_name(f"{uuid.uuid4().hex}.partial")
+            with writing_to(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                if not (self.folder / ABOUT).is_file():
+                    (self.folder / ABOUT).write_text(self.about, encoding="utf-8")
+                try:
+                    partial.write_bytes(data)
+                    partial.replace(file)
+                finally:
+                    partial.unlink(missing_ok=True)
+
+    def size(self) -> tuple[int, int]:
+        """Images kept and bytes used."""
+        count, used = 0, 0
+        with suppress(OSError), os.scandir(self.folder) as files:
+            for each in files:
+                count += each.name.endswith(SUFFIX)
+                used += each.stat().st_size
+        return count, used
+
+    def _file(self, content: str) -> Path:
+        return self.folder / f"{content}{SUFFIX}"
+
+
+def _check_sum(features: Features) -> int:
+    total = 0
+    for name in sorted(features):
+        total = crc32(features[name].contiguous().numpy().data, total)
+    return total
