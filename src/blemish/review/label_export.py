@@ -111,11 +111,12 @@ class Annotations:
 
     def _regions(self, name: str, drawn: Sequence[DefectBox]) -> tuple[Region, ...]:
         """What people drew on the image; where nobody did, the places above the level."""
-        if self.level is None and not drawn:
+        if drawn:
+            levels = self.gallery.scores.map(name)
+            return tuple(self._drawn(each, levels) for each in drawn)
+        if self.level is None:
             return ()
         levels = self.gallery.scores.map(name)
-        if drawn:
-            return tuple(self._drawn(each, levels) for each in drawn)
         found = regions_of(levels > self.level, levels)[:MOST_REGIONS]
         return tuple(each if self.masks else replace(each, mask=None) for each in found)
 

@@ -133,7 +133,7 @@ class Session:
             return None
         other, there = int(self.beside.rows[row]), self.beside.gallery
         score = float(there.scores.image[other])
-        return Other(other, score, score > np.float32(there.decision.threshold))
+        return Other(other, score, bool(score > np.float32(there.decision.threshold)))
 
     def status(self) -> dict[str, object]:
         """Counts for the head of the page."""

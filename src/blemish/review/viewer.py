@@ -255,8 +255,9 @@ def _painted(session: Session, row: int, values: dict[str, str]) -> Mask:
 
 def _outlined(session: Session, row: int) -> list[Mask]:
     """The regions above the level, each as a mask (H, W) of the image."""
-    levels = session.gallery.map(row, tuple(int(each) for each in session.gallery.scores.sizes[row]))
-    return [whole(each, levels.shape) for each in regions_of(levels > session.level, levels)[:MOST_REGIONS]]
+    width, height = (int(each) for each in session.gallery.scores.sizes[row])
+    levels = session.gallery.map(row, (width, height))
+    return [whole(each, (height, width)) for each in regions_of(levels > session.level, levels)[:MOST_REGIONS]]
 
 
 def _around_outlines(session: Session, row: int) -> list[tuple[int, int, int, int]]:
