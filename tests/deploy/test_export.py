@@ -108,7 +108,7 @@ def test_score_takes_an_exported_model_and_images_of_the_fit_keep_their_scores(f
 
 
 def test_a_defect_that_was_drawn_is_known_to_the_exported_model(fitted, tmp_path):
-    images = shutil.copytree(fitted / "pile", tmp_path / "pile")
+    images = shutil.copytree(fitted / "photos", tmp_path / "photos")
     (tmp_path / "labels.csv").write_text("path,label\npart-00.png,bad\n")
     content = hashlib.sha256((images / "part-00.png").read_bytes()).hexdigest()
     append(tmp_path / "boxes.csv", [DefectBox("part-00.png", content, 20, 20, 20, 20)])

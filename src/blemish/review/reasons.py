@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from blemish.detectors import Detector
-from blemish.detectors.nearest_images import ImageNeighbours, NearestImages, NearestPatches, layouts_of
+from blemish.detectors.nearest_images import (
+    ImageNeighbours,
+    NearestImages,
+    NearestPatches,
+    layouts_of,
+    relative_distances,
+)
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.features import features_of
 from blemish.images import ImageSet
@@ -68,7 +74,7 @@ class Reasons:
             layouts = layouts_of(self.scorer.embedding.strongest(embedded), patches.shape[1:3])
             near = self.scorer.nearest_images(layouts, self.scorer.own_group(layouts))
             compared = self.scorer.nearest_patches(embedded, near, *self.scorer.window)
-            times = 2 * self.scorer.relative(compared)[0]
+            times = 2 * relative_distances(compared, self.scorer.spacing, self.scorer.typical[0])[0]
             size = (patches.shape[1], patches.shape[2])
             return [self._reason(row, at, size, compared, times) for at in self._peaks(row, size)]
 

@@ -182,9 +182,11 @@ class NearestImages(FeatureDetector):
         compared = self._compared(features, scorer, layouts, barred)
         inside = features.valid().flatten(1)
         scorer.choose(self.k or repeating_k(compared, inside, rows, scorer.where))
-        away, maps = relative_distances(compared, inside, rows, scorer.where, *scorer.window)
+        counted = compared.between(*scorer.window)
+        away = counted.distances.mean(2)
         scorer.spacing.copy_(away[rows][:, scorer.where])
         scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
+        maps = relative_distances(counted, scorer.spacing, scorer.typical[0])
         if drawn.any():
             far = float(np.quantile(maps[inside].numpy(), STANDS_OUT))
             self._know_defects(features, scorer, rows, drawn[rows] & (maps[rows] > far))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.nearest_images.scorer import COUNTED, NearestPatches, relative_distances
+from blemish.detectors.nearest_images.scorer import COUNTED, NearestPatches, relative_distances, typical
 from blemish.detectors.parts.fusion import SHARE, highest_mean
 from blemish.images import ImageSet
 from blemish.scores.cuts import median_and_deviation
@@ -33,7 +33,9 @@ def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: T
     if count < TRACED:
         return FIRST_K
     last = count - COUNTED - 1  # a k two behind the last step has as many images as count
-    _, maps = relative_distances(compared, inside, rows, where, last, last + 1)
+    farthest = compared.between(last, last + 1)
+    away = farthest.distances[..., 0]
+    maps = relative_distances(farthest, away[rows][:, where], typical(away[inside]))
     scores = highest_mean(maps, inside)
     middle, deviation = median_and_deviation(scores.numpy())
     suspect, ordinary = scores > middle + SUSPECT * deviation, scores < middle + ORDINARY * deviation

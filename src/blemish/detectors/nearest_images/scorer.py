@@ -30,6 +30,10 @@ class NearestPatches(NamedTuple):
     distances: Tensor
     entries: Tensor
 
+    def between(self, start: int, end: int) -> "NearestPatches":
+        """Those in the `start`-th to the `end`-th of the images."""
+        return NearestPatches(self.distances[..., start:end], self.entries[..., start:end])
+
 
 class ImageNeighbours(PatchScorer):
     """How far patches are from their like in the images that are most like their own.
@@ -112,7 +116,8 @@ class ImageNeighbours(PatchScorer):
         barred = self.own_group(layouts) if barred is None else barred
         compared = self.nearest_patches(embedded, self.nearest_images(layouts, barred), *self.window)
         times = self.nearer_to_defects(embedded, compared.distances.mean(2), barred)
-        return (self.relative(compared) * times).view(patches.shape[:3])
+        relative = relative_distances(compared, self.spacing, self.typical[0])
+        return (relative * times).view(patches.shape[:3])
 
     def embedded(self, patches: Tensor) -> Tensor:
         """Patches (B, h, w, D) to (B, h * w, D)."""
@@ -179,11 +184,6 @@ class ImageNeighbours(PatchScorer):
         away = away.masked_fill(barred[:, self.defect_rows][:, None], torch.inf).amin(2)
         return ((distances + self.typical[0]) / (away + self.typical[0])).clamp_min(1)
 
-    def relative(self, compared: NearestPatches) -> Tensor:
-        """The mean distance (B, P) in units of what is usual at those patches."""
-        usual: Tensor = self.spacing.take(compared.entries).mean(2) + self.typical[0]
-        return compared.distances.mean(2) / usual
-
 
 def layouts_of(strongest: Tensor, grid: Sequence[int]) -> Tensor:
     """Maps (B, h * w, C) averaged over at most 4 x 4 cells: (B, L)."""
@@ -207,16 +207,15 @@ def empty_neighbours(view: View, state: State) -> ImageNeighbours:
     return ImageNeighbours(view.embedding(len(state["embedding.mean"])), state)
 
 
-def relative_distances(
-    compared: NearestPatches, inside: Tensor, rows: Tensor, where: Tensor, start: int, end: int
-) -> tuple[Tensor, Tensor]:
-    """Distances (N, P), the mean over images from `start` to `end`, and the same relative to those patches' own."""
-    away = compared.distances[..., start:end].mean(2)
-    spacing = away[rows][:, where].flatten()
-    usual = torch.zeros_like(away)
-    for at in range(start, end):
-        usual += spacing[compared.entries[..., at].long()]
-    return away, away / (usual / (end - start) + typical(away[inside]))
+def relative_distances(compared: NearestPatches, spacing: Tensor, usual: Tensor) -> Tensor:
+    """The mean distance of patches (B, P) to those compared with, in units of what is usual at these.
+
+    `spacing` (N, E) are the distances of the patches that are compared with, `usual` () is their median.
+    """
+    counted = compared.entries.unbind(2)
+    there = sum(spacing.take(entries.long()) for entries in counted) / len(counted)
+    relative: Tensor = compared.distances.mean(2) / (there + usual)
+    return relative
 
 
 def typical(distances: Tensor) -> Tensor:
