@@ -51,7 +51,8 @@ def main() -> None:
         failed(folder / "first", folder / "cache first")
         seconds = time.perf_counter() - start
         expected = (folder / "first" / "scores.csv").read_bytes()
-        for moment in range(options.moments):
+        # spread, so that a run which is stopped has seen all of the job
+        for done, moment in enumerate(sorted(range(options.moments), key=lambda number: number * 0.618 % 1), start=1):
             out, cache = folder / f"run {moment}", folder / f"cache {moment}"
             process = started(out, cache)
             process.join(seconds * 1.1 * (moment + 0.5) / options.moments)
@@ -67,7 +68,7 @@ def main() -> None:
                 wrong.append(f"moment {moment}: the fit after it differs")
             if left := [each.name for each in folder.iterdir() if ".partial-" in each.name]:
                 wrong.append(f"moment {moment}: {left[0]} was left")
-            print(f"{moment + 1} of {options.moments}: {len(wrong)} wrong", file=sys.stderr)
+            print(f"{done} of {options.moments}: {broken} ended before the result, {len(wrong)} wrong", file=sys.stderr)
     ends = f"{broken} ended before the result, {whole} after it"
     print(f"{options.moments} moments of {seconds:.1f} s: {ends}; {len(wrong)} wrong")
     print(*wrong[:20], sep="\n")

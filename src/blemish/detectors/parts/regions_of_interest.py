@@ -69,8 +69,10 @@ def within(masks: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     side = masks.shape[-1]
     down = (((rows - top) / (bottom - top)) * side).long().clamp(0, side - 1)  # (B, h)
     across = (((columns - left) / (right - left)) * side).long().clamp(0, side - 1)
-    number = torch.arange(len(boxes), device=boxes.device) if len(masks) > 1 else torch.zeros_like(down[:, 0])
-    inside = masks[number[:, None, None], down[:, :, None], across[:, None, :]] & valid_patches(boxes, grid)
+    count = boxes.shape[0]  # not its `len`, which would be a constant in a graph
+    number = torch.arange(count, device=boxes.device)[:, None, None]
+    each = masks.expand(count, -1, -1)
+    inside = each[number, down[:, :, None], across[:, None, :]] & valid_patches(boxes, grid)
     if not torch.compiler.is_compiling() and not inside.flatten(1).any(dim=1).all():
         raise RequestError(
             f"The region of interest holds no centre of the {grid[0]} x {grid[1]} patches that are looked at; draw it "
