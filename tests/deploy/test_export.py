@@ -349,7 +349,7 @@ def test_a_region_of_interest_is_in_the_graph_and_one_an_image_is_refused(tmp_pa
     defect = picture(40)
     defect[10:50, 44:60] = 255  # outside of the region
     found = blemish.load(tmp_path / "line").score([picture(40), defect], threads=1).image
-    assert abs(found[0] - found[1]) < 0.5 * abs(run.threshold_)
+    assert max(found) < run.threshold_  # without the region it is twice the threshold
     run.about["roi"] = OWN_MASKS
     with pytest.raises(RequestError, match="mask for each image cannot be exported"):
         export(run, tmp_path / "no", threads=1)
