@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from plain import PlainFunAD
 from torch import Tensor
 
 from blemish.detectors.funad import PAPER, Schedule
@@ -19,7 +20,6 @@ from blemish.detectors.funad.pseudo_labels import PseudoLabels
 from blemish.detectors.funad.training import Training
 from blemish.images import UNKNOWN
 from blemish.machine.runtime import intra_op_threads
-from plain import PlainFunAD
 
 Layers = Sequence[tuple[Tensor, Tensor]]  # weight and bias
 PUBLISHED = {name: value for name, value in PAPER.items() if name in Schedule.__dataclass_fields__}
@@ -90,7 +90,7 @@ class Watched(Training):
         assert self.bank is not None
         telling(self.minibatches, "rows", lambda rows, _: seen.update(rows=rows))
         telling(self.bank, "_distances", lambda found, *_: seen.update(distances=found))
-        telling(self.noise, "of", lambda found, rows, labels, _: seen.update(noisy=found, labels=labels))
+        telling(self.noise, "of", lambda found, _, labels, __: seen.update(noisy=found, labels=labels))
         telling(self.curve, "step", lambda _, *losses: seen.update(losses=losses[:2]))
         self._step()
         for of, name in ((self.minibatches, "rows"), (self.noise, "of"), (self.curve, "step")):

@@ -170,7 +170,7 @@ class FunAD(FeatureDetector):
             )
         if self.output == "sigmoid" and self.distance_weight:
             raise RequestError(
-                f"'output' sigmoid needs 'distance_weight' 0; got {self.distance_weight}. Set it to 0, or leave 'output' out."
+                f"'output' sigmoid needs 'distance_weight' 0; got {self.distance_weight}. Leave 'output' out otherwise."
             )
         if self.pool_patches < 0:
             raise RequestError(f"'pool_patches' must be 0, for all, or more; got {self.pool_patches}.")
