@@ -24,6 +24,7 @@ from blemish.benchmark.experiments.fun_ad import (
 )
 from blemish.benchmark.published import ABLATIONS, BANK_SHARES, FUNAD_STAR, MASK_LABELS, Published
 from blemish.detectors.funad import PAPER, Schedule
+from blemish.machine.runtime import runtime
 
 NAME = "funad-paper"
 MAIN = "Table 1"
@@ -76,12 +77,13 @@ def _plan(categories: Sequence[Category], size: Size) -> list[Planned]:
     if size.name == FULL.name:
         of_main = TABLES[MAIN].items()
         rows += [(f"Table 2, {per_cent(ratio)}", name, each, ratio) for ratio in RATIOS for name, each in of_main]
-    short = SHORT if size.name == QUICK.name else {}
+    short: Mapping[str, Any] = SHORT if size.name == QUICK.name else {}
+    autocast = {"precision": "bfloat16"} if runtime().device != "cpu" else {}
     limit = size.limit if short else FULL.limit
     cell = Cell(detector="funad", preset="paper", limit=limit, extra={"choices": True})
     return [
         Planned(
-            replace(cell, category=str(category), settings={**settings, **short}, ratio=ratio, seed=seed),
+            replace(cell, category=str(category), settings={**settings, **short, **autocast}, ratio=ratio, seed=seed),
             variant,
             table,
         )
