@@ -187,6 +187,8 @@ def draw(out: Path, plots: Path) -> None:
                 )
             axis.set(title=name, xlabel="images compared with", xscale="log")
             axis.set_ylim(bottom=0)
+            axis.minorticks_off()
+            axis.set_xticks(rows["count"], rows["count"])
         axes[0].set_ylabel("score, 1 is a good image's at first")
         axes[0].legend(fontsize="small")
 
@@ -196,7 +198,7 @@ def draw(out: Path, plots: Path) -> None:
         for axis, (name, rows) in zip(axes, ranked.groupby("set", sort=False), strict=True):
             for (share, who), part in rows.groupby(["ratio", "compared with"], sort=False):
                 axis.plot(part["rank"], part["defect found in a defect"], marker="o", label=f"{share:.0%}, {who}")
-            axis.set(title=name, xlabel="rank of the image", ylim=(0, 1.02))
+            axis.set(title=name, xlabel="rank of the image", ylim=(0, 0.5))
         axes[0].set_ylabel("defects whose like is a defect")
         axes[0].legend(fontsize="x-small")
 
