@@ -22,6 +22,7 @@ from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 
 FOLDER = "record_"
+CLOCK, BUSY = ("feature_seconds", "fit_seconds", "score_seconds", "metric_seconds"), 1.5
 LED = ("10 %", "20 %", "40 %")  # where the page says who leads
 NOT_COMPARABLE = (
     "Seconds and memory are of the machine that is named; figures of several machines stand in sections of their own.",
@@ -91,6 +92,7 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         about,
         *links[:1],
         _lacking(entries, data),
+        _clock(data),
         "### Who leads",
         "\n".join(f"- {sentence}" for mode in MODES for level in LED for sentence in _leader(data, mode, level)),
         *links[1:],
@@ -115,6 +117,18 @@ def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:
     each = whole // axes[0]
     missing = [f"{name} {each - int(have.get(name, 0))}" for name in variants if have.get(name, 0) < each]
     return f"{said}{whole - len(cells)} of {whole} cells have no figure ({', '.join(missing)})."
+
+
+def _clock(data: pd.DataFrame) -> str:
+    """A sentence where runs took much longer by the clock than of the processor: other programs ran beside."""
+    runs = data.drop_duplicates("run").dropna(subset=["cpu_seconds"])
+    clock, processor = runs[list(CLOCK)].sum().sum(), runs["cpu_seconds"].sum()
+    if not processor or clock < BUSY * processor:
+        return ""
+    return (
+        f"The runs took {clock / processor:.1f} times as long by the clock as of the processor: other programs ran "
+        "beside, and seconds of this record compare nothing but by their order."
+    )
 
 
 def _leader(data: pd.DataFrame, mode: str, level: str) -> list[str]:
