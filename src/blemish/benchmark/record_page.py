@@ -10,7 +10,7 @@ import pandas as pd
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments import record
 from blemish.benchmark.experiments.experiment import Entry
-from blemish.benchmark.experiments.record import draw, entry_of
+from blemish.benchmark.experiments.record import draw, entry_of, groups_of
 from blemish.benchmark.formats import rendered
 from blemish.benchmark.provenance import machine, slug
 from blemish.benchmark.results import DONE, RESULTS, Results
@@ -92,6 +92,7 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         about,
         *links[:1],
         _lacking(entries, data),
+        _not_begun(entries, name),
         _clock(data),
         "### Who leads",
         "\n".join(f"- {sentence}" for mode in MODES for level in LED for sentence in _leader(data, mode, level)),
@@ -117,6 +118,13 @@ def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:
     each = whole // axes[0]
     missing = [f"{name} {each - int(have.get(name, 0))}" for name in variants if have.get(name, 0) < each]
     return f"{said}{whole - len(cells)} of {whole} cells have no figure ({', '.join(missing)})."
+
+
+def _not_begun(entries: Sequence[Entry], name: str) -> str:
+    """The ratios and protocols of the form that have no row yet."""
+    begun = {each.planned.group for each in entries}
+    waiting = [group for group in groups_of(name.rpartition("_")[2]) if group not in begun]
+    return f"Not run yet, and in none of these figures: {', '.join(waiting)}." if waiting else ""
 
 
 def _clock(data: pd.DataFrame) -> str:
