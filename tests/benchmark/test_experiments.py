@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+import weight_layouts as layouts_of_weights
+from blemish.benchmark.bench import bench
 from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.datasets.classes import CLASSES
-from blemish.benchmark.experiments import COMPARE, EXPERIMENTS, FULL, QUICK, RECORD, STANDARD, experiment
+from blemish.benchmark.experiments import COMPARE, EXPERIMENTS, FULL, QUICK, RECORD, STANDARD, experiment, funad_paper
 from blemish.benchmark.experiments.experiment import Size
 from blemish.benchmark.feature_statistics import HISTOGRAM, distances, matching
 from blemish.benchmark.fitting import choices, detector_of, with_oracle
@@ -21,7 +24,9 @@ from blemish.benchmark.pictures import MAPS, QUARTERS, quarters, split_by_size
 from blemish.benchmark.speed import speed
 from blemish.benchmark.toy import SCORES, toy
 from blemish.detectors import REGISTRY, detector_class
+from blemish.detectors.funad.training import Training
 from blemish.detectors.settings import check_names
+from blemish.features.backbones import BACKBONES
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
 from layouts import class_folders, mvtec
@@ -244,3 +249,40 @@ def test_the_usual_settings_are_one_run_in_all_ablations(everything: list[Catego
         for name, variant in usual.items()
     ]
     assert len({cell.run(None) for cell in cells}) == 1
+
+
+class BrokenOffError(BaseException):
+    """As a kill: no `Exception`, which would be a row."""
+
+
+def test_the_published_method_is_taken_up_in_the_middle_of_a_run(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = replace(layouts_of_weights.TINY["tiny_dino8"], original=BACKBONES["dino_vitb8"].original)
+    monkeypatch.setitem(BACKBONES, "dino_vitb8", tiny)
+    weights = tmp_path / "torch" / "hub" / "checkpoints" / "dino_vitbase8_pretrain.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save(layouts_of_weights.dino(), weights)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setitem(funad_paper.SHORT, "epochs", 6)
+    monkeypatch.setattr(Training.run, "__defaults__", (0.0,))  # seconds between two checkpoints
+    data, steps, step = mvtec(tmp_path / "data", train=20, bad=8), [], Training._step
+
+    def counted(training: Training) -> None:
+        if len(steps) == 4:
+            steps.append("broken off")
+            raise BrokenOffError
+        steps.append("step")
+        step(training)
+
+    monkeypatch.setattr(Training, "_step", counted)
+    with use_runtime(cache=own_cache, threads=1):
+        with pytest.raises(BrokenOffError):
+            bench(["funad-paper"], tmp_path / "out", data=data, size="quick")
+        report = bench(["funad-paper"], tmp_path / "out", data=data, size="quick")
+    assert report.failed == 0, report.lines
+    assert steps.count("step") == 12  # two runs of six: the four before the break were not made again
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["choice"] for row in rows} == {"label-free", "last", "oracle"}
+    assert not list(tmp_path.glob("out/runs/*/checkpoints"))

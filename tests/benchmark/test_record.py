@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -103,6 +104,22 @@ def test_the_page_is_made_from_the_rows_alone(data: Path, tmp_path: Path, measur
     assert all((tmp_path / "docs" / each).is_file() for each in images)
     assert CliRunner().invoke(app, command).exit_code == 0
     assert (tmp_path / "docs" / "record.md").read_text(encoding="utf-8") == text
+
+
+def test_a_record_that_was_broken_off_names_what_was_not_begun(data: Path, tmp_path: Path, measured: None) -> None:
+    run(data, tmp_path / "out")
+    rows = next((tmp_path / "out").glob(f"*/{RESULTS}"))
+    kept = [line for line in rows.read_text().splitlines(keepends=True) if "SoftPatch" not in line]
+    rows.write_text("".join(kept))
+    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
+    assert "Not run yet, and in none of these figures: SoftPatch 10 %." in (tmp_path / "record.md").read_text()
+
+
+def test_a_record_made_beside_other_programs_says_so() -> None:
+    row = {"run": "a", "feature_seconds": 1.0, "fit_seconds": 7.0, "score_seconds": 1.0, "metric_seconds": 1.0}
+    alone, busy = (pd.DataFrame([{**row, "cpu_seconds": seconds}] * 2) for seconds in (9.0, 4.0))
+    assert record_page._clock(alone) == ""
+    assert "2.5 times as long by the clock" in record_page._clock(busy)  # a run counts once, with all of its rows
 
 
 def test_two_machines_and_two_versions_are_kept_apart(

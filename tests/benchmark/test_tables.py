@@ -1,6 +1,7 @@
 """Tables print a figure only over the same sets and seeds, and bold only what a test supports."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def test_published_figures_stand_in_a_table_of_their_own_never_in_a_row_of_ours(
         assert "A paper. Means of the whole published data set, not of ours." in after
     assert "published" not in table([entry("a", 0.9, category="screw")], published={"visa": published["mvtec"]}).lower()
     assert "published" not in table([entry("a", 0.9)], published=published).lower()  # only laid out like MVTec AD
+
+
+def test_ours_is_laid_beside_the_paper_only_where_all_of_its_categories_were_run() -> None:
+    published = {"mvtec": Published("A paper", {("a", "Table 1", "overlap"): (90.3, 80.0)})}
+    settings = {"published": published, "tolerance": (0.5, 0.3), "group": "table"}
+
+    def beside(image: float, names: Sequence[str]) -> str:
+        found = [entry("a", image, category=name, group="Table 1", choice="oracle") for name in names]
+        return table(found, **settings).partition("## Beside the paper")[2]
+
+    whole = list(MVTEC)
+    assert "| Table 1 | a (oracle) | Overlap | 90.00 / 80.00 | 90.30 / 80.00 | -0.30 / 0.00 | equal |" in beside(
+        0.9, whole
+    )
+    assert "| 89.00 / 79.00 | 90.30 / 80.00 | -1.30 / -1.00 | differs |" in beside(0.89, whole)
+    assert "| 90.30 / 80.00 | - / - | lacks 13 of 15 |" in beside(0.9, ["screw", "bottle"])
+    assert "Beside" not in table([entry("a", 0.9, category="screw")], published=published)
 
 
 def test_no_mean_is_made_of_other_cells_than_the_others_have() -> None:

@@ -16,6 +16,7 @@ ABOUT = {
     "F5": "images, masks and maps side by side; figures by size of the defect",
     "L1": "contamination with one kind of defect only, rising: FUN-AD's stated limit",
     "S1": "speed of every detector on one backbone and machine",
+    "funad-paper": "FUN-AD as published, preset paper, beside its tables; for a GPU",
     "LLBNAD-1": "detectors over contamination, plain and purified",
     "LLBNAD-2": "purification: K, keep ratio, aggregation, own subset, budget of stage 1, random keep, spread by class",
     "core-ablation": "nearest_images: k, images compared with, embedding, stages, pixels, image score, each alone",

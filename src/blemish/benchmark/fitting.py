@@ -1,5 +1,6 @@
 """The job most experiments are made of: fit a detector on a contaminated set, score the test set, measure."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ from blemish.detectors import Detector, detector_class, restored_detector
 from blemish.detectors.settings import check_names
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from blemish.scores import Scores
 
 LAST, LABEL_FREE, ORACLE = "last", "label-free", "oracle"
 CHOICES = (LABEL_FREE, LAST, ORACLE)
 SNAPSHOT = "snapshot "
+CHECKPOINTS = "checkpoints"  # of a training that takes hours: the same command takes it up where it was broken off
 
 
 def fit(task: Task) -> list[dict[str, Any]]:
@@ -28,8 +31,11 @@ def fit(task: Task) -> list[dict[str, Any]]:
     """
     category, manifest = task.images()
     detector, training, costs = ready(task)
-    with timed(costs, "fit_seconds"):
+    checkpoints = task.place / CHECKPOINTS if task.cell.preset == "paper" and detector.keeps_checkpoints else None
+    with timed(costs, "fit_seconds"), use_runtime(checkpoints=checkpoints):
         fitted_scores, purified = learned(task, detector, training)
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
     rows = []
     for choice, chosen in choices(detector, every=bool(task.cell.extra.get("choices"))):

@@ -10,7 +10,7 @@ import pandas as pd
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments import record
 from blemish.benchmark.experiments.experiment import Entry
-from blemish.benchmark.experiments.record import draw, entry_of
+from blemish.benchmark.experiments.record import draw, entry_of, groups_of
 from blemish.benchmark.formats import rendered
 from blemish.benchmark.provenance import machine, slug
 from blemish.benchmark.results import DONE, RESULTS, Results
@@ -22,6 +22,7 @@ from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError
 
 FOLDER = "record_"
+CLOCK, BUSY = ("feature_seconds", "fit_seconds", "score_seconds", "metric_seconds"), 1.5
 LED = ("10 %", "20 %", "40 %")  # where the page says who leads
 NOT_COMPARABLE = (
     "Seconds and memory are of the machine that is named; figures of several machines stand in sections of their own.",
@@ -91,6 +92,8 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         about,
         *links[:1],
         _lacking(entries, data),
+        _not_begun(entries, name),
+        _clock(data),
         "### Who leads",
         "\n".join(f"- {sentence}" for mode in MODES for level in LED for sentence in _leader(data, mode, level)),
         *links[1:],
@@ -115,6 +118,25 @@ def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:
     each = whole // axes[0]
     missing = [f"{name} {each - int(have.get(name, 0))}" for name in variants if have.get(name, 0) < each]
     return f"{said}{whole - len(cells)} of {whole} cells have no figure ({', '.join(missing)})."
+
+
+def _not_begun(entries: Sequence[Entry], name: str) -> str:
+    """The ratios and protocols of the form that have no row yet."""
+    begun = {each.planned.group for each in entries}
+    waiting = [group for group in groups_of(name.rpartition("_")[2]) if group not in begun]
+    return f"Not run yet, and in none of these figures: {', '.join(waiting)}." if waiting else ""
+
+
+def _clock(data: pd.DataFrame) -> str:
+    """A sentence where runs took much longer by the clock than of the processor: other programs ran beside."""
+    runs = data.drop_duplicates("run").dropna(subset=["cpu_seconds"])
+    clock, processor = runs[list(CLOCK)].sum().sum(), runs["cpu_seconds"].sum()
+    if not processor or clock < BUSY * processor:
+        return ""
+    return (
+        f"The runs took {clock / processor:.1f} times as long by the clock as of the processor: other programs ran "
+        "beside, and seconds of this record compare nothing but by their order."
+    )
 
 
 def _leader(data: pd.DataFrame, mode: str, level: str) -> list[str]:

@@ -165,7 +165,7 @@ def test_the_order_of_the_names_tells_the_net_nothing() -> None:
     training = Training(make_pool(), replace(FAST, noise_from="any"), 0)
     rows = torch.arange(len(training.pool.patches))
     labels = pseudo_labels(torch.zeros(len(rows)), 0.5, 0.9)
-    drawn = [training.noise.of(rows, labels, training.torch_rng)[1] for _ in range(200)]
+    drawn = [training.noise.of(rows, labels, training.torch_rng)[2] for _ in range(200)]
     share = (torch.cat(drawn) < len(rows) // 2).float().mean()
     assert 0.45 < share < 0.55
 

@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from blemish.benchmark.experiments import core, fun_ad, llbnad, observations, qualitative, semantic
+from blemish.benchmark.experiments import core, fun_ad, funad_paper, llbnad, observations, qualitative, semantic
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
 from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Entry, Experiment, Planned, Size, lacking
@@ -19,6 +19,7 @@ EXPERIMENTS = {
         *qualitative.EXPERIMENTS,
         *llbnad.EXPERIMENTS,
         *core.EXPERIMENTS,
+        *funad_paper.EXPERIMENTS,
         record(),
     )
 }

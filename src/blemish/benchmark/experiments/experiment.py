@@ -152,6 +152,8 @@ class Experiment:
     paired : whether variants are columns and cells hold a pair; else measures are columns.
     group : what is swept, in words.
     published : figures of papers by dataset.
+    tolerance : points of image and pixel AUROC within which a figure of the whole published data set counts as equal
+        to the paper's; None where ours are never laid beside them.
     protocol : the one that is shown where measures are columns; all by default.
     draw : plots of its own, from the rows and the folder of runs.
     """
@@ -164,6 +166,7 @@ class Experiment:
     paired: bool = True
     group: str = ""
     published: Mapping[str, Published] = field(default_factory=dict)
+    tolerance: tuple[float, float] | None = None
     protocol: str = ""
     draw: Plotter | None = None
 

@@ -89,15 +89,28 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
                 name,
                 _level(kind, ratio),
             )
-            for kind, protocol in PROTOCOLS.items()
-            for ratio in protocol.levels
-            if not quick or ratio in QUICK_LEVELS
+            for kind, protocol, ratio in _ratios(size.name)
             for seed in seeds
             for category in defective(categories)
             for name in names
         ]  # fmt: skip
 
     return Experiment(NAME, ABOUT[NAME], plan, group="ratio", published={"mvtec": MEDS}, draw=draw)
+
+
+def _ratios(size: str) -> list[tuple[str, Protocol, float]]:
+    """The ratios of each protocol that a form runs, in its order."""
+    return [
+        (kind, protocol, ratio)
+        for kind, protocol in PROTOCOLS.items()
+        for ratio in protocol.levels
+        if size != "quick" or ratio in QUICK_LEVELS
+    ]
+
+
+def groups_of(size: str) -> list[str]:
+    """The rows of the tables of a form, by name: ratios, and those of further protocols."""
+    return [_level(kind, ratio) for kind, _, ratio in _ratios(size)]
 
 
 def entry_of(row: Mapping[str, str]) -> Entry | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, scale_of
+from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, Output, scale_of
 from blemish.detectors.funad.nets import TrainedView, TrainingSet, train_nets
 from blemish.detectors.funad.pool import Pool, joined, pool_of
 from blemish.detectors.funad.schedule import PAPER, Schedule, Stop
@@ -65,6 +65,8 @@ class FunAD(FeatureDetector):
         0 all have one.
     use_globals : bool, default False
         Whether the net takes the vector of the whole image beside the patch, as published.
+    output : "logit" (default) or "sigmoid"
+        What of the net is the patch score. Its sigmoid, as published, needs a distance weight of 0.
     embedding : "view" (default) or "none"
         What the net's patches pass first: the embedding of the view, or none, as published.
     pool_patches : int, default 40,000
@@ -126,6 +128,7 @@ class FunAD(FeatureDetector):
     trust: Literal["evidence", "full"] = "evidence"
     net_views: Literal["ranking", "all"] = "ranking"
     use_globals: bool = False
+    output: Output = "logit"
     embedding: Literal["view", "none"] = "view"
     pool_patches: int = 40_000
     cross_fit: bool = True
@@ -164,6 +167,10 @@ class FunAD(FeatureDetector):
         if self.net_weight <= 0 or self.distance_weight < 0:
             raise RequestError(
                 "'net_weight' must be above 0 and 'distance_weight' 0 or more; for distances alone use nearest_images."
+            )
+        if self.output == "sigmoid" and self.distance_weight:
+            raise RequestError(
+                f"'output' sigmoid needs 'distance_weight' 0; got {self.distance_weight}. Leave 'output' out otherwise."
             )
         if self.pool_patches < 0:
             raise RequestError(f"'pool_patches' must be 0, for all, or more; got {self.pool_patches}.")
@@ -206,7 +213,9 @@ class FunAD(FeatureDetector):
         nets = iter(train_nets([each for each in sets if each], schedule, self.random_state, settings))
         weights = self._weights(scores)
         self.trained_views_ = [
-            TrainedView(view, each.fold, each.embeddings, next(nets), each.wholes_scale, near, scores, weights)
+            TrainedView(
+                view, each.fold, each.embeddings, next(nets), each.wholes_scale, near, scores, weights, self.output
+            )
             if each
             else TrainedView.without_nets(view, near)
             for each, view, near in zip(sets, features, distances, strict=True)
@@ -335,7 +344,7 @@ class FunAD(FeatureDetector):
         net = LocalNet(channels, of_global.shape[1] if of_global is not None else 0, width, hidden)
         embedding = Standardised(channels) if self.embedding == "none" else view.embedding(channels)
         neighbours = empty_neighbours(view, parts) if parts else None
-        return DistanceAndNet(neighbours, embedding, net, (self.distance_weight, self.net_weight))
+        return DistanceAndNet(neighbours, embedding, net, (self.distance_weight, self.net_weight), self.output)
 
 
 def _share(share: float, images: ImageSet) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.initial_weights import seeded_weights
 from blemish.detectors.parts.scoring_head import PatchScorer
 
+Output = Literal["logit", "sigmoid"]
 SLOPE = 0.2  # of the leaky rectifiers, spec/fun-ad.md section 2
 SMALLEST = 1e-6  # deviation that scales are divided by, at least
 AT_ONCE = 2**14  # patches that pass the net together where no gradient is needed: 40 MB of activations
@@ -63,8 +65,14 @@ class LocalNet(nn.Module):
 
 
 def new_net(patch_width: int, global_width: int, width: int, hidden: tuple[int, int], seed: int) -> LocalNet:
-    """A net with random weights that depend on `seed` alone."""
-    return seeded_weights(LocalNet(patch_width, global_width, width, hidden), seed)
+    """A net with random weights that depend on `seed` alone; both halves of the first layer are drawn as one layer."""
+    net = seeded_weights(LocalNet(patch_width, global_width, width, hidden), seed)
+    with torch.no_grad():
+        if net.of_global is not None:
+            for layer in (net.of_patch, net.of_global):
+                for values in layer.parameters():
+                    values.mul_((layer.in_features / (patch_width + global_width)) ** 0.5)
+    return net
 
 
 def averaged(average: LocalNet, net: LocalNet, decay: float) -> None:
@@ -111,14 +119,19 @@ class DistanceAndNet(PatchScorer):
 
     A logit knows no bounds: all around a defect that the net is sure of, it would drown the distances.
     So beside them only its inverse hyperbolic sine counts, which is the logit near 0 and its logarithm far away.
-    Without distances the logit is alone, as published.
+    Without distances the logit is alone; or, as published, its sigmoid, the score s between 0 and 1.
     """
 
     def __init__(
-        self, neighbours: ImageNeighbours | None, embedding: Standardised, net: LocalNet, weights: tuple[float, float]
+        self,
+        neighbours: ImageNeighbours | None,
+        embedding: Standardised,
+        net: LocalNet,
+        weights: tuple[float, float],
+        output: Output = "logit",
     ) -> None:
         super().__init__()
-        self.neighbours, self.net = neighbours, net
+        self.neighbours, self.net, self.output = neighbours, net, output
         self.embedding: Standardised = embedding
         width = net.of_global.in_features if net.of_global is not None else 0
         self.register_buffer("weights", torch.tensor(weights))  # of distance and net
@@ -131,12 +144,17 @@ class DistanceAndNet(PatchScorer):
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
         """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
         embedded = self.embedding(patches).flatten(1, 2)
-        logits = self.net.of_images(embedded, self.standardised(globals)).view(patches.shape[:3])
+        logits = self.of_net(self.net, embedded, globals).view(patches.shape[:3])
         logits = (logits - self.scales[1, 0]) / self.scales[1, 1]
         if self.neighbours is None:
             return self.weights[1] * logits
         distances = (self.neighbours(patches, globals) - self.scales[0, 0]) / self.scales[0, 1]
         return self.combined(distances, logits)
+
+    def of_net(self, net: LocalNet, embedded: Tensor, wholes: Tensor) -> Tensor:
+        """What `net` gives embedded patches (B, P, D) of images with raw global vectors (B, G), (B, P)."""
+        logits = net.of_images(embedded, self.standardised(wholes))
+        return logits.sigmoid() if self.output == "sigmoid" else logits
 
     def combined(self, distances: Tensor, logits: Tensor) -> Tensor:
         """One map of both, each in deviations."""

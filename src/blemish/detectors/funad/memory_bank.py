@@ -69,7 +69,10 @@ class MemoryBank:
     def of(cls, pool: Pool, schedule: Schedule, image_scores: Tensor, rng: np.random.Generator, *, warm: bool) -> Self:
         """Choose the images that look normal by their scores (N,), and the patches that the bank holds."""
         images, device = pool.images, pool.patches.device
-        looks_normal = normal_looking(image_scores[images].cpu().numpy(), schedule.cut, schedule.tau_bank)
+        scores = image_scores[images]
+        if schedule.cut == "minmax" and not warm:
+            scores = scores.sigmoid()  # the published scores, of which the range is taken, are no logits
+        looks_normal = normal_looking(scores.cpu().numpy(), schedule.cut, schedule.tau_bank)
         looks_normal = looks_normal & ~pool.barred[images].cpu().numpy()
         normal, held = (torch.zeros(len(pool.groups), dtype=torch.bool, device=device) for _ in range(2))
         normal[images[torch.from_numpy(looks_normal).to(device)]] = True

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.detectors.funad.checkpoint import Checkpoint, hash_of
-from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, net_scores, scale_of
+from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, Output, net_scores, scale_of
 from blemish.detectors.funad.memory_bank import normal_looking
 from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.schedule import Schedule, Stop
@@ -202,6 +202,7 @@ class TrainedView:
     neighbours : the distances to the nearest images, if there are any.
     image_scores : (N,) by those, if there are any.
     weights : of distance and net.
+    output : of the net, see `DistanceAndNet`.
     """
 
     features: ViewFeatures
@@ -212,6 +213,7 @@ class TrainedView:
     neighbours: FittedNeighbours | None
     image_scores: Tensor | None
     weights: tuple[float, float]
+    output: Output = "logit"
 
     @classmethod
     def without_nets(cls, features: ViewFeatures, neighbours: FittedNeighbours | None) -> "TrainedView":
@@ -238,7 +240,7 @@ class TrainedView:
             return known.scorer, known.maps
         nets = self.nets_at(stop)
         near = known.scorer if known is not None and self.weights[0] else None
-        scorer = DistanceAndNet(near, self.embeddings[0], nets[0], self.weights)
+        scorer = DistanceAndNet(near, self.embeddings[0], nets[0], self.weights, self.output)
         scorer.wholes_scale = self.wholes_scale
         logits, valid = self._cross_fitted_logits(scorer, nets), self.features.valid()
         scores = self.image_scores
@@ -264,8 +266,6 @@ class TrainedView:
         def one(batch: PatchBatch, row: int) -> Tensor:
             patches, number = batch.patches[row], fold_of[batch.ids[row]]
             embedded = self.embeddings[number](patches.flatten(0, 1))[None]
-            whole = scorer.standardised(batch.globals[row : row + 1])
-            logits: Tensor = nets[number].of_images(embedded, whole).view(patches.shape[:2])
-            return logits
+            return scorer.of_net(nets[number], embedded, batch.globals[row : row + 1]).view(patches.shape[:2])
 
         return self.features.maps(one, f"logits {self.features.view.pixels}")

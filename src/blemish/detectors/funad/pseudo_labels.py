@@ -63,36 +63,49 @@ class NoisyCopies:
 
     def __init__(self, pool: Pool, schedule: Schedule) -> None:
         self.pool, self.schedule = pool, schedule
-        self.spread = spread_over_batch(pool.patches)
+        pooled = schedule.noise in ("pool", "none")
+        self.spread = spread_over_batch(self._features(slice(None))) if pooled else torch.empty(0)
         self.chances = torch.ones(len(pool.patches), device=pool.patches.device)
         if schedule.noise_from != "any" and pool.image_scores is not None:
             excess = (pool.image_scores - ORDINARY).clamp(0, MOST_EXCESS)
             self.chances = (1 + SUSPICION * excess)[pool.owners]
 
-    def of(self, rows: Tensor, labels: PseudoLabels, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noisy copies (m, D) of a minibatch, and which of its `rows` (n,) of the pool each was made from.
+    def of(self, rows: Tensor, labels: PseudoLabels, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy copies of a minibatch: patches (m, D), global vectors (m, G), and which of its `rows` (n,) each is of.
 
         The unsure anomalies, with noise as wide as the channels (spec section 5), and some normal patches, with
-        noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too.
+        noise from barely visible to beyond doubt: so there is something to tell normal from in clean data, too. The
+        noise is on the whole feature [g ; p], as published.
         """
-        patches, schedule = self.pool.patches[rows], self.schedule
+        features, schedule = self._features(rows), self.schedule
         normal = torch.nonzero(~labels.anomalous)[:, 0]
         # drawn: the rows are in the order of the names, which may tell what the images are
         drawn = min(schedule.noise_batch, len(normal))
         if drawn:
             normal = normal[torch.multinomial(self.chances[rows[normal]], drawn, generator=generator)]
+        else:
+            normal = normal[:0]
         whose = torch.cat([torch.nonzero(labels.unsure)[:, 0], normal])
-        unsure, device = len(whose) - len(normal), patches.device
+        unsure, device = len(whose) - len(normal), features.device
         scale = torch.ones((len(whose), 1), device=device)
         scale[:unsure] = float(schedule.noise != "none")
         scale[unsure:] = 0.2 + 1.3 * torch.rand((len(normal), 1), generator=generator, device=device)
         spread = self.spread
         if schedule.noise == "batch":
-            spread = spread_over_batch(patches)
+            spread = spread_over_batch(features)
         elif schedule.noise == "position_max":
-            spread = largest_spread_over_positions(patches, self.pool.positions[rows])
-        noise = torch.randn((len(whose), patches.shape[1]), generator=generator, device=device)
-        return patches[whose] + noise * spread * scale, whose
+            spread = largest_spread_over_positions(features, self.pool.positions[rows])
+        noise = torch.randn((len(whose), features.shape[1]), generator=generator, device=device)
+        noisy = features[whose] + noise * spread * scale
+        width = self.pool.patches.shape[1]
+        return noisy[:, :width], noisy[:, width:], whose
+
+    def _features(self, rows: Tensor | slice) -> Tensor:
+        """Patches of rows of the pool, each with the global vector of its image behind it, (n, D + G)."""
+        patches = self.pool.patches[rows]
+        if not self.pool.wholes.shape[1]:
+            return patches
+        return torch.cat([patches, self.pool.wholes[self.pool.owners[rows]]], dim=1)
 
 
 def spread_over_batch(patches: Tensor) -> Tensor:

@@ -164,6 +164,7 @@ PAPER: Mapping[str, Any] = {
     "views": PAPER_VIEWS,
     "embedding": "none",
     "use_globals": True,
+    "output": "sigmoid",
     "width": 1536,
     "hidden": 1024,
     "narrow": 128,

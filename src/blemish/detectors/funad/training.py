@@ -133,9 +133,9 @@ class Training:
         with self._autocast():
             adapted = self.net.adapted(patches, pool.wholes, pool.owners[rows])
             labels = bank.labels(rows, adapted.detach())
-            perturbed, whose = self.noise.of(rows, labels, self.torch_rng)
+            perturbed, wholes, whose = self.noise.of(rows, labels, self.torch_rng)
             logits = self.net(adapted)
-            noisy = self.net(self.net.adapted(perturbed, pool.wholes, pool.owners[rows[whose]]))
+            noisy = self.net(self.net.adapted(perturbed, wholes, torch.arange(len(whose), device=self.device)))
             sure = ~labels.unsure
             classified = torch.cat([logits[sure], noisy])
             classes = torch.cat([labels.anomalous[sure], torch.ones_like(whose, dtype=torch.bool)])
