@@ -184,7 +184,7 @@ def _write(
     listed = _listed(purification)
     with watch.stage("thumbnails and report"):
         notes = (*images.notes, *write_purification(purification, images, folder), *purification.notes)
-        write_skipped(images.skipped, folder)
+        write_skipped({**images.left_out, **images.skipped}, folder)
         about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "image_root": images.place,
