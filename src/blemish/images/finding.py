@@ -74,7 +74,7 @@ def is_image_file(path: Path) -> bool:
 def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
     """Image files below a folder or a URL, one image file, or those named by a `.txt` or `.csv` list.
 
-    A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
+    A list holds one path per line, or a CSV column `path` (else the first column), relative to the list's folder; or
     URLs.
     Links are followed, each real folder once. Hidden files and folders, those where a system keeps thumbnails or
     deleted files, earlier Runs and `leave_out` are not entered. Raises `RequestError` if there is nothing to take.
@@ -84,7 +84,7 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
         found = _sorted_out(source, files_below(source))
     elif source.is_dir():
         if _is_result(source):
-            raise RequestError(f"'{source}' is a result of blemish, not a folder of images; name the images' folder.")
+            raise RequestError(f"'{source}' is a result of blemish, not a folder of images; give the images' folder.")
         found = _walk(source, leave_out)
     elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
@@ -137,7 +137,7 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> FoundFiles:
     marked = {PurePosixPath(name).parent for name in files if PurePosixPath(name).name == RUN_MARKER}
     results = {folder for folder in marked if any(str(folder / name) in files for name in RESULTS)}
     if PurePosixPath() in results:
-        raise RequestError(f"'{url}' is a result of blemish, not a folder of images; name the images' folder.")
+        raise RequestError(f"'{url}' is a result of blemish, not a folder of images; give the images' folder.")
     for name, file in sorted(files.items()):
         path = PurePosixPath(name)
         if results.intersection(path.parents):
@@ -201,7 +201,7 @@ def _listed_urls(source: Path, names: Sequence[str]) -> FoundFiles:
 
 
 def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
-    """The names in a list: one a line (.txt), or one of the `columns`, else the first one (.csv).
+    """The names in a list: one per line (.txt), or one of the `columns`, else the first one (.csv).
 
     Raises `RequestError`.
     """

@@ -182,7 +182,7 @@ class ImageSet:
         groups = groups_by(pattern, self.ids, self.content)
         if not any(group.startswith(BY_PATH) for group in groups.values()):
             raise RequestError(
-                f"`group_regex` '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; mend it, "
+                f"`group_regex` '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; fix it, "
                 "or leave it out."
             )
         return replace(self, groups=groups, grouping=pattern)

@@ -1,4 +1,4 @@
-"""What jobs share: the time they take, what they refuse, what they leave."""
+"""What jobs share: the time they take, what they refuse, what they write."""
 
 import csv
 import sys
