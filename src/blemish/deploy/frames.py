@@ -35,7 +35,8 @@ class Frames:
     A file is read no faster than its frames are scored, and `ended` is true at its end. Where the program was killed,
     the next start does not take the same frames again. A camera that drops out is opened again; while more than
     `MOST_WAITING` of its frames wait, new ones are left out, and a sentence says so. `news` are sentences for a person;
-    the caller removes those it has shown. `problem` is what was wrong with a file. Raises `RequestError` for what is no video, or without PyAV.
+    the caller removes those it has shown. `problem` is what was wrong with a file. Raises `RequestError` for what is no
+    video, or without PyAV.
     """
 
     def __init__(self, source: str, folder: Path, *, every: float, once: bool = False) -> None:

@@ -18,7 +18,8 @@ EVENTS = ("bad", "each")
 class Notifier:
     """The receivers of `on_bad`, flagged images, and `on_each`, all images; both None or a receiver as it was typed.
 
-    `news` are sentences for a person; the caller removes those it has shown. Raises `RequestError` for what is no receiver.
+    `news` are sentences for a person; the caller removes those it has shown. Raises `RequestError` for
+    what is no receiver.
     """
 
     def __init__(self, out: Path, on_bad: str | None = None, on_each: str | None = None) -> None:
