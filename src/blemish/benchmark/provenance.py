@@ -91,7 +91,7 @@ def read_experiment(path: Path, keys: Iterable[str]) -> dict[str, Any]:
             raise RequestError(f"'{path}' has format {content['format']}; this blemish reads {FORMAT_VERSION}.")
         if unknown := sorted(set(request) - set(keys)):
             raise RequestError(
-                f"'{path}' has '{unknown[0]}', which this blemish does not know; install the version of blemish that wrote it."
+                f"'{path}' has '{unknown[0]}', which this blemish does not know; install the version that wrote it."
             )
         if not (isinstance(of["sets"], dict) and isinstance(of["runs"]["sha256"], str)):
             raise TypeError("'hashes' must hold sets and runs")
