@@ -92,7 +92,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, photos):
 
 def test_the_scores_of_new_images_are_no_run_and_nobody_is_told_to_replace_them(tmp_path, photos, run):
     jobs.score(photos, run, tmp_path / "scored", threads=1)
-    with pytest.raises(RequestError, match=r"/run'.*name the folder that `fit` left") as refusal:
+    with pytest.raises(RequestError, match=r"/run'.*give the folder that `fit` wrote") as refusal:
         blemish.load(tmp_path / "scored")
     assert "force" not in str(refusal.value)
 

@@ -15,7 +15,8 @@ from conftest import fill, picture
 
 
 def test_fit_and_score_leave_what_the_readme_says(tmp_path, photos):
-    (photos / "empty.png").touch()
+    for name in ("empty.png", "notes.txt", ".hidden.txt"):
+        (photos / name).touch()
     result = call("fit", photos, "--out", tmp_path / "run", *QUICK)
     assert result.exit_code == 0, result.output
     assert "1 file was skipped" in result.stdout
@@ -27,12 +28,17 @@ def test_fit_and_score_leave_what_the_readme_says(tmp_path, photos):
     assert rows[0]["path"] == "part-00.png", "the one with the square"
     values = [float(row["score"]) for row in rows]
     assert values == sorted(values, reverse=True)
-    assert table(tmp_path / "run" / "skipped.csv") == [{"path": "empty.png", "reason": "the file is empty (0 bytes)"}]
+    not_scored = [
+        {"path": "empty.png", "reason": "the file is empty (0 bytes)"},
+        {"path": "notes.txt", "reason": ".txt files are not looked at"},
+    ]
+    assert table(tmp_path / "run" / "skipped.csv") == not_scored
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["skipped"] == 1, "what was meant to be an image"
 
     result = call("score", photos, "--model", tmp_path / "run", "--out", tmp_path / "new", "--threads", 1)
     assert result.exit_code == 0, result.output
     assert len(table(tmp_path / "new" / "scores.csv")) == 10
-    assert table(tmp_path / "new" / "skipped.csv")[0]["path"] == "empty.png"
+    assert table(tmp_path / "new" / "skipped.csv") == not_scored
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 

@@ -41,9 +41,9 @@ def test_names_tell_nothing(tmp_path):
 
 def test_a_folder_in_use_is_not_touched(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(RequestError, match="name a new one"):
+    with pytest.raises(RequestError, match="give a new one"):
         make_demo_folder(tmp_path)
-    with pytest.raises(RequestError, match="name a new one"):
+    with pytest.raises(RequestError, match="give a new one"):
         make_demo_folder(tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

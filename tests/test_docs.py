@@ -1,10 +1,12 @@
 """Every example in the docs runs as it stands there, but for those that install things."""
 
+import ast
 import contextlib
 import io
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,22 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_functions_that_follow_an_image_are_where_the_page_says() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| [^|]+ \| `([a-z_/]+\.py)` \| (.+) \|$", text)
+    assert len(rows) > 20
+    for file, functions in rows:
+        tree = ast.parse((ROOT / "src/blemish" / file).read_text(encoding="utf-8"))
+        for name in re.findall(r"`([\w.]+)`", functions):
+            assert name in set(_defined(tree)), f"{file} has no {name}"
+
+
+def _defined(node: ast.AST, prefix: str = "") -> Iterator[str]:
+    """The functions of a module, and the methods of its classes as `Class.method`."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.FunctionDef):
+            yield f"{prefix}{each.name}"
+        elif isinstance(each, ast.ClassDef):
+            yield from _defined(each, f"{each.name}.")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from blemish.detectors import REGISTRY, detector_class
+from blemish.detectors import BUILT_IN, detector_class
 from blemish.detectors.anomalib_adapter.detector import AnomalibDetector
 from blemish.detectors.funad import Schedule
 from blemish.machine.runtime import use_runtime
 
-DETECTORS = {name: detector_class(name) for name in REGISTRY}
+DETECTORS = {name: detector_class(name) for name in BUILT_IN}
 DOCUMENTED = {**DETECTORS, "anomalib": AnomalibDetector, "schedule": Schedule}
 
 

@@ -41,10 +41,10 @@ def install(folder: Path, points: str) -> None:
 
 
 def test_another_package_adds_a_detector_and_a_backbone_as_the_page_says(tmp_path: Path) -> None:
-    [points], [detector, minimal, job] = blocks("docs/extend.md", "toml"), blocks("docs/extend.md", "python")
+    [points], [detector, one_class, minimal, job] = blocks("docs/extend.md", "toml"), blocks("docs/extend.md", "python")
     install(tmp_path / "site", points)
     (tmp_path / "site/my_package").mkdir()
-    (tmp_path / "site/my_package/detector.py").write_text(f"{detector}\n{minimal}")
+    (tmp_path / "site/my_package/detector.py").write_text(f"{detector}\n{one_class}\n{minimal}")
     (tmp_path / "site/my_package/backbones.py").write_text(BACKBONES)
     fill(tmp_path / "path/to/images", 9)
     (tmp_path / "job.py").write_text(f"{job}\n{JOB}")

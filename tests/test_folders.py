@@ -88,7 +88,7 @@ def test_a_run_is_not_taken_for_a_folder_of_images(tmp_path):
     fill(tmp_path / "heatmaps", 1)
     for name in ("config.json", "scores.csv"):
         (tmp_path / name).touch()
-    with pytest.raises(RequestError, match="name the images' folder"):
+    with pytest.raises(RequestError, match="give the images' folder"):
         find(tmp_path)
 
 

@@ -593,6 +593,8 @@ def test_masks_of_a_data_set_are_left_out_and_counted(layout, levels, tmp_path):
     images = ImageSet.of(tmp_path)
     assert len(images) == 16
     assert any(note.startswith("8 files are masks of other images") for note in images.notes)
+    of_masks = {masks.format(f"{index + 8:03d}"): "a mask of another image" for index in range(8)}
+    assert (images.left_out, images.skipped) == (of_masks, {})
 
 
 def test_masks_saved_as_jpeg_are_known_all_the_same(tmp_path):

@@ -193,7 +193,7 @@ def test_a_tampered_run_shows_nothing_from_outside_of_the_image_folder(run, tmp_
     (run / "scores.csv").write_text(table)
     loaded = blemish.Run(**{**vars(blemish.load(run.parent / "other")), "folder": run, "fit_scores": None})
     loaded.about["image_root"] = str(tmp_path / "photos")
-    with pytest.raises(RequestError, match=r"'\.\./secret\.png'.*leads out"):
+    with pytest.raises(RequestError, match=r"'\.\./secret\.png'.*points outside"):
         loaded.show(1)
 
 

@@ -87,7 +87,7 @@ def test_a_failed_replacement_leaves_the_old_result(tmp_path):
 def test_a_folder_of_someone_else_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").touch()
-    with pytest.raises(RequestError, match=r"`force`.*name another folder"):
+    with pytest.raises(RequestError, match=r"`force`.*give another folder"):
         write(tmp_path / "photos", "new", force=True)
     assert held(tmp_path) == ["photos/me.jpg"]
 

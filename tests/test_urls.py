@@ -91,7 +91,7 @@ def test_hidden_files_results_and_other_kinds_are_left_out(bucket):
     for name in (".hidden/a.png", "run/config.json", "run/scores.csv", "run/heatmaps/a.png", "notes.txt"):
         bucket.pipe(f"/bucket/parts/{name}", b"x")
     assert len(ImageSet.of(ROOT)) == 10
-    with pytest.raises(RequestError, match="name the images' folder"):
+    with pytest.raises(RequestError, match="give the images' folder"):
         ImageSet.of(f"{ROOT}/run")
 
 

@@ -2,7 +2,7 @@
 
     import blemish
 
-    run = blemish.fit("path/to/images", out="run")     # learn, rank, decide; leaves a report in run/
+    run = blemish.fit("path/to/images", out="run")     # learn, rank, decide; writes a report in run/
     run.scores.flagged                                  # ids of the images to look at, the worst first
     run.show(8)                                         # these, with heatmaps
     scores = run.score("new.png")                       # new images: a path, an array, a folder, or many

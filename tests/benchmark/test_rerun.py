@@ -75,7 +75,7 @@ def test_other_versions_are_named(done: Path, tmp_path: Path) -> None:
         ("- 1", "is no experiment"),
         ("!!python/object/apply:os.getcwd []", "is no experiment"),
         ("format: 9\nrequest: {}\nhashes: {}", "has format 9"),
-        ("format: 1\nrequest: {speed: 3}\nhashes: {}", "asks for 'speed'"),
+        ("format: 1\nrequest: {speed: 3}\nhashes: {}", "has 'speed'"),
         ("format: 1\nrequest: {}\nhashes: {sets: {}}", "is no experiment"),
     ],
 )

@@ -180,7 +180,7 @@ def test_detectors_without_a_graph_say_so_before_they_start(tmp_path, fitted):
 
 def test_bad_requests_are_one_sentence(fitted, tmp_path):
     words = ("export", fitted / "run", "--out", tmp_path / "out")
-    refused(call(*words, "--format", "tensorrt"), "onnx or openvino", "tensorrt")
+    refused(call(*words, "--format", "tensorrt"), "onnx, openvino", "tensorrt")
     refused(call(*words, "--size", "12"), "WIDTHxHEIGHT", "12")
     refused(call(*words, "--size", "300x200"), "0 of the", "300x200", "--images")
     refused(call(*words, "--precision", "int4"), "float32 or int8")

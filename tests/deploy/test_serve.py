@@ -334,7 +334,7 @@ def test_bad_requests_are_one_sentence(tmp_path, fitted):
     (tmp_path / "key").write_text(" \n")
     refused(call("serve", fitted / "run", "--key-file", tmp_path / "key"), "is empty")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused(call("serve", fitted / "run", "--port", taken.getsockname()[1]), "cannot be listened at", "--port")
+        refused(call("serve", fitted / "run", "--port", taken.getsockname()[1]), "Cannot listen on port", "--port")
 
 
 def test_answers_do_not_wait_for_the_network_to_confirm_them():

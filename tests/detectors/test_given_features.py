@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 
 from blemish import jobs
-from blemish.detectors import REGISTRY, FeatureDetector, detector_class
+from blemish.detectors import BUILT_IN, FeatureDetector, detector_class
 from blemish.detectors.one_class import OneClass
 from blemish.features.backbones import GIVEN
 from blemish.images import ImageSet
@@ -13,7 +13,7 @@ from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
 
 QUICK = {"steps": 20, "batch": 64, "noise_batch": 16, "bank_entries": 100}
-ON_FEATURES = [name for name in REGISTRY if issubclass(detector_class(name), FeatureDetector)]
+ON_FEATURES = [name for name in BUILT_IN if issubclass(detector_class(name), FeatureDetector)]
 BAD = ("image-000003", "image-000011")
 every_detector = pytest.mark.parametrize("name", ON_FEATURES)
 

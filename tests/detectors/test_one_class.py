@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_contract import SETTINGS, make_images
 
-from blemish.detectors import REGISTRY, detector_class
+from blemish.detectors import BUILT_IN, detector_class
 from blemish.detectors.one_class import Learned, OneClass, TrainingPart
 from blemish.detectors.parts.sampling import group_numbers, split_in_folds
 from blemish.detectors.parts.views import ViewFeatures
@@ -19,7 +19,7 @@ from blemish.images import ANOMALOUS, SUSPECTED, ImageSet
 from blemish.machine.errors import NotFittedError, RequestError
 from blemish.machine.runtime import use_runtime
 
-ONE_CLASS = [name for name in REGISTRY if issubclass(detector_class(name), OneClass)]
+ONE_CLASS = [name for name in BUILT_IN if issubclass(detector_class(name), OneClass)]
 
 
 @pytest.fixture(scope="module")

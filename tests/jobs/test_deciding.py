@@ -145,6 +145,6 @@ def test_a_mask_for_each_image_needs_masks_for_new_ones(tmp_path, photos, small)
     plain = jobs.fit(photos, detector=small.clone(), threads=1).scores
     run = jobs.fit(photos, tmp_path / "run", detector=small, roi=tmp_path / "masks", threads=1)
     assert np.array_equal(plain.image, run.scores.image)
-    with pytest.raises(RequestError, match="name the masks of these ones"):
+    with pytest.raises(RequestError, match="give the masks of these ones"):
         jobs.score(photos, tmp_path / "run", tmp_path / "new")
     jobs.score(photos, tmp_path / "run", tmp_path / "new", roi=tmp_path / "masks", threads=1)

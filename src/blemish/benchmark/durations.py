@@ -8,7 +8,7 @@ from blemish.benchmark.cells import Cell
 from blemish.benchmark.results import DONE, Results
 from blemish.benchmark.run import Plan, todo
 
-# CPU seconds of a run by image of training and test, features ready; the second is of the quick form. Rough: the first
+# CPU seconds of a run per image of training and test, features ready; the second is of the quick form. Rough: the first
 # of the one-class detectors come from benchmarks/detectors.md, the others were judged from fits of 150 to 840 images on
 # a shared machine; the second were measured on 71 images by the quick form (benchmarks/papers.md).
 SECONDS: Mapping[str, tuple[float, float]] = {
@@ -21,10 +21,10 @@ SECONDS: Mapping[str, tuple[float, float]] = {
     "funad": (0.1, 0.05),
 }
 PURIFIED = 2.0  # times as long as without a purification
-FEATURES = 0.08  # seconds of one core an image
+FEATURES = 0.08  # seconds of one core per image
 SEMANTIC, SEMANTIC_FEATURES = 0.01, 0.02  # the same where an image is one patch
 CHOICES = 2.0  # times as long where every snapshot is measured
-GUESS = 0.4  # seconds an image where nothing was measured
+GUESS = 0.4  # seconds per image where nothing was measured
 WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
 
 
@@ -51,7 +51,7 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
 
 
 def _measured(cell: Cell) -> float | None:
-    """Seconds an image of a run such as this; None if nobody measured one."""
+    """Seconds per image of a run such as this; None if nobody measured one."""
     if not cell.detector:
         return 0.0  # statistics of features
     if cell.preset == "semantic":
@@ -63,7 +63,7 @@ def _measured(cell: Cell) -> float | None:
 
 
 def _rates(results: Results) -> dict[tuple[str, str, str, str], list[float]]:
-    """Seconds an image of earlier runs by job, detector, preset and purification."""
+    """Seconds per image of earlier runs by job, detector, preset and purification."""
     rates: dict[tuple[str, str, str, str], list[float]] = {}
     for row in results.rows:
         images = [float(row[name]) for name in ("train_images", "test_images") if row.get(name)]

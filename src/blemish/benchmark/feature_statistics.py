@@ -1,4 +1,4 @@
-"""Jobs that look at features instead of fitting a detector: pair distances, mutual pairs, closed forms (F1 to F3)."""
+"""Jobs on features, without a detector: pair distances, mutual pairs, closed forms (F1 to F3 of `catalogue`)."""
 
 import csv
 from pathlib import Path
@@ -24,7 +24,7 @@ VIEW = DEEP_VIEWS[0]
 
 
 def distances(task: Task) -> list[dict[str, Any]]:
-    """Mean distance of each kind of pair; the histograms are left in `histogram.csv`."""
+    """Mean distance of each kind of pair; the histograms are written to `histogram.csv`."""
     found = distance_histograms(*_features(task))
     write_histogram(found, task.folder / HISTOGRAM)
     return [{kind: found.means[kind] for kind in KINDS}]

@@ -99,7 +99,7 @@ def scored(detector: Detector, test: ImageSet) -> tuple[Scores, dict[str, float]
         scores = detector.score(test)
     if scores.skipped:
         name, reason = next(iter(scores.skipped.items()))
-        raise RequestError(f"{len(scores.skipped)} test images cannot be read, such as '{name}' ({reason}); mend them.")
+        raise RequestError(f"{len(scores.skipped)} test images cannot be read, such as '{name}' ({reason}); fix them.")
     return scores, {**seconds, "images_per_second": len(test) / max(seconds["score_seconds"], 1e-9)}
 
 
@@ -186,7 +186,7 @@ def choices(detector: Detector, every: bool) -> Iterator[tuple[str, Detector]]:
 
 
 def with_oracle(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with, in place of the snapshots, the best of them by protocol: it is chosen with the test labels.
+    """The rows, where of all snapshots only the best of each protocol is kept: it is chosen with the test labels.
 
     Best is the highest mean of image and pixel AUROC, which is how the paper chose its epoch.
     """

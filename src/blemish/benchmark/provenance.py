@@ -83,14 +83,16 @@ def write_experiment(folder: Path, request: Mapping[str, Any], of: Mapping[str, 
 
 
 def read_experiment(path: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """What `write_experiment` left; its request may have `keys` only. Raises `RequestError`."""
+    """What `write_experiment` wrote; its request may have `keys` only. Raises `RequestError`."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         request, of = content["request"], content["hashes"]
         if content["format"] != FORMAT_VERSION:
             raise RequestError(f"'{path}' has format {content['format']}; this blemish reads {FORMAT_VERSION}.")
         if unknown := sorted(set(request) - set(keys)):
-            raise RequestError(f"'{path}' asks for '{unknown[0]}', which this blemish does not know; take its version.")
+            raise RequestError(
+                f"'{path}' has '{unknown[0]}', which this blemish does not know; install the version that wrote it."
+            )
         if not (isinstance(of["sets"], dict) and isinstance(of["runs"]["sha256"], str)):
             raise TypeError("'hashes' must hold sets and runs")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from blemish.benchmark.cells import Cell
+from blemish.detectors import REGISTRY, detector_class
 from blemish.detectors.anomalib_adapter.catalogue import PREFIX
 
 # By detector or part of one; the fields as the papers and the arXiv have them.
@@ -124,5 +125,6 @@ def bibtex(cells: Iterable[Cell]) -> str:
             keys[key] = None
         if cell.purify is not None:
             keys[PURIFIED] = None
-    comments = [f"% No entry is known for {name}." for name in unknown]
+    sources = {name: f"; its source: {detector_class(name).source}" for name in unknown if name in REGISTRY}
+    comments = [f"% No entry is known for {name}{sources.get(name, '')}." for name in unknown]
     return "\n\n".join([*comments, *(BIBTEX[key] for key in keys)]) + "\n"

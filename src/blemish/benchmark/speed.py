@@ -1,4 +1,4 @@
-"""The job of S1: how many images a second a fitted detector scores, from decoded images, nothing kept."""
+"""The job of S1: how many images per second a fitted detector scores, from decoded images, nothing kept."""
 
 import tempfile
 import time
@@ -14,7 +14,7 @@ WARM_UP, TIMED = 8, 64  # images
 
 
 def speed(task: Task) -> list[dict[str, Any]]:
-    """Seconds of fitting, and images scored a second: reading, features, scores and maps at patch size."""
+    """Seconds of fitting, and images scored per second: reading, features, scores and maps at patch size."""
     category, manifest = task.images()
     detector, costs = fitted(task)
     paths = manifest.test_paths(category, OVERLAP)

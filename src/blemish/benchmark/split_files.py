@@ -76,7 +76,7 @@ def listed(file: Path, category: Category) -> Listed:
     labelled = _known(rows, CATEGORIES)
     of_rows = list(rows[labelled].astype(str)) if labelled else [""] * len(names)
     if len(of_rows) != len(names):
-        raise RequestError(f"'{file}' has {len(rows) - len(names)} rows without a path in '{column}'; mend them.")
+        raise RequestError(f"'{file}' has {len(rows) - len(names)} rows without a path in '{column}'; fix them.")
     samples = _Samples(category)
     mine: list[str] = []
     others: dict[str, int] = {}
@@ -113,7 +113,7 @@ class _Samples:
             self.by_stem.setdefault(_stem(inner), []).append(path)
 
     def category_in(self, name: str) -> str:
-        """Which category the path is of: ours by its folder, or by naming one of its images; else its first part."""
+        """The category of a path: this one if a folder is called so or one of its images is; else the first folder."""
         parts = PurePosixPath(name).parts
         if any(_same(part, self.category.name) for part in parts[:-1]) or _stem(parts) in self.by_stem:
             return self.category.name

@@ -186,7 +186,7 @@ def decisions(data: pd.DataFrame, group: str) -> Table | None:
 
 
 def costs(data: pd.DataFrame) -> Table | None:
-    """Seconds, images a second and memory of each variant, of each machine by itself."""
+    """Seconds, images per second and memory of each variant, of each machine by itself."""
     kept = data.dropna(subset=["fit_seconds"]).drop_duplicates(["run", "variant", "group", "label", "seed"])
     if kept.empty:
         return None

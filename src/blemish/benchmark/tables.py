@@ -172,7 +172,7 @@ def defect_tables(experiment: Experiment, entries: Sequence[Entry]) -> list[str 
 
 
 def _published(experiment: Experiment, entries: Sequence[Entry]) -> list[str | Table]:
-    """Figures of papers, in a table of their own: they are means of other data than the rows above."""
+    """Figures from papers, in a separate table: they are means over other data than the rows above."""
     known = published_of(experiment, entries)
     if known is None:
         return []

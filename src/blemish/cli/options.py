@@ -62,7 +62,7 @@ Features = Annotated[
 Ids = Annotated[
     Path | None,
     typer.Option(
-        "--ids", metavar="FILE", help="An id for each image, one a line (.txt, .csv).", rich_help_panel=FEATURES
+        "--ids", metavar="FILE", help="An id for each image, one per line (.txt, .csv).", rich_help_panel=FEATURES
     ),
 ]
 Grid = Annotated[

@@ -70,14 +70,14 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
         self.paths: list[str] = []
 
     def training_step(self, batch: Batch, *_: Any, **__: Any) -> Tensor:
-        """Note where the images are; nothing is learned before all are known."""
+        """Collect the paths of the images of a batch; `fit` learns once all are known."""
         if batch.image_path is None:
             raise RequestError("blemish reads the training images itself; take a data module that knows their paths.")
         self.paths += batch.image_path
         return torch.zeros((), requires_grad=True, device=self.device)
 
     def fit(self) -> None:
-        """Fit the detector to the files that were met."""
+        """Fit the detector to the files whose paths were collected."""
         with use_runtime(device=str(self.device)):
             self.detector.fit(ImageSet.of(sorted(set(self.paths))))
         self._take_up()

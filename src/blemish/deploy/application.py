@@ -197,7 +197,7 @@ def create_app(
         except RefusedError as refused:
             answer = _problem(refused.sentence, refused.status)
         except BusyError:
-            answer = _problem("The server is busy; come again.", 429, {"Retry-After": "1"})
+            answer = _problem("The server is busy; try again later.", 429, {"Retry-After": "1"})
         except BlemishError as error:
             answer = _problem(str(error), 422)
         finally:
@@ -210,7 +210,7 @@ def create_app(
         if name not in runs:
             raise RefusedError(404, f"There is no model '{name[:80]}'; there is {', '.join(runs)}.")
         if not model_named(request) and len(runs) > 1:
-            raise RefusedError(422, f"There are several models; name one with ?model=, of {', '.join(runs)}.")
+            raise RefusedError(422, f"There are several models; give one with ?model=, of {', '.join(runs)}.")
         run, _ = runs[name].now()
         parts = await parts_of(request, limits)
         # Decoding takes a core for a while: not in the thread that answers everyone.
@@ -222,7 +222,7 @@ def create_app(
                     answers = await batchers[name].score([(each.pixels, each.content, each.lost) for each in uploads])
             except TimeoutError:
                 raise RefusedError(
-                    503, f"There was no answer within {limits.answer_seconds:g} s; come again."
+                    503, f"There was no answer within {limits.answer_seconds:g} s; try again later."
                 ) from None
             # Drawing and finding regions take a core for a while, too.
             results = await asyncio.to_thread(

@@ -26,7 +26,7 @@ LOOK_AGAIN = 0.001  # seconds, while a batch is being filled
 class Answer:
     """What there is to say of one image; `run`, the one that scored it, says what follows from that.
 
-    `chance` is that of being bad, 0..1; None where the Run has no numbers for it.
+    `chance` is the chance of being bad, 0..1; None where the Run has no numbers for it.
     """
 
     run: Run

@@ -60,7 +60,7 @@ def _version(run: Run, stamp: Stamp | None) -> str:
 
 
 def named_runs(words: list[str]) -> dict[str, CurrentRun]:
-    """Runs by name from RUN or NAME=RUN; the name is that of the folder by default. Raises `RequestError`."""
+    """Runs by name from RUN or NAME=RUN; the name of the folder by default. Raises `RequestError`."""
     found: dict[str, CurrentRun] = {}
     for word in words:
         name, sign, folder = word.partition("=")

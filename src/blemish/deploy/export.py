@@ -1,4 +1,4 @@
-"""`export`: a Run as one graph from pixels to score, map and decision, measured against torch before it is left."""
+"""`export`: a Run as one graph from pixels to score, map and decision, measured against torch before it is written."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -50,20 +50,20 @@ def export(
 
     Parameters
     ----------
-    size : (width, height) of the images it will take; that of most images of the Run by default.
+    size : (width, height) of the images it will take; the size of most images of the Run by default.
     precision : "int8" halves the time of the convolutions at some cost in exactness, which is measured.
     images : what to compare on, where the images of the Run are not where they were.
-    triton : leave `out`/triton as well, a model repository of NVIDIA's Triton Inference Server.
+    triton : write `out`/triton as well, a model repository of NVIDIA's Triton Inference Server.
 
     Raises `RequestError` for detectors that cannot be exported, before anything is done; `JobError` if the exported
     model differs from torch by more than `LARGEST_GAP`.
     """
     if format not in FORMATS:
-        raise RequestError(f"`format` is {' or '.join(FORMATS)}; got '{format}'.")
+        raise RequestError(f"`format` must be one of {', '.join(FORMATS)}; got '{format}'.")
     if precision not in ("float32", "int8"):
-        raise RequestError(f"`precision` is float32 or int8; got '{precision}'.")
+        raise RequestError(f"`precision` must be one of float32, int8; got '{precision}'.")
     if triton and format != "onnx":
-        raise RequestError(f"`triton` takes the format onnx; got '{format}': leave out one of them.")
+        raise RequestError(f"`triton` works only with format onnx; got '{format}': leave out one of them.")
     run = model if isinstance(model, Run) else load(model, weights)
     detector = exportable(run)
     _check_installed(format)
@@ -131,8 +131,8 @@ def exportable(run: Run) -> Detector:
     detector = run.detector
     if not detector.looks_at_patches:
         raise RequestError(
-            f"The detector '{detector.name}' cannot be exported: it is not made of patch features. Those of "
-            "`blemish detectors` that look at features can."
+            f"The detector '{detector.name}' cannot be exported: it is not made of patch features. Detectors "
+            "on patch features can, such as nearest_images and patchcore."
         )
     if not detector.reads_images:
         raise RequestError("A Run on features that were given cannot be exported: it does not know the images.")
@@ -183,7 +183,7 @@ def _images_of(run: Run, images: Any, size: tuple[int, int] | None) -> ImageSet:
     if len(alike) < 2:
         raise RequestError(
             f"{len(alike)} of the {len(found)} images looked at have {wanted[0]}x{wanted[1]} pixels; an exported "
-            "model is compared with torch on at least 2: name a folder of such images with `images`."
+            "model is compared with torch on at least 2: give a folder of such images with `images`."
         )
     return found.subset(alike)
 
@@ -202,7 +202,7 @@ def _paths_of(run: Run) -> list[Path | str]:
     there: list[Path | str] = [path for path in paths if path.is_file()]
     if not there:
         raise RequestError(
-            f"The images of the Run are not where they were ({root or 'they were no files'}); name a folder of such "
+            f"The images of the Run are not where they were ({root or 'arrays in memory'}); give a folder of such "
             "images with `images`."
         )
     return there

@@ -1,4 +1,4 @@
-"""Frames of a video file, an RTSP address or a camera of this machine, left as PNG files in a folder."""
+"""Frames of a video file, an RTSP address or a camera of this machine, written as PNG files in a folder."""
 
 import hashlib
 import os
@@ -30,12 +30,13 @@ def is_live(source: str) -> bool:
 
 
 class Frames:
-    """One frame every `every` seconds of `source`, in a thread of its own.
+    """One frame every `every` seconds of `source`, written to `folder` by another thread.
 
-    A file is read no faster than its frames are scored, and `ended` at its end; after a kill its frames that were
-    taken before are not taken again. A camera that drops out is opened again; while more than `MOST_WAITING` of its
-    frames wait, new ones are left out, and a sentence says so. `news` are sentences for a person, who takes them out;
-    `problem` is what was wrong with a file. Raises `RequestError` for what is no video, or without PyAV.
+    A file is read no faster than its frames are scored, and `ended` is true at its end. Where the program was killed,
+    the next start does not take the same frames again. A camera that drops out is opened again; while more than
+    `MOST_WAITING` of its frames wait, new ones are left out, and a sentence says so. `news` are sentences for a person;
+    the caller removes those it has shown. `problem` is what was wrong with a file. Raises `RequestError` for what is no
+    video, or without PyAV.
     """
 
     def __init__(self, source: str, folder: Path, *, every: float, once: bool = False) -> None:
@@ -69,7 +70,7 @@ class Frames:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; a camera that hangs is left to the end of the program."""
+        """End, without waiting for a camera that hangs."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(1.0)
@@ -108,7 +109,7 @@ class Frames:
                     due = (int(last / self.every + 1e-6) + 1) * self.every
                     self._keep(frame, f"{self._prefix}-{last:09.3f}.png")
         if not self.problem and last + max(SHORT, step) < length:
-            self.problem = f"'{self.name}' ends before the {length:.1f} s that its head names"
+            self.problem = f"'{self.name}' ends before the {length:.1f} s that its header says"
         if self.problem:
             self.problem += f"; its frames up to {last:.1f} s are scored as far as they can be read."
 
@@ -171,7 +172,7 @@ class Frames:
                     yield found[-1]
 
     def _keep(self, frame: Any, name: str) -> None:
-        """Leave a frame in the folder, once; of a file as soon as there is room, of a camera if there is."""
+        """Write a frame to the folder, once; of a file as soon as there is room, of a camera if there is."""
         if name in self._taken:
             return
         problem = ""

@@ -10,7 +10,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)  # images, bounds of the histogram
 
 
 class Metrics:
-    """What `/metrics` tells, in a registry of its own."""
+    """What `/metrics` tells, in a separate registry."""
 
     def __init__(self, batchers: Mapping[str, Batcher]) -> None:
         self.registry = CollectorRegistry()

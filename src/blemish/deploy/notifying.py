@@ -1,4 +1,4 @@
-"""Messages of scored images to whoever should know, from threads of their own: the line never waits for them."""
+"""Messages of scored images to whoever should know, from other threads: the line never waits for them."""
 
 import hashlib
 import threading
@@ -18,7 +18,8 @@ EVENTS = ("bad", "each")
 class Notifier:
     """The receivers of `on_bad`, flagged images, and `on_each`, all images; both None or a receiver as it was typed.
 
-    `news` are sentences for a person, who takes them out. Raises `RequestError` for what is no receiver.
+    `news` are sentences for a person; the caller removes those it has shown. Raises `RequestError` for
+    what is no receiver.
     """
 
     def __init__(self, out: Path, on_bad: str | None = None, on_each: str | None = None) -> None:
@@ -31,10 +32,10 @@ class Notifier:
             if event in receivers:
                 self._deliveries[event] = _Delivery(Spool(folder), receivers[event], self.news)
             elif count := waiting_in(folder):
-                self.news.append(f"{_messages(count)} in '{folder}'; name a receiver with `on_{event}` to send them.")
+                self.news.append(f"{_messages(count)} in '{folder}'; give a receiver with `on_{event}` to send them.")
 
     def start(self, noted: Container[Key]) -> None:
-        """Begin with what an earlier start left; `noted` are the images that have a row."""
+        """Begin with the messages of an earlier start; `noted` are the images that have a row."""
         for each in self._deliveries.values():
             each.spool.forget(noted)
             each.start()

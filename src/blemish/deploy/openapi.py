@@ -31,7 +31,7 @@ def described(runs: Mapping[str, CurrentRun]) -> dict[str, Any]:
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What each status but 200 means, all in one shape: of `/score`, or the `statuses` alone."""
+    """What each status but 200 means, for the schema: all statuses of `/score`, or only `statuses`."""
     said = {
         400: "The body is cut short or no multipart form.",
         401: "The key is missing or wrong.",
@@ -40,7 +40,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         413: "Too many bytes, pixels or images.",
         415: "Another content type.",
         422: "An image that cannot be used; nothing of the request was scored.",
-        429: "No room; come again.",
+        429: "No room; try again later.",
         500: "A fault of blemish.",
         503: "No answer in time.",
     }
@@ -50,7 +50,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def start_page(models: Sequence[str], *, key: bool) -> str:
-    """The page to drop an image on, as HTML; `key` is whether the server asks for one."""
+    """The page to drop an image on, as HTML; `key` is whether the server needs one."""
     return _template("start.html").render(models=models, key=key)
 
 

@@ -41,7 +41,7 @@ class Receiver(Protocol):
         """Deliver a message. Raises `DeliveryError`."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 def receiver_of(text: str, flag: str) -> Receiver:
@@ -65,10 +65,10 @@ class Command:
         try:
             self.words = shlex.split(text)
         except ValueError as error:
-            raise RequestError(f"`{flag}` '{text}' cannot be split into words ({error}); mend its quotes.") from None
+            raise RequestError(f"`{flag}` '{text}' cannot be split into words ({error}); fix its quotes.") from None
         if not self.words or shutil.which(self.words[0]) is None:
             program = self.words[0] if self.words else text
-            raise RequestError(f"`{flag}` needs a program that is there; '{program}' is not. Name it with its path.")
+            raise RequestError(f"The program '{program}' of `{flag}` was not found; give its full path.")
         self.name = f"'{self.words[0]}'"
 
     def send(self, message: Message) -> None:
@@ -89,7 +89,7 @@ class Command:
             raise DeliveryError(f"ends with status {done.returncode}")
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is no connection to close."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -141,7 +141,7 @@ class Webhook:
             raise DeliveryError(f"cannot be reached ({getattr(error, 'reason', error)})") from None
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is no connection to close."""
 
 
 class Broker:
@@ -225,5 +225,5 @@ def _place(text: str, flag: str) -> tuple[str, int | None, str, str]:
     except ValueError as error:
         raise RequestError(f"`{flag}` is no URL ({error}); write it as scheme://host:port/path.") from None
     if not host:
-        raise RequestError(f"`{flag}` names no host; write it as {parts.scheme}://host:port/path.")
+        raise RequestError(f"`{flag}` has no host; write it as {parts.scheme}://host:port/path.")
     return host, port, unquote(parts.username or ""), unquote(parts.password or "")

@@ -59,7 +59,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return listening
     except (OSError, OverflowError) as error:
         raise RequestError(
-            f"Port {port} of '{host}' cannot be listened at ({error}); name another with `port` or `host`."
+            f"Cannot listen on port {port} of '{host}' ({error}); give another with `port` or `host`."
         ) from None
 
 
@@ -70,7 +70,7 @@ def serve_key(file: Path | None) -> str | None:
     try:
         key = file.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
-        raise RequestError(f"The key file '{file}' cannot be read ({error}); name a text file.") from None
+        raise RequestError(f"The key file '{file}' cannot be read ({error}); give a text file.") from None
     if not key:
         raise RequestError(f"The key file '{file}' is empty; write a key into it.")
     return key

@@ -50,14 +50,14 @@ class Spool:
             _synced(self._pending)
 
     def release(self, noted: Container[Key]) -> None:
-        """Let the messages be delivered whose rows are on the disk."""
+        """Move the messages of images that have a row now, `noted`, to `due`: they will be delivered."""
         for key in [each for each in self._prepared if each in noted]:
             with writing_to(self.folder):
                 (self._pending / self._prepared[key]).replace(self._due / self._prepared[key])
             self.due.append(self._prepared.pop(key))
 
     def forget(self, noted: Container[Key]) -> None:
-        """Drop the messages of images without a row: these are scored again."""
+        """Delete the messages of images without a row, not in `noted`: these images are scored again."""
         for key in [each for each in self._prepared if each not in noted]:
             (self._pending / self._prepared.pop(key)).unlink(missing_ok=True)
 
@@ -92,7 +92,7 @@ def _key_of(message: Message) -> Key:
 
 
 def _written(path: Path, message: Message) -> None:
-    """Write a message, whole or not at all, and have it on the disk."""
+    """Write a message, whole or not at all, and wait until it is on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         file.write(json.dumps(message).encode("ascii"))
@@ -102,7 +102,7 @@ def _written(path: Path, message: Message) -> None:
 
 
 def _synced(folder: Path) -> None:
-    """Have the names in a folder on the disk, too, where the system can be asked to."""
+    """Wait until the names of the files in a folder are on the disk; only POSIX systems can do that."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -69,7 +69,7 @@ class Upload:
 
 
 class BusyError(Exception):
-    """There is no room for more images; come again."""
+    """There is no room for more images; try again later."""
 
 
 class PixelRoom:

@@ -70,7 +70,7 @@ class Watch:
         self._linked = {key[0]: place for key, place in self.table.rows.items() if action == "link" and place}
         self._put_already: set[str] = set()
         self._reported: set[str] = set()
-        self.news = self.notifier.news  # sentences for a person, who takes them out
+        self.news = self.notifier.news  # sentences for a person; the caller removes those it has shown
         self.noted: list[dict[str, Any]] = []  # what is known of each image that was scored, taken out likewise
 
     def step(self) -> int:
@@ -254,7 +254,7 @@ class Watch:
                 target.unlink()
             self.news.append(
                 f"'{name}' was written into again, which changes its link '{self._linked[name]}', too: the link was "
-                "removed. Give --action copy for a camera that does so."
+                "removed. Give `action` copy for a camera that does so."
             )
         del self._linked[name]
 

@@ -39,7 +39,7 @@ class Table:
             if len(table[0]) < len(COLUMNS):  # of an earlier version: its rows end before the new columns
                 self._renew_head(whole)
         else:
-            raise RequestError(f"'{path}' is not a table of `blemish watch`; name another folder with `out`.")
+            raise RequestError(f"'{path}' is not a table of `blemish watch`; give another folder with `out`.")
         for row in table[1:]:
             self.rows[(row[1], int(row[2]), int(row[3]))] = row[9]
         self.promised.update(self.rows.values())

@@ -1,4 +1,4 @@
-"""`watch`: looks at a folder, or at the frames of a video or camera, until it is ended."""
+"""`watch`: looks at a folder, or at the frames of a video or camera, until it is stopped."""
 
 import time
 from collections import Counter
@@ -18,13 +18,13 @@ from blemish.machine.disk import writing_to
 from blemish.machine.errors import BlemishError, JobError, RequestError
 
 LOCK = ".blemish-watch.lock"
-LOOK_FOR_FRAMES = 0.05  # seconds between two looks at what a camera left
+LOOK_FOR_FRAMES = 0.05  # seconds between two looks at what a camera wrote
 DELIVER_WITHIN = 10.0  # seconds for the last messages of a watch that ends by itself
 
 
 @contextmanager
 def alone(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the locks of both folders; a kill lets go of them. Raises `RequestError` if another watcher has one."""
+    """Hold the locks of both folders; a killed program holds none. Raises `RequestError` if another watcher has one."""
     with ExitStack() as locks:
         for each in (folder, out):
             lock = FileLock(each / LOCK, timeout=0)
@@ -33,7 +33,7 @@ def alone(folder: Path, out: Path) -> Iterator[None]:
                     locks.enter_context(lock)
             except Timeout:
                 raise RequestError(
-                    f"Another `blemish watch` works on '{each}'; end it first, or name other folders."
+                    f"Another `blemish watch` works on '{each}'; stop it first, or give other folders."
                 ) from None
         yield
 
@@ -55,7 +55,7 @@ def watch(
 ) -> int:
     """Watch `source` until interrupted, or with `once` until all in it is dealt with; how many images were noted.
 
-    Leaves `out`/scores.csv and, by `action`, the files in `out`/good, bad and unreadable. What the disk refuses is told
+    Writes `out`/scores.csv and, by `action`, the files in `out`/good, bad and unreadable. What the disk refuses is told
     and tried again.
 
     Parameters
@@ -71,9 +71,9 @@ def watch(
     with a sentence of what was done.
     """
     if action not in get_args(Action):
-        raise RequestError(f"`action` is {', '.join(get_args(Action))}; got '{action}'.")
+        raise RequestError(f"`action` must be one of {', '.join(get_args(Action))}; got '{action}'.")
     if not every > 0:
-        raise RequestError(f"`every` is a number of seconds above 0; got {every:g}.")
+        raise RequestError(f"`every` must be a number of seconds above 0; got {every:g}.")
     out = out.expanduser().absolute()
     path = Path(source).expanduser().absolute()
     streamed = is_live(str(source)) or path.is_file()
@@ -81,9 +81,9 @@ def watch(
         raise RequestError(f"`action` '{action}' is for folders; frames are moved to good and bad: leave it out.")
     folder = out / FRAMES if streamed else path
     if not streamed and not folder.is_dir():
-        raise RequestError(f"'{folder}' is not a folder; make it, or name the one that the files come to.")
+        raise RequestError(f"'{folder}' is not a folder; create it, or give the folder that files arrive in.")
     if not streamed and (out == folder or folder.is_relative_to(out)):
-        raise RequestError(f"'{out}' holds the folder that is watched; name another folder with `out`.")
+        raise RequestError(f"'{out}' holds the folder that is watched; give another folder with `out`.")
     run = CurrentRun(model)
     with writing_to(out):
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _looked(
 
 
 class _Counts:
-    """The lines on what is being done: one an image, and one of all every `seconds`."""
+    """The lines on what is being done: one per image, and one of all every `seconds`."""
 
     def __init__(self, seconds: float, notifier: Notifier, show: Callable[[str], None] | None) -> None:
         self.all, self._seconds, self._notifier, self._show = 0, seconds, notifier, show

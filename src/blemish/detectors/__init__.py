@@ -1,6 +1,7 @@
-"""The detectors behind one contract, by name. Adding one is a file and a line here, or an entry point elsewhere.
+"""The detectors behind one contract, by name.
 
-Another package adds its own by the entry point group "blemish.detectors"; see `docs/extend.md`.
+A detector of blemish is a file (or folder) here and a line in `BUILT_IN`; `CONTRIBUTING.md` lists the rest. Another
+package adds its own by the entry point group "blemish.detectors"; see `docs/extend.md`.
 """
 
 from difflib import get_close_matches
@@ -15,8 +16,7 @@ from blemish.detectors.parts.scoring_head import ScoringHead, State
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import RequestError
 
-REGISTRY = {
-    **{each.name: each.value for each in entry_points(group="blemish.detectors")},  # blemish's own names stay its own
+BUILT_IN = {
     "dinomaly": "blemish.detectors.dinomaly:Dinomaly",
     "funad": "blemish.detectors.funad:FunAD",
     "inreach": "blemish.detectors.inreach:InReaCh",
@@ -25,6 +25,10 @@ REGISTRY = {
     "patchcore": "blemish.detectors.patchcore:PatchCore",
     "simplenet": "blemish.detectors.simplenet:SimpleNet",
     "softpatch": "blemish.detectors.softpatch:SoftPatch",
+}
+REGISTRY = {  # blemish's own names stay its own
+    **{each.name: each.value for each in entry_points(group="blemish.detectors")},
+    **BUILT_IN,
 }
 DEFAULT_DETECTOR = "nearest_images"
 
@@ -62,6 +66,7 @@ def restored_detector(name: str, settings: dict[str, Any]) -> Detector:
 
 
 __all__ = [
+    "BUILT_IN",
     "DEFAULT_DETECTOR",
     "REGISTRY",
     "Detector",

@@ -110,7 +110,7 @@ class Detector(ABC):
         return []
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
-        """The features that are read, one spec a working size, with the size itself once fitted; () if none are."""
+        """The features that are read, one spec per working size, with the size itself once fitted; () if none are."""
         return ()
 
     @property

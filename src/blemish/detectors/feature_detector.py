@@ -121,7 +121,7 @@ class FeatureDetector(Detector):
         return list(zip(self.views, self._fitted().head_.scorers, strict=True))
 
     def feature_specs(self) -> tuple[FeatureSpec, ...]:
-        """The features that are needed, one spec a working size; with the size itself once fitted."""
+        """The features that are needed, one spec per working size; with the size itself once fitted."""
         return self.__dict__.get("features_") or tuple(self._specs())
 
     @property

@@ -32,7 +32,7 @@ def feature_sets(cache: Path) -> list[FeatureSet]:
         return []
     except OSError as error:
         raise RequestError(
-            f"The cache '{cache}' cannot be read ({error.strerror}); name another with `cache`, or mend that."
+            f"The cache '{cache}' cannot be read ({error.strerror}); give another with `cache`, or fix that."
         ) from None
     found = [FeatureSet(each, _settings(each), *FeatureStore(each).size(), _used(each)) for each in folders]
     return sorted(found, key=lambda each: -each.used)

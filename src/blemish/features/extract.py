@@ -127,7 +127,7 @@ class FeatureSpec:
         if found != wanted:
             raise WeightsError(
                 f"The weights of '{self.backbone}' have SHA-256 {found[:8]}..., and those it was fitted with "
-                f"{wanted[:8]}...; name that file with `weights`, or fit again."
+                f"{wanted[:8]}...; give that file with `weights`, or fit again."
             )
         return self
 

@@ -59,7 +59,7 @@ def fetch(name: str, entry: Backbone) -> Path:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise JobError(
             f"The download of the weights of '{name}' broke off ({reason}); run again, or fetch "
-            f"{hf_hub_url(entry.hub_id, file)} and name it with `weights`."
+            f"{hf_hub_url(entry.hub_id, file)} and give that file with `weights`."
         ) from error
 
 
@@ -70,7 +70,7 @@ def not_here(name: str, entry: Backbone, why: str) -> WeightsError:
     places = [hf_hub_url(entry.hub_id, entry.hub_file)] if entry.hub_id else []
     places += [entry.original] if entry.original else []
     if not places:
-        return WeightsError(f"No weights are published for '{name}'; name a file of yours with `weights`.")
+        return WeightsError(f"No weights are published for '{name}'; give a file of yours with `weights`.")
     return WeightsError(
         f"The weights of '{name}' are not on this machine and {why}; fetch {' or '.join(places)} elsewhere and name "
         f"the file with `weights` (looked in {constants.HF_HUB_CACHE} and {checkpoints()})."

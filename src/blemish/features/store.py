@@ -105,7 +105,7 @@ class StoredFeatures(PatchFeatures):
             if not all(tensor.isfinite().all() for tensor in named.values()):
                 raise JobError(
                     f"The backbone '{self.spec.backbone}' gives values for '{name}' that float16 cannot hold; its "
-                    "weights are damaged or of another architecture: name others with `weights`."
+                    "weights are damaged or of another architecture: give others with `weights`."
                 )
             return {name: tensor[0].half().cpu() for name, tensor in named.items()}
 

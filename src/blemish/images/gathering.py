@@ -20,6 +20,7 @@ from blemish.images.urls import RemoteFile, is_url, remote_file
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import in_threads, runtime
 
+MASK, POINTS = "a mask of another image", "positions of points, not a picture"  # why a file is left out
 WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
 Source = Path | RemoteFile | bytes | Pixels | FeatureArray
 
@@ -32,6 +33,7 @@ class Gathered:
     content: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     root: Path | str | None = None
     decoding: Decoding = field(default_factory=Decoding)
     notes: tuple[str, ...] = ()
@@ -45,7 +47,8 @@ def gathered(images: Any, decoding: Decoding, leave_out: Path | None, find_range
         found = find(images, leave_out=leave_out)
         whole = not found.listed
         gathered = of_files(found.files, found.root, decoding, found.skipped, str(images), find_range, whole)
-        return replace(gathered, notes=(*gathered.notes, *found.notes))
+        left_out = {**found.left_out, **gathered.left_out}
+        return replace(gathered, notes=(*gathered.notes, *found.notes), left_out=left_out)
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
     if not isinstance(images, Iterable) or isinstance(images, (bytes, Mapping)):
@@ -78,7 +81,7 @@ def of_files(
     find_range: bool,
     whole: bool = False,
 ) -> Gathered:
-    """The files that hold an image, each read once. Raises `RequestError` if none does; `source` names the lot.
+    """The files that hold an image, each read once. Raises `RequestError` if none does; `source` names them all.
 
     Of a `whole` folder those that are annotations of others are left out.
     """
@@ -104,12 +107,12 @@ def of_files(
                 runtime().progress("reading files", done, len(names))
     if not content:
         raise RequestError(none_readable(source, skipped))
-    left: tuple[str, ...] = ()
-    if whole:
-        left = _without_annotations(files, sizes, content)
-        deep = [name for name in deep if name in content]
+    left_out: dict[str, str] = {}
     notes = [f"{paged} files have several pages or frames; the first of each is used."] if paged else []
-    notes += left
+    if whole:
+        left_out = _without_annotations(files, sizes, content)
+        notes += _counted(left_out)
+        deep = [name for name in deep if name in content]
     levels: Mapping[str, Levels] = {}
     lost: Mapping[str, bytes] = {}
     if deep and (find_range or decoding.range):
@@ -126,24 +129,31 @@ def of_files(
         decoding = replace(decoding, range=found.range, missing=found.missing if find_range else decoding.missing)
         if len(deep) < len(content):
             notes.append(f"Deeper than 8 bits are {len(deep)} of the {len(content)} images, the others are not.")
-    return Gathered(files, content, sizes, skipped, root, decoding, tuple(notes), levels, lost)
+    return Gathered(files, content, sizes, skipped, left_out, root, decoding, tuple(notes), levels, lost)
 
 
 def _without_annotations(
     files: Mapping[str, Path | RemoteFile], sizes: dict[str, tuple[int, int]], content: dict[str, str]
-) -> tuple[str, ...]:
-    """Take what is no picture of a part out of `sizes` and `content`; what a person has to know of that."""
+) -> dict[str, str]:
+    """Take what is no picture of a part out of `sizes` and `content`; what each of these files is."""
     points = point_files(sorted(sizes))
     masks = annotations(files, {name: size for name, size in sizes.items() if name not in points})
     for name in (*points, *masks):
         del sizes[name], content[name]
-    kinds = ((masks, "masks of other images"), (points, "positions of points, not pictures"))
-    return tuple(
-        f"{len(names)} files are {kind}, such as '{names[0]}', and are left out; list them in a .txt file to have them "
-        "looked at."
-        for names, kind in kinds
-        if names
-    )
+    return {**dict.fromkeys(masks, MASK), **dict.fromkeys(points, POINTS)}
+
+
+def _counted(left_out: Mapping[str, str]) -> list[str]:
+    """What a person has to know of annotations that were left out."""
+    notes = []
+    for reason, kind in ((MASK, "masks of other images"), (POINTS, "positions of points, not pictures")):
+        names = [name for name in left_out if left_out[name] == reason]
+        if names:
+            notes.append(
+                f"{len(names)} files are {kind}, such as '{names[0]}', and are left out; list them in a .txt file to "
+                "have them looked at."
+            )
+    return notes
 
 
 def of_pixels(items: Mapping[str, object], decoding: Decoding) -> Gathered:

@@ -45,6 +45,7 @@ class ImageSet:
         rest is unknown.
     defects : by id, where a person drew defects: the packed bits of a mask of `roi.SIDE` cells each way.
     skipped : what cannot be used, with the reason.
+    left_out : files of the folder that are no images to look at, such as masks, with the reason.
     levels : by id, the levels of the deep images that `decoding.range` was found on; none where it was given.
     lost : by id, where a deep image holds no measurement, see `deep.Found`; such places are not scored.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
@@ -60,6 +61,7 @@ class ImageSet:
     groups: Mapping[str, str]
     labels: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     root: Path | str | None = None
     decoding: Decoding = field(default_factory=Decoding)
     notes: tuple[str, ...] = ()
@@ -180,7 +182,7 @@ class ImageSet:
         groups = groups_by(pattern, self.ids, self.content)
         if not any(group.startswith(BY_PATH) for group in groups.values()):
             raise RequestError(
-                f"`group_regex` '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; mend it, "
+                f"`group_regex` '{pattern}' matches none of the {len(self)} paths, such as '{self.ids[0]}'; fix it, "
                 "or leave it out."
             )
         return replace(self, groups=groups, grouping=pattern)
@@ -247,6 +249,7 @@ class ImageSet:
             levels=self.levels if self.decoding.range else {named[name]: others.levels[name] for name in others.levels},
             lost={**self.lost, **{named[name]: others.lost[name] for name in others.ids if name in others.lost}},
             skipped={**self.skipped, **{f"{prefix}{name}": why for name, why in others.skipped.items()}},
+            left_out={**self.left_out, **{f"{prefix}{name}": why for name, why in others.left_out.items()}},
             notes=tuple(dict.fromkeys((*self.notes, *others.notes))),
         )
 

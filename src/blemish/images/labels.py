@@ -100,10 +100,10 @@ def read(file: str | Path) -> tuple[list[Row], list[str]]:
     file = Path(file).expanduser()
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise RequestError(f"The labels '{file}' are larger than {MOST_BYTES // 10**6} MB; name a labels.csv.")
+            raise RequestError(f"The labels '{file}' are larger than {MOST_BYTES // 10**6} MB; give a labels.csv.")
         text = file.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
-        raise RequestError(f"The labels '{file}' cannot be read ({error.strerror}); name a labels.csv.") from None
+        raise RequestError(f"The labels '{file}' cannot be read ({error.strerror}); give a labels.csv.") from None
     if not text.strip():
         return [], []
     table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
@@ -116,7 +116,7 @@ def read(file: str | Path) -> tuple[list[Row], list[str]]:
             )
         found, broken = _rows(table, head)
     except csv.Error as error:
-        raise RequestError(f"The labels '{file}' are no CSV table ({error}); mend that line.") from None
+        raise RequestError(f"The labels '{file}' are no CSV table ({error}); fix that line.") from None
     notes = []
     if broken:
         notes.append(

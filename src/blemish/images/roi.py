@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Roi:
-    """One mask for all images of an aligned product, or one an image.
+    """One mask for all images of an aligned product, or one per image.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ def _mask(path: Path) -> Mask:
         with Image.open(path) as image:
             small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except FileNotFoundError:
-        raise RequestError(f"The mask '{path}' does not exist; name a picture, white where to look.") from None
+        raise RequestError(f"The mask '{path}' does not exist; give a picture, white where to look.") from None
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise RequestError(f"The mask '{path}' cannot be read ({error}); name a picture.") from None
+        raise RequestError(f"The mask '{path}' cannot be read ({error}); give a picture.") from None
     mask: Mask = np.asarray(small) >= 128
     if not mask.any():
         raise RequestError(f"The mask '{path}' is black all over; it must be white where to look.")

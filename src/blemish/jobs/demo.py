@@ -18,10 +18,10 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
     """Make `out/images`, fit to `out/run`; returns the lines to print."""
     folder, run_folder = out / IMAGES, out / RUN
     if folder.exists() and not force:
-        raise RequestError(f"'{folder}' exists; name another folder with `out`, or replace the demo with `force`.")
+        raise RequestError(f"'{folder}' exists; give another folder with `out`, or replace the demo with `force`.")
     if folder.exists():
         if foreign := [path.name for path in folder.iterdir() if not OURS.fullmatch(path.name)]:
-            raise RequestError(f"'{folder}' holds '{foreign[0]}', which the demo did not make; name another folder.")
+            raise RequestError(f"'{folder}' holds '{foreign[0]}', which the demo did not make; give another folder.")
         shutil.rmtree(folder)
     planted = make_demo_folder(folder, count=count, seed=seed)
     run = jobs.fit(folder, run_folder, force=force, seed=seed, threads=threads, progress=progress)

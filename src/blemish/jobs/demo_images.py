@@ -48,7 +48,7 @@ def make_demo_folder(folder: str | Path, count: int = 120, bad_share: float = 0.
     if count < 1 or not 0 <= bad_share <= 1:
         raise RequestError(f"Got count {count} and bad_share {bad_share}; count must be 1 or more, bad_share 0..1.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RequestError(f"'{target}' is not an empty folder; name a new one, so that nothing of yours is mixed in.")
+        raise RequestError(f"'{target}' is not an empty folder; give a new one, so that nothing of yours is mixed in.")
     target.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     bad = set(rng.choice(count, round(count * bad_share), replace=False).tolist())

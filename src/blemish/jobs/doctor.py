@@ -47,7 +47,7 @@ def _cache() -> str:
     try:
         free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
     except OSError as error:
-        return f"{folder}, UNREADABLE: {error.strerror}; name another with `cache`"
+        return f"{folder}, UNREADABLE: {error.strerror}; give another with `cache`"
     return f"{folder}, {free / 2**30:.1f} GiB free"
 
 

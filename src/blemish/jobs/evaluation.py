@@ -152,7 +152,7 @@ def _scored(folder: Path) -> RunScores:
 
     decision = read_config(folder).get("decision")
     if not isinstance(decision, dict):
-        raise RequestError(f"'{folder}' holds no scores with a threshold; name what `fit` or `score` left.")
+        raise RequestError(f"'{folder}' holds no scores with a threshold; give what `fit` or `score` wrote.")
     if (folder / MAPS).is_file():
         stored = read_scores(folder)
         scores = dict(zip(stored.scores.ids, stored.scores.image.astype(float).tolist(), strict=True))
@@ -178,7 +178,7 @@ def _truth(found: RunScores, labels: str | Path) -> tuple[dict[str, int], list[s
     if len(truth) < len(found.scores):
         notes.append(
             f"{len(truth)} of {len(found.scores)} images are labelled. If they were picked from the ranking's top, "
-            "these figures are not those of all images."
+            "these figures are not for all images."
         )
     return truth, notes
 

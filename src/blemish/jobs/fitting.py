@@ -56,13 +56,13 @@ def fit(
     tell: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Run:
-    """Learn from a folder of unlabelled images which of them are anomalous, and leave a detector.
+    """Learn from a folder of unlabelled images which of them are anomalous, and write a detector.
 
     Parameters
     ----------
     images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255; or features
         alone, `ImageSet.of_features`.
-    out : folder to leave the Run in; nothing is written without one.
+    out : folder to write the Run to; nothing is written without one.
     progress : a bar in a terminal or a notebook by default; False shows none; a function is called with a stage's name,
         how much is done and how much there is.
     tell : called, before a job of more than a minute starts, with a sentence on what it will cost.
@@ -112,7 +112,7 @@ class _Fit:
         self.sorting: Sorting | None = None
 
     def run(self) -> Run:
-        """All steps; a Run is left whole or not at all."""
+        """All steps; a Run is written whole or not at all."""
         request = self.request
         place: AbstractContextManager[Path | None] = (
             whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
@@ -221,7 +221,7 @@ class _Fit:
         )
 
     def write(self, run: Run, folder: Path) -> None:
-        """Leave all of it in `folder`."""
+        """Write all of it to `folder`."""
         write_run(run, self.images, self.request, folder, self.watch, self.purification)
         self.detector.leave_training(folder / TRAINING)
 

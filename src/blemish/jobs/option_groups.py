@@ -204,7 +204,7 @@ class DecisionOptions(ThresholdOptions):
     ] = None
     false_alarms: Annotated[
         float | str | None,
-        Option(help="Flag at most this share of the good images, such as 5%: a promise with --normals.", typed=str),
+        Option(help="Flag at most this share of good images, such as 5%; a promise if good ones are given.", typed=str),
     ] = None
 
 

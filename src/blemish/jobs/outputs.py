@@ -1,4 +1,4 @@
-"""What jobs share: the time they take, what they refuse, what they leave."""
+"""What jobs share: the time they take, what they refuse, what they write."""
 
 import csv
 import sys
@@ -49,7 +49,7 @@ def refuse_skipped(skipped: Mapping[str, str]) -> None:
     if skipped:
         name, reason = next(iter(skipped.items()))
         raise RequestError(
-            f"`strict` refuses files that cannot be used: {len(skipped)}, such as '{name}' ({reason}); mend that, or "
+            f"`strict` refuses files that cannot be used: {len(skipped)}, such as '{name}' ({reason}); fix that, or "
             "leave out `strict` to skip such files."
         )
 
@@ -88,14 +88,14 @@ def refuse_flat(images: ImageSet) -> None:
         levels = f"; levels of {how[0]:g} to {how[1]:g} become black to white, `levels` sets others" if how else ""
         raise JobError(
             f"{flat} of {len(found)} images looked at are the same flat colour as they are read{levels}. There is "
-            "nothing to compare: name a folder whose images show something."
+            "nothing to compare: give a folder whose images show something."
         )
 
 
 def write_scores(
     images: ImageSet, scores: Scores, run: Run, folder: Path, *, masks: bool, labels: NDArray[np.int64] | None = None
 ) -> None:
-    """Leave the scores and their maps, what was skipped, and regions and heatmaps of the images that do not pass.
+    """Write the scores and their maps, what was skipped, and regions and heatmaps of the images that do not pass.
 
     `scores` have their decision; `labels` (N,) are what a person found; with `masks` the regions have theirs.
     """
@@ -106,7 +106,7 @@ def write_scores(
     unusual = [name for name, band in scores.bands.items() if band != "pass"]
     scores.to_csv(folder / SCORES, decision.threshold, chances, bands)
     write_maps(folder, scores, images.content)
-    write_skipped(scores.skipped, folder)
+    write_skipped({**images.left_out, **scores.skipped}, folder)
     if run.pixel_threshold is not None and not images.features_alone:
         write_regions(scores, unusual, run.pixel_threshold, folder, masks=masks)
     (folder / HEATMAPS).mkdir()
@@ -114,7 +114,7 @@ def write_scores(
 
 
 def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:
-    """Leave `skipped.csv`: `path,reason`."""
+    """Write `skipped.csv`: `path,reason` of each file that was not scored."""
     with (folder / SKIPPED).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("path", "reason"))

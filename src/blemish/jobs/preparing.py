@@ -58,7 +58,7 @@ def checkpoints_of(place: Path | None, detector: Detector) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise RequestError(f"`checkpoints` '{place}' can be no folder ({reason}); name another.") from None
+        raise RequestError(f"`checkpoints` '{place}' can be no folder ({reason}); give another.") from None
     return folder
 
 

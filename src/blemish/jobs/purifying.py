@@ -40,7 +40,7 @@ TABLE, KEPT_LIST, THUMBNAILS = "purification.csv", "kept.txt", "set-aside"
 
 @with_options_of(PurifyRequest)
 def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, **options: Any) -> Purification:
-    """Find out which images of a folder a detector should learn from, and leave a list of them for any tool.
+    """Find out which images of a folder a detector should learn from, and write a list of them for any tool.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
     elif request.settings:
         raise RequestError("`settings` by name are for detectors of blemish; set up your object beforehand.")
     if request.out and (request.out.expanduser() / PARAMETERS).exists():
-        raise RequestError(f"'{out}' holds a detector, which would be lost; name another folder with `out`.")
+        raise RequestError(f"'{out}' holds a detector, which would be lost; give another folder with `out`.")
     watch = Stopwatch()
     place = whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
     where = {name: getattr(request, name) for name in ("device", "threads", "cache", "ray")}
@@ -154,7 +154,7 @@ def write_purification(purification: Purification, images: ImageSet, folder: Pat
     if not unlisted:
         return ()
     return (
-        f"{len(unlisted)} kept images are not in {KEPT_LIST}, such as '{unlisted[0]}': a list of one path a line "
+        f"{len(unlisted)} kept images are not in {KEPT_LIST}, such as '{unlisted[0]}': a list of one path per line "
         f"cannot hold their names; {TABLE} has them.",
     )
 
@@ -184,7 +184,7 @@ def _write(
     listed = _listed(purification)
     with watch.stage("thumbnails and report"):
         notes = (*images.notes, *write_purification(purification, images, folder), *purification.notes)
-        write_skipped(images.skipped, folder)
+        write_skipped({**images.left_out, **images.skipped}, folder)
         about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "image_root": images.place,

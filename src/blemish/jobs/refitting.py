@@ -30,9 +30,9 @@ def refit(
     Parameters
     ----------
     run : the folder of the Run, or the Run; it stays as it is.
-    out : folder to leave the new Run in; its `labels.csv` begins with these labels.
+    out : folder to write the new Run to; its `labels.csv` begins with these labels.
     images : where the images are now, if they moved.
-    labels : those of the Run by default.
+    labels : the labels of the Run by default.
 
     Raises
     ------

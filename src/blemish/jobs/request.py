@@ -98,7 +98,7 @@ class FitRequest(
             if not isinstance(self.purify, PurifySettings):
                 raise RequestError(f"`purify` is True, False or PurifySettings(...); got {self.purify!r}.")
         if self.overlap is not None and self.tile is None:
-            raise RequestError(f"`overlap` {self.overlap} is that of tiles; give their size with `tile`.")
+            raise RequestError(f"`overlap` {self.overlap} is for tiles; give their size with `tile`.")
         calibration.check(self.threshold, self.contamination, aim, self.sensitivity)
 
     def to_json(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def score(
         run = model if isinstance(model, Run) else load(model, request.weights)
     _check_runtime(run, request.runtime)
     if request.out and (request.out.expanduser() / PARAMETERS).exists():
-        raise RequestError(f"'{out}' holds a detector, which scores would overwrite; name another folder with `out`.")
+        raise RequestError(f"'{out}' holds a detector, which scores would overwrite; give another folder with `out`.")
     place = whole_or_absent(request.out, force=request.force) if request.out else nullcontext()
     where = {name: getattr(request, name) for name in ("cache", "device", "threads", "ray")}
     with (
@@ -170,10 +170,10 @@ def _check_runtime(run: Run, runtime: str | None) -> None:
     """Raises `RequestError` if the model is not for the `runtime` that the request names."""
     known = ("torch", *FORMATS)
     if runtime is not None and runtime not in known:
-        raise RequestError(f"`runtime` is {', '.join(known)}; got '{runtime}'.")
+        raise RequestError(f"`runtime` must be one of {', '.join(known)}; got '{runtime}'.")
     found = run.detector.format if isinstance(run.detector, ExportedModel) else "torch"
     if runtime not in (None, found):
-        fix = "name the Run that it was exported from" if runtime == "torch" else (
-            f"make one with `blemish export RUN --format {runtime} --out DIR`, and name that folder as `model`"
+        fix = "give the Run that it was exported from" if runtime == "torch" else (
+            f"make one with `blemish export RUN --format {runtime} --out DIR`, and give that folder as `model`"
         )  # fmt: skip
         raise RequestError(f"The model is for {found}, and `runtime` asks for {runtime}; {fix}.")

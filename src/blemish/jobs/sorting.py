@@ -48,7 +48,7 @@ class Sorting:
         flag = "link" if self.link else "copy"
         check_place(self.folder, force=self.force)
         if out and Path(os.path.abspath(out.expanduser())).is_relative_to(self.folder):  # noqa: PTH100
-            raise RequestError(f"'{out}' is in '{self.folder}', which `{flag}` fills; name another folder.")
+            raise RequestError(f"'{out}' is in '{self.folder}', which `{flag}` fills; give another folder.")
         check_outside(self.folder, source, flag)
 
     def check_files(self, images: ImageSet) -> None:
@@ -66,7 +66,7 @@ def check_outside(folder: Path, source: Any, option: str) -> None:
     root = located(source) if isinstance(source, (str, Path)) else None
     if isinstance(root, Path) and root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
         raise RequestError(
-            f"'{folder}' is in '{root}', where the next fit would take the copies for more images; name a "
+            f"'{folder}' is in '{root}', where the next fit would count the copies as more images; give a "
             f"folder elsewhere with `{option}`."
         )
 
@@ -119,7 +119,7 @@ def sort_images(
             shown("sorting", done, len(folders))
         if not counts:
             raise JobError(
-                f"None of the {len(folders)} images is where it was; nothing was left in '{sorting.folder}'."
+                f"None of the {len(folders)} images is where it was; nothing was written to '{sorting.folder}'."
             )
         notes = [
             *_note(copied, "copied, since no hard link from '{place}' to their disk can be made", sorting.folder),

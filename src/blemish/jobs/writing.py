@@ -1,4 +1,4 @@
-"""The folder that `fit` leaves: scores, pictures, report, and what `load` reads back."""
+"""The folder that `fit` writes: scores, pictures, report, and what `load` reads back."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

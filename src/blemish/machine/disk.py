@@ -27,7 +27,7 @@ def writing_to(folder: Path) -> Iterator[None]:
             place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else folder
             reason = error.strerror or error
             raise JobError(
-                f"'{place}' cannot be written ({reason}); name another place (`cache`, `out`, `purity`), or mend that."
+                f"'{place}' cannot be written ({reason}); give another place (`cache`, `out`, `purity`), or fix that."
             ) from error
         raise
 
@@ -42,6 +42,6 @@ def saved_as_usual(save: Callable[[Path], object], path: Path) -> None:
 
 def _full(folder: Path) -> str:
     return (
-        f"The disk that holds '{folder}' is full; free some space or name another place with `cache` or `out`. "
+        f"The disk that holds '{folder}' is full; free some space or give another place with `cache` or `out`. "
         "Features made so far are kept."
     )

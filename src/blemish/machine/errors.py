@@ -1,4 +1,4 @@
-"""What can go wrong in a way a person can mend: one sentence with the value, the rule and the fix."""
+"""What can go wrong in a way a person can fix: one sentence with the value, the rule and the fix."""
 
 from collections.abc import Mapping
 

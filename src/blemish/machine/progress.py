@@ -51,7 +51,7 @@ class Tracker:
     """How far a job is as a whole, and how long it will take, from what its stages report.
 
     The time left is that of the stage at its own pace, and for the phases to come what they take in a usual fit next
-    to those that are known. So features that are in the cache already, or a slow detector, mend the estimate at once.
+    to those that are known. So features that are in the cache already, or a slow detector, change the estimate at once.
 
     Examples
     --------

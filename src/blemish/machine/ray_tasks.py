@@ -38,7 +38,7 @@ def connected(address: str) -> Any:
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, and those of grpc
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(
-            f"There is no Ray cluster at '{address}' ({reason}); name the address that `ray start --head` printed, or "
+            f"There is no Ray cluster at '{address}' ({reason}); give the address that `ray start --head` printed, or "
             f"`ray`='{LOCAL}' for one on this machine."
         ) from None
     return ray

@@ -93,14 +93,14 @@ class Gallery:
         """Where an image lies. Raises `UnreadableImageError` if that is not below the image folder, or is gone."""
         name = self.name(row)
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
-            raise UnreadableImageError("its name leads out of the image folder")
+            raise UnreadableImageError("its name points outside the image folder")
         path = self.root / name
         try:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError):
-            raise UnreadableImageError("it is no longer where it was; name its folder with `images`") from None
+            raise UnreadableImageError("it is no longer where it was; give its folder with `images`") from None
         if not self.follow_links and not real.is_relative_to(self.root):
-            raise UnreadableImageError("it is a link that leads out of the folder; allow that with `follow_links`")
+            raise UnreadableImageError("it is a link that points outside the folder; allow that with `follow_links`")
         if not real.is_file():
             raise UnreadableImageError("it is not a file")
         return real
@@ -135,5 +135,5 @@ class Gallery:
         place = self.folder / "review"
         place.mkdir(exist_ok=True)
         if not Path(os.path.realpath(place)).is_relative_to(self.folder):
-            raise RequestError(f"'{place}' leads out of '{self.folder}'; remove that link.")
+            raise RequestError(f"'{place}' points outside '{self.folder}'; remove that link.")
         return place

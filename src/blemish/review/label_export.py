@@ -295,7 +295,7 @@ def _file(gallery: Gallery, row: int) -> Path:
 
 
 def pixel_level(gallery: Gallery) -> float | None:
-    """The level of the map above which a place counts as defective; that of the detector for new images."""
+    """The level of the map above which a place counts as defective: the pixel threshold of the detector."""
     level = read_config(gallery.model).get("pixel_threshold")
     return None if level is None else float(level)
 

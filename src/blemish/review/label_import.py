@@ -96,18 +96,18 @@ def _added(run: Path, stored: StoredScores, found: Mapping[str, str], notes: lis
 
 
 def _content(file: Path, format: str | None) -> tuple[str, Any]:  # noqa: A002
-    """The format of a file and what it holds: JSON, or for CSV the file. Raises `RequestError`."""
+    """The format of a file, and its JSON; for CSV the path, as tables are read later. Raises `RequestError`."""
     if format is not None and format not in FORMATS:
-        raise RequestError(f"`format` is {', '.join(FORMATS)}; got '{format}'.")
+        raise RequestError(f"`format` must be one of {', '.join(FORMATS)}; got '{format}'.")
     if format == "csv" or (format is None and file.suffix.lower() == ".csv"):
         return "csv", file
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise RequestError(f"'{file}' cannot be read ({error.strerror}); name a file with labels.") from None
+        raise RequestError(f"'{file}' cannot be read ({error.strerror}); give a file with labels.") from None
     except (ValueError, RecursionError) as error:
         raise RequestError(
-            f"'{file}' is no JSON ({error}); name a COCO file, a JSON export of Label Studio, or a .csv."
+            f"'{file}' is no JSON ({error}); give a COCO file, a JSON export of Label Studio, or a .csv."
         ) from None
     return format or ("label-studio" if isinstance(content, list) else "coco"), content
 
@@ -139,19 +139,19 @@ def _of_images(listed: Sequence[Read], stored: StoredScores, empty_is_good: bool
             empty.append(name)
     found, notes = _agreed(words)
     notes += [
-        *_note(unknown, "a name that no image of the Run has and got no label", "name its Run"),
+        *_note(unknown, "a name that no image of the Run has and got no label", "give its Run"),
         *_note(several, "a name that fits several images of the Run and got no label", "give the whole path"),
         *_note(empty, "no annotation and got no label", "if all were looked at, set `empty_is_good`"),
     ]
     if sizes:
         notes.append(
-            f"{_many(sizes)} another size than in the Run and got no label, such as '{sizes[0]}; name the same images."
+            f"{_many(sizes)} another size than in the Run and got no label, such as '{sizes[0]}; give the same images."
         )
     return found, len(listed) - len(unknown) if listed else None, notes
 
 
 def _of_table(file: Path, stored: StoredScores) -> Found:
-    """As `_of_images`, from a table; one with times is a log, whose last row counts."""
+    """As `_of_images`, from a table. Where it has times, the last row of an image counts."""
     rows, notes = read(file)
     names = Names(stored.scores.ids)
     by_content: dict[str, list[str]] = {}
@@ -179,7 +179,7 @@ def _of_table(file: Path, stored: StoredScores) -> Found:
         [
             *notes,
             *more,
-            *_note(unknown, "a name that no image of the Run has and got no label", "name its Run"),
+            *_note(unknown, "a name that no image of the Run has and got no label", "give its Run"),
             *_note(several, "a name that fits several images of the Run and got no label", "give the whole path"),
             *_note(changed, "another content than in the Run and got no label", "label the image as it is now"),
         ],

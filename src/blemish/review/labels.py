@@ -227,7 +227,7 @@ class Labelling:
             partial.replace(self._threshold_file)
 
     def hand_over(self, other: "Labelling") -> None:
-        """Carry all labels and boxes to those of another Run, and take no more: its rows are others."""
+        """Copy all labels and boxes to the Run of `other`; new ones are refused here, since its rows differ."""
         with self._lock:
             carry(self.file, other.file)
             if self.boxes_file.exists():

@@ -67,11 +67,11 @@ class Filter:
     def __post_init__(self) -> None:
         """Check what stands in an address. Raises `RequestError`."""
         if self.show not in SHOWN:
-            raise RequestError(f"Images can be shown by {', '.join(SHOWN)}; got '{self.show}'.")
+            raise RequestError(f"`show` must be one of {', '.join(SHOWN)}; got '{self.show}'.")
         if self.order not in ORDERS:
-            raise RequestError(f"Images can be ordered by {', '.join(ORDERS)}; got '{self.order}'.")
+            raise RequestError(f"`order` must be one of {', '.join(ORDERS)}; got '{self.order}'.")
         if self.band and self.band not in BANDS:
-            raise RequestError(f"The bands are {', '.join(BANDS)}; got '{self.band}'.")
+            raise RequestError(f"`band` must be one of {', '.join(BANDS)}; got '{self.band}'.")
 
     @property
     def query(self) -> str:

@@ -65,7 +65,7 @@ class Reasons:
         self._ready = False
 
     def of(self, row: int) -> list[Reason]:
-        """The reasons for one image. Raises `RequestError` where the detector has no patches to compare."""
+        """The most unusual places of the image in this row, and why. Raises `RequestError` if there are no patches."""
         with self._lock, torch.no_grad():
             if not self._ready:
                 self._prepare()

@@ -47,7 +47,7 @@ class Refit:
 
 
 class Refits:
-    """At most one fit at a time. `adopt` is called, in a thread, with the folder of a Run that was left."""
+    """At most one fit at a time. `adopt` is called, in a thread, with the folder of a Run that was written."""
 
     def __init__(self, adopt: Callable[[Path], None]) -> None:
         self.adopt = adopt
@@ -78,7 +78,7 @@ class Refits:
             out = beside(session.gallery.folder)
             asked = words(session.gallery, out)
             if not session.labelling.words():
-                raise RequestError("Nothing was reviewed yet; say of some images whether they are good or bad first.")
+                raise RequestError("Nothing was reviewed yet. Label some images good or bad first.")
             self._cancelled, self._step, self._trouble = False, {}, ""
             self._process = subprocess.Popen(  # noqa: S603 - this program, and paths of this Run
                 [sys.executable, "-m", "blemish", *asked, "--progress-lines"],

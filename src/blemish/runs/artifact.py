@@ -67,7 +67,7 @@ def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
     path = folder / PARAMETERS
     if not path.is_file():
         if other := _other_result(config):
-            raise RequestError(f"'{folder}' holds {other}, and no detector; name the folder that `fit` left.")
+            raise RequestError(f"'{folder}' holds {other}, and no detector; give the folder that `fit` wrote.")
         raise RequestError(f"'{folder}' has no {PARAMETERS}; it is not a complete Run: fit again with `force`.")
     data = checked_bytes(folder, config, PARAMETERS)
     if SCORES in config[FILES]:
@@ -110,7 +110,7 @@ def fetched(url: str) -> Iterator[Path]:
                 (folder / name).write_bytes(remote_file(joined(url, name)).read_bytes())
             yield folder
         except UnreadableImageError as error:
-            raise RequestError(f"The Run at '{url}' {error}; name the `out` folder of a fit.") from None
+            raise RequestError(f"The Run at '{url}' {error}; give the `out` folder of a fit.") from None
         except RequestError as error:
             raise type(error)(str(error).replace(place, url)) from error
 
@@ -121,7 +121,7 @@ def checked_bytes(folder: Path, config: dict[str, Any], name: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RequestError(f"'{path}' cannot be read ({error.strerror}); mend that, or {AGAIN}.") from None
+        raise RequestError(f"'{path}' cannot be read ({error.strerror}); fix that, or {AGAIN}.") from None
     if not isinstance(files, dict) or _sha256(data) != files.get(name):
         raise RequestError(
             f"'{path}' is not the file that '{CONFIG}' was written with (its SHA-256 differs: it was changed, "
@@ -155,15 +155,15 @@ def marked(folder: Path) -> dict[str, Any]:
     """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
     if not folder.exists():
-        raise RequestError(f"'{folder}' does not exist; name the `out` folder of a fit.")
+        raise RequestError(f"'{folder}' does not exist; give the `out` folder of a fit.")
     if not path.is_file():
-        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; name the `out` folder of a fit.")
+        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; give the `out` folder of a fit.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise RequestError(f"'{path}' cannot be read ({error}); fit again with `force`.") from None
     if not isinstance(config, dict) or config.get("program") != PROGRAM:
-        raise RequestError(f"'{path}' was not written by blemish; name the `out` folder of a fit.")
+        raise RequestError(f"'{path}' was not written by blemish; give the `out` folder of a fit.")
     return config
 
 

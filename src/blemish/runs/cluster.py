@@ -21,7 +21,7 @@ def scored_in_tasks(detector: Detector, images: ImageSet) -> Scores:
     Raises `JobError` if none of them could be read.
     """
     if isinstance(detector, ExportedModel):
-        raise RequestError("An exported model is tied to this machine; leave out `ray`, or name the Run itself.")
+        raise RequestError("An exported model is tied to this machine; leave out `ray`, or give the Run itself.")
     names = [images.ids[at : at + TASK_IMAGES] for at in range(0, len(images), TASK_IMAGES)]
     found: list[Scores] = []
     skipped: dict[str, str] = {}

@@ -275,7 +275,7 @@ class Run:
         the threshold would mean something else. Its map is drawn by the detector all the same.
         """
         if images.roi is None and self.about.get("roi") == OWN_MASKS:
-            raise RequestError("The fit had a mask for each image; name the masks of these ones with `roi`.")
+            raise RequestError("The fit had a mask for each image; give the masks of these ones with `roi`.")
         scores = scored_in_tasks(self.detector, images) if runtime().ray else self.detector.score(images)
         image = [self.known.get(images.content[name], own) for name, own in zip(scores.ids, scores.image, strict=True)]
         return replace(scores, image=np.array(image, dtype=np.float32))

@@ -51,12 +51,12 @@ def check_place(target: Path, *, force: bool) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_dir():
-        raise RequestError(f"'{target}' is not a folder; name a folder that does not exist yet.")
+        raise RequestError(f"'{target}' is not a folder; give a folder that does not exist yet.")
     held = {path.name for path in target.iterdir()}
     if held and not force:
-        raise RequestError(f"'{target}' exists; name another folder, or replace its results with `force`.")
+        raise RequestError(f"'{target}' exists; give another folder, or replace its results with `force`.")
     if not held <= {LABELS, BOXES} and not is_ours(target):
-        raise RequestError(f"'{target}' is not a result of blemish, so `force` leaves it alone; name another folder.")
+        raise RequestError(f"'{target}' is not a result of blemish, so `force` leaves it alone; give another folder.")
 
 
 def _note_results(staging: Path) -> None:

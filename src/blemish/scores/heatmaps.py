@@ -196,7 +196,7 @@ def write_heatmaps(
     for done, name in enumerate(wanted, start=1):
         target = heatmap_path(folder, name)
         if not target.resolve().is_relative_to(inside):
-            raise RequestError(f"'{target}' leads out of '{folder}'; remove the link or name a new folder.")
+            raise RequestError(f"'{target}' points outside '{folder}'; remove the link or name a new folder.")
         try:
             rgb = images.read(name)
             size = _shown_size(rgb, LIMIT)

@@ -35,7 +35,7 @@ class Scores:
     Attributes
     ----------
     ids : the images, in the order of the arrays.
-    image : (N,) float32, one score an image.
+    image : (N,) float32, one score per image.
     maps : (N, h, w) float32 at the size of the patch grid; read one at a time with `map`.
     boxes : (N, 4) float32, where the image is in its grid as (left, top, right, bottom), each 0..1; the rest
         is padding.

@@ -207,7 +207,7 @@ def test_half_trained_nets_are_taken_up(folder: Path, tmp_path: Path, monkeypatc
 def test_what_cannot_be_is_said_before_anything_is_done(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for asked, said in (
-        ({"checkpoints": tmp_path / "file", "detector": "funad"}, "can be no folder .File exists.; name another"),
+        ({"checkpoints": tmp_path / "file", "detector": "funad"}, "can be no folder .File exists.; give another"),
         ({"checkpoints": tmp_path, "detector": "patchcore"}, "patchcore keeps no half-trained nets"),
         (
             {"detector": "funad", "settings": {"net_weight": float("nan")}},

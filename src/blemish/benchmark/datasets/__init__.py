@@ -53,7 +53,7 @@ def recognised(root: Path) -> list[Category]:
         if _nearest(root)[0] < NEARLY and (plain := folder.unlabelled(root)):
             return plain
     except PermissionError as error:
-        raise RequestError(f"'{error.filename}' cannot be opened; mend its permissions.") from None
+        raise RequestError(f"'{error.filename}' cannot be opened; fix its permissions.") from None
     raise RequestError(_not_recognised(root))
 
 

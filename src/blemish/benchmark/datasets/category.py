@@ -170,4 +170,4 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
             grey = image.convert("L")  # 1-bit and palette masks become 0 and 255 alike
             return np.asarray(grey if grey.size == size else grey.resize(size, Image.Resampling.NEAREST)) > 0
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise RequestError(f"The mask '{path}' cannot be read ({error}); mend it, or remove it.") from None
+        raise RequestError(f"The mask '{path}' cannot be read ({error}); fix it, or remove it.") from None

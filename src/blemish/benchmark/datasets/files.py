@@ -34,7 +34,7 @@ def inside(root: Path, name: str, source: Path) -> Path:
     """The file that the table `source` calls `name`. Raises `RequestError` if it would lie outside of `root`."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
-        raise RequestError(f"'{source}' names '{name}', which lies outside of '{root}'; mend that line.")
+        raise RequestError(f"'{source}' names '{name}', which lies outside of '{root}'; fix that line.")
     return root.joinpath(*parts.parts)
 
 

@@ -149,5 +149,5 @@ def _checked(part: _Part) -> _Part:
     if len(part.pixels) != len(part.labels) or not len(part.labels):
         raise ValueError(f"{len(part.pixels)} images, {len(part.labels)} labels")
     if part.labels.max() >= CLASSES:
-        raise ValueError(f"a label of {part.labels.max()}")
+        raise ValueError(f"label {part.labels.max()} is outside 0 to {CLASSES - 1}")
     return part

@@ -114,7 +114,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of results.csv in its place in the table."""
+    """A planned run with its row of results.csv: a cell of the table."""
 
     planned: Planned
     row: Mapping[str, str]

@@ -65,7 +65,7 @@ class Checkpoint:
             name = next(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
             raise RequestError(
                 f"The checkpoint '{self.path}' is of another job: '{name}' was {before.get(name)} and is "
-                f"{now.get(name)}; name another `checkpoints` folder, or delete it."
+                f"{now.get(name)}; give another `checkpoints` folder, or delete it."
             )
         restore(training, tensors, about["state"])
         return True

@@ -72,7 +72,7 @@ class Fusion(nn.Module):
         return torch.cat([score for score, _ in parts]), torch.cat([drawn for _, drawn in parts])
 
     def forward(self, maps: list[Tensor], valid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps and bool (B, h, w), one a view, to scores (B,) and the map (B, H, W) at the finest grid drawn."""
+        """Maps and bool (B, h, w), one per view, to scores (B,) and the map (B, H, W) at the finest grid drawn."""
         smooth = [self._smoothed(grid, inside) for grid, inside in zip(maps, valid, strict=True)]
         score = ((self._totals(maps, smooth, valid) - self.total[:, 0]) / self.total[:, 1]).amax(dim=1)
         return score, self._drawn(smooth, valid)

@@ -47,7 +47,7 @@ class View:
     def __post_init__(self) -> None:
         """Check what cannot be joined. Raises `RequestError`."""
         if GLOBALS in self.stages and len(self.stages) > 1:
-            raise RequestError(f"The stage '{GLOBALS}' is one vector an image and has to be alone; got {self.stages}.")
+            raise RequestError(f"The stage '{GLOBALS}' is one vector per image and has to be alone; got {self.stages}.")
 
     @property
     def semantic(self) -> bool:
