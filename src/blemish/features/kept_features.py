@@ -74,7 +74,8 @@ class FeatureStore:
         """Keep newly made features, each file whole or not at all."""
         for name, features in made.items():
             file = self._file(images.content[name])
-            data = save({**features, CHECK: torch.tensor(_check_sum(features))})
+            packed = {stage: each.contiguous() for stage, each in features.items()}  # no views, which are not saved
+            data = save({**packed, CHECK: torch.tensor(_check_sum(packed))})
             partial = file.with_name(f"{uuid.uuid4().hex}.partial")
             with writing_to(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
