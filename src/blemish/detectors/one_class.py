@@ -1,4 +1,4 @@
-"""What detectors share that take all images they learn from for normal."""
+"""What detectors share that count all images they learn from as normal."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +51,7 @@ class InUnits(PatchScorer):
 
 @dataclass(kw_only=True)
 class OneClass(FeatureDetector):
-    """A detector that takes all images of `fit` for normal; subclasses learn a scorer from a sample of patches.
+    """A detector that counts all images of `fit` as normal; subclasses learn a scorer from a sample of patches.
 
     The detector learns from all images (those known to be anomalous left out). Its training scores come from others of
     its kind: the images are split in `folds` parts, and what was learned without a part scores it. The two score alike

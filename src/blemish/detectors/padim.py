@@ -46,7 +46,7 @@ class PlaceGaussians(PatchScorer):
 class PaDiM(OneClass):
     """A Gaussian over the images at each place of the grid, for products that are always in the same position.
 
-    All images are taken for good. A patch is anomalous if it is far from the mean of the patches at its place, in
+    All images count as good. A patch is anomalous if it is far from the mean of the patches at its place, in
     deviations of those (the Mahalanobis distance).
 
     Parameters

@@ -23,7 +23,7 @@ from blemish.machine.runtime import runtime
 class PatchCore(OneClass):
     """The distance of each patch to the nearest of a coreset: few patches that represent those of all images.
 
-    All images are taken for good. Their patches are thinned out to a memory, so that each is near one that is kept; a
+    All images count as good. Their patches are thinned out to a memory, so that each is near one that is kept; a
     patch that is far from all of them is anomalous.
 
     Parameters
@@ -95,7 +95,7 @@ class PatchCore(OneClass):
     neighbours: int = 9
 
     name: ClassVar[str] = "patchcore"
-    summary: ClassVar[str] = "distance to the nearest patch of a coreset of all images, taken for good"
+    summary: ClassVar[str] = "distance to the nearest patch of a coreset of all images, which count as good"
     source: ClassVar[str] = "PatchCore (CVPR 2022, arXiv 2106.08265)"
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class Net(PatchScorer):
 class SimpleNet(OneClass):
     """A small network that learns to tell patches from the same patches with a little noise.
 
-    All images are taken for good. What looks to the network more like noise than like them is anomalous. The network of
+    All images count as good. What looks to the network more like noise than like them is anomalous. The network of
     the last step is what scores; the published runs keep the epoch that does best on the test set, which no one has who
     needs a detector.
 

@@ -261,7 +261,7 @@ def _blocks(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 def measured(values: Values, missing: Collection[float] | None = None) -> Levels:
-    """The levels of one image; far repeated ones at either end are taken for lost, or `missing` if that is given.
+    """The levels of one image; far repeated ones at either end count as lost, or `missing` if that is given.
 
     Raises `UnreadableImageError` for one that holds no finite number.
     """

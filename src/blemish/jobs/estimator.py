@@ -20,7 +20,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     detector : a name of `blemish detectors` that takes features. "nearest_images", the default, and "softpatch"
-        also find a few outliers that are like each other; "patchcore" and "inreach" take such a cluster for normal.
+        also find a few outliers that are like each other; "patchcore" and "inreach" count such a cluster as normal.
     contamination : the share of the rows that are outliers, above 0 and up to 0.5; "auto" decides from the scores.
     settings : settings of the detector by name; None for its defaults.
     random_state : a whole number, 0 or more; the same one gives the same results.

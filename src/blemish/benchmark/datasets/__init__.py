@@ -11,7 +11,7 @@ from blemish.machine.errors import RequestError
 
 PUBLISHED = (mvtec.LAYOUT, visa.LAYOUT, realiad.LAYOUT, classes.LAYOUT)
 LAYOUTS = (*PUBLISHED, folder.LAYOUT)
-NEARLY = 0.5  # of its signs: a folder with as many is taken for a damaged dataset, not for a folder of images
+NEARLY = 0.5  # of its signs: a folder with as many counts as a damaged dataset, not as a folder of images
 SUGGESTED_FOLDERS = 300  # looked into at most for a dataset that lies elsewhere
 
 __all__ = ["GOOD", "Category", "Sample", "open_datasets", "read_mask", "recognised"]
