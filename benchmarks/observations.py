@@ -28,7 +28,7 @@ from blemish.benchmark.datasets import open_datasets
 from blemish.benchmark.datasets.category import Category
 from blemish.benchmark.feature_statistics import _cells as inside_mask
 from blemish.benchmark.plots import figure
-from blemish.detectors.nearest_images import ImageNeighbours, Matches, NearestImages
+from blemish.detectors.nearest_images import ImageNeighbours, NearestImages, NearestPatches
 from blemish.detectors.parts.fusion import highest_mean
 from blemish.detectors.parts.views import ViewFeatures
 from blemish.machine.runtime import use_runtime
@@ -45,14 +45,16 @@ PAIRS, RANKED, DOMINANCE, DIVERGENCE = "mutual_pairs", "ranks", "dominance", "di
 class Compared(NearestImages):
     """Each image compared with all others, with what was found."""
 
-    def _matched(self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor) -> Matches:
-        self.found = super()._matched(features, scorer, layouts, barred)
+    def _compared(
+        self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor
+    ) -> NearestPatches:
+        self.found = super()._compared(features, scorer, layouts, barred)
         self.near = scorer.nearest_images(layouts, barred)[:, :RETRIEVED]  # (N, 20), by layout
         self.grid = features.grid
         return self.found
 
 
-def distances_by_image(matches: Matches) -> tuple[Tensor, Tensor]:
+def distances_by_image(matches: NearestPatches) -> tuple[Tensor, Tensor]:
     """(N, P, N) the distance to the like in each image, infinite for the own one, and (N, P, N) which patch that is."""
     count, patches, _ = matches.distances.shape
     whose, where = matches.entries.long() // patches, matches.entries.long()
@@ -69,7 +71,7 @@ def observed(category: Category, ratio: float, seed: int) -> dict[str, list[dict
     detector = Compared(random_state=seed, retrieved=many, k=many - 3).fit(images)
     ids = detector.training_scores_.ids
     path_of = {entry.id: entry.path for entry in manifest.training}
-    if len(detector.compared_with(images)) != len(ids):
+    if len(set(images.content.values())) != len(ids):
         raise SystemExit(f"{category} has equal images among its training images; their rows would be mixed up.")
     bad = manifest.training_truth(ids)
     drawn = [inside_mask(category, path_of[name], detector.grid).ravel() for name in ids]  # none in a good image

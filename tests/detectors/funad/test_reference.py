@@ -34,7 +34,7 @@ class Sizes:
     steps: int
 
 
-SHORT = Sizes(images=24, patches=16, width=12, batch=4, steps=40)
+SHORT = Sizes(images=24, patches=16, width=12, batch=4, steps=20)
 TRUE = Sizes(images=6, patches=784, width=768, batch=2, steps=200)  # 1,536 channels
 
 
