@@ -103,5 +103,5 @@ class FeatureStore:
 def _check_sum(features: Features) -> int:
     total = 0
     for name in sorted(features):
-        total = crc32(features[name].contiguous().numpy().data, total)
+        total = crc32(features[name].numpy().data, total)
     return total
