@@ -29,6 +29,9 @@ assert dict(scores) == dict(run.scores)
 run = blemish.fit("path/to/images", "mine", detector="mine", settings={"backbone": "efficientnet_lite0"})
 assert (run.detector.name, run.detector.retrieved) == ("mine", 40)
 assert len(blemish.load("mine").score("path/to/images")) == 9
+run = blemish.fit("path/to/images", "mean", detector="mean_patch", settings={"backbone": "efficientnet_lite0"})
+assert run.scores.ranking()[0] == "part-00.png"
+assert dict(blemish.load("mean").score("path/to/images")) == dict(run.score("path/to/images"))
 """
 
 

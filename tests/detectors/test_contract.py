@@ -91,9 +91,11 @@ def shared_features(feature_cache: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def fitted(folder: Path, feature_cache: Path) -> dict[str, FeatureDetector]:
+def fitted(request: pytest.FixtureRequest, folder: Path, feature_cache: Path) -> dict[str, FeatureDetector]:
+    tests = [each for each in request.session.items if each.path == request.path]
+    chosen = {each.callspec.params["name"] for each in tests if hasattr(each, "callspec")}  # of `-k`, not all others
     with use_runtime(cache=feature_cache, threads=2):
-        return {name: make(name).fit(ImageSet.of(folder)) for name in NAMES}
+        return {name: make(name).fit(ImageSet.of(folder)) for name in NAMES if name in chosen}
 
 
 def make(name: str, **changes: object) -> FeatureDetector:
