@@ -183,7 +183,7 @@ def test_bad_requests_are_one_sentence(fitted, tmp_path):
     refused(call(*words, "--format", "tensorrt"), "onnx, openvino", "tensorrt")
     refused(call(*words, "--size", "12"), "WIDTHxHEIGHT", "12")
     refused(call(*words, "--size", "300x200"), "0 of the", "300x200", "--images")
-    refused(call(*words, "--precision", "int4"), "float32 or int8")
+    refused(call(*words, "--precision", "int4"), "float32, int8", "int4")
 
 
 def test_nothing_of_torch_is_loaded_by_the_consumer_of_the_docs(fitted, tmp_path):
