@@ -243,7 +243,7 @@ class Run:
             return self.images.read(name)
         root = self.about.get("image_root")
         if root and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
-            raise UnreadableImageError("its name leads out of the image folder")
+            raise UnreadableImageError("its name points outside the image folder")
         source = remote_file(joined(root, name)) if root and is_url(root) else Path(root or "", name)
         return decode(openable(source), self.decoding)
 
