@@ -338,8 +338,8 @@ def broker(port):
     ("text", "parts"),
     [
         ("ftp://host/x", ("`on_bad`", "http://", "'ftp://'")),
-        ("", ("program that is there",)),
-        ("no-such-program {path}", ("'no-such-program'", "its path")),
+        ("", ("was not found",)),
+        ("no-such-program {path}", ("'no-such-program'", "full path")),
         ("echo 'open", ("quotes",)),
         ("http://", ("no host",)),
         ("http://user:s3cret@host:port/", ("scheme://host:port/path",)),

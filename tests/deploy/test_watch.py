@@ -113,7 +113,7 @@ def test_a_link_that_a_camera_writes_into_is_removed_and_named(place, run):
     first, second = rows(place)
     assert not (place / "out" / first["to"]).exists()
     assert (place / "out" / second["to"]).samefile(place / "in" / "new-0.png")
-    assert "--action copy" in watched.news[0]
+    assert "`action` copy" in watched.news[0]
 
 
 def test_a_disk_without_hard_links_gets_copies_and_that_is_told(place, run, monkeypatch):

