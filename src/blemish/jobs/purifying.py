@@ -51,6 +51,8 @@ def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, 
 
     An interrupted job continues from the sub-models that were finished. Raises `RequestError` or `JobError`.
 
+    Examples
+    --------
     >>> found = blemish.purify("path/to/images", keep=0.8)  # doctest: +SKIP
     >>> found.kept_ids, found.set_aside_ids  # doctest: +SKIP
     """
