@@ -46,10 +46,10 @@ class Compared(NearestImages):
     """Each image compared with all others, with what was found."""
 
     def _compared(
-        self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor
+        self, features: ViewFeatures, scorer: ImageNeighbours, traced: Tensor, barred: Tensor
     ) -> NearestPatches:
-        self.found = super()._compared(features, scorer, layouts, barred)
-        self.near = scorer.nearest_images(layouts, barred)[:, :RETRIEVED]  # (N, 20), by layout
+        self.found = super()._compared(features, scorer, traced, barred)
+        self.near = scorer.nearest_images(scorer.layouts, barred)[:, :RETRIEVED]  # (N, 20), by layout
         self.grid = features.grid
         return self.found
 

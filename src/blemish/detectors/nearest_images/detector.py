@@ -1,6 +1,6 @@
 """The detector: compare the images of a folder with each other, then new images with those."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -177,21 +177,28 @@ class NearestImages(FeatureDetector):
         groups = group_numbers(features.images)
         rows = self.compared_with(features)
         drawn = features.drawn().flatten(1)
-        scorer, layouts = self._gathered(features, rows, drawn)
+        scorer = self._gathered(features, rows, drawn)
         barred = groups[:, None] == groups[rows]
-        compared = self._compared(features, scorer, layouts, barred)
-        inside = features.valid().flatten(1)
-        scorer.choose(self.k or repeating_k(compared, inside, rows, scorer.where))
+        # of more images than that, only those compared with show what the folder is like: the table stays as large
+        traced = rows if len(groups) > MOST_IMAGES else torch.arange(len(groups))
+        own = torch.searchsorted(traced, rows)  # rows of the table
+        compared = self._compared(features, scorer, traced, barred)
+        inside = features.valid().flatten(1)[traced]
+        scorer.choose(self.k or repeating_k(compared, inside, own, scorer.where))
         counted = compared.between(*scorer.window)
         away = counted.distances.mean(2)
-        scorer.spacing.copy_(away[rows][:, scorer.where])
-        scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(layouts, barred, rows))]))
-        maps = relative_distances(counted, scorer.spacing, scorer.typical[0])
+        scorer.spacing.copy_(away[own][:, scorer.where])
+        scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(scorer.layouts, barred[rows]))]))
+        known = relative_distances(counted, scorer.spacing, scorer.typical[0])
         if drawn.any():
-            far = float(np.quantile(maps[inside].numpy(), STANDS_OUT))
-            self._know_defects(features, scorer, rows, drawn[rows] & (maps[rows] > far))
-            maps = maps * self._nearer_to_defects(features, scorer, away, barred)
-        copies = near_copies(features.images, compared, inside, rows, len(scorer.where))
+            far = float(np.quantile(known[inside].numpy(), STANDS_OUT))
+            self._know_defects(features, scorer, rows, drawn[rows] & (known[own] > far))
+            known = known * self._nearer_to_defects(features, scorer, traced, away, barred)
+        maps = torch.empty(len(groups), known.shape[1])
+        maps[traced] = known
+        self._compare_others(features, scorer, traced, barred, maps)
+        ids = [features.images.ids[row] for row in traced]
+        copies = near_copies(ids, compared, inside, own, len(scorer.where))
         return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
 
     def compared_with(self, features: ViewFeatures) -> Tensor:
@@ -222,8 +229,8 @@ class NearestImages(FeatureDetector):
             rows = sorted((known + [others[at] for at in drawn])[:MOST_IMAGES])
         return torch.tensor(rows)
 
-    def _gathered(self, features: ViewFeatures, rows: Tensor, drawn: Tensor) -> tuple[ImageNeighbours, Tensor]:
-        """A scorer that holds the images of `rows`, its distances still to be found, and the layouts of all images.
+    def _gathered(self, features: ViewFeatures, rows: Tensor, drawn: Tensor) -> ImageNeighbours:
+        """A scorer that holds the images of `rows`, its distances still to be found.
 
         Patches that are `drawn` (N, P) show defects: no other patch is compared with them.
         """
@@ -242,47 +249,57 @@ class NearestImages(FeatureDetector):
         patches = torch.empty(len(rows), len(where), len(embedding.mean), dtype=torch.bfloat16)
         halves = torch.empty(patches.shape[:2])
 
-        def embedded_of(batch: PatchBatch, row: int) -> Tensor:
+        def gather(batch: PatchBatch, row: int) -> Tensor:
             embedded = embedding(batch.patches[row].flatten(0, 1))
-            number = at.get(batch.ids[row])
-            if number is not None:
-                usable = (batch.valid[row].flatten() & ~drawn[rows[number]])[where]
-                patches[number] = embedded[where].bfloat16()
-                lengths = embedding.strongest(patches[number]).float().square().sum(1)
-                halves[number] = (-lengths / 2).masked_fill(~usable, -torch.inf)
+            number = at[batch.ids[row]]
+            usable = (batch.valid[row].flatten() & ~drawn[rows[number]])[where]
+            patches[number] = embedded[where].bfloat16()
+            lengths = embedding.strongest(patches[number]).float().square().sum(1)
+            halves[number] = (-lengths / 2).masked_fill(~usable, -torch.inf)
             return layouts_of(embedding.strongest(embedded)[None], features.grid)[0]
 
-        layouts = torch.stack(list(features.each(embedded_of, f"gathering {features.view.pixels}")))
+        layouts = torch.stack(list(features.each(gather, f"gathering {features.view.pixels}", names)))
         groups = torch.unique(group_numbers(images)[rows], return_inverse=True)[1]
         retrieved = min(self.retrieved, int(groups.max()))  # an image has all groups but its own
         known_good = torch.tensor([images.labels.get(name) == NORMAL for name in names])
         parts = {
-            "patches": patches, "halves": halves, "layouts": layouts[rows], "spacing": torch.zeros(patches.shape[:2]),
+            "patches": patches, "halves": halves, "layouts": layouts, "spacing": torch.zeros(patches.shape[:2]),
             "typical": torch.ones(2), "groups": groups, "known_good": known_good, "where": where,
             "content": torch.tensor([list(bytes.fromhex(images.content[name])) for name in names], dtype=torch.uint8),
             "counts": torch.tensor([FIRST_K, retrieved]),
         }  # fmt: skip
-        return ImageNeighbours(embedding, parts), layouts
+        return ImageNeighbours(embedding, parts)
 
     def _compared(
-        self, features: ViewFeatures, scorer: ImageNeighbours, layouts: Tensor, barred: Tensor
+        self, features: ViewFeatures, scorer: ImageNeighbours, traced: Tensor, barred: Tensor
     ) -> NearestPatches:
-        """Each image compared with those not barred; as many of the nearest as show whether defects repeat."""
+        """Images `traced` compared with those not barred; as many of the nearest as show whether defects repeat."""
         last = min(scorer.retrieved, max(TRACED, self.k + COUNTED - 1))
-        shape = (len(layouts), features.grid[0] * features.grid[1], last)
+        shape = (len(traced), features.grid[0] * features.grid[1], last)
         compared = NearestPatches(torch.empty(shape), torch.empty(shape, dtype=torch.int32))
-        row_of = {name: row for row, name in enumerate(features.images.ids)}
 
-        def compare(batch: PatchBatch, row: int) -> int:
-            number = row_of[batch.ids[row]]
-            near = scorer.nearest_images(layouts[number][None], barred[number][None])
-            found = scorer.nearest_patches(scorer.embedded(batch.patches[row][None]), near, 0, last)
+        def compare(batch: PatchBatch, row: int, number: int) -> None:
+            embedded = scorer.embedded(batch.patches[row][None])
+            near = scorer.nearest_images(scorer.layouts_of(embedded, features.grid), barred[traced[number]][None])
+            found = scorer.nearest_patches(embedded, near, 0, last)
             compared.distances[number], compared.entries[number] = found.distances[0], found.entries[0].int()
-            return number
 
-        for _ in features.each(compare, f"comparing {features.view.pixels}"):
-            pass
+        _for_each(features, traced, compare, f"comparing {features.view.pixels}")
         return compared
+
+    def _compare_others(
+        self, features: ViewFeatures, scorer: ImageNeighbours, traced: Tensor, barred: Tensor, maps: Tensor
+    ) -> None:
+        """Put the distances of the images that are not `traced` to their rows of `maps` (N, P)."""
+        others = torch.ones(len(maps), dtype=torch.bool)
+        others[traced] = False
+        rest = torch.nonzero(others)[:, 0]
+
+        def compare(batch: PatchBatch, row: int, number: int) -> None:
+            at = rest[number]
+            maps[at] = scorer.distances(batch.patches[row][None], barred[at][None]).flatten()
+
+        _for_each(features, rest, compare, f"comparing {features.view.pixels}")
 
     def _know_defects(self, features: ViewFeatures, scorer: ImageNeighbours, rows: Tensor, chosen: Tensor) -> None:
         """Let the scorer know the patches `chosen` (n, P) of the images of `rows` as defects.
@@ -300,29 +317,33 @@ class NearestImages(FeatureDetector):
             scorer.know_defects(torch.cat(patches), torch.cat(owners))
 
     def _nearer_to_defects(
-        self, features: ViewFeatures, scorer: ImageNeighbours, away: Tensor, barred: Tensor
+        self, features: ViewFeatures, scorer: ImageNeighbours, traced: Tensor, away: Tensor, barred: Tensor
     ) -> Tensor:
-        """By what the maps (N, P) are multiplied, given the distances (N, P) and the images barred from each (N, n)."""
-        row_of = {name: row for row, name in enumerate(features.images.ids)}
+        """By what the maps (T, P) of the images `traced` are multiplied, given their distances and barred (N, n)."""
         times = torch.ones_like(away)
 
-        def nearer(batch: PatchBatch, row: int) -> None:
-            at = row_of[batch.ids[row]]
+        def nearer(batch: PatchBatch, row: int, number: int) -> None:
             embedded = scorer.embedded(batch.patches[row][None])
-            times[at] = scorer.nearer_to_defects(embedded, away[at][None], barred[at][None])[0]
+            times[number] = scorer.nearer_to_defects(embedded, away[number][None], barred[traced[number]][None])[0]
 
-        for _ in features.each(nearer, f"drawn defects {features.view.pixels}"):
-            pass
+        _for_each(features, traced, nearer, f"drawn defects {features.view.pixels}")
         return times
 
     def _empty_scorer(self, view: View, state: State) -> PatchScorer:
         return empty_neighbours(view, state)
 
 
-def _to_nearest(layouts: Tensor, barred: Tensor, rows: Tensor) -> Tensor:
-    """The distance of each layout (N, L) to the nearest of `rows` that is not barred (N, n), (N,)."""
-    parts = [
-        torch.cdist(layouts[at : at + 256], layouts[rows]).masked_fill(barred[at : at + 256], torch.inf).amin(1)
-        for at in range(0, len(layouts), 256)
-    ]
-    return torch.cat(parts)
+def _for_each(
+    features: ViewFeatures, rows: Tensor, function: Callable[[PatchBatch, int, int], None], stage: str
+) -> None:
+    """Call `function` with the batch, the row there and the place in `rows` of each of these images."""
+    number = {features.images.ids[row]: at for at, row in enumerate(rows)}
+    if not number:
+        return
+    for _ in features.each(lambda batch, row: function(batch, row, number[batch.ids[row]]), stage, list(number)):
+        pass
+
+
+def _to_nearest(layouts: Tensor, barred: Tensor) -> Tensor:
+    """The distance of each layout (n, L) to the nearest that is not barred (n, n), (n,)."""
+    return torch.cdist(layouts, layouts).masked_fill(barred, torch.inf).amin(1)

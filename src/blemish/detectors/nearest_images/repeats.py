@@ -9,7 +9,6 @@ from torch import Tensor
 
 from blemish.detectors.nearest_images.scorer import COUNTED, NearestPatches, relative_distances, typical
 from blemish.detectors.parts.fusion import SHARE, highest_mean
-from blemish.images import ImageSet
 from blemish.scores.cuts import median_and_deviation
 
 FIRST_K = 2  # the least that is chosen: a copy of a defect does not count
@@ -61,12 +60,13 @@ def names_share(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
 
 
 def near_copies(
-    images: ImageSet, compared: NearestPatches, inside: Tensor, rows: Tensor, kept: int
+    ids: Sequence[str], compared: NearestPatches, inside: Tensor, rows: Tensor, kept: int
 ) -> tuple[tuple[str, ...], ...]:
     """Images that may be shots of one part: the ids, part by part, the largest first.
 
-    An image is a near copy of another if that one holds the nearest like of most of its patches. `kept` patches are
-    compared with of each of the images of `rows`. Of images with a single patch that says nothing: there are none.
+    An image of `ids` is a near copy of another if that one holds the nearest like of most of its patches. `kept`
+    patches are compared with of each of the images of `rows`. Of images with a single patch that says nothing: there
+    are none.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -82,5 +82,5 @@ def near_copies(
     _, part = connected_components(graph, directed=False)
     found: dict[int, list[str]] = {}
     for row in np.unique(np.concatenate(pairs)):
-        found.setdefault(int(part[row]), []).append(images.ids[row])
+        found.setdefault(int(part[row]), []).append(ids[row])
     return tuple(sorted((tuple(names) for names in found.values()), key=len, reverse=True))

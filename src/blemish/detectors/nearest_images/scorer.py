@@ -112,7 +112,7 @@ class ImageNeighbours(PatchScorer):
     def distances(self, patches: Tensor, barred: Tensor | None = None) -> Tensor:
         """As `forward`, without the images that are true in `barred` (B, N); by default the image's own group."""
         embedded = self.embedded(patches)
-        layouts = layouts_of(self.embedding.strongest(embedded), patches.shape[1:3])
+        layouts = self.layouts_of(embedded, patches.shape[1:3])
         barred = self.own_group(layouts) if barred is None else barred
         compared = self.nearest_patches(embedded, self.nearest_images(layouts, barred), *self.window)
         times = self.nearer_to_defects(embedded, compared.distances.mean(2), barred)
@@ -123,6 +123,10 @@ class ImageNeighbours(PatchScorer):
         """Patches (B, h, w, D) to (B, h * w, D)."""
         embedded: Tensor = self.embedding(patches.flatten(1, 2))
         return embedded
+
+    def layouts_of(self, embedded: Tensor, grid: Sequence[int]) -> Tensor:
+        """Embedded patches (B, h * w, D) to (B, L)."""
+        return layouts_of(self.embedding.strongest(embedded), grid)
 
     def own_group(self, layouts: Tensor) -> Tensor:
         """(B, N) bool: the group of the image that has the same layout (B, L); of a new image, none."""

@@ -189,12 +189,14 @@ class ViewFeatures:
             valid = self._valid(batch.ids, batch.boxes, (patches.shape[1], patches.shape[2]))
             yield PatchBatch(batch.ids, patches, valid, batch.globals.float(), batch.boxes)
 
-    def each(self, function: Callable[[PatchBatch, int], R], stage: str) -> Iterator[R]:
-        """What `function` makes of every image, given its batch and row there, in the order of the ids.
+    def each(
+        self, function: Callable[[PatchBatch, int], R], stage: str, ids: Sequence[str] | None = None
+    ) -> Iterator[R]:
+        """What `function` makes of some images, all by default, given the batch and row there, in the order of `ids`.
 
         Images are worked on side by side.
         """
-        for batch in self.batches(stage=stage):
+        for batch in self.batches(ids, stage=stage):
             yield from side_by_side(partial(function, batch), range(len(batch.ids)))
 
     def maps(self, score: Callable[[PatchBatch, int], Tensor], stage: str) -> Tensor:
