@@ -140,6 +140,19 @@ def test_the_first_page_of_a_file_with_several_is_used(tmp_path):
     assert np.array_equal(decode(path, PLAIN), picture(0))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_thumbnail_before_the_image_is_passed_over(tmp_path, dtype):
+    import tifffile
+
+    whole = picture(0).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(whole[::4, ::4], subfiletype=1, photometric="rgb")
+        file.write(whole, photometric="rgb")
+    assert read_header(path).size == whole.shape[1::-1]
+    assert np.array_equal(decode(path, Decoding((0.0, 65535.0)) if dtype == np.uint16 else PLAIN), picture(0))
+
+
 def test_damage_behind_the_first_page_does_not_matter(tmp_path):
     pages = [Image.fromarray(picture(index)) for index in range(3)]
     path = saved(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:])

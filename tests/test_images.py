@@ -102,6 +102,7 @@ def test_one_image_is_taken_as_a_list_of_one(photos):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
+        (lambda: [np.ma.array(picture(1), mask=True)], "masked pixels.*`roi`"),
         (lambda: [picture(1) / 255.0], r"uint8 with levels 0..255 .*astype\('uint8'\)"),
         (lambda: [picture(1).transpose(2, 0, 1)], r"shape \(3, 64, 64\); it must be \(height, width, 3\)"),
         (list, "list of images is empty"),

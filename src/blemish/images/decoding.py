@@ -21,6 +21,7 @@ from blemish.images.deep import (
     Values,
     for_tifffile,
     is_deep,
+    is_reduced,
     measured,
     packed_cells,
     to_bytes,
@@ -138,7 +139,7 @@ def decode(
 ) -> Pixels:
     """An image file, or its bytes, as uint8 RGB, (H, W, 3), 0..255, EXIF orientation applied.
 
-    The first page of a multi-page file; transparency over black; palettes expanded. An image with a side of
+    The first page of a multi-page file that is no thumbnail; transparency over black; palettes expanded. An image with a side of
     two times `WORKING_SIDE` or more is averaged over whole blocks of pixels, so that its longer side falls
     below that: memory is bounded by the file's own pixels; with `full` it is not.
     Raises `UnreadableImageError` with the reason.
@@ -221,6 +222,12 @@ def _image(source: Path | bytes, formats: tuple[str, ...] | None) -> Image.Image
         if not tiff:
             raise
         return Tiff(source)
+    if tiff:
+        try:  # a thumbnail comes first in some files
+            while is_reduced(image):
+                image.seek(image.tell() + 1)
+        except EOFError:
+            image.seek(0)
     if for_tifffile(image):
         image.close()
         return Tiff(source)

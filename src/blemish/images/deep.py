@@ -15,6 +15,7 @@ from PIL import Image
 from blemish.machine.errors import UnreadableImageError
 
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+REDUCED = 1  # of the tag NewSubfileType: a smaller copy of another page
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SAMPLED_LEVELS = 2_000_000  # pixels of an image looked at for its levels
 CELLS = 64  # of a mask of lost pixels, each way, whatever the size of the image
@@ -78,7 +79,7 @@ class Found:
 
 
 class Tiff:
-    """The first page of a TIFF that Pillow reads in part or not at all. Has what `decoding` asks of a Pillow image.
+    """The first page that is no thumbnail of a TIFF that Pillow reads in part or not at all. Has what `decoding` asks of a Pillow image.
 
     Raises `UnreadableImageError`, which names what it is, for one that is not one or three channels with or without
     transparency.
@@ -90,11 +91,12 @@ class Tiff:
         import tifffile
 
         self.file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
-        self.page: Any = self.file.pages[0]
+        pages: list[Any] = list(self.file.pages)
+        self.page = next((page for page in pages if not page.subfiletype & REDUCED), pages[0])
         page = self.page
         self.width, self.height, self.samples = page.imagewidth, page.imagelength, page.samplesperpixel
         self.size, self.tile = (self.width, self.height), ()
-        self.n_frames = len(self.file.pages)
+        self.n_frames = len(pages)
         alpha = bool(page.extrasamples) and int(page.extrasamples[-1]) in (1, 2)
         self.alpha = alpha and self.samples in (2, 4)
         kind = page.dtype.kind if page.dtype is not None else "?"
@@ -142,6 +144,11 @@ def is_deep(image: Image.Image | Tiff) -> bool:
     if isinstance(image, Tiff):
         return bool(image.page.dtype != np.uint8)
     return image.mode in DEEP_MODES or _deep_colour(image)
+
+
+def is_reduced(image: Any) -> bool:
+    """Whether the page of a TIFF is a smaller copy of another page."""
+    return bool(int(image.tag_v2.get(254, 0)) & REDUCED)
 
 
 def for_tifffile(image: Image.Image) -> bool:

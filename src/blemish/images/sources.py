@@ -68,6 +68,11 @@ def as_pixels(item: object, index: int, decoding: Decoding) -> Pixels:
             f"Image {index} is a {type(item).__name__}; give paths, PIL images or uint8 RGB arrays, not a mix "
             "of paths and others."
         )
+    if np.ma.is_masked(item):
+        raise RequestError(
+            f"Image {index} is an array with masked pixels, which would be scored; leave them out by `roi`, or save it "
+            "as a float TIFF with NaN there."
+        )
     if item.dtype != np.uint8:
         raise RequestError(
             f"Image {index} is an array of {item.dtype}; it must be uint8 with levels 0..255 "
