@@ -139,8 +139,8 @@ def decode(
 ) -> Pixels:
     """An image file, or its bytes, as uint8 RGB, (H, W, 3), 0..255, EXIF orientation applied.
 
-    The first page of a multi-page file that is no thumbnail; transparency over black; palettes expanded. An image with a side of
-    two times `WORKING_SIDE` or more is averaged over whole blocks of pixels, so that its longer side falls
+    The first page of a multi-page file that is no thumbnail; transparency over black; palettes expanded. An image with
+    a side of two times `WORKING_SIDE` or more is averaged over whole blocks of pixels, so that its longer side falls
     below that: memory is bounded by the file's own pixels; with `full` it is not.
     Raises `UnreadableImageError` with the reason.
     """

@@ -79,7 +79,9 @@ class Found:
 
 
 class Tiff:
-    """The first page that is no thumbnail of a TIFF that Pillow reads in part or not at all. Has what `decoding` asks of a Pillow image.
+    """The first page, but for thumbnails, of a TIFF that Pillow reads in part or not at all.
+
+    Has what `decoding` asks of a Pillow image.
 
     Raises `UnreadableImageError`, which names what it is, for one that is not one or three channels with or without
     transparency.
