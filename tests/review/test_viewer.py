@@ -118,6 +118,32 @@ def test_several_images_are_labelled_and_undone_together(page):
     assert page.app.state.session.labelling.words() == {}
 
 
+def test_undo_takes_back_what_was_drawn_or_removed_and_the_label_that_came_with_it(page, gallery):
+    labelling = page.app.state.session.labelling
+
+    def drawn() -> list[tuple[int, int, int, int]]:
+        return [box.corners for box in labelling.boxes().get(gallery.content[0], [])]
+
+    states: list[list[tuple[int, int, int, int]]] = [[]]
+    for place in (
+        {"x": 20, "y": 20, "width": 9, "height": 9},
+        {"x": 1, "y": 2, "width": 3, "height": 4},
+        {"stroke": "21,21 24,24", "radius": 3},
+        {"stroke": "24,24 27,27", "radius": 3},  # becomes one with the one before
+    ):
+        page.post("/boxes", data={"row": 0, **place})
+        states.append(drawn())
+    assert [len(state) for state in states] == [0, 1, 2, 3, 3]
+    page.post("/boxes/remove", data={"row": 0, "number": 0})
+    assert drawn() == states[-1][1:]
+    assert "9 x 9 at 20, 20" in page.post("/undo", data={"zoomed": 0}).text
+    while states:
+        assert sorted(drawn()) == sorted(states.pop())
+        assert labelling.words() == ({0: "bad"} if states else {})
+        page.post("/undo")
+    assert page.post("/undo").status_code == 200
+
+
 def test_boxes_are_kept_beside_the_labels_and_can_be_removed(page, gallery):
     page.post("/boxes", data={"row": 0, "x": 20, "y": 20, "width": 20, "height": 20, "type": "square"})
     text = page.post("/boxes", data={"row": 0, "regions": "1"}).text

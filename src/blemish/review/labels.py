@@ -5,7 +5,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,20 @@ class StaleError(BlemishError):
         )
 
 
+@dataclass(frozen=True)
+class Step:
+    """What `undo` brings back.
+
+    Attributes
+    ----------
+    labels : by row, the last row of the table before; None where there was none.
+    boxes : by row, what was drawn before, of images on which something was drawn or removed.
+    """
+
+    labels: Mapping[int, Row | None]
+    boxes: Mapping[int, Sequence[DefectBox]] = field(default_factory=dict)
+
+
 class Labelling:
     """The labels of a gallery's rows, the file they are in, and the way back.
 
@@ -50,7 +64,7 @@ class Labelling:
         self._boxes: dict[str, list[DefectBox]] = {}
         self._box_notes: list[str] = []
         self._seen: dict[Path, tuple[int, int]] = {}
-        self._undo: list[dict[int, Row | None]] = []
+        self._undo: list[Step] = []
         self._lock = threading.RLock()
         self._handed_over = False
         self._row_of = {name: row for row, name in enumerate(gallery.scores.ids)}
@@ -131,7 +145,7 @@ class Labelling:
                 return self._new(row, word, defect, was.comment if comment is None else comment.strip(), who)
 
             self._write([labelled(row) for row in rows])
-            self._undo.append({row: before.get(row) for row in rows})
+            self._undo.append(Step({row: before.get(row) for row in rows}))
 
     def comment(self, row: int, comment: str, who: str = "") -> None:
         """Keep a comment; the label stays as it is. Raises as `label` does."""
@@ -141,18 +155,26 @@ class Labelling:
         self.label([row], word, comment=comment, who=who)
 
     def undo(self, who: str = "") -> list[int]:
-        """Take back the last label since the page's program was started; the rows it was of."""
+        """Take back the last label or drawing since the page's program was started; the rows it was of."""
         with self._lock:
             if not self._undo:
                 return []
-            before = self._undo[-1]
+            step = self._undo[-1]
+            for row, before in step.boxes.items():
+                now = self._boxes_on(row)
+                self._write_boxes(
+                    [
+                        *(replace(box, type=REMOVED, who=who, time="") for box in now if box not in before),
+                        *(box for box in before if box not in now),
+                    ]
+                )
             self._write([
                 self._new(row, _word(was), was.type, was.comment, was.who) if was
                 else replace(self._empty(row), who=who)
-                for row, was in before.items()
+                for row, was in step.labels.items()
             ])  # fmt: skip
             self._undo.pop()  # only now: if the disk refused, it can be tried again
-            return list(before)
+            return list({*step.labels, *step.boxes})
 
     def add_boxes(
         self, row: int, corners: Iterable[tuple[int, int, int, int]], kind: str = "", who: str = ""
@@ -185,7 +207,7 @@ class Labelling:
         if not all(mask.any() for mask in masks):
             raise RequestError("The brush touched nothing of the image; paint on it.")
         with self._lock:
-            before = [box for box in self.boxes().get(content, []) if box.mask and box.type == kind]
+            before = [box for box in self._boxes_on(row) if box.mask and box.type == kind]
             written: list[DefectBox] = []
             for mask in masks:
                 whole = mask.copy()
@@ -199,20 +221,29 @@ class Labelling:
                 written.append(before[-1])
             self._draw(row, written, kind, who)
 
+    def _boxes_on(self, row: int) -> list[DefectBox]:
+        """What is drawn on an image now."""
+        return list(self.boxes().get(self.gallery.content[row], []))
+
     def _draw(self, row: int, boxes: Sequence[DefectBox], kind: str, who: str) -> None:
         """Write places of an image, which is bad from then on."""
-        self._write_boxes(boxes)
-        if boxes and self.words().get(row) != BAD:
-            self.label([row], BAD, kind=kind or None, who=who)
+        with self._lock:
+            step = Step({}, {row: self._boxes_on(row)})
+            self._write_boxes(boxes)
+            if boxes and self.words().get(row) != BAD:
+                self.label([row], BAD, kind=kind or None, who=who)
+                step = Step(self._undo.pop().labels, step.boxes)
+            self._undo.append(step)
 
     def remove_box(self, row: int, number: int, who: str = "") -> None:
         """Take a box of an image away again, by its number from 0. Raises `RequestError` if there is none."""
         self._check([row])
         with self._lock:
-            found = self.boxes().get(self.gallery.content[row], [])
+            found = self._boxes_on(row)
             if not 0 <= number < len(found):
                 raise RequestError(f"This image has {len(found)} boxes, and none of number {number + 1}; reload it.")
             self._write_boxes([replace(found[number], type=REMOVED, who=who, time="")])
+            self._undo.append(Step({}, {row: found}))
 
     def set_threshold(self, value: float) -> None:
         """Keep a threshold in the Run. Raises `RequestError` for what is none."""
@@ -247,7 +278,8 @@ class Labelling:
     def _write(self, rows: Sequence[Row]) -> None:
         if self._handed_over:
             raise StaleError
-        append(self.file, rows)
+        if rows:
+            append(self.file, rows)
 
     def _write_boxes(self, boxes: Sequence[DefectBox]) -> None:
         with self._lock:

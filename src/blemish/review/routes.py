@@ -147,12 +147,6 @@ async def remark(session: Same, request: Request) -> HTMLResponse:
     return await form(request, work)
 
 
-@router.post("/undo")
-async def undo(session: Same, request: Request) -> HTMLResponse:
-    """Take back the last label."""
-    return await form(request, lambda values: changed(session, session.labelling.undo(person(request)), values))
-
-
 @router.post("/threshold")
 async def threshold(session: Same, request: Request) -> HTMLResponse:
     """Keep a threshold for the page and its lists."""

@@ -214,6 +214,17 @@ async def remove_box(session: Same, request: Request) -> HTMLResponse:
     return await form(request, work)
 
 
+@router.post("/undo")
+async def undo(session: Same, request: Request) -> HTMLResponse:
+    """Take back the last label, or what was drawn or removed last."""
+
+    def work(values: dict[str, str]) -> str:
+        rows, zoomed = session.labelling.undo(person(request)), number_of(values.get("zoomed", ""))
+        return _drawn(session, zoomed) if rows == [zoomed] else changed(session, rows, values)
+
+    return await form(request, work)
+
+
 def _drawn(session: Session, row: int) -> str:
     """The HTML of what is different after something was drawn: the boxes, and the card."""
     boxes = session.render("boxes.html", swap=True, row=row, boxes=_boxes(session, row))
