@@ -72,6 +72,12 @@ def test_importing_blemish_is_quick_and_imports_nothing_heavy():
     assert float(seconds) < 0.1  # of the processor, whatever else the machine does; 0.02 when it was written
 
 
+def test_commands_that_learn_nothing_do_not_wait_for_torch():
+    heavy = {"torch", "sklearn", "scipy.stats", "matplotlib"}
+    code = f"import sys, blemish.cli, blemish.review.app; print(*{heavy} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
 def test_everything_public_is_there():
     for name in blemish.__all__:
         assert getattr(blemish, name) is not None

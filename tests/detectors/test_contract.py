@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from blemish.deploy.graph import without_in_place
 from blemish.detectors import REGISTRY, FeatureDetector, detector_class
 from blemish.detectors.parts.scoring_head import ScoringModule
 from blemish.detectors.parts.views import View
@@ -29,7 +30,7 @@ SMALL = {
 PLAIN = (View(96, ("8", "16a"), pool=3, rooted=False),)
 # Of the detectors that are slow or large as they are by default.
 SETTINGS: dict[str, dict[str, object]] = {
-    "nearest_images": SMALL,
+    "nearest_images": {"views": SMALL["views"][:1]},  # several views are those of funad, too
     "funad": {**SMALL, "steps": 30, "batch": 64, "noise_batch": 16, "bank_entries": 100},
     "inreach": {"views": PLAIN, "entries": 150, "share": 0.05},
     "padim": {"views": PLAIN, "channels": 150},
@@ -243,7 +244,10 @@ def exported(
     for specs in dict.fromkeys(detector.feature_specs() for detector in fitted.values()):
         names = [name for name, detector in fitted.items() if detector.feature_specs() == specs]
         module = ScoringModule(specs, Heads([fitted[name].head_ for name in names])).eval()
-        program = torch.onnx.export(module, (pixels[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False)
+        without_in_place(module)
+        program = torch.onnx.export(
+            module, (pixels[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, optimize=False
+        )
         assert program is not None
         program.save(place / "scoring.onnx")
         session = onnxruntime.InferenceSession(place / "scoring.onnx", providers=["CPUExecutionProvider"])

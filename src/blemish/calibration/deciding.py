@@ -92,7 +92,7 @@ def decide(
 
 def folder_chances(model: TwoGroups, scores: Array) -> Chance:
     """The chance of being bad by score, as all draws have it on average, for a folder with scores (N,)."""
-    from sklearn.isotonic import IsotonicRegression
+    from scipy.optimize import isotonic_regression
 
     values = np.unique(np.asarray(scores, dtype=np.float64))
     if len(values) > 2 * KNOTS:  # the highest as they are, of the others some
@@ -101,7 +101,7 @@ def folder_chances(model: TwoGroups, scores: Array) -> Chance:
     span = values[-1] - values[0]
     knots = np.concatenate([values, values[-1] + span * np.linspace(0.02, 1, 50)])
     chance = model.weights @ model.each_chance(knots)
-    rising = IsotonicRegression().fit_transform(np.arange(len(knots)), chance)
+    rising = isotonic_regression(chance).x
     return Chance(tuple(knots.tolist()), tuple(np.clip(rising, MOST_SURE, 1 - MOST_SURE).tolist()))
 
 

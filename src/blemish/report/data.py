@@ -5,18 +5,19 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, cut
-from blemish.detectors import REGISTRY
 from blemish.images import ImageSet
-from blemish.purification import Purification
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, heatmap_path
+
+if TYPE_CHECKING:
+    from blemish.purification import Purification
 
 Report = dict[str, Any]
 
@@ -140,7 +141,7 @@ def of_scores(
 
 
 def of_purification(
-    job: Report, images: ImageSet, found: Purification, *, folder: Path, thumbnails: Path, kept_list: Path
+    job: Report, images: ImageSet, found: "Purification", *, folder: Path, thumbnails: Path, kept_list: Path
 ) -> Report:
     """The report of a purification; `kept_list` is where the list of kept images will be in the end."""
     rows = {name: row for row, name in enumerate(found.ids)}
@@ -159,6 +160,8 @@ def of_purification(
             "file": _file_of(images, name, folder),
             "thumbnail": link(small, folder) if small.is_file() else None,
         })  # fmt: skip
+    from blemish.detectors import REGISTRY
+
     detector = ["--detector", job["detector"]["name"]] if job["detector"]["name"] in REGISTRY else []
     command = ["blemish", "fit", os.fspath(kept_list), *detector, "--out", "NEW_FOLDER"]
     return job | {

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import Depends, Request
@@ -19,9 +19,11 @@ from blemish.review.gallery import Gallery
 from blemish.review.labels import MOST_TYPES, Labelling, StaleError
 from blemish.review.proposals import describe, propose
 from blemish.review.ranking import Filter, Labels, rejected
-from blemish.review.reasons import Reasons
 from blemish.review.thumbnails import Thumbnails, heat
 from blemish.scores.regions import pixel_threshold
+
+if TYPE_CHECKING:
+    from blemish.review.reasons import Reasons
 
 PROPOSED = 12
 VERSION = "x-version"  # the header, or `v` in an address, by which a tab says which ranking its rows are of
@@ -60,7 +62,7 @@ class Session:
 
     def __init__(self, gallery: Gallery, beside: Beside | None = None) -> None:
         self.gallery, self.labelling, self.beside = gallery, Labelling(gallery), beside
-        self.thumbnails, self.reasons = Thumbnails(gallery), Reasons(gallery)
+        self.thumbnails = Thumbnails(gallery)
         self.described = describe(gallery.scores)
         # Of the rows that addresses speak of: after another fit they are others.
         self.version = sha256(
@@ -76,6 +78,13 @@ class Session:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+
+    @cached_property
+    def reasons(self) -> "Reasons":
+        """Why images score high; loads torch, which the page does not wait for."""
+        from blemish.review.reasons import Reasons
+
+        return Reasons(self.gallery)
 
     def check(self, *rows: int) -> None:
         """Raises `UnreadableImageError`, which is a 404, for a row that is none."""

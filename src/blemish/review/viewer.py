@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
@@ -16,12 +16,14 @@ from blemish.label_formats.masks import outline as outer_edge
 from blemish.label_formats.masks import whole
 from blemish.machine.errors import BlemishError, RequestError, UnreadableImageError
 from blemish.review.gallery import Gallery
-from blemish.review.reasons import Reason
 from blemish.review.routes import changed, form, number_of, person
 from blemish.review.session import Same, Session
 from blemish.review.thumbnails import heat as coloured
 from blemish.scores.heatmaps import shown
 from blemish.scores.regions import MOST_REGIONS, Region, outlines, regions_of
+
+if TYPE_CHECKING:
+    from blemish.review.reasons import Reason
 
 LARGE, PATCH = 1400, 180  # pixels of the longer side: an image before it is zoomed into, a place of it
 MAP = 256  # values of the longer side of the map under the pointer
@@ -146,7 +148,7 @@ def why(session: Same, row: Row) -> str:
     return session.render("why.html", reasons=reasons, trouble=trouble, beside=nearest_normal(session, row, reasons))
 
 
-def nearest_normal(session: Session, row: int, reasons: list[Reason]) -> int | None:
+def nearest_normal(session: Session, row: int, reasons: "list[Reason]") -> int | None:
     """The row of the most similar image that is neither flagged nor labelled bad; None if there is none."""
     words, image = session.labelling.words(), session.gallery.scores.image
     line = np.float32(session.labelling.threshold)

@@ -10,15 +10,16 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
-from blemish.detectors import State
 from blemish.images.urls import joined, remote_file
 from blemish.machine.disk import writing_to
 from blemish.machine.errors import RequestError, UnreadableImageError
+
+if TYPE_CHECKING:  # torch takes seconds to load, and most commands need none
+    from blemish.detectors import State
 
 PROGRAM, FORMAT_VERSION = "blemish", 4
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
@@ -26,8 +27,10 @@ FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside i
 AGAIN = "make it again with `force`"
 
 
-def write_artifact(folder: Path, config: dict[str, Any], state: State) -> None:
+def write_artifact(folder: Path, config: dict[str, Any], state: "State") -> None:
     """Write `config.json` and `detector.safetensors`; the config holds the hashes of what is read back."""
+    from safetensors.torch import save
+
     with writing_to(folder):
         (folder / PARAMETERS).write_bytes(save(state))
     write_config(folder, {**config, FILES: hashes(folder, (PARAMETERS, SCORES))})
@@ -61,8 +64,10 @@ def is_ours(folder: Path) -> bool:
         return False
 
 
-def read_artifact(folder: Path) -> tuple[dict[str, Any], State]:
+def read_artifact(folder: Path) -> tuple[dict[str, Any], "State"]:
     """Read both back. Raises `RequestError` for a folder that is no Run, or one that was damaged or tampered with."""
+    from safetensors.torch import load
+
     config = read_config(folder)
     path = folder / PARAMETERS
     if not path.is_file():
