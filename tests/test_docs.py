@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 
 import weight_layouts as layouts
 from blemish.cli import app
+from blemish.deploy.graph import ExportedScoring, write_onnx
 from blemish.detectors.funad import Schedule
 from blemish.features.backbones import BACKBONES
+from blemish.runs.exported import Arrays
 from command_line import QUICK
 from conftest import fill
 
@@ -84,7 +86,18 @@ def test_every_command_of_the_page_runs(page: str, desk: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("page", LINE)
-def test_every_command_of_the_pages_on_the_line_runs(page: str, desk: Path, run: Path) -> None:
+def test_every_command_of_the_pages_on_the_line_runs(
+    page: str, desk: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = desk / "made.onnx"
+
+    def once(scoring: ExportedScoring, example: Arrays, path: Path) -> None:
+        """torch's exporter takes long, and all formats of one Run begin with the same graph."""
+        if not made.exists():
+            write_onnx(scoring, example, made)
+        shutil.copy(made, path)
+
+    monkeypatch.setattr("blemish.deploy.export.write_onnx", once)
     fill(desk / "path/to/inbox", 2, start=40)
     fill(desk / "path/to/products/bolts", 9, start=50)
     commands = [line for block in blocks(page, "console") for line in block.splitlines()]

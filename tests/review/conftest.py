@@ -1,17 +1,17 @@
 """A Run whose images may be damaged, and the page over it without a network."""
 
-import os
-import re
+import queue
 import shutil
-import subprocess
-import sys
+import threading
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from blemish.review.app import application
 from blemish.review.gallery import Gallery
 from blemish.review.guard import Guard
+from blemish.review.server import review
 from blemish.runs.artifact import read_config, write_config
 
 from .browsing import CHROMIUM, FLAGS, SLOW, until
@@ -57,17 +57,23 @@ def browser():
 
 
 @pytest.fixture
-def link(reviewed):
-    """The program as a person starts it; the link it prints."""
-    program = subprocess.Popen(
-        [sys.executable, "-m", "blemish", "review", str(reviewed)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+def link(reviewed, monkeypatch):
+    """The link to the page, served by a thread of this process: a program of its own imports for seconds."""
+    links, servers = queue.Queue(), []
+
+    class Kept(uvicorn.Server):
+        def __init__(self, config):
+            super().__init__(config)
+            servers.append(self)
+
+    monkeypatch.setattr("uvicorn.Server", Kept)
+    serving = threading.Thread(target=review, args=(reviewed,), kwargs={"tell": links.put})
+    serving.start()
     try:
-        yield re.search(r"http\S+", program.stdout.readline())[0]
+        yield links.get(timeout=SLOW / 1000)
     finally:
-        program.terminate()
-        program.wait(SLOW / 1000)
+        servers[0].should_exit = servers[0].force_exit = True
+        serving.join(SLOW / 1000)
 
 
 @pytest.fixture
