@@ -19,8 +19,8 @@ FEWEST = 50  # images whose features are missing: with fewer, timing some would 
 BASE_GIB = 1.5  # torch, networks and what the images are compared with
 MAP_BYTES = 40_000  # an image: its maps in each view (7 KB), their smoothed copies and the drawn one
 PRODUCT = (4_000, 328)  # entries and width of the matrix product by which the machine's speed at learning is known
-# Learning in such products for each view that ranks: once, and for each image (benchmarks/line.md).
-LEARNING = {"funad": (110.0, 0.5), "nearest_images": (10.0, 0.4)}
+# Learning in such products for each view that ranks: once, for each image, and for comparing an image with others
+LEARNING = {"funad": (110.0, 0.2, 0.04), "nearest_images": (5.0, 0.15, 0.04)}  # benchmarks/line.md
 USUAL_PATCHES = 256  # of an image that is looked at as a whole, at 256 pixels; what LEARNING was measured with
 DRAWING = 0.4  # of that for a view that only draws: it has no nets
 
@@ -86,11 +86,12 @@ def estimated(detector: Detector, images: ImageSet, count: int, sample: int, *, 
         next(timed.batches(), None)
         each += (time.perf_counter() - start) / (len(names) - 1)
         size += spec.resolved(probe).bytes_each()
-    once, by_image = LEARNING.get(detector.name, (0.0, 0.0))
+    once, by_image, by_comparison = LEARNING.get(detector.name, (0.0, 0.0, 0.0))
     views = sum(1.0 if view.ranks else DRAWING for view in detector.views)
     patches = _times(detector, probe)  # each is compared with up to MOST_PATCHES of the other image
     compared = patches * min(patches, MOST_PATCHES / USUAL_PATCHES)
-    learning = views * (once + by_image * sample) * compared * _product_seconds() / runtime().threads
+    products = views * (once + sample * (by_image * patches + by_comparison * compared))
+    learning = products * _product_seconds() / runtime().threads
     memory = BASE_GIB + sample * MAP_BYTES / 2**30
     return Estimate(count, sample, made * each, learning, sample * size / 2**30, memory)
 
