@@ -229,11 +229,13 @@ def test_near_copies_are_named_with_the_way_out() -> None:
     assert not any("nearly alike" in finding for finding in told.findings)
 
 
-def test_a_pattern_for_names_is_advised_only_where_the_names_of_a_part_are_alike_and_no_others() -> None:
+def test_a_pattern_for_names_is_advised_where_they_tell_near_copies_from_the_rest() -> None:
     shots = (("p-05-a.png", "p-05-b.png"), ("p-07-a.png", "p-07-b.png"))
-    assert names_share(shots, ("p-06-a.png", *shots[0], *shots[1])) == "p-05-"
-    assert names_share((("part_007.jpg", "part_016.jpg"),), ("part_001.jpg", "part_007.jpg", "part_016.jpg")) == ""
-    assert names_share(shots, ("p-07-c.png", *shots[0], *shots[1])) == ""
+    others = tuple(f"p-{part:02d}-a.png" for part in range(10, 40))
+    assert names_share(shots, (*others, *shots[0], *shots[1])) == "p-05-"
+    assert names_share(shots, (*others, *shots[0], *shots[1], "p-05-c.png")) == "p-05-"
+    assert names_share((("p-07-a.png", "p-16-a.png"),), (*others, "p-07-a.png")) == ""
+    assert names_share((("p-05-a.png", "p-05-b.png"), *zip(others[::2], others[1::2], strict=True)), others) == ""
 
 
 def test_memory_is_bounded_by_images_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:

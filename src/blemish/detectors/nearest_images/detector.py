@@ -1,5 +1,6 @@
 """The detector: compare the images of a folder with each other, then new images with those."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -153,7 +154,8 @@ class NearestImages(FeatureDetector):
         if copies := self.__dict__.get("near_copies_", ()):
             count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
             shared = names_share(copies, self.training_scores_.ids)
-            fix = f": `group_regex` is a pattern for what only their names share, such as '{shared}'" if shared else ""
+            pattern = re.sub(r"\d+", r"\\d+", re.escape(shared))
+            fix = f": set `group_regex` to what only their names share, such as '{pattern}'" if shared else ""
             found.append(
                 f"{count} images look nearly alike, such as {example}: a similar pose, or shots of one part? Shots of "
                 f"one part should count as one{fix}."

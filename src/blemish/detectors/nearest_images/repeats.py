@@ -51,12 +51,14 @@ def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: T
 
 
 def names_share(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
-    """How the names of the first of `copies` begin, where those of each begin as no other of `ids`; else ""."""
-    starts = [os.path.commonprefix(list(names)) for names in copies]  # noqa: RUF071 - names, not folders
-    apart = all(
-        sum(name.startswith(start) for name in ids) == len(names) for start, names in zip(starts, copies, strict=True)
-    )
-    return starts[0] if apart else ""
+    """How the names of the first of `copies` begin, where that tells near copies from other images; else "".
+
+    That is where half of the images of `ids` whose names begin so are near copies, and half of the near copies do.
+    """
+    start = os.path.commonprefix(list(copies[0]))  # noqa: RUF071 - names, not folders
+    every = [name for names in copies for name in names]
+    near = sum(name.startswith(start) for name in every)
+    return start if 2 * near >= max(len(every), sum(name.startswith(start) for name in ids)) else ""
 
 
 def near_copies(
