@@ -100,32 +100,33 @@ def export(
         check(parity, precision)
         saved_as_usual(lambda path: save_file(known_state(run.known), path), staging / KNOWN_FILE)
         _write_training_scores(run, staging)
-        drawn = next(view.pixels for view in detector.views if view.draws)
-        working = next(spec.size or (1, 1) for spec in detector.feature_specs() if spec.pixels == drawn)
-        config = {
-            "kind": KIND,
-            "format": format,
-            "precision": precision,
-            "size": [height, width],
-            "box": box_in_grid((width, height), working),
-            "input": INPUT,
-            "mask": SIDE if masked else None,
-            "outputs": OUTPUTS,
-            "detector": {"name": detector.name},
-            "decision": run.decision.to_json(),
-            "decoding": asdict(run.decoding),
-            "map_scale": asdict(run.map_scale),
-            "pixel_threshold": run.pixel_threshold,
-            "parity": asdict(parity),
-            "versions": versions(),
-            FILES: hashes(staging, (*MODEL_FILES[format], SCORES, KNOWN_FILE)),
-        }
         if triton:
             grid = tuple(found[0][OUTPUTS.index("map")].shape[1:])
             write_triton(staging, size=(height, width), grid=(grid[0], grid[1]), masked=masked)
-        write_config(staging, config)
+        about = {"format": format, "precision": precision, "mask": SIDE if masked else None, "parity": asdict(parity)}
+        files = hashes(staging, (*MODEL_FILES[format], SCORES, KNOWN_FILE))
+        write_config(staging, {**_config(run, (width, height)), **about, FILES: files})
         runtime().progress("exporting", 3, 3)
     return parity
+
+
+def _config(run: Run, size: tuple[int, int]) -> dict[str, Any]:
+    """What `load` has to know of a Run that became a graph for images of `size` (width, height)."""
+    drawn = next(view.pixels for view in run.detector.views if view.draws)
+    working = next(spec.size or (1, 1) for spec in run.detector.feature_specs() if spec.pixels == drawn)
+    return {
+        "kind": KIND,
+        "size": size[::-1],
+        "box": box_in_grid(size, working),
+        "input": INPUT,
+        "outputs": OUTPUTS,
+        "detector": {"name": run.detector.name},
+        "decision": run.decision.to_json(),
+        "decoding": asdict(run.decoding),
+        "map_scale": asdict(run.map_scale),
+        "pixel_threshold": run.pixel_threshold,
+        "versions": versions(),
+    }
 
 
 def exportable(run: Run) -> Detector:
