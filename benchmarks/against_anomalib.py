@@ -59,7 +59,7 @@ def of_anomalib(folder: Path, seed: int, way: dict[str, str]) -> dict[str, tuple
     from anomalib.engine import Engine
     from lightning.pytorch import seed_everything
 
-    from blemish.detectors.anomalib_adapter.backbones import as_taken, backbones_at_hand
+    from blemish.detectors.anomalib_adapter.weights_at_hand import as_taken, backbones_at_hand
 
     seed_everything(seed)
     name, network = way["model"], "efficientnet_lite2"

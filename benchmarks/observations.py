@@ -26,7 +26,7 @@ from torch import Tensor
 from blemish.benchmark.contamination import contaminate
 from blemish.benchmark.datasets import open_datasets
 from blemish.benchmark.datasets.category import Category
-from blemish.benchmark.feature_statistics import _cells as inside_mask
+from blemish.benchmark.experiments.observations import _cells as inside_mask
 from blemish.benchmark.plots import figure
 from blemish.detectors.nearest_images import ImageNeighbours, NearestImages, NearestPatches
 from blemish.detectors.parts.fusion import highest_mean

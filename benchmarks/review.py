@@ -35,7 +35,7 @@ def picked(run, truth: dict[str, bool], way: str, count: int, seed: int) -> dict
     """The names that are reviewed and what is said of them, one after the other as on the page."""
     from blemish.calibration import folder_chances, two_groups
     from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
-    from blemish.review.proposals import describe, propose
+    from blemish.review.ranking import describe, propose
 
     names = run.scores.ranking()
     if way != "teach":

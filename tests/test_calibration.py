@@ -269,7 +269,7 @@ def test_a_decision_goes_through_json_and_one_of_an_earlier_version_is_read():
     old = Decision.from_json({"threshold": 1.0, "contamination": 0.1, "rule": "r", "assumption": "a", "reviewed": 3})
     assert old.bands([0.5, 1.5]) == ["pass", "reject"]
     assert old.chances(np.zeros(3)) is None
-    with pytest.raises(RequestError, match="rising scores"):
+    with pytest.raises(RequestError, match="`force`"):
         Chance((1.0, 0.0), (0.1, 0.2))
 
 

@@ -35,7 +35,7 @@ def test_a_wrong_request_is_refused_before_anything_is_left(tmp_path, photos, wo
 def test_a_review_of_what_is_no_run_is_refused(tmp_path, photos, run):
     refused(call("review", photos), "is not a Run")
     (run / "maps.safetensors").unlink()
-    refused(call("review", run), "made by an earlier version")
+    refused(call("review", run), "has no maps.safetensors", "--force")
     assert call("review", run, "--port", "99999").exit_code == 2
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from blemish.images.decoding import Decoding, decode, read_header, read_values
-from blemish.images.deep import measured
+from blemish.images.levels import measured
 from blemish.machine.errors import UnreadableImageError
 from conftest import picture
 

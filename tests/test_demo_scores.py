@@ -8,7 +8,7 @@ import pytest
 
 from blemish.detectors.nearest_images import NearestImages
 from blemish.images import ImageSet
-from blemish.jobs.demo_images import make_demo_folder
+from blemish.jobs.demo import make_demo_folder
 
 STORED = Path(__file__).parent / "data" / "demo_scores.json"  # json.dumps of these scores
 # Deviations of ordinary images, or a share of the score: room for what processors round otherwise. The nearest other

@@ -30,7 +30,7 @@ def test_an_empty_folder_and_one_without_images_say_what_is_there(tmp_path):
         find(tmp_path)
     for name in ("a.txt", "b.txt", "c.pdf", ".hidden.png"):
         (tmp_path / name).touch()
-    with pytest.raises(RequestError, match=r"it holds 2 .txt, 1 hidden, 1 .pdf"):
+    with pytest.raises(RequestError, match=r"2 \.txt, 1 hidden, 1 \.pdf"):
         find(tmp_path)
 
 

@@ -74,7 +74,7 @@ def test_maps_without_variation_are_all_ordinary(value):
 
 
 def test_a_scale_that_does_not_rise_is_refused():
-    with pytest.raises(RequestError, match="got low"):
+    with pytest.raises(RequestError, match=r"low 1\.0 and high 1\.0"):
         MapScale(1.0, 1.0)
 
 
@@ -161,7 +161,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     (folder / "a").symlink_to(outside)
     rgb = np.zeros((16, 16, 3), np.uint8)
     images = ImageSet(("a/b.png",), {"a/b.png": rgb}, {"a/b.png": ""}, {}, {})
-    with pytest.raises(RequestError, match="points outside"):
+    with pytest.raises(RequestError, match="remove the link"):
         write_heatmaps(images, scores_of(np.zeros((1, 2, 2)), ["a/b.png"]), ["a/b.png"], MapScale(0, 1), folder)
     assert not list(outside.iterdir())
 
@@ -171,5 +171,5 @@ def test_unreadable_images_are_left_out_and_unknown_ones_are_errors(tmp_path):
     images = ImageSet(("bad.png",), {"bad.png": tmp_path / "bad.png"}, {"bad.png": ""}, {}, {})
     scores = scores_of(np.zeros((1, 2, 2)), ["bad.png"])
     assert write_heatmaps(images, scores, ["bad.png"], MapScale(0, 1), tmp_path / "h") == {}
-    with pytest.raises(RequestError, match="'other' is not an image"):
+    with pytest.raises(RequestError, match="'other'"):
         write_heatmaps(images, scores, ["other"], MapScale(0, 1), tmp_path / "h")

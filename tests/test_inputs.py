@@ -12,7 +12,7 @@ from PIL import Image, features
 
 from blemish import jobs
 from blemish.images import ImageSet
-from blemish.images.deep import CELLS
+from blemish.images.levels import CELLS
 from blemish.machine.errors import JobError, RequestError
 from conftest import small_detector
 
@@ -670,7 +670,7 @@ def test_the_bad_parts_rank_first(kind, tmp_path):
 
 def test_what_is_the_same_flat_colour_all_over_is_no_result(tmp_path):
     root = folder(tmp_path / "in", lambda path, _, index: grey(path, np.full((SIDE, SIDE + index), 255)), ".png")
-    with pytest.raises(JobError, match="the same flat colour"):
+    with pytest.raises(JobError, match="give a folder"):
         jobs.fit(root, detector=small_detector(), threads=1)
 
 

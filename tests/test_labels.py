@@ -74,7 +74,7 @@ def test_a_table_of_something_else_is_refused(tmp_path, photos, text, said):
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(RequestError, match=said):
         labelled(ImageSet.of(photos), tmp_path / "l.csv")
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(RequestError, match=r"missing\.csv.*give a labels\.csv"):
         read(tmp_path / "missing.csv")
 
 

@@ -111,7 +111,7 @@ class Present(PathFinder):
 
 sys.meta_path = [Present if finder is PathFinder else finder for finder in sys.meta_path]
 import blemish
-from blemish.jobs.demo_images import make_demo_folder
+from blemish.jobs.demo import make_demo_folder
 make_demo_folder("images", count=12)
 blemish.fit("images", "run")
 print(len(blemish.load("run").score("images")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.benchmark.catalogue import ABOUT
+from blemish.benchmark.experiment_names import ABOUT
 
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "papers").glob("*.md"))
 NAME = re.compile(r"`([a-z_]+(?:\.[a-z_0-9]+)*):([A-Za-z_]+(?:\.[A-Za-z_]+)*)`")

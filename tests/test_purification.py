@@ -10,7 +10,7 @@ from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import use_runtime
 from blemish.purification import BEFORE_FIT, PurifySettings, aggregated, purify, score_by_sub_models
 from blemish.purification.keeping import chosen
-from blemish.purification.map_scores import map_scores
+from blemish.purification.sub_models import map_scores
 from blemish.scores import Scores
 from oracles import BAD, Gambler, Memoriser, Oracle, Recorder, noise, tiny_detector
 
@@ -282,5 +282,5 @@ def test_answers_that_are_no_scores_are_named(answer, said):
         def score(self, images):
             return answer(images.ids)
 
-    with pytest.raises(JobError, match=rf"2 of 2 sub-models failed: sub-model 1 of 2 \(Odd, 30 images\): .*{said}"):
+    with pytest.raises(JobError, match=rf"sub-model 1 of 2 \(Odd, 30 images\): .*{said}"):
         purify(noise(60), Odd())

@@ -25,7 +25,7 @@ def test_one_that_fails_is_named_the_others_are_kept_and_taken_up(tmp_path):
             return self
 
     Fragile.fits = 0
-    with pytest.raises(JobError, match=r"sub-model 2 of 6 \(Fragile, 20 images\): singular"):
+    with pytest.raises(JobError, match=r"sub-model 2 of 6 .*singular"):
         purify(noise(60), Fragile(), resume=tmp_path, subsets=3, repeats=2)
     assert Fragile.fits == 6
     Fragile.broken = False

@@ -59,14 +59,14 @@ def test_the_padding_of_a_map_is_cut_away():
 
 
 def test_scores_that_are_no_numbers_are_refused():
-    with pytest.raises(RequestError, match=r"'1.png' is not a finite number"):
+    with pytest.raises(RequestError, match=r"'1\.png'"):
         scores([1.0, np.nan])
 
 
 def test_asking_for_an_unknown_image_names_it():
-    with pytest.raises(RequestError, match=r"'x.png' was not scored"):
+    with pytest.raises(RequestError, match=r"'x\.png'"):
         scores([1.0])["x.png"]
-    with pytest.raises(RequestError, match=r"by the id of an image, not by 0; `head\(10\)`"):
+    with pytest.raises(RequestError, match=r"0; `head\(10\)`"):
         scores([1.0])[0]
 
 
@@ -74,7 +74,7 @@ def test_a_score_is_found_by_the_path_of_its_file_and_no_other(tmp_path):
     found = replace(scores([1.0, 2.0]), root=tmp_path)
     name = found.ids[1]
     assert found[tmp_path / name] == found[str(tmp_path / name)] == found[name] == 2.0
-    with pytest.raises(RequestError, match="was not scored"):
+    with pytest.raises(RequestError, match="elsewhere"):
         found[tmp_path / "elsewhere" / name]
 
 
@@ -84,5 +84,5 @@ def test_the_head_has_the_highest_scores_and_bands_and_chances_come_in_that_orde
     assert found.head(1)["score"].tolist() == [3.0]
     assert list(found.bands.values()) == ["reject", "look", "pass"]
     assert list(found.bands) == list(found.probability) == found.ranking()
-    with pytest.raises(RequestError, match="without a decision"):
+    with pytest.raises(RequestError, match="a threshold of your own"):
         _ = scores([1.0]).bands

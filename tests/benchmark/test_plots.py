@@ -9,12 +9,12 @@ from safetensors.numpy import save_file
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.experiments import EXPERIMENTS, Entry, Planned
-from blemish.benchmark.feature_statistics import HISTOGRAM, write_histogram
-from blemish.benchmark.pictures import MAPS, QUARTERS
+from blemish.benchmark.experiments.observations import HISTOGRAM, write_histogram
+from blemish.benchmark.experiments.qualitative import MAPS, QUARTERS
+from blemish.benchmark.experiments.semantic import SCORES
 from blemish.benchmark.plots import draw, draw_ranks
 from blemish.benchmark.results import COLUMNS
 from blemish.benchmark.statistics import Gaussians, distance_histograms
-from blemish.benchmark.toy import SCORES
 
 
 def entry(run: str, variant: str = "a", group: str = "", **changed: str) -> Entry:

@@ -8,9 +8,8 @@ import pytest
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category, open_datasets
-from blemish.benchmark.fitting import detector_of, fit
+from blemish.benchmark.fit_job import detector_of, fit, fit_purified, sub_model_of
 from blemish.benchmark.jobs import Task
-from blemish.benchmark.purifying import fit_purified, sub_model_of
 from blemish.machine.runtime import use_runtime
 from layouts import mvtec
 

@@ -8,14 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from blemish.benchmark import jobs, provenance, record_page
-from blemish.benchmark.bench import bench
+from blemish.benchmark.bench import bench, expected_seconds
 from blemish.benchmark.datasets import Category, open_datasets
-from blemish.benchmark.durations import expected_seconds
 from blemish.benchmark.experiments import FULL, QUICK, STANDARD
 from blemish.benchmark.experiments.record import AT_ONCE, OWN, TRAINED, record
+from blemish.benchmark.plan import plan
 from blemish.benchmark.record_page import folder_of_record
-from blemish.benchmark.results import LOCK, RESULTS, Results
-from blemish.benchmark.run import plan
+from blemish.benchmark.results import RESULTS, Results
 from blemish.cli import app
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
@@ -43,7 +42,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
         row = {"image_auroc": value, "pixel_auroc": value / 2, "aupro": 0.5, "fit_seconds": 10 * value}
         return [{**row, "mode": mode} for mode in cell.extra["modes"]]
 
-    monkeypatch.setattr("blemish.benchmark.run.job", lambda _: job)
+    monkeypatch.setattr("blemish.benchmark.plan.job", lambda _: job)
 
 
 def run(data: Path, out: Path, **settings: object) -> None:
@@ -139,28 +138,6 @@ def test_two_machines_and_two_versions_are_kept_apart(
     assert (out / f"record_{provenance.machine()}_blemish-0.1.0_quick" / RESULTS).read_bytes() == first
     bench(["record"], out, page=tmp_path / "record.md")
     assert (tmp_path / "record.md").read_text().count("### Who leads") == 3
-
-
-def test_a_lock_of_another_machine_stands(data: Path, tmp_path: Path, measured: None) -> None:
-    folder = tmp_path / "out" / folder_of_record("quick")
-    folder.mkdir(parents=True)
-    (folder / LOCK).write_text("999999999 elsewhere")
-    with pytest.raises(RequestError, match=r"999999999 elsewhere.*remove"):
-        run(data, tmp_path / "out")
-    assert (folder / LOCK).exists()
-
-
-def test_rows_of_images_that_changed_are_replaced_by_the_later_ones(
-    data: Path, tmp_path: Path, measured: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(data, tmp_path / "out")
-    (data / "nut" / "test" / "good" / "003.png").unlink()
-    monkeypatch.setattr("blemish.benchmark.run.now", lambda: "2999-01-01T00:00:00+00:00")
-    monkeypatch.setitem(WORTH, "padim", 0.5)
-    run(data, tmp_path / "out")
-    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
-    text = (tmp_path / "record.md").read_text()
-    assert "| 0 % | 90.0 / 45.0 | 65.0 / 32.5 |" in text  # padim: 80 on bolt, 50 on nut as it is now; not 70
 
 
 def test_a_page_without_rows_and_a_record_beside_others_are_refused(tmp_path: Path) -> None:

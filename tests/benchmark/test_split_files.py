@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from blemish.benchmark.contamination import read_manifest
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.experiments import QUICK, compare
-from blemish.benchmark.run import plan
+from blemish.benchmark.plan import plan
 from blemish.cli import app
 from blemish.machine.errors import RequestError
 from layouts import mvtec, table, visa
@@ -106,7 +106,7 @@ def test_an_image_of_the_same_number_elsewhere_is_not_taken_for_the_one_listed(
 ) -> None:
     mvtec(tmp_path / "data", "mvtec_bottle", train=0, good=20, bad=0, suffix=".jpg")  # test/good/015, no train/good/015
     (grown,) = open_datasets(tmp_path / "data")
-    with pytest.raises(RequestError, match=r"'bottle/train/good/015\.png' is no image of mvtec/mvtec_bottle"):
+    with pytest.raises(RequestError, match=r"'bottle/train/good/015\.png'.*mvtec/mvtec_bottle"):
         read_manifest(table(tmp_path / "a.csv", "filename,clsname", ["bottle/train/good/015.png,bottle"]), grown)
 
 

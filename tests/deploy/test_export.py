@@ -134,7 +134,7 @@ def test_the_wrong_runtime_is_refused_with_what_to_do(fitted, tmp_path):
 
 
 def test_images_of_another_size_are_refused_by_name(fitted):
-    with pytest.raises(RequestError, match=r"64x64 pixels, and 1 of 1 .* 80x64; export again with `size` 80x64"):
+    with pytest.raises(RequestError, match=r"64x64.* 80x64; export again with `size` 80x64"):
         blemish.load(fitted / "onnx").score([np.zeros((64, 80, 3), np.uint8)])
 
 
@@ -170,7 +170,7 @@ def test_int8_is_measured_by_ranks_and_decisions_and_refused_where_they_differ(f
 
 def test_detectors_without_a_graph_say_so_before_they_start(tmp_path, fitted):
     run = blemish.load(fitted / "onnx")
-    with pytest.raises(RequestError, match="'exported' cannot be exported"):
+    with pytest.raises(RequestError, match="'exported'"):
         export(run, tmp_path / "out")
     fresh = blemish.load(fitted / "run")
     fresh.detector.backbone = "given"

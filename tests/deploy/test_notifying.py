@@ -245,7 +245,7 @@ def test_fifty_random_kills_lose_and_double_neither_row_nor_message(tmp_path):
 def test_killed_between_any_two_steps_a_message_follows_its_row(tmp_path, at):
     """The three places between which a kill could part a message from its row."""
     put(tmp_path / "in", 200)
-    place = {"prepared": (watch.Table, "add"), "noted": (watch.Watch, "_put"), "moved": (Notifier, "release")}[at]
+    place = {"prepared": (watch.WatchTable, "add"), "noted": (watch.Watch, "_put"), "moved": (Notifier, "release")}[at]
     got = []
 
     def killed(*_):

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from blemish import jobs
-from blemish.deploy import watch_table
+from blemish.deploy import watch_records
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.watch import Settled, Watch
-from blemish.deploy.watch_table import COLUMNS
+from blemish.deploy.watch_records import COLUMNS
 from blemish.deploy.watching import alone, watch
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
@@ -224,13 +224,13 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(place,
         def full(_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        patch.setattr(watch_table.os, "fsync", full)
-        with pytest.raises(JobError, match="is full"):
+        patch.setattr(watch_records.os, "fsync", full)
+        with pytest.raises(JobError, match="free some space"):
             watched.step()
         assert (place / "out" / "scores.csv").read_bytes() == before
         assert len(files(place / "in")) == 2
         said = []
-        with pytest.raises(JobError, match="is full"):
+        with pytest.raises(JobError, match="free some space"):
             watch(place / "in", run, place / "out", settled=AT_ONCE, once=True, every=0.01, tell=said.append)
         assert len(said) == 1
     assert watched.step() == 2

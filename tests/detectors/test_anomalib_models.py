@@ -257,7 +257,7 @@ def test_a_backbone_takes_its_weights_from_a_file(folder: Path, tmp_path: Path, 
         assert not torch.equal(state[student], wanted)
         with pytest.raises(WeightsError, match=r"not on this machine.*`weights`"):
             kind(**settings).fit(ImageSet.of(folder))
-        with pytest.raises(WeightsError, match=r"does not hold the weights of resnet18"):
+        with pytest.raises(WeightsError, match="resnet18"):
             kind(**settings, weights=str(vit)).fit(ImageSet.of(folder))
 
 
@@ -269,7 +269,7 @@ def test_dinomaly_without_weights_names_the_file_before_it_reads_an_image(
         detector_class("dinomaly")().fit(ImageSet.of(folder))
     with pytest.raises(RequestError, match="plain vision transformer"):
         detector_class("dinomaly")(backbone="resnet18").fit(ImageSet.of(folder))
-    with pytest.raises(RequestError, match="'size' must be a multiple of 14"):
+    with pytest.raises(RequestError, match=r"'size'.* 14"):
         detector_class("dinomaly")(size=100).fit(ImageSet.of(folder))
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts import coreset as module
-from blemish.detectors.parts.coreset import coreset, farthest_points
+from blemish.detectors import patchcore as module
+from blemish.detectors.patchcore import coreset, farthest_points
 
 
 def cloud(count: int, channels: int = 12) -> Tensor:

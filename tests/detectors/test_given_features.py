@@ -61,7 +61,7 @@ def test_the_images_that_differ_rank_highest_and_a_restored_detector_agrees(name
 @every_detector
 def test_features_that_are_all_equal_give_scores_that_are_all_equal(name: str) -> None:
     equal = np.full((12, 16, 8), 0.5, np.float32)
-    with pytest.raises(RequestError, match=r"too few images: 1 of different content, 12 files"):
+    with pytest.raises(RequestError, match="1 of different content, 12 files"):
         make(name).fit(ImageSet.of_features(equal))
     equal[:, :, 0] = np.arange(12)[:, None]  # each image of one feature throughout
     scores = make(name).fit(ImageSet.of_features(equal)).training_scores_
@@ -78,7 +78,6 @@ def test_the_published_preset_takes_features_from_a_file(tmp_path) -> None:
         jobs.fit(images, tmp_path / "other", detector="funad", settings={"backbone": "dino_vits8"})
 
 
-@pytest.mark.parametrize("setting", [{"synthetic": 0.1}, {"stop": "synthetic"}])
-def test_defects_cannot_be_drawn_on_features(setting) -> None:
+def test_defects_cannot_be_drawn_on_features() -> None:
     with pytest.raises(RequestError, match="leave 'synthetic' out"):
-        detector_class("funad")(backbone=GIVEN, **setting).fit(ImageSet.of_features(array(12)))
+        detector_class("funad")(backbone=GIVEN, synthetic=0.1).fit(ImageSet.of_features(array(12)))

@@ -11,7 +11,7 @@ MADE_OF = {
     "softpatch": "patchcore",
 }
 INNER = {  # what these are made of beyond the public names of the other
-    ("dinomaly", "anomalib_adapter.backbones"),
+    ("dinomaly", "anomalib_adapter.weights_at_hand"),
     ("dinomaly", "anomalib_adapter.detector"),
 }
 OF_DETECTORS = {name: name.split(".")[1:] for name in MODULES if name.startswith("detectors.")}

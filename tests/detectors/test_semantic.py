@@ -31,5 +31,5 @@ def test_a_whole_image_of_another_kind_stands_out_and_its_map_is_one_patch(name:
 
 
 def test_the_whole_image_is_joined_with_no_other_stage() -> None:
-    with pytest.raises(RequestError, match="has to be alone"):
+    with pytest.raises(RequestError, match="'globals'"):
         View(128, (GLOBALS, "16"))

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from blemish.features import FeatureSpec, features_of
-from blemish.features.cache import feature_sets, prune
+from blemish.features.kept_features import feature_sets, prune
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime

@@ -60,7 +60,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capfd):
         read_weights(file)
     with file.open("wb") as plain:
         pickle.dump(Evil(), plain)
-    with pytest.raises(WeightsError, match="nothing but tensors"):
+    with pytest.raises(WeightsError, match=r"take a \.safetensors"):
         read_weights(file)
     assert "ran code" not in "".join(capfd.readouterr())
 
@@ -90,7 +90,7 @@ def test_files_that_are_no_weights_are_one_sentence(tmp_path, name, content, mes
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2)])
 def test_files_without_named_tensors_say_so(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"tensors"):
+    with pytest.raises(WeightsError, match="state dict"):
         read_weights(tmp_path / "w.pth")
 
 

@@ -153,7 +153,7 @@ def test_no_bank_of_funad_holds_a_suspected_image_however_ordinary_it_looks(phot
     def held(told: ImageSet, seed: int) -> bool:
         """Whether a bank holds a suspect."""
         detector = FunAD(**small, random_state=seed).fit(told)
-        banks = [held for net in detector.trained_views_[0].nets for held in net.trained.curve.held]
+        banks = [held for net in detector.trained_views_[0].nets for held in net.curve.held]
         assert banks
         return any(bool(each[rows].any()) for each in banks)
 

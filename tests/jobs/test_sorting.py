@@ -108,7 +108,7 @@ def test_nothing_is_overwritten_without_force_and_nothing_of_others_with_it(tree
     assert (place / "mine.txt").read_text() == "kept"
     other = tmp_path / "photos"
     shutil.copytree(tree, other)
-    with pytest.raises(RequestError, match="not a result of blemish"):
+    with pytest.raises(RequestError, match=r"`force`.*another folder"):
         sort_images(images.sources, folders, Sorting(other, False, True))
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from blemish.images.run_lengths import as_text, mask_of, of_text, run_lengths
-from blemish.label_formats.masks import outline, whole
+from blemish.images.defect_boxes import as_text, mask_of, of_text, run_lengths
+from blemish.label_formats.annotated import outline, whole
 from blemish.scores.regions import Region
 
 MASKS = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda size: arrays(bool, size))

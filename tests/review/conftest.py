@@ -8,9 +8,8 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from blemish.review.app import application
+from blemish.review.app import Guard, application
 from blemish.review.gallery import Gallery
-from blemish.review.guard import Guard
 from blemish.review.server import review
 from blemish.runs.artifact import read_config, write_config
 

@@ -9,7 +9,7 @@ from PIL import Image
 import blemish
 from blemish import jobs
 from blemish.images import defect_boxes
-from blemish.images.run_lengths import mask_of, of_text
+from blemish.images.defect_boxes import mask_of, of_text
 from blemish.review.gallery import Gallery
 from conftest import fill, picture
 
@@ -51,7 +51,7 @@ def test_strokes_that_touch_are_one_place_and_others_are_not(page, gallery):
 
 def test_what_is_outlined_is_painted(page, gallery):
     page.post("/boxes", data={"row": 0, "regions": "masks"})
-    level = page.app.state.session.level
+    level = gallery.pixel_threshold
     levels = gallery.map(0, (64, 64))
     whole = np.zeros((64, 64), dtype=bool)
     for each in drawn(gallery):
@@ -77,15 +77,6 @@ def test_a_mask_that_was_damaged_is_told_and_the_others_are_used(page, gallery):
     rows, notes = defect_boxes.read(file)
     assert [row.corners for row in rows] == [(1, 2, 3, 4)]
     assert "1 of the rows" in notes[0]
-
-
-def test_boxes_of_an_earlier_version_go_on_in_their_file(page, gallery):
-    file = gallery.folder / "boxes.csv"
-    file.write_text(
-        f"time,path,sha256,x,y,width,height,type,who\n2026-01-01,{gallery.name(0)},{gallery.content[0]},1,2,3,4,dent,Zoë\n"
-    )
-    page.post("/boxes", data=STROKE)
-    assert [(each.type, bool(each.mask)) for each in drawn(gallery)] == [("dent", False), ("square", True)]
 
 
 def test_what_was_drawn_is_exported_in_place_of_what_was_found(page, gallery, tmp_path):

@@ -11,9 +11,8 @@ import httpx
 import pytest
 
 from blemish.images import defect_boxes, labels
-from blemish.review.app import application
+from blemish.review.app import Guard, application
 from blemish.review.gallery import Gallery
-from blemish.review.guard import Guard
 from blemish.review.server import _listening
 
 from .conftest import TOKEN

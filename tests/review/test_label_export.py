@@ -14,6 +14,7 @@ import blemish
 from blemish.images import labels
 from blemish.images.labels import Row
 from blemish.label_formats import yolo
+from blemish.review.gallery import Gallery
 from blemish.runs.stored_scores import read_scores
 from command_line import call, refused
 
@@ -178,7 +179,7 @@ def test_an_export_is_not_overwritten_without_force_and_bad_requests_say_what_th
 
 def test_a_bad_image_without_a_box_is_no_good_one_for_yolo(named, tmp_path, monkeypatch):
     run, _ = named
-    monkeypatch.setattr("blemish.review.label_export.pixel_level", lambda _: 1e9)
+    monkeypatch.setattr(Gallery, "pixel_threshold", 1e9)
     left = blemish.export_labels(run, tmp_path / "yolo", format="yolo")
     assert not (tmp_path / "yolo/images/part-00.png").exists()
     assert (tmp_path / "yolo/images/part-01.png").exists()

@@ -8,8 +8,8 @@ import pytest
 from blemish import jobs
 from blemish.images import labels
 from blemish.review.gallery import Gallery
-from blemish.review.labels import StaleError
-from blemish.review.refitting import beside
+from blemish.review.labelling import StaleError
+from blemish.review.refits import beside
 from blemish.runs.artifact import read_config, write_config
 
 from .conftest import client_of
@@ -81,7 +81,7 @@ def test_what_comes_too_late_for_the_new_run_is_refused(gallery, page):
     old.label([0], "bad")
     old.hand_over(new)
     assert new.words() == {0: "bad"}
-    with pytest.raises(StaleError, match="ranking changed"):
+    with pytest.raises(StaleError, match="Reload"):
         old.label([1], "bad")
 
 

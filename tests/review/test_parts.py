@@ -3,7 +3,7 @@
 import numpy as np
 
 from blemish.images import NORMAL, UNKNOWN
-from blemish.review.proposals import describe, propose
+from blemish.review.ranking import describe, propose
 from blemish.review.thumbnails import SIDE, alike
 from blemish.scores import Scores
 

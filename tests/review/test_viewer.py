@@ -41,7 +41,7 @@ def test_the_map_under_the_pointer_is_that_of_the_scores(page, gallery):
 
 
 def test_outlines_enclose_the_defect_and_ordinary_images_have_none(page, gallery):
-    level = page.app.state.session.level
+    level = gallery.pixel_threshold
     path = page.get("/zoom/0").text.split('class="edge" d="')[1].split('"')[0]
     corners = np.array([pair.split() for pair in path.replace("Z", "").replace("M", "L").split("L") if pair], float)
     assert corners[:, 0].min() < 25 < 35 < corners[:, 0].max()

@@ -9,8 +9,8 @@ from blemish.benchmark.manifest import (
     MODES,
     NO_OVERLAP,
     OVERLAP,
-    Entry,
     Manifest,
+    TrainingImage,
     in_order,
     part_of,
     ratio_of,
@@ -23,7 +23,7 @@ POLICIES = ("shrink", "cap", "resample")
 TEST_SHARE = 0.4  # of the anomalies, kept out of the training images for the test without overlap
 ROTATION, SHIFT = 3.0, 0.03  # degrees and share of the side: SoftPatch's way of making more anomalies
 
-__all__ = ["MODES", "NO_OVERLAP", "OVERLAP", "POLICIES", "Entry", "Manifest", "contaminate", "read_manifest"]
+__all__ = ["MODES", "NO_OVERLAP", "OVERLAP", "POLICIES", "TrainingImage", "Manifest", "contaminate", "read_manifest"]
 
 
 def contaminate(
@@ -63,7 +63,7 @@ def contaminate(
             f"{category} has no anomaly to inject: {len(category.anomalies)} test anomalies, of which a share of "
             f"{test_share:g} is kept for the test; bring more of them, or use a ratio of 0."
         )
-    copies: list[Entry] = []
+    copies: list[TrainingImage] = []
     if wanted > len(pool) and policy == "shrink":
         normals = normals[: round(len(pool) / ratio)]
         if not normals:
@@ -73,8 +73,8 @@ def contaminate(
             )
     elif wanted > len(pool) and policy == "resample":
         copies = [_copy(pool[i % len(pool)], 1 + i // len(pool), rng_copies) for i in range(wanted - len(pool))]
-    injected = [Entry(each.path, anomalous=True, defect=each.defect) for each in pool[:wanted]] + copies
-    training = [Entry(each.path, each.label == ANOMALOUS, each.defect) for each in normals] + injected
+    injected = [TrainingImage(each.path, anomalous=True, defect=each.defect) for each in pool[:wanted]] + copies
+    training = [TrainingImage(each.path, each.label == ANOMALOUS, each.defect) for each in normals] + injected
     return Manifest(
         category.dataset,
         category.name,
@@ -127,10 +127,10 @@ def _check(
         raise RequestError(f"{category} has no defect '{unknown[0]}'; it has {', '.join(sorted(kinds))}.")
 
 
-def _copy(sample: Sample, number: int, rng: np.random.Generator) -> Entry:
+def _copy(sample: Sample, number: int, rng: np.random.Generator) -> TrainingImage:
     rotation, across, down = rng.uniform(-1, 1, 3) * (ROTATION, SHIFT, SHIFT)
     # Rounded, so that what the file holds is what was done.
-    return Entry(
+    return TrainingImage(
         sample.path,
         anomalous=True,
         defect=sample.defect,

@@ -16,13 +16,13 @@ from blemish.machine.errors import RequestError
 
 # By name, the function that does it, imported when it is asked for.
 JOBS = {
-    "fit": "blemish.benchmark.fitting:fit",
-    "speed": "blemish.benchmark.speed:speed",
-    "quarters": "blemish.benchmark.pictures:quarters",
-    "toy": "blemish.benchmark.toy:toy",
-    "distances": "blemish.benchmark.feature_statistics:distances",
-    "matching": "blemish.benchmark.feature_statistics:matching",
-    "closed_forms": "blemish.benchmark.feature_statistics:closed_forms",
+    "fit": "blemish.benchmark.fit_job:fit",
+    "speed": "blemish.benchmark.fit_job:speed",
+    "quarters": "blemish.benchmark.experiments.qualitative:quarters",
+    "toy": "blemish.benchmark.experiments.semantic:toy",
+    "distances": "blemish.benchmark.experiments.observations:distances",
+    "matching": "blemish.benchmark.experiments.observations:matching",
+    "closed_forms": "blemish.benchmark.experiments.observations:closed_forms",
 }
 
 
@@ -39,7 +39,7 @@ class Task:
     cell : what to do.
     category : limited to the cell's images; None for a job without.
     manifest : its training images; None for a job without.
-    place : where the job may leave files of its own, as `folder`; what runs of a bench share is beside it.
+    place : where the job may leave files, as `folder`; what runs of a bench share is beside it.
     """
 
     cell: Cell
@@ -81,7 +81,7 @@ def timed(row: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def settings_of(cell: Cell, kind: Any) -> Mapping[str, Any]:
-    """The settings of the cell's detector: those of its preset under those by name. Raises `RequestError`."""
+    """The settings of the cell's detector: its preset, and over it the settings by name. Raises `RequestError`."""
     semantic = {"semantic": {"views": SEMANTIC_VIEWS}} if kind.looks_at_patches else {}
     quick = {name: value for name, value in LEAST_WORK.items() if name in kind().settings()}
     presets = {"": {}, **semantic, **getattr(kind, "presets", {}), QUICK: quick}

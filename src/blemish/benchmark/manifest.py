@@ -20,8 +20,7 @@ from blemish.benchmark.datasets import Category, Sample
 from blemish.benchmark.split_files import listed
 from blemish.images import ANOMALOUS, ImageSet
 from blemish.images.decoding import Decoding, Pixels, decode
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, writing_to
 
 OVERLAP, NO_OVERLAP = "overlap", "no_overlap"
 MODES = (OVERLAP, NO_OVERLAP)
@@ -31,7 +30,7 @@ COLUMNS = ("path", "anomalous", "defect", "copy", "rotation", "shift_x", "shift_
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrainingImage:
     """One training image.
 
     Attributes
@@ -79,7 +78,7 @@ class Manifest:
     seed: int
     policy: str
     test_share: float
-    training: tuple[Entry, ...]
+    training: tuple[TrainingImage, ...]
     defects: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -169,7 +168,7 @@ def read_manifest(source: Path, category: Category) -> Manifest:
         return _read_ours(table, about, category)
     found = listed(table, category)
     samples = [category.sample(path) for path in found.paths]
-    training = [Entry(each.path, each.label == ANOMALOUS, each.defect) for each in samples]
+    training = [TrainingImage(each.path, each.label == ANOMALOUS, each.defect) for each in samples]
     if not training:
         others = f"; it has {', '.join(sorted(found.others))}" if found.others else ""
         raise RequestError(f"'{table}' names no image of {category}{others}; name another file, or other categories.")
@@ -210,7 +209,7 @@ def _read_ours(table: Path, about_file: Path, category: Category) -> Manifest:
             )
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             training = tuple(
-                Entry(
+                TrainingImage(
                     row["path"],
                     row["anomalous"] == "1",
                     row["defect"],
@@ -233,7 +232,7 @@ def _read_ours(table: Path, about_file: Path, category: Category) -> Manifest:
     return manifest
 
 
-def in_order(entry: Entry) -> tuple[str, int]:
+def in_order(entry: TrainingImage) -> tuple[str, int]:
     """What the images of a manifest are sorted by."""
     return entry.path, entry.copy
 
@@ -247,13 +246,13 @@ def part_of(sample: Sample) -> str:
     return sample.group or sample.path
 
 
-def ratio_of(training: Sequence[Entry]) -> float:
+def ratio_of(training: Sequence[TrainingImage]) -> float:
     """Anomalies / normal images."""
     bad = sum(entry.anomalous for entry in training)
     return bad / (len(training) - bad)
 
 
-def _moved(source: Path | Pixels, entry: Entry) -> Pixels:
+def _moved(source: Path | Pixels, entry: TrainingImage) -> Pixels:
     """The image turned and shifted, edges filled with its border's median level."""
     rgb = decode(source, Decoding()) if isinstance(source, Path) else source
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])

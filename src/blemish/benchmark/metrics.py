@@ -138,7 +138,7 @@ class PixelCounts:
 def pixel_counts(
     scores: Scores, mask_of: MaskOf, ids: Sequence[str], edges: NDArray[np.float32] | None = None
 ) -> PixelCounts:
-    """The counts of the images `ids` over `edges`, those of all of `scores` by default, threads side by side."""
+    """The counts of the images `ids` over `edges`, of all `scores` by default, threads side by side."""
     used = bin_edges(scores.maps) if edges is None else edges
     nothing = PixelCounts.nothing(len(used) + 1)
     parts = [list(ids)[start :: runtime().threads] for start in range(runtime().threads)]

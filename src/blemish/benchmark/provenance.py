@@ -53,7 +53,7 @@ def slug(text: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's version, and those of the packages that figures depend on and that are installed."""
+    """Python's version, and the versions of the packages that figures depend on and that are installed."""
     return {name: found for name, found in installed(PACKAGES).items() if found != NOT_INSTALLED}
 
 

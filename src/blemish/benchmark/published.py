@@ -80,7 +80,7 @@ CLASSES = {"cifar10": (5000, 1000, 9000), "stl10": (500, 800, 7200)}
 
 
 def differences(categories: Sequence[Category]) -> str:
-    """How the data differ from those of the papers, a plain sentence; "" if they do not, or are of no paper here."""
+    """How the data differ from the data of the papers, a plain sentence; "" if they do not, or are of no paper here."""
     said = _of_mvtec([each for each in categories if each.dataset == "mvtec"])
     for name, counts in CLASSES.items():
         other = {_counts(each) for each in categories if each.dataset == name} - {counts}

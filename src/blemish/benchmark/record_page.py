@@ -18,8 +18,7 @@ from blemish.benchmark.significance import LEVEL, compare_with_best
 from blemish.benchmark.summary import PROTOCOLS, Table, frame, wide
 from blemish.benchmark.tables import page
 from blemish.detectors import DEFAULT_DETECTOR
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, writing_to
 
 FOLDER = "record_"
 CLOCK, BUSY = ("feature_seconds", "fit_seconds", "score_seconds", "metric_seconds"), 1.5

@@ -1,12 +1,13 @@
 """BibTeX of what was compared."""
 
 from collections.abc import Iterable
+from importlib.resources import files
 
 from blemish.benchmark.cells import Cell
 from blemish.detectors import REGISTRY, detector_class
 from blemish.detectors.anomalib_adapter.catalogue import PREFIX
 
-# By detector or part of one; the fields as the papers and the arXiv have them.
+# By detector or part of one, the keys of its entries.
 PAPERS = {
     "nearest_images": ("spade", "musc"),
     "patchcore": ("patchcore",),
@@ -24,94 +25,11 @@ PAPERS = {
     f"{PREFIX}Dinomaly": ("dinomaly", "anomalib"),
 }
 PURIFIED = "llbnad"
-
-
-def _entry(key: str, kind: str, **fields: str) -> str:
-    lines = [f"  {name} = {{{value}}}," for name, value in fields.items()]
-    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
-
-
-def _arxiv(number: str) -> str:
-    return f"arXiv:{number}"
-
-
+# By key, the entries of `references.bib`, whose fields are as the papers and the arXiv have them.
 BIBTEX = {
-    "spade": _entry(
-        "spade", "article", author="Cohen, Niv and Hoshen, Yedid",
-        title="Sub-Image Anomaly Detection with Deep Pyramid Correspondences",
-        journal=_arxiv("2005.02357"), year="2020",
-    ),
-    "musc": _entry(
-        "musc", "inproceedings", author="Li, Xurui and Huang, Ziming and Xue, Feng and Zhou, Yu",
-        title="{MuSc}: Zero-Shot Industrial Anomaly Classification and Segmentation with Mutual Scoring of the "
-        "Unlabeled Images", booktitle="ICLR", year="2024", note=_arxiv("2401.16753"),
-    ),
-    "patchcore": _entry(
-        "patchcore", "inproceedings",
-        author="Roth, Karsten and Pemula, Latha and Zepeda, Joaquin and Sch{\\\"o}lkopf, Bernhard and Brox, Thomas and "
-        "Gehler, Peter", title="Towards Total Recall in Industrial Anomaly Detection", booktitle="CVPR", year="2022",
-        note=_arxiv("2106.08265"),
-    ),
-    "softpatch": _entry(
-        "softpatch", "inproceedings",
-        author="Jiang, Xi and Liu, Jianlin and Wang, Jinbao and Nie, Qiang and Wu, Kai and Liu, Yong and "
-        "Wang, Chengjie and Zheng, Feng", title="{SoftPatch}: Unsupervised Anomaly Detection with Noisy Data",
-        booktitle="NeurIPS", year="2022", note=_arxiv("2403.14233"),
-    ),
-    "padim": _entry(
-        "padim", "inproceedings",
-        author="Defard, Thomas and Setkov, Aleksandr and Loesch, Angelique and Audigier, Romaric",
-        title="{PaDiM}: a Patch Distribution Modeling Framework for Anomaly Detection and Localization",
-        booktitle="ICPR Workshops", year="2021", note=_arxiv("2011.08785"),
-    ),
-    "simplenet": _entry(
-        "simplenet", "inproceedings", author="Liu, Zhikang and Zhou, Yiming and Xu, Yuansheng and Wang, Zilei",
-        title="{SimpleNet}: A Simple Network for Image Anomaly Detection and Localization", booktitle="CVPR",
-        year="2023", note=_arxiv("2303.15140"),
-    ),
-    "inreach": _entry(
-        "inreach", "inproceedings", author="McIntosh, Declan and Albu, Alexandra Branzan",
-        title="Inter-Realization Channels: Unsupervised Anomaly Detection Beyond One-Class Classification",
-        booktitle="ICCV", year="2023",
-    ),
-    "funad": _entry(
-        "funad", "inproceedings", author="Im, Jiin and Son, Yongho and Hong, Je Hyeong",
-        title="{FUN-AD}: Fully Unsupervised Learning for Anomaly Detection with Noisy Training Data",
-        booktitle="WACV", year="2025", note=_arxiv("2411.16110"),
-    ),
-    "dinomaly": _entry(
-        "dinomaly", "inproceedings",
-        author="Guo, Jia and Lu, Shuai and Zhang, Weihang and Chen, Fang and Li, Huiqi and Liao, Hongen",
-        title="Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly Detection",
-        booktitle="CVPR", year="2025", note=_arxiv("2405.14325"),
-    ),
-    "anomalib": _entry(
-        "anomalib", "inproceedings",
-        author="Akcay, Samet and Ameln, Dick and Vaidya, Ashwin and Lakshmanan, Barath and Ahuja, Nilesh and "
-        "Genc, Utku", title="Anomalib: A Deep Learning Library for Anomaly Detection", booktitle="ICIP", year="2022",
-        note=_arxiv("2202.08341"),
-    ),
-    "reversedistillation": _entry(
-        "reversedistillation", "inproceedings", author="Deng, Hanqiu and Li, Xingyu",
-        title="Anomaly Detection via Reverse Distillation from One-Class Embedding", booktitle="CVPR", year="2022",
-        note=_arxiv("2201.10703"),
-    ),
-    "efficientad": _entry(
-        "efficientad", "inproceedings", author="Batzner, Kilian and Heckler, Lars and K{\\\"o}nig, Rebecca",
-        title="{EfficientAD}: Accurate Visual Anomaly Detection at Millisecond-Level Latencies", booktitle="WACV",
-        year="2024", note=_arxiv("2303.14535"),
-    ),
-    "supersimplenet": _entry(
-        "supersimplenet", "inproceedings",
-        author="Rolih, Bla{\\v{z}} and Fu{\\v{c}}ka, Matic and Sko{\\v{c}}aj, Danijel",
-        title="{SuperSimpleNet}: Unifying Unsupervised and Supervised Learning for Fast and Reliable Surface Defect "
-        "Detection", booktitle="ICPR", year="2024", note=_arxiv("2408.03143"),
-    ),
-    "llbnad": _entry(
-        "llbnad", "article", author="Zhang, Yuxin and Cao, Yunkang and Cheng, Yuqi and Sun, Yihan and Shen, Weiming",
-        title="Leveraging Learning Bias for Noisy Anomaly Detection", journal=_arxiv("2508.07441"), year="2025",
-    ),
-}  # fmt: skip
+    entry.partition("{")[2].partition(",")[0]: entry
+    for entry in files(__package__).joinpath("references.bib").read_text(encoding="utf-8").strip().split("\n\n")
+}
 
 
 def bibtex(cells: Iterable[Cell]) -> str:

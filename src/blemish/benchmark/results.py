@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
-from blemish.runs.transaction import alive
+from filelock import FileLock, Timeout
+
+from blemish.machine.errors import RequestError, writing_to
 
 RESULTS, LOCK, FORMAT_VERSION = "results.csv", ".results.lock", 1
 DONE, FAILED = "done", "failed"
@@ -109,49 +108,25 @@ class Results:
             beside.replace(self.path)
 
 
-_held: set[Path] = set()
-
-
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Refuse to share a folder of results with another running bench. Raises `RequestError`."""
+    """Refuse to share a folder of results with a bench that runs here or elsewhere. Raises `RequestError`.
+
+    A bench that was killed holds no lock.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = folder.resolve() / LOCK
-        if not _locked(lock) and not (_left_behind(lock) and _locked(lock)):
+        try:
+            lock.acquire()
+        except Timeout:
             raise RequestError(
-                f"Another bench is writing to '{folder}' (process and machine: {_holder(lock)}); wait for it, name "
-                f"another folder with `out`, or remove '{lock}' if that machine has stopped."
-            )
-    _held.add(lock)
+                f"Another bench is writing to '{folder}'; wait for it, or name another folder with `out`."
+            ) from None
     try:
         yield
     finally:
-        _held.discard(lock)
-        lock.unlink(missing_ok=True)
-
-
-def _locked(lock: Path) -> bool:
-    """Make the lock, unless it is there."""
-    try:
-        with lock.open("x", encoding="utf-8") as file:
-            file.write(f"{os.getpid()} {platform.node()}")
-    except FileExistsError:
-        return False
-    return True
-
-
-def _left_behind(lock: Path) -> bool:
-    """Remove a lock whose holder was killed. Of another machine's processes nothing is known: its lock stands."""
-    process, _, machine = _holder(lock).partition(" ")
-    if lock in _held or machine not in ("", platform.node()) or (process.isdigit() and alive(int(process))):
-        return False
-    lock.unlink(missing_ok=True)
-    return True
-
-
-def _holder(lock: Path) -> str:
-    return lock.read_text(encoding="utf-8").strip() if lock.exists() else "unknown"
+        lock.release()
 
 
 def now() -> str:

@@ -13,7 +13,7 @@ LEVEL = 0.05  # a difference counts below this p
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """The best variant against another one.
 
     Attributes
@@ -31,7 +31,7 @@ class Comparison:
     p_holm: float
 
 
-def compare_with_best(values: pd.DataFrame) -> list[Comparison]:
+def compare_with_best(values: pd.DataFrame) -> list[PairedTest]:
     """The column with the highest mean against each other column of `values` (N pairs, K variants), none missing.
 
     Rows are pairs: one set and seed each. Seeds of one set are not independent of each other, so p is too small
@@ -48,7 +48,7 @@ def compare_with_best(values: pd.DataFrame) -> list[Comparison]:
     others = [str(name) for name in values.columns if name != best]
     ps = [_wilcoxon((values[best] - values[name]).to_numpy()) for name in others]
     return [
-        Comparison(best, name, len(values), float((values[best] - values[name]).median()), p, corrected)
+        PairedTest(best, name, len(values), float((values[best] - values[name]).median()), p, corrected)
         for name, p, corrected in zip(others, ps, holm(ps), strict=True)
     ]
 

@@ -26,7 +26,7 @@ from blemish.benchmark.summary import (
     frame,
     measured,
 )
-from blemish.machine.disk import writing_to
+from blemish.machine.errors import writing_to
 
 VIEW, TESTS, DEFECTS, REFERENCES = "results.csv", "tests.csv", "defects", "references.bib"
 FUIAD_NAME = "realiad_fuiad"
@@ -142,7 +142,7 @@ def _more(experiment: Experiment, data: pd.DataFrame) -> dict[str, str]:
 
 
 def with_figures(experiment: Experiment, data: pd.DataFrame) -> Experiment:
-    """The experiment without the measures that no row has, such as those of pixels where there are no masks."""
+    """The experiment without the measures that no row has, such as pixel measures where there are no masks."""
     found = {label: name for label, name in experiment.measures.items() if data[name].notna().any()}
     return replace(experiment, measures=found) if found else experiment
 

@@ -55,7 +55,7 @@ def decide(
     scores : (N,) of the folder, each image scored without itself.
     labels : (N,) `NORMAL` or `ANOMALOUS` where a person reviewed an image, else `UNKNOWN`.
     normals : (M,) scores of images that are known to be good and not part of the folder.
-    reference : (R,) scores that a promise of false alarms rests on: those of `normals` by default.
+    reference : (R,) scores that a promise of false alarms rests on: the scores of `normals` by default.
     sensitivity : 0..1, how many images are flagged; see `Decision`. 0.5 by default.
     false_alarms : the share of the good images that may be flagged: a promise with a reference, an estimate without.
     threshold, contamination : set by hand, in place of it.

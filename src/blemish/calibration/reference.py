@@ -87,7 +87,7 @@ def p_values(reference: Sequence[float] | Array, scores: Array) -> NDArray[np.fl
 
 
 def false_share(reference: Sequence[float] | Array, scores: Array, threshold: float) -> float | None:
-    """A bound on the share of good images among those of `scores` (N,) above the threshold; None without flags.
+    """A bound on the share of good images among the images of `scores` (N,) above the threshold; None without flags.
 
     As Benjamini and Hochberg have it: as many of all images as a good one exceeds the threshold, over those flagged. It
     holds on average, whatever the bad images score.

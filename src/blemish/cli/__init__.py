@@ -48,7 +48,7 @@ GROUPS = {
     "Look and correct": (review, refit, evaluate, compare, purify),
     "Hand on and act": (export, watch, serve),
     "Research": (detectors, bench, datasets),
-    "Housekeeping": (doctor,),  # and `cache`, which has commands of its own
+    "Housekeeping": (doctor,),  # and `cache`, which has its own commands
 }
 
 
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _share_heaps() -> None:
-    """Let glibc have two heaps. It gives each thread one of its own, and keeps in each what was freed there.
+    """Let glibc have two heaps. It gives each thread its own heap, and keeps in each what was freed there.
 
     That held 1 GB for nothing at the peak of a fit of 230 images. Other C libraries have no
     such setting, or another way.

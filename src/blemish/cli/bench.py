@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.benchmark.catalogue import ABOUT
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.cli.console import errors_as_sentences, progress_shown, tell
 from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Ray, Threads
 from blemish.machine.errors import RequestError

@@ -16,7 +16,7 @@ cache_app = typer.Typer(cls=PlainGroup, help="The features kept on disk.", no_ar
 def cache_list(cache: Cache = None, as_json: Json = False, debug: Debug = False) -> None:
     """List the kept features, the last used first."""
     with errors_as_sentences(debug):
-        from blemish.features.cache import feature_sets
+        from blemish.features.kept_features import feature_sets
 
         found = feature_sets(_cache_folder(cache))
     rows = [{"settings": each.settings, "images": each.images, "mib": round(each.size / 2**20, 1)} for each in found]
@@ -34,7 +34,7 @@ def cache_prune(
 ) -> None:
     """Remove kept features, the least recently used first; they are made again when needed."""
     with errors_as_sentences(debug):
-        from blemish.features.cache import prune
+        from blemish.features.kept_features import prune
 
         dropped = prune(_cache_folder(cache), int(keep * 2**30))
     freed = sum(each.size for each in dropped) / 2**20

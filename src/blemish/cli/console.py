@@ -4,8 +4,10 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.purification import PurifySettings
     from blemish.scores import Scores
+if TYPE_CHECKING:
+    from blemish.calibration import Decision
+    from blemish.runs.run import Run
+
 
 WORST = 5  # images that a summary names
 FLAGS: dict[str, str] = {}  # of the command that runs, by the name of the parameter
@@ -171,3 +177,70 @@ def purify_settings(texts: list[str] | None, *, before_fit: bool = False) -> "Pu
     known = {**asdict(PurifySettings()), "keep": 1.0}  # a share, not the absence of one
     settings = BEFORE_FIT if before_fit else PurifySettings()
     return settings.changed(**set_by_name(known, pairs("--purify-set", texts or [])))
+
+
+def summary_of(
+    out: Path, scores: "Scores", decision: "Decision", notes: Sequence[str], following: Sequence[str]
+) -> dict[str, Any]:
+    """What `--json` prints of scores and their decision, whether of a fit or of new images."""
+    bands = decision.bands(scores.image)
+    return {
+        "out": str(out),
+        "images": len(scores),
+        "flagged": int((scores.image > decision.threshold).sum()),
+        "skipped": len(scores.skipped),
+        "reject": bands.count("reject"),
+        "look": bands.count("look"),
+        "threshold": decision.threshold,
+        "sensitivity": decision.sensitivity,
+        "notes": list(notes),
+        "worst": worst_of(scores, decision),
+        "report": str(out / "report.html"),
+        "next": list(following),
+    }
+
+
+def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool, as_json: bool) -> None:
+    """Print how many images seem bad, further `notes` and where the report is, as lines or as JSON."""
+    from blemish.report import headline
+
+    count, decision = len(run.scores), run.decision
+    purified = run.about.get("purification")
+    aside = purified["images"] - purified["kept"] if purified else 0
+    features = run.images is not None and run.images.features_alone
+    new = command_line("score", *(["--features", "NEW.npy"] if features else ["NEW_IMAGES"]), "--model", out)
+    following = [new] if features else [command_line("review", out), new]
+    findings = [*(purified["notes"] if purified else []), *run.about.get("notes", [])]
+    findings += [*run.about.get("findings", []), *notes]
+    summary = summary_of(out, replace(run.scores, skipped=run.skipped), decision, findings, following) | {
+        "set_aside": aside,
+        "contamination": run.contamination_,
+        "expected_bad": round(run.contamination_ * count, 2),
+        "answer": decision.answer,
+        "advice": decision.advice,
+        "contamination_interval": decision.contamination_interval,
+        "promise": asdict(decision.promise) if decision.promise else None,
+    }
+    counts = Counter(decision.bands(run.scores.image))
+    lines = [
+        headline(count, counts, decision),
+        bands_line(counts, summary["flagged"], run.threshold_),
+        *between(decision, count),
+        *worst_lines(summary["worst"]),
+        *([decision.rule] if decision.promise or decision.sensitivity is None else []),
+        *([decision.advice] if decision.advice else []),
+        *([f"{aside} images were set aside before the detector learned."] if purified else []),
+        *findings,
+        *skipped_line(len(run.skipped), out),
+        f"Report: {summary['report']}",
+        f"Next: {'  or  '.join(following)}",
+    ]
+    tell(lines, summary, quiet=quiet, as_json=as_json)
+
+
+def between(decision: "Decision", count: int) -> list[str]:
+    """How many of `count` images may be bad, in a sentence; nothing where that was set by hand."""
+    if decision.contamination_interval is None:
+        return []
+    low, high = (round(share * count) for share in decision.contamination_interval)
+    return [f"With a probability of 90 %, {low} to {high} of them are bad."] if low < high else []

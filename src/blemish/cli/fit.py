@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, purify_settings, settings_of, tell
-from blemish.cli.fitted import tell_fitted
+from blemish.cli.console import errors_as_sentences, progress_shown, purify_settings, settings_of, tell, tell_fitted
 from blemish.cli.inputs import images_or_features, out_beside
 from blemish.cli.options import (
     ClassToken,

@@ -62,7 +62,7 @@ def import_(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Add labels from another program to those of a Run."""
+    """Add labels from another program to the labels of a Run."""
     with errors_as_sentences(debug):
         from blemish.review.label_import import import_labels
 

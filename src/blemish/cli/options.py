@@ -1,4 +1,4 @@
-"""Flags: those of a request, made from its options, and those that several commands take beside it."""
+"""Flags: made from the options of a request, and such as several commands take beside it."""
 
 import functools
 import inspect

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown
-from blemish.cli.fitted import tell_fitted
+from blemish.cli.console import errors_as_sentences, progress_shown, tell_fitted
 from blemish.cli.inputs import out_beside
 from blemish.cli.options import Debug, Force, Json, NewOut, Quiet
 

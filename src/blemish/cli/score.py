@@ -11,9 +11,9 @@ from blemish.cli.console import (
     errors_as_sentences,
     progress_shown,
     skipped_line,
+    summary_of,
     tell,
     worst_lines,
-    worst_of,
 )
 from blemish.cli.inputs import images_or_features, out_beside
 from blemish.cli.options import ClassToken, Debug, Features, Grid, Ids, Images, Json, NewOut, Quiet, with_flags_of
@@ -52,42 +52,27 @@ def score(
     decision = scores.decision
     if decision is None:
         raise TypeError("A Run scores with its decision.")
-    about, worst = read_config(out), worst_of(scores, decision)
+    about = read_config(out)
     drifted, false_share = about["drift"], about["false_share"]
-    bands = decision.bands(scores.image)
-    flagged = int((scores.image > decision.threshold).sum())
     following = [command_line("review", out)] if features is None else []
-    summary = {
-        "out": str(out),
-        "images": len(scores),
-        "flagged": flagged,
-        "skipped": len(scores.skipped),
-        "reject": bands.count("reject"),
-        "look": bands.count("look"),
-        "threshold": decision.threshold,
-        "sensitivity": decision.sensitivity,
-        "false_share": false_share,
-        "drift": drifted,
-        "notes": [*scores.notes, *in_folders],
-        "worst": worst,
-        "report": str(out / "report.html"),
-        "next": following,
-    }
+    summary = summary_of(out, scores, decision, [*scores.notes, *in_folders], following)
+    summary |= {"false_share": false_share, "drift": drifted}
+    bands = Counter(decision.bands(scores.image))
     lines = [
-        headline(len(scores), Counter(bands)),
-        bands_line(Counter(bands), flagged, decision.threshold),
+        headline(len(scores), bands),
+        bands_line(bands, summary["flagged"], decision.threshold),
         *(
             [f"On average at most {false_share:.0%} of the flagged ones are good, by the known good images."]
             if false_share is not None
             else []
         ),
-        *worst_lines(worst),
+        *worst_lines(summary["worst"]),
         *skipped_line(len(scores.skipped), out),
         *scores.notes,
         *([drifted] if drifted else []),
         *in_folders,
         f"Scores: {out / 'scores.csv'}",
-        f"Report: {out / 'report.html'}",
+        f"Report: {summary['report']}",
         *(f"Next: {each}" for each in following),
     ]
     tell(lines, summary, quiet=quiet, as_json=as_json)

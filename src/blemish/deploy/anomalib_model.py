@@ -1,6 +1,6 @@
 """Detectors of blemish as models of anomalib: its Engine, data modules, metrics and command line take them.
 
-    anomalib train --model blemish.deploy.anomalib_model.FunAD --data anomalib.data.Folder ...
+    anomalib train --model blemish.deploy.anomalib_model.BlemishModel --model.detector funad --data ...
 
 Needs anomalib: pip install 'blemish[anomalib]'.
 """
@@ -20,7 +20,7 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from torch import Tensor, nn
 
-from blemish.detectors import Detector, detector_class, restored_detector
+from blemish.detectors import DEFAULT_DETECTOR, Detector, detector_class, restored_detector
 from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_names
 from blemish.features.extract import box_in_grid
@@ -38,7 +38,7 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
 
     Parameters
     ----------
-    detector : a name of `blemish detectors`.
+    detector : a name of `blemish detectors`; "nearest_images" by default.
     settings : settings of the detector by name, as they stand in the `config.json` of a Run.
     seed : of the detector's random choices.
     pre_processor, post_processor, evaluator, visualizer : see `AnomalibModule`.
@@ -48,7 +48,7 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
 
     def __init__(
         self,
-        detector: str = "funad",
+        detector: str = DEFAULT_DETECTOR,
         settings: dict[str, Any] | None = None,
         seed: int = 0,
         pre_processor: PreProcessor | bool = True,
@@ -124,37 +124,6 @@ class BlemishModel(MemoryBankMixin, AnomalibModule):  # type: ignore[misc]
 
     def _take_up(self) -> None:
         self.model = Scoring(self.detector).to(self.device)
-
-
-class FunAD(BlemishModel):
-    """FUN-AD, learning from unlabelled images of which some show defects; see `blemish.detectors.funad`."""
-
-    # All named: a checkpoint holds what Lightning finds in the signature.
-    def __init__(
-        self,
-        settings: dict[str, Any] | None = None,
-        seed: int = 0,
-        pre_processor: PreProcessor | bool = True,
-        post_processor: PostProcessor | bool = True,
-        evaluator: Evaluator | bool = True,
-        visualizer: Visualizer | bool = True,
-    ) -> None:
-        super().__init__("funad", settings, seed, pre_processor, post_processor, evaluator, visualizer)
-
-
-class NearestImages(BlemishModel):
-    """Each image compared with the images most like it; see `blemish.detectors.nearest_images`."""
-
-    def __init__(
-        self,
-        settings: dict[str, Any] | None = None,
-        seed: int = 0,
-        pre_processor: PreProcessor | bool = True,
-        post_processor: PostProcessor | bool = True,
-        evaluator: Evaluator | bool = True,
-        visualizer: Visualizer | bool = True,
-    ) -> None:
-        super().__init__("nearest_images", settings, seed, pre_processor, post_processor, evaluator, visualizer)
 
 
 class Scoring(nn.Module):

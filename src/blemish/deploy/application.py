@@ -11,15 +11,23 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 
 from blemish import __version__
 from blemish.deploy.batching import Batcher
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.metrics import Metrics
-from blemish.deploy.openapi import described, listing, refusals, start_page
-from blemish.deploy.schemas import Health, Problem, Scored, ServedModel, result
+from blemish.deploy.schemas import (
+    Health,
+    Problem,
+    Scored,
+    ServedModel,
+    described,
+    listing,
+    refusals,
+    result,
+    start_page,
+)
 from blemish.deploy.uploads import (
     BusyError,
     Limits,
@@ -44,6 +52,7 @@ PAGE = {  # no page of ours needs anything from elsewhere
     "img-src blob: data:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+BATCHES = (1, 2, 4, 8, 16, 32, 64)  # images, bounds of the histogram
 
 
 @dataclass(frozen=True)
@@ -65,51 +74,124 @@ def create_app(
 ) -> FastAPI:
     """The application: a page at `/`, `POST /score`, `GET /health`, `GET /metrics`, its description at `/docs`.
 
-    Raises `RequestError` without a Run.
+    With an `api_key`, everything but `OPEN` needs it in the header `KEY_HEADER`. Raises `RequestError` without a Run.
     """
     if not runs:
         raise RequestError("There is no Run to serve; name at least one.")
-    limits, batching, threads = limits or Limits(), batching or Batching(), threads or available_cores()
-    batchers: dict[str, Batcher] = {}
-    metrics: Metrics
-
-    def seen(images: int, seconds: float) -> None:
-        metrics.scored(images, seconds)
-
-    for name, current in runs.items():
-        batchers[name] = Batcher(current, threads=threads, seen=seen, **asdict(batching))
-    metrics = Metrics(batchers)
-    room = PixelRoom(limits.pixels_at_once)
-    under_way = 0
-    stopping = False
-
-    async def look_again() -> None:
-        while True:
-            await asyncio.sleep(LOOK_AGAIN)
-            for current in runs.values():
-                await asyncio.to_thread(current.refresh)
-
-    @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        nonlocal stopping
-        for batcher in batchers.values():
-            batcher.start()
-        looking = asyncio.get_running_loop().create_task(look_again())
-        yield
-        stopping = True
-        looking.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_WITHIN):
-                await asyncio.gather(*(batcher.stop() for batcher in batchers.values()))
-
+    server = _Server(runs, limits or Limits(), batching or Batching(), threads or available_cores())
     app = FastAPI(
         title="blemish",
         version=__version__,
         description="Finds defects in images: score, decision, map.",
-        lifespan=life,
+        lifespan=server.life,
         docs_url=None,  # FastAPI's page fetches its scripts from a CDN
         redoc_url=None,
     )
+    _add_refusals(app, api_key)
+    _add_pages(app, server, keyed=bool(api_key))
+    _add_scoring(app, server)
+    return app
+
+
+class _Server:
+    """What the addresses share: the Runs, one `Batcher` each, figures for Prometheus, and what is under way."""
+
+    def __init__(self, runs: Mapping[str, CurrentRun], limits: Limits, batching: Batching, threads: int) -> None:
+        self.runs, self.limits = runs, limits
+        self.batchers = {
+            name: Batcher(current, threads=threads, seen=self._seen, **asdict(batching))
+            for name, current in runs.items()
+        }
+        self.metrics = Metrics(self.batchers)
+        self.room = PixelRoom(limits.pixels_at_once)
+        self.under_way, self.stopping = 0, False
+
+    def _seen(self, images: int, seconds: float) -> None:
+        self.metrics.scored(images, seconds)
+
+    @asynccontextmanager
+    async def life(self, _: FastAPI) -> AsyncIterator[None]:
+        """From start to end: batches are scored, replaced Runs are taken up, what was let in is answered."""
+        for batcher in self.batchers.values():
+            batcher.start()
+        looking = asyncio.get_running_loop().create_task(self._look_again())
+        yield
+        self.stopping = True
+        looking.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN):
+                await asyncio.gather(*(batcher.stop() for batcher in self.batchers.values()))
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            for current in self.runs.values():
+                await asyncio.to_thread(current.refresh)
+
+    def health(self) -> Health:
+        """Whether the server takes images, and with which Runs."""
+        models = {
+            name: ServedModel(
+                version=current.now()[1], detector=current.now()[0].detector.name, problem=current.problem
+            )
+            for name, current in self.runs.items()
+        }
+        return Health(status="stopping" if self.stopping else "ok", models=models)
+
+    async def answer(self, request: Request, model: str, *, maps: bool, heatmap: bool) -> Response:
+        """The scores of the images of a request, or why there are none; counted and timed."""
+        start = time.perf_counter()
+        name = model or next(iter(self.runs))
+        label = name if name in self.runs else "unknown"  # a stranger's word does not become a label
+        self.under_way += 1
+        try:
+            if self.under_way > self.limits.requests:
+                raise BusyError
+            found = await self._scored(request, name, maps, heatmap)
+            answer = Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
+        except RefusedError as refused:
+            answer = _problem(refused.sentence, refused.status)
+        except BusyError:
+            answer = _problem("The server is busy; try again later.", 429, {"Retry-After": "1"})
+        except BlemishError as error:
+            answer = _problem(str(error), 422)
+        finally:
+            self.under_way -= 1
+        self.metrics.requests.labels(label, str(answer.status_code)).inc()
+        self.metrics.seconds.labels(label).observe(time.perf_counter() - start)
+        return answer
+
+    async def _scored(self, request: Request, name: str, maps: bool, heatmap: bool) -> Scored:
+        if name not in self.runs:
+            raise RefusedError(404, f"There is no model '{name[:80]}'; there is {', '.join(self.runs)}.")
+        if not request.query_params.get("model") and len(self.runs) > 1:
+            raise RefusedError(422, f"There are several models; give one with ?model=, of {', '.join(self.runs)}.")
+        run, _ = self.runs[name].now()
+        limits = self.limits
+        parts = await parts_of(request, limits)
+        # Decoding takes a core for a while: not in the thread that answers everyone.
+        with self.room.taking(await asyncio.to_thread(pixels_of, parts, limits)):
+            uploads = await asyncio.to_thread(decoded_all, parts, limits, run.decoding, run.detector.whole_pixels)
+            _check_sizes(run, uploads)
+            try:
+                async with asyncio.timeout(limits.answer_seconds):
+                    images = [(each.pixels, each.content, each.lost) for each in uploads]
+                    answers = await self.batchers[name].score(images)
+            except TimeoutError:
+                raise RefusedError(
+                    503, f"There was no answer within {limits.answer_seconds:g} s; try again later."
+                ) from None
+            # Drawing and finding regions take a core for a while, too.
+            results = await asyncio.to_thread(
+                lambda: [result(*each, maps=maps, heatmap=heatmap) for each in zip(uploads, answers, strict=True)]
+            )
+        for each in results:
+            self.metrics.images.labels(name, str(int(each.flagged))).inc()
+        return Scored(model=name, results=results)
+
+
+def _add_refusals(app: FastAPI, api_key: str | None) -> None:
+    """One shape for whatever is refused, and the key, if there is one, asked for."""
 
     @app.middleware("http")
     async def check_key(request: Request, call_next: Any) -> Response:
@@ -138,27 +220,27 @@ def create_app(
     async def own_fault(_: Request, error: Exception) -> JSONResponse:
         return _problem(f"This is a fault of blemish ({type(error).__name__}); its log has the trace, report it.", 500)
 
+
+def _add_pages(app: FastAPI, server: _Server, *, keyed: bool) -> None:
+    """What a person opens: a page to drop an image on, and the description of the addresses."""
+
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> HTMLResponse:
-        return HTMLResponse(start_page(list(runs), key=bool(api_key)), headers=PAGE)
+        return HTMLResponse(start_page(list(server.runs), key=keyed), headers=PAGE)
 
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(listing(app.openapi()), headers=PAGE)
 
+
+def _add_scoring(app: FastAPI, server: _Server) -> None:
+    """What programs call."""
+
     @app.get("/health", operation_id="health", responses={503: {"model": Health, "description": "It stops."}})
     async def health(response: Response) -> Health:
         """Whether the server is there, and with which Runs; 503 while it stops."""
-        response.status_code = 503 if stopping else 200
-        return Health(
-            status="stopping" if stopping else "ok",
-            models={
-                name: ServedModel(
-                    version=current.now()[1], detector=current.now()[0].detector.name, problem=current.problem
-                )
-                for name, current in runs.items()
-            },
-        )
+        response.status_code = 503 if server.stopping else 200
+        return server.health()
 
     @app.get(
         "/metrics",
@@ -168,13 +250,13 @@ def create_app(
     )
     async def tell() -> Response:
         """Figures for Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.post(
         "/score",
         operation_id="score",
         response_model=Scored,
-        openapi_extra=described(runs),
+        openapi_extra=described(server.runs),
         responses=refusals(),
     )
     async def score(
@@ -184,68 +266,12 @@ def create_app(
         heatmap: Annotated[bool, Query(description="Whether each result has its `heatmap`.")] = False,
     ) -> Response:
         """Score one or many images; the answers are in the order of the images."""
-        nonlocal under_way
-        start = time.perf_counter()
-        name = model or next(iter(runs))
-        label = name if name in runs else "unknown"  # a stranger's word does not become a label
-        under_way += 1
-        try:
-            if under_way > limits.requests:
-                raise BusyError
-            found = await _scored(request, name, maps, heatmap)
-            answer = Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
-        except RefusedError as refused:
-            answer = _problem(refused.sentence, refused.status)
-        except BusyError:
-            answer = _problem("The server is busy; try again later.", 429, {"Retry-After": "1"})
-        except BlemishError as error:
-            answer = _problem(str(error), 422)
-        finally:
-            under_way -= 1
-        metrics.requests.labels(label, str(answer.status_code)).inc()
-        metrics.seconds.labels(label).observe(time.perf_counter() - start)
-        return answer
-
-    async def _scored(request: Request, name: str, maps: bool, heatmap: bool) -> Scored:
-        if name not in runs:
-            raise RefusedError(404, f"There is no model '{name[:80]}'; there is {', '.join(runs)}.")
-        if not model_named(request) and len(runs) > 1:
-            raise RefusedError(422, f"There are several models; give one with ?model=, of {', '.join(runs)}.")
-        run, _ = runs[name].now()
-        parts = await parts_of(request, limits)
-        # Decoding takes a core for a while: not in the thread that answers everyone.
-        with room.taking(await asyncio.to_thread(pixels_of, parts, limits)):
-            uploads = await asyncio.to_thread(decoded_all, parts, limits, run.decoding, run.detector.whole_pixels)
-            _check_sizes(run, uploads)
-            try:
-                async with asyncio.timeout(limits.answer_seconds):
-                    answers = await batchers[name].score([(each.pixels, each.content, each.lost) for each in uploads])
-            except TimeoutError:
-                raise RefusedError(
-                    503, f"There was no answer within {limits.answer_seconds:g} s; try again later."
-                ) from None
-            # Drawing and finding regions take a core for a while, too.
-            results = await asyncio.to_thread(
-                lambda: [
-                    result(upload, answer, maps=maps, heatmap=heatmap)
-                    for upload, answer in zip(uploads, answers, strict=True)
-                ]
-            )
-        for each in results:
-            metrics.images.labels(name, str(int(each.flagged))).inc()
-        return Scored(model=name, results=results)
-
-    return app
+        return await server.answer(request, model, maps=maps, heatmap=heatmap)
 
 
 def _problem(sentence: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """What every refusal looks like."""
     return JSONResponse(Problem(error=sentence).model_dump(), status, headers)
-
-
-def model_named(request: Request) -> bool:
-    """Whether the request names a model."""
-    return bool(request.query_params.get("model"))
 
 
 def _check_sizes(run: Run, uploads: list[Upload]) -> None:
@@ -256,3 +282,26 @@ def _check_sizes(run: Run, uploads: list[Upload]) -> None:
                 height, width = run.detector.size
                 found = f"{each.pixels.shape[1]}x{each.pixels.shape[0]}"
                 raise RefusedError(422, f"The model takes {width}x{height} pixels; '{each.name[:80]}' has {found}.")
+
+
+class Metrics:
+    """What `/metrics` tells, in a separate registry."""
+
+    def __init__(self, batchers: Mapping[str, Batcher]) -> None:
+        self.registry = CollectorRegistry()
+        of = self.registry
+        self.requests = Counter("blemish_requests", "Answered requests to /score", ["model", "status"], registry=of)
+        self.images = Counter("blemish_images", "Images scored", ["model", "flagged"], registry=of)
+        self.seconds = Histogram("blemish_request_seconds", "From the first byte to the answer", ["model"], registry=of)
+        self.batch = Histogram("blemish_batch_images", "Images scored together", buckets=BATCHES, registry=of)
+        self.busy = Counter("blemish_scoring_seconds", "Time spent scoring", registry=of)
+        waiting = Gauge("blemish_waiting_images", "Images let in and not answered yet", ["model"], registry=of)
+        replaced = Gauge("blemish_replaced", "How often the Run was replaced", ["model"], registry=of)
+        for name, batcher in batchers.items():
+            waiting.labels(name).set_function(lambda batcher=batcher: batcher.depth)  # type: ignore[misc]
+            replaced.labels(name).set_function(lambda batcher=batcher: batcher.current.replaced)  # type: ignore[misc]
+
+    def scored(self, images: int, seconds: float) -> None:
+        """Note a batch."""
+        self.batch.observe(images)
+        self.busy.inc(seconds)

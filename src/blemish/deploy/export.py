@@ -1,5 +1,6 @@
 """`export`: a Run as one graph from pixels to score, map and decision, measured against torch before it is written."""
 
+import shutil
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ from safetensors.torch import save_file
 
 from blemish.deploy.graph import ExportedScoring, as_openvino, quantise, write_metadata, write_onnx
 from blemish.deploy.parity import Parity, Precision, as_new, check, compared
-from blemish.deploy.triton import write_triton
 from blemish.detectors import Detector
 from blemish.features.backbones import backbone
 from blemish.features.extract import box_in_grid
@@ -19,17 +19,19 @@ from blemish.images import ImageSet
 from blemish.images.decoding import WORKING_SIDE
 from blemish.images.roi import SIDE
 from blemish.images.urls import is_url, joined
-from blemish.machine.disk import saved_as_usual
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, saved_as_usual
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.runs.artifact import FILES, SCORES, hashes, write_config
-from blemish.runs.exported import FORMATS, INPUT, KIND, MODEL_FILES, OUTPUTS, Format, graph_of, looking_masks
+from blemish.runs.exported import FORMATS, INPUT, KIND, MASK, MODEL_FILES, OUTPUTS, Format, graph_of, looking_masks
 from blemish.runs.run import KNOWN_FILE, OWN_MASKS, Run, known_state, load, versions
 from blemish.runs.transaction import whole_or_absent
 
 COMPARED = 64  # images that torch and the exported model are compared on
 CALIBRATED = 32  # images that the ranges of an int8 model are found on
+TRITON_FOLDER, TRITON_NAME = "triton", "blemish"
+TRITON_BATCH = 16  # images scored together, as `serve` does by default
+TRITON_KINDS = dict(zip(OUTPUTS, ("TYPE_FP32", "TYPE_BOOL", "TYPE_FP32"), strict=True))
 
 
 def export(
@@ -98,32 +100,33 @@ def export(
         check(parity, precision)
         saved_as_usual(lambda path: save_file(known_state(run.known), path), staging / KNOWN_FILE)
         _write_training_scores(run, staging)
-        drawn = next(view.pixels for view in detector.views if view.draws)
-        working = next(spec.size or (1, 1) for spec in detector.feature_specs() if spec.pixels == drawn)
-        config = {
-            "kind": KIND,
-            "format": format,
-            "precision": precision,
-            "size": [height, width],
-            "box": box_in_grid((width, height), working),
-            "input": INPUT,
-            "mask": SIDE if masked else None,
-            "outputs": OUTPUTS,
-            "detector": {"name": detector.name},
-            "decision": run.decision.to_json(),
-            "decoding": asdict(run.decoding),
-            "map_scale": asdict(run.map_scale),
-            "pixel_threshold": run.pixel_threshold,
-            "parity": asdict(parity),
-            "versions": versions(),
-            FILES: hashes(staging, (*MODEL_FILES[format], SCORES, KNOWN_FILE)),
-        }
         if triton:
             grid = tuple(found[0][OUTPUTS.index("map")].shape[1:])
             write_triton(staging, size=(height, width), grid=(grid[0], grid[1]), masked=masked)
-        write_config(staging, config)
+        about = {"format": format, "precision": precision, "mask": SIDE if masked else None, "parity": asdict(parity)}
+        files = hashes(staging, (*MODEL_FILES[format], SCORES, KNOWN_FILE))
+        write_config(staging, {**_config(run, (width, height)), **about, FILES: files})
         runtime().progress("exporting", 3, 3)
     return parity
+
+
+def _config(run: Run, size: tuple[int, int]) -> dict[str, Any]:
+    """What `load` has to know of a Run that became a graph for images of `size` (width, height)."""
+    drawn = next(view.pixels for view in run.detector.views if view.draws)
+    working = next(spec.size or (1, 1) for spec in run.detector.feature_specs() if spec.pixels == drawn)
+    return {
+        "kind": KIND,
+        "size": size[::-1],
+        "box": box_in_grid(size, working),
+        "input": INPUT,
+        "outputs": OUTPUTS,
+        "detector": {"name": run.detector.name},
+        "decision": run.decision.to_json(),
+        "decoding": asdict(run.decoding),
+        "map_scale": asdict(run.map_scale),
+        "pixel_threshold": run.pixel_threshold,
+        "versions": versions(),
+    }
 
 
 def exportable(run: Run) -> Detector:
@@ -213,3 +216,35 @@ def _write_training_scores(run: Run, folder: Path) -> None:
         (folder / SCORES).write_bytes((run.folder / SCORES).read_bytes())
     else:
         run.scores.to_csv(folder / SCORES, run.threshold_)
+
+
+def write_triton(folder: Path, *, size: tuple[int, int], grid: tuple[int, int], masked: bool) -> None:
+    """Leave `triton`/blemish/config.pbtxt and `1/model.onnx` in the folder of an export.
+
+    `size` is (height, width) of the images, `grid` (rows, columns) of the map; it is `masked` if it takes masks.
+    `tritonserver --model-repository` takes the folder `triton`.
+    """
+    target = folder / TRITON_FOLDER / TRITON_NAME
+    (target / "1").mkdir(parents=True)
+    shutil.copyfile(folder / MODEL_FILES["onnx"][0], target / "1" / "model.onnx")
+    (target / "config.pbtxt").write_text(_triton_config(size, grid, masked), encoding="utf-8")
+
+
+def _triton_config(size: tuple[int, int], grid: tuple[int, int], masked: bool) -> str:
+    # Score and flag are one value an image without a separate axis, which Triton writes as a reshape to nothing.
+    shapes = {name: f"dims: [ {grid[0]}, {grid[1]} ]" if name == "map" else "dims: [ 1 ] reshape { shape: [ ] }"
+              for name in OUTPUTS}  # fmt: skip
+    outputs = ",\n".join(f'  {{ name: "{name}" data_type: {TRITON_KINDS[name]} {shapes[name]} }}' for name in OUTPUTS)
+    inputs = f'  {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ {size[0]}, {size[1]}, 3 ] }}'
+    inputs += f',\n  {{ name: "{MASK}" data_type: TYPE_BOOL dims: [ {SIDE}, {SIDE} ] }}' if masked else ""
+    return f"""name: "{TRITON_NAME}"
+backend: "onnxruntime"
+max_batch_size: {TRITON_BATCH}
+input [
+{inputs}
+]
+output [
+{outputs}
+]
+dynamic_batching {{ }}
+"""

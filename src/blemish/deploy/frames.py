@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import BlemishError, JobError, RequestError
+from blemish.machine.errors import BlemishError, JobError, RequestError, writing_to
 
 FRAMES = "frames"  # in the folder of the results
 LIVE = re.compile(r"(rtsps?://.+|/dev/video\d+)", re.IGNORECASE)

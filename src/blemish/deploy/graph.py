@@ -114,7 +114,7 @@ def quantise(path: Path, images: Arrays) -> None:
 
 
 def write_metadata(path: Path, values: Mapping[str, str]) -> None:
-    """Have an ONNX file say what it is: its `metadata_props`, in place of those of the exporters."""
+    """Have an ONNX file say what it is: its `metadata_props`, in place of what the exporters write."""
     import onnx
 
     model = onnx.load(path)

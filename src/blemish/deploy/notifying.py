@@ -7,8 +7,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from blemish.deploy.receivers import DeliveryError, Receiver, RefusedMessageError, receiver_of
-from blemish.deploy.spool import Message, Spool, waiting_in
-from blemish.deploy.watch_table import Key
+from blemish.deploy.watch_records import Key, Message, Spool, waiting_in
 
 SPOOL = "spool"  # in the folder of the results
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before a message is tried again

@@ -21,7 +21,7 @@ FEWEST_EQUAL, LEAST_CORRELATION = 0.95, 0.95  # of an int8 model: share of equal
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported model is from torch on images like those of the Run.
+    """How far an exported model is from torch on images like the images of the Run.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn, Protocol
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
-from blemish.deploy.spool import Message
+from blemish.deploy.watch_records import Message
 from blemish.machine.errors import RequestError
 
 ANSWER_WITHIN = 10.0  # seconds for a server or a broker

@@ -20,11 +20,10 @@ import numpy as np
 
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.notifying import Notifier
-from blemish.deploy.watch_table import COLUMNS, TABLE, Key, Table
+from blemish.deploy.watch_records import COLUMNS, TABLE, Key, WatchTable
 from blemish.images import ImageSet
 from blemish.images.finding import is_image_file, other_files, printable
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import JobError, RequestError
+from blemish.machine.errors import JobError, RequestError, writing_to
 
 Action = Literal["move", "link", "copy", "none"]
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
@@ -61,7 +60,7 @@ class Watch:
     ) -> None:
         self.folder, self.run, self.out, self.action = folder, run, out, action
         self.settled = settled or Settled()
-        self.table = Table(out / TABLE)
+        self.table = WatchTable(out / TABLE)
         self.notifier = notifier or Notifier(out)
         self.notifier.start(self.table.rows)
         self._real: dict[str, Path] = {}  # by the path as it is told, which differs where a name is no UTF-8

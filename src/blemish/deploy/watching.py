@@ -13,9 +13,8 @@ from blemish.deploy.current import CurrentRun
 from blemish.deploy.frames import FRAMES, Frames, is_live
 from blemish.deploy.notifying import Notifier
 from blemish.deploy.watch import Action, Settled, Watch
-from blemish.deploy.watch_table import TABLE
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import BlemishError, JobError, RequestError
+from blemish.deploy.watch_records import TABLE
+from blemish.machine.errors import BlemishError, JobError, RequestError, writing_to
 
 LOCK = ".blemish-watch.lock"
 LOOK_FOR_FRAMES = 0.05  # seconds between two looks at what a camera wrote

@@ -36,7 +36,7 @@ DEFAULT_DETECTOR = "nearest_images"
 def detector_class(name: str) -> type[Detector]:
     """The class called `name`, one of the registry or "anomalib:MODEL". Raises `RequestError` with near names."""
     if name.startswith(catalogue.PREFIX):
-        from blemish.detectors.anomalib_adapter.models import model_class
+        from blemish.detectors.anomalib_adapter.detector import model_class
 
         return model_class(name)
     if name not in REGISTRY:

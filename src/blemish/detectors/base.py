@@ -98,7 +98,7 @@ class Detector(ABC):
 
     def module(self) -> nn.Module:
         """All of scoring as one module: uint8 RGB (B, 3, H, W) to scores (B,) and maps. Raises `NotFittedError`."""
-        raise RequestError(f"The detector '{self.name}' has no module of its own.")
+        raise RequestError(f"The detector '{self.name}' has no scoring module.")
 
     @property
     def views(self) -> Sequence[View]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from unittest import mock
 
-from blemish.detectors.anomalib_adapter.backbones import architecture, shape_of
 from blemish.detectors.anomalib_adapter.detector import AnomalibDetector
+from blemish.detectors.anomalib_adapter.weights_at_hand import architecture, shape_of
 from blemish.detectors.settings import check_least
 from blemish.features.backbones import backbone
 from blemish.machine.errors import RequestError

@@ -65,7 +65,7 @@ class OneClass(FeatureDetector):
         Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
         them.
 
-    The other settings are those of `FeatureDetector`, with `views` of stages "8" and "16" by default.
+    The other settings are as in `FeatureDetector`, with `views` of stages "8" and "16" by default.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS

@@ -22,7 +22,7 @@ PLACES, HELD_OUT = 16, 64  # places, and images held out at each, which give the
 
 
 class PlaceGaussians(PatchScorer):
-    """The Mahalanobis distance of some channels of each patch from those of the training patches at its place."""
+    """The Mahalanobis distance of some channels of each patch from the training patches at its place."""
 
     def __init__(self, embedding: Standardised, channels: Tensor, mean: Tensor, whitening: Tensor) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class PaDiM(OneClass):
         counts = torch.bincount(sample.places, minlength=features.grid[0] * features.grid[1])
         rows = torch.split(sample.places.argsort(stable=True), counts.tolist())
         mean, whitening = torch.empty(len(rows), len(channels)), torch.empty(len(rows), len(channels), len(channels))
-        # Where padding left less than two patches, those of all places are taken.
+        # Where padding left less than two patches, the patches of all places are taken.
         anywhere = gaussian(values) if min(map(len, rows)) < 2 else None
 
         def one(start: int) -> None:

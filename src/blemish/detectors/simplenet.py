@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.initial_weights import seeded_weights
-from blemish.detectors.parts.sampling import TrainingPart, even_plan
+from blemish.detectors.parts.sampling import TrainingPart, even_plan, seeded_weights
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.detectors.settings import check_least

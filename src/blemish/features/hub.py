@@ -55,7 +55,7 @@ def fetch(name: str, entry: Backbone) -> Path:
     (disable_progress_bars if runtime().progress is quiet else enable_progress_bars)()
     try:
         return Path(hf_hub_download(entry.hub_id, file, endpoint=constants.ENDPOINT))
-    except Exception as error:  # the client's own kinds and those of its network library
+    except Exception as error:  # errors of the client and of its network library
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise JobError(
             f"The download of the weights of '{name}' broke off ({reason}); run again, or fetch "

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from blemish.features.extract import FeatureSpec
 from blemish.images import ImageSet
-from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError, writing_to
 
 Features = dict[str, Tensor]
 """Of one image: `GLOBALS` (G,) and each stage (h, w, C) by name, float16."""
@@ -25,6 +27,7 @@ Features = dict[str, Tensor]
 GLOBALS, CHECK = "globals", "check"
 ABOUT, SUFFIX = "about.json", ".safetensors"
 STORE_FORMAT = 3  # part of the cache key: raise it when the files are laid out differently
+IN_USE_SECONDS = 24 * 3600  # a set used this lately may belong to a job that runs now
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class FeatureStore:
         return store
 
     def missing(self, contents: Iterable[str]) -> set[str]:
-        """Those of `contents` whose features have not been kept."""
+        """The `contents` whose features have not been kept."""
         return {content for content in contents if not self._file(content).is_file()}
 
     def read(self, contents: Iterable[str]) -> dict[str, Features]:
@@ -105,3 +108,60 @@ def _check_sum(features: Features) -> int:
     for name in sorted(features):
         total = crc32(features[name].numpy().data, total)
     return total
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """One store of the cache. `used` is a time stamp in seconds, `size` in bytes."""
+
+    folder: Path
+    settings: str
+    images: int
+    size: int
+    used: float
+
+
+def feature_sets(cache: Path) -> list[FeatureSet]:
+    """All feature sets of a cache, damaged ones too, the one used last first. Raises `RequestError`."""
+    try:
+        folders = [folder for folder in (cache / "features").iterdir() if folder.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RequestError(
+            f"The cache '{cache}' cannot be read ({error.strerror}); give another with `cache`, or fix that."
+        ) from None
+    found = [FeatureSet(each, _settings(each), *FeatureStore(each).size(), _used(each)) for each in folders]
+    return sorted(found, key=lambda each: -each.used)
+
+
+def prune(cache: Path, limit: int, *, unused_for: float = 0.0) -> list[FeatureSet]:
+    """Drop the least recently used sets until the cache is within `limit` bytes; returns what was dropped.
+
+    Sets used within the last `unused_for` seconds stay, and so does what cannot be removed.
+    """
+    dropped, total = [], 0
+    for each in feature_sets(cache):
+        if (total + each.size > limit or not each.size) and time.time() - each.used >= unused_for:
+            shutil.rmtree(each.folder, ignore_errors=True)
+        if each.folder.exists():
+            total += each.size
+        else:
+            dropped.append(each)
+    return dropped
+
+
+def _settings(folder: Path) -> str:
+    try:
+        spec = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["spec"]
+        height, width = spec["size"]
+        return f"{spec['backbone']} {width}x{height} stages {'+'.join(spec['stages'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"damaged ({folder.name})"
+
+
+def _used(folder: Path) -> float:
+    for path in (folder / ABOUT, folder):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 
-from blemish.features.arrays import ArrayFeatures
 from blemish.features.backbones import GIVEN
-from blemish.features.batches import SLICE, FeatureBatch, PatchFeatures, valid_patches
-from blemish.features.cache import IN_USE_SECONDS, prune
+from blemish.features.batches import SLICE, ArrayFeatures, FeatureBatch, PatchFeatures, valid_patches
 from blemish.features.extract import FeatureSpec, box_in_grid, extractor
-from blemish.features.kept_features import GLOBALS, Features, FeatureStore
+from blemish.features.kept_features import GLOBALS, IN_USE_SECONDS, Features, FeatureStore, prune
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.ray_tasks import in_tasks

@@ -65,7 +65,7 @@ def _weights(length: int, inner: int, start: int, count: int) -> tuple[int, Tens
 
 
 class Stitched:
-    """One grid from those of overlapping windows, each weighing less towards its seams. Give every window to `add`."""
+    """One grid from overlapping windows, each weighing less towards its seams. Give every window to `add`."""
 
     def __init__(self, size: Size) -> None:
         self.size = size

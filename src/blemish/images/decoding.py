@@ -15,18 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from blemish.images.deep import (
-    TIFF_HEADS,
-    Tiff,
-    Values,
-    for_tifffile,
-    is_deep,
-    is_reduced,
-    measured,
-    packed_cells,
-    to_bytes,
-    values_of,
-)
+from blemish.images.deep import TIFF_HEADS, Tiff, Values, for_tifffile, is_deep, is_reduced, values_of
+from blemish.images.levels import measured, packed_cells, to_bytes
 from blemish.machine.errors import UnreadableImageError
 
 SUFFIXES = frozenset({
@@ -125,7 +115,7 @@ def read_values(source: Path | bytes) -> Values:
 
 
 def lost_in(source: Path | bytes, decoding: Decoding) -> bytes | None:
-    """Where a new image holds no measurement, as `deep.Found.lost` has it; None where it does everywhere.
+    """Where a new image holds no measurement, as `levels.Found.lost` has it; None where it does everywhere.
 
     Raises `UnreadableImageError`.
     """
@@ -240,7 +230,7 @@ def _image(source: Path | bytes, formats: tuple[str, ...] | None) -> Image.Image
 
 @lru_cache(maxsize=1)
 def _known() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """The `FORMATS` that this Pillow was built with."""
     Image.init()
     return tuple(each for each in FORMATS if each in Image.OPEN)
 
@@ -356,7 +346,7 @@ def _orientation(image: Image.Image | Tiff) -> int:
 
 
 def _deep_to_rgb(values: Values, decoding: Decoding, *, full: bool) -> Pixels:
-    """Levels (H, W) or (H, W, 3) as uint8 RGB between those of the folder, large ones reduced unless `full`."""
+    """Levels (H, W) or (H, W, 3) as uint8 RGB between the levels of the folder, large ones reduced unless `full`."""
     if decoding.range is None:
         raise UnreadableImageError(f"{values.dtype} is deeper than 8 bits and no range of levels is set; give `levels`")
     levelled = to_bytes(values, decoding.range, decoding.missing)

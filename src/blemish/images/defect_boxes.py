@@ -7,15 +7,67 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.images.labels import append_to_table, timestamp
-from blemish.images.run_lengths import Mask, as_text, mask_of, of_text, run_lengths
 from blemish.machine.errors import RequestError
 
+Mask = NDArray[np.bool_]
+OFFSET = 48  # of the first character, "0"
 BOXES = "boxes.csv"  # its name in a Run
 COLUMNS = ("time", "path", "sha256", "x", "y", "width", "height", "type", "who", "mask")
-FEWEST = 9  # columns of files and rows of earlier versions, which end with `who`
 REMOVED = "(removed)"  # the type of a row that takes the same box away again
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """How many pixels of a mask (H, W) are off, then on, then off, ..., column after column from the top left."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *lengths] if flat.size and flat[0] else lengths
+
+
+def mask_of(lengths: Sequence[int], size: tuple[int, int]) -> Mask:
+    """The mask that `run_lengths` was made of; `size` is (height, width). Raises `ValueError` for others."""
+    if sum(lengths) != size[0] * size[1] or min(lengths) < 0:
+        raise ValueError("The run lengths are not those of a mask of this size.")
+    values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return values.reshape(size, order="F")
+
+
+def as_text(lengths: Sequence[int]) -> str:
+    """Run lengths in COCO's compressed form.
+
+    From the fourth on, a length is kept as the difference to the one two before. Five bits a character, the lowest
+    first; the sixth bit says that more follow, and the highest kept bit is the sign.
+    """
+    text = []
+    for at, length in enumerate(lengths):
+        value = length - lengths[at - 2] if at > 2 else length
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text.append(chr(OFFSET + bits + 32 * more))
+            if not more:
+                break
+    return "".join(text)
+
+
+def of_text(text: str) -> list[int]:
+    """The run lengths that `as_text` was made of."""
+    lengths: list[int] = []
+    value, shift = 0, 0
+    for letter in text:
+        bits = ord(letter) - OFFSET
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+        value, shift = 0, 0
+    return lengths
 
 
 @dataclass(frozen=True)
@@ -39,7 +91,7 @@ class DefectBox:
     mask: str = ""
 
     def __post_init__(self) -> None:
-        """Check the numbers. Raises `ValueError` for those of no box, and for a mask of another size."""
+        """Check the numbers. Raises `ValueError` for numbers of no box, and for a mask of another size."""
         if min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
             raise ValueError("A box has a corner inside the image, and a width and a height.")
         if self.mask:
@@ -82,12 +134,12 @@ def read(file: Path) -> tuple[list[DefectBox], list[str]]:
     found: list[DefectBox] = []
     broken: list[int] = []
     table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
-    if tuple(next(table, ()))[:FEWEST] != COLUMNS[:FEWEST]:  # a table of the same name from elsewhere, or none yet
+    if tuple(next(table, ())) != COLUMNS:  # a table of the same name from elsewhere, or none yet
         return [], []
     try:
         for cells in table:
             try:
-                time, path, sha256, *corners, kind, who, mask = [*cells[: len(COLUMNS)], ""][: len(COLUMNS)]
+                time, path, sha256, *corners, kind, who, mask = cells
                 x, y, width, height = (int(each) for each in corners)
                 found.append(DefectBox(path, sha256, x, y, width, height, kind, who, time, mask))
             except ValueError:

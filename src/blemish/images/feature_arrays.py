@@ -144,7 +144,7 @@ def _check_ids(ids: Sequence[str], count: int, named: str) -> None:
         if not isinstance(name, str):
             raise RequestError(f"The ids must be texts; got {name!r}, of type {type(name).__name__}.")
         if not name or name in seen:
-            raise RequestError(f"The id '{name}' occurs twice or is empty; each image needs an id of its own.")
+            raise RequestError(f"The id '{name}' occurs twice or is empty; each image needs its own id.")
         seen.add(name)
 
 

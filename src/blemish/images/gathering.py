@@ -1,28 +1,46 @@
 """From whatever a person has, a folder, a list, paths, pixels or features, to images with what is known of each."""
 
 import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from blemish.images.annotations import annotations, point_files
-from blemish.images.decoding import Decoding, Header, Pixels
-from blemish.images.deep import Levels, common
+from blemish.images.decoding import Decoding, Header, Pixels, decode
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray, read_features
 from blemish.images.finding import find, printable
+from blemish.images.levels import Levels, common
 from blemish.images.sources import as_pixels, examined_file, levels_of, none_readable
-from blemish.images.urls import RemoteFile, is_url, remote_file
-from blemish.machine.errors import RequestError
+from blemish.images.urls import RemoteFile, is_url, openable, remote_file
+from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime
 
 MASK, POINTS = "a mask of another image", "positions of points, not a picture"  # why a file is left out
 WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
 Source = Path | RemoteFile | bytes | Pixels | FeatureArray
+# As public data sets and labelling programs call them, without case, '-', '_' and ' '.
+PLACES = frozenset({
+    "annotation", "annotations", "binarymask", "binarymasks", "defectmasks", "groundtruth", "groundtruths", "gt", "gts",
+    "label", "labels", "mask", "masks", "seg", "segmentation", "segmentationclass", "segmentations", "segmaps",
+    "anomalymasks", "pixellabels",
+})  # fmt: skip
+MARK = re.compile(r"(?i)[-_. ]+(mask|masks|gt|label|labels|labelids|seg|segmentation|annotation|ground[-_ ]?truth)\d*$")
+POINT_FOLDER, PICTURE_FOLDER = (
+    "xyz",
+    "rgb",
+)  # folders of a 3D scan side by side: positions of points, and what a camera sees
+FEW = 8  # levels of a mask: background and some kinds of defects
+NEAR, MOSTLY = 12, 0.98  # or: this share of its pixels within so many levels of the lowest or highest (JPEG, resized)
+LOOKED_AT = 256  # pixels, a side, that content is judged by
+FIRST = 3  # files of a folder, named as in another, that have to look like masks before the rest is looked at
+Sources = Mapping[str, Path | RemoteFile]
+Sizes = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -181,3 +199,63 @@ def of_features(
 def _named(item: str | Path) -> tuple[str, Path | RemoteFile]:
     """Id and file of one of a list of paths and URLs."""
     return (str(item), remote_file(str(item))) if is_url(item) else (printable(Path(item)), Path(item).expanduser())
+
+
+def annotations(files: Sources, sizes: Sizes) -> list[str]:
+    """The images (ids, with their width and height) that are masks of other images among them.
+
+    A mask has few levels and the size of an image that is none. It is in a folder such as `ground_truth`, is called
+    `..._mask`, or is called as an image in another folder or with another suffix.
+    """
+    named = [name for name in sizes if _is_named(name)]
+    rest = [name for name in sizes if not _is_named(name)]
+    there = {sizes[name] for name in rest}
+    found = _with_few_levels([name for name in named if sizes[name] in there], files)
+    partners: dict[tuple[str, tuple[int, int]], int] = defaultdict(int)
+    for name in rest:
+        partners[PurePosixPath(name).stem, sizes[name]] += 1
+    alike: dict[tuple[PurePosixPath, str], list[str]] = defaultdict(list)
+    for name in rest:
+        path = PurePosixPath(name)
+        if partners[path.stem, sizes[name]] > 1:
+            alike[path.parent, path.suffix].append(name)
+    several = [names for names in alike.values() if len(names) >= FIRST]
+    firsts = _with_few_levels([name for names in several for name in names[:FIRST]], files)
+    unnamed = [names for names in several if firsts.issuperset(names[:FIRST])]
+    if len(unnamed) < len(alike):  # where all folders look so, they are the images
+        found |= _with_few_levels([name for names in unnamed for name in names], files)
+    return sorted(found)
+
+
+def point_files(names: Sequence[str]) -> list[str]:
+    """The ids that hold the positions of the points of a picture beside them (MVTec 3D-AD)."""
+    stems = {str(PurePosixPath(name).with_suffix("")) for name in names}
+    found = []
+    for name in names:
+        path = PurePosixPath(name)
+        if path.parent.name == POINT_FOLDER and str(path.parent.parent / PICTURE_FOLDER / path.stem) in stems:
+            found.append(name)
+    return found
+
+
+def _is_named(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(MARK.search(path.stem)) or any(re.sub(r"[-_ ]", "", each).lower() in PLACES for each in path.parts[:-1])
+
+
+def _with_few_levels(names: Sequence[str], files: Sources) -> set[str]:
+    def few(name: str) -> bool:
+        try:
+            pixels = decode(openable(files[name]), Decoding(range=(0.0, 255.0)))
+        except UnreadableImageError:
+            return False
+        step = max(1, max(pixels.shape[:2]) // LOOKED_AT)
+        small = pixels[::step, ::step].reshape(-1, 3)
+        if len(np.unique(small, axis=0)) <= FEW:
+            return True
+        grey = small.astype(np.int16).mean(axis=1)
+        low, high = grey.min(), grey.max()
+        return bool(((grey <= low + NEAR) | (grey >= high - NEAR)).mean() >= MOSTLY and high - low > 4 * NEAR)
+
+    with closing(in_threads(few, names, runtime().threads)) as results:
+        return {name for name, is_mask in zip(names, results, strict=True) if is_mask}

@@ -12,10 +12,10 @@ from PIL import Image
 
 from blemish.images.cards import SIDE, card, data_uri
 from blemish.images.decoding import Decoding, Pixels, decode, reduced
-from blemish.images.deep import Levels, common_range
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray
 from blemish.images.gathering import WAITING, Gathered, Source, gathered, of_features, of_files, of_pixels
 from blemish.images.groups import BY_PATH, groups_by
+from blemish.images.levels import Levels, common_range
 from blemish.images.roi import Roi
 from blemish.images.sources import none_readable
 from blemish.images.urls import RemoteFile, openable
@@ -114,7 +114,7 @@ class ImageSet:
         (H, W, 3), levels 0..255.
 
         Without a range in `decoding`, that of the images deeper than 8 bits is found, unless `find_range` is
-        false: new images are read as those of the fit were. Raises `RequestError` where `images` is none of
+        false: new images are read as the images of the fit were. Raises `RequestError` where `images` is none of
         these or no image can be read.
         """
         if isinstance(images, ImageSet):
@@ -164,7 +164,7 @@ class ImageSet:
         return cls(ids, groups=found.content, **{**parts, "sources": sources})
 
     def subset(self, ids: Iterable[str]) -> "ImageSet":
-        """The same images, those of `ids` only. Raises `RequestError` for an id that is not there."""
+        """The same images, the `ids` only. Raises `RequestError` for an id that is not there."""
         wanted = set(ids)
         if unknown := sorted(wanted.difference(self.ids)):
             raise RequestError(f"'{unknown[0]}' is not an image of this set of {len(self)}.")
@@ -268,7 +268,7 @@ class ImageSet:
         return source if full else reduced(source)
 
     def packed(self, ids: Iterable[str]) -> "ImageSet":
-        """Those of `ids` with the bytes of their files, for a machine that has no such files.
+        """The images `ids` with the bytes of their files, for a machine that has no such files.
 
         A file that cannot be read is packed as no bytes, which is no image.
         """

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import JobError, RequestError
+from blemish.machine.errors import JobError, RequestError, writing_to
 
 LABELS = "labels.csv"  # its name in a Run
 COLUMNS = ("time", "path", "sha256", "label", "type", "comment", "who")
@@ -69,7 +68,7 @@ def append_to_table(file: Path, columns: Sequence[str], rows: Sequence[Sequence[
             start = "" if size else ",".join(columns) + "\n"
             if size:
                 stream.seek(-1, os.SEEK_END)
-                start = "" if stream.read(1) == b"\n" else "\n"  # a row that was cut short stays a row of its own
+                start = "" if stream.read(1) == b"\n" else "\n"  # a row that was cut short stays a separate row
             stream.write((start + text.getvalue()).encode("utf-8", "backslashreplace"))
             stream.flush()
             os.fsync(stream.fileno())

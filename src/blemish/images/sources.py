@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from blemish.images.decoding import MIN_SIDE, Decoding, Header, Pixels, read_header, read_values, to_rgb
-from blemish.images.deep import Levels, measured
+from blemish.images.levels import Levels, measured
 from blemish.images.urls import RemoteFile, openable
 from blemish.machine.errors import RequestError, UnreadableImageError
 from blemish.machine.runtime import in_threads, runtime

@@ -25,7 +25,7 @@ class RemoteFile:
         """All of it, over the network. Raises `UnreadableImageError`."""
         try:
             return bytes(self.filesystem.cat_file(self.path))
-        except Exception as error:  # each file system has errors of its own
+        except Exception as error:  # each file system has its own errors
             raise UnreadableImageError(f"cannot be fetched: {_reason(error)}") from None
 
 

@@ -52,7 +52,7 @@ def _cache() -> str:
 
 
 def _estimate(images: int) -> dict[str, str]:
-    """What the default detector will cost, by a few random images; `fit` says it of its own job, by its own."""
+    """What the default detector will cost, by a few random images; `fit` estimates its job by the images of the job."""
     detector = detector_class(DEFAULT_DETECTOR)()
     noise = list(np.random.default_rng(0).integers(0, 256, (PROBES + 1, PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8))
     try:

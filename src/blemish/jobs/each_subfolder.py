@@ -10,8 +10,7 @@ from blemish.images.finding import find
 from blemish.images.urls import folders_in, located
 from blemish.jobs.fitting import fit_as
 from blemish.jobs.request import FitRequest
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import BlemishError, RequestError
+from blemish.machine.errors import BlemishError, RequestError, writing_to
 from blemish.machine.progress import progress_of
 from blemish.runs.run import Run, load
 
@@ -31,7 +30,7 @@ class Fitted:
 
 
 def fit_each(images: str | Path, out: str | Path, *, progress: Any = None, **options: Any) -> list[Fitted]:
-    """Fit each folder in `images` alone, into a folder of that name in `out`; `options` are those of `fit`.
+    """Fit each folder in `images` alone, into a folder of that name in `out`; `options` are the options of `fit`.
 
     A folder that fails does not stop the others; one that is done already is kept unless `force` is set. Leaves
     `subfolders.csv`. Raises `RequestError` if there is no folder with images in `images`.

@@ -76,7 +76,7 @@ def estimated(detector: Detector, images: ImageSet, count: int, sample: int, *, 
 
     A few of `images` are timed.
 
-    Their features are kept if those of the job are, so nothing is done twice.
+    Their features are kept if the features of the job are, so nothing is done twice.
     """
     probe, each, size = images.settled(), 0.0, 0
     names = probe.ids[: 1 + min(PROBES, max(1, len(probe) // 6))]

@@ -12,11 +12,10 @@ from blemish.calibration import Decision, ReliabilityBin, reliability
 from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
 from blemish.images.labels import latest, read
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
-from blemish.runs.artifact import SCORES, TRAINING, read_config
+from blemish.machine.errors import RequestError, writing_to
+from blemish.runs.artifact import TRAINING, read_config
 from blemish.runs.run import Run, folder_of
-from blemish.runs.stored_scores import MAPS, read_scores
+from blemish.runs.stored_scores import read_scores
 
 RESAMPLES = 500
 PERCENTILES = (2.5, 97.5)  # of bootstrap samples
@@ -27,7 +26,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class RunScores:
-    """What is known of a folder of results: scores, SHA-256 (empty where unknown) by id, and the decision."""
+    """What is known of a folder of results: scores and SHA-256 by id, and the decision."""
 
     scores: Mapping[str, float]
     content: Mapping[str, str]
@@ -148,29 +147,17 @@ def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Pat
 
 
 def _scored(folder: Path) -> RunScores:
-    import pandas as pd
-
     decision = read_config(folder).get("decision")
     if not isinstance(decision, dict):
         raise RequestError(f"'{folder}' holds no scores with a threshold; give what `fit` or `score` wrote.")
-    if (folder / MAPS).is_file():
-        stored = read_scores(folder)
-        scores = dict(zip(stored.scores.ids, stored.scores.image.astype(float).tolist(), strict=True))
-        return RunScores(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
-    try:  # made by an earlier version: images are known by their paths
-        table = pd.read_csv(folder / SCORES, dtype={"path": str}, keep_default_na=False)
-        scores = dict(zip(table["path"], table["score"].astype(float), strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
-    return RunScores(scores, {}, Decision.from_json(decision))
+    stored = read_scores(folder)
+    scores = dict(zip(stored.scores.ids, stored.scores.image.astype(float).tolist(), strict=True))
+    return RunScores(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
 
 
 def _truth(found: RunScores, labels: str | Path) -> tuple[dict[str, int], list[str]]:
     rows, notes = read(labels)
-    content = found.content or dict.fromkeys(found.scores, "")
-    if not found.content:  # nothing but the path can be compared
-        rows = [type(row)(row.path, "", row.label, row.time) for row in rows]
-    last, more = latest(rows, content)
+    last, more = latest(rows, found.content)
     truth = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
     if not truth:
         raise RequestError(f"None of the {len(rows)} rows of '{labels}' says good or bad of an image that was scored.")

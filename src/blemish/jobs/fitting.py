@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,16 @@ from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.estimating import tell_cost
 from blemish.jobs.option_groups import with_options_of
-from blemish.jobs.outputs import Stopwatch, refuse_equal, refuse_flat, refuse_skipped
+from blemish.jobs.outputs import (
+    HEATMAPS,
+    Stopwatch,
+    peak_memory_mib,
+    pictures_of_report,
+    refuse_equal,
+    refuse_flat,
+    refuse_skipped,
+    write_scores,
+)
 from blemish.jobs.preparing import (
     check_features_alone,
     checkpoints_of,
@@ -29,22 +40,24 @@ from blemish.jobs.preparing import (
     with_normals,
     within_roi,
 )
-from blemish.jobs.purifying import fit_on_kept, purified
+from blemish.jobs.purifying import fit_on_kept, notes_on, purified, write_purification
 from blemish.jobs.request import REQUEST, FitRequest
 from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest
-from blemish.jobs.writing import write_run
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
-from blemish.machine.runtime import use_runtime
+from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import BEFORE_FIT, Purification, PurifySettings
-from blemish.runs.artifact import TRAINING
+from blemish.report import of_job, of_scores, write_report
+from blemish.runs.artifact import TRAINING, write_artifact
 from blemish.runs.run import OWN_MASKS, Run
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
 from blemish.scores.drift import Usual
 from blemish.scores.heatmaps import MapScale
 from blemish.scores.regions import pixel_threshold
+
+SETTINGS = ("detector", "decoding", "seed", "purification")  # what the report shows of `config.json`
 
 
 @with_options_of(FitRequest)
@@ -231,7 +244,7 @@ class _Fit:
 
 
 def _decision(request: FitRequest, scores: Scores, of_folder: Scores, reviewed: NDArray[np.int64]) -> Decision:
-    """The decision for the scores `of_folder`, from those of all images learned from and their labels (N,).
+    """The decision for the scores `of_folder`, from the scores of all images learned from and their labels (N,).
 
     Images known to be good are the reference for false alarms. Those found good in a review join them: they were
     picked for their high scores, which makes the reference more cautious, never less.
@@ -251,3 +264,68 @@ def reviewed_labels(images: ImageSet, ids: tuple[str, ...]) -> NDArray[np.int64]
     """The labels (N,) of the folder's own images: those from `normals` were not picked from its ranking."""
     labels = [UNKNOWN if is_normal(name) else images.labels.get(name, UNKNOWN) for name in ids]
     return np.array(labels, dtype=np.int64)
+
+
+def write_run(
+    run: Run,
+    images: ImageSet,
+    request: FitRequest,
+    folder: Path,
+    watch: Stopwatch,
+    purification: Purification | None,
+) -> None:
+    """Write all of it into `folder`; `images` are all those scored."""
+    scores = replace(run.scores, skipped=run.skipped)
+    reviewed = np.array([images.labels.get(name, UNKNOWN) for name in scores.ids])
+    with watch.stage("heatmaps and report"):
+        write_scores(images, scores, run, folder, masks=request.masks, labels=reviewed)
+        notes = (*images.notes, *run.detector.findings)
+        aside: frozenset[str] | None = None
+        if purification is not None:
+            notes += (*write_purification(purification, images, folder), *notes_on(purification, run.detector))
+            aside = frozenset(purification.set_aside_ids)
+        run.about |= {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "image_root": images.place,
+            "images": len(scores),
+            "group_regex": images.grouping,
+            "known_normals": sum(label == NORMAL for label in images.labels.values()),
+            "reviewed": int((reviewed != UNKNOWN).sum()),
+            "skipped": len(run.skipped),
+            "notes": list(images.notes),
+            "findings": list(run.detector.findings),
+            "threads": runtime().threads,
+            "device": runtime().device,
+        }
+        if purification is not None:
+            run.about |= {"purification": purification.to_json()}
+        config = run.to_config()
+        job = of_job(
+            images,
+            source=request.images,
+            detector=run.detector,
+            settings={name: config[name] for name in SETTINGS if name in config},
+            versions=config["versions"],
+            seconds=watch.seconds,
+            memory=peak_memory_mib(),
+            skipped=run.skipped,
+            notes=notes,
+        )
+        report = of_scores(
+            job,
+            images,
+            scores,
+            run.decision,
+            run.map_scale,
+            folder=folder,
+            heatmaps=folder / HEATMAPS,
+            out=run.folder,
+            labels=reviewed,
+            reviewed=int((reviewed != UNKNOWN).sum()),
+            reliability=calibration.reliability(scores.image, reviewed),
+            set_aside=aside,
+        )
+        write_report(folder, report, pictures_of_report(images, scores, run.map_scale))
+    run.about |= {"seconds": {name: round(each, 3) for name, each in watch.seconds.items()}}
+    run.about |= {"peak_memory_mib": peak_memory_mib()}
+    write_artifact(folder, run.to_config(), run.to_state())

@@ -126,7 +126,7 @@ def within_roi(found: ImageSet, roi: str | Path | None, detector: Detector) -> I
     if roi is None:
         return found
     if not detector.looks_at_patches:
-        raise RequestError(f"{detector.name} looks at whole images; `roi` needs a detector on patches of its own.")
+        raise RequestError(f"{detector.name} looks at whole images; `roi` needs a detector that looks at patches.")
     return replace(found, roi=Roi.read(roi))
 
 

@@ -23,8 +23,7 @@ from blemish.jobs.outputs import (
 from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
 from blemish.jobs.request import PurifyRequest
 from blemish.jobs.sorting import GOOD, LOOK, sort_images, sorting_of
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, writing_to
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings

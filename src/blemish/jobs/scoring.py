@@ -146,10 +146,10 @@ def _write(
 
 
 def drift_of(run: Run, images: ImageSet, scores: Scores) -> str | None:
-    """A sentence if these images are unlike those of the fit as a whole; see `drift.Usual`.
+    """A sentence if these images are unlike the images of the fit as a whole; see `drift.Usual`.
 
-    Those of the fit itself do not count: the detector holds patches of them, so that their maps are far below
-    those of images that it had not seen.
+    Images of the fit itself do not count: the detector holds patches of them, so that their maps are far below
+    the maps of images that it had not seen.
     """
     new = [name for name in scores.ids if images.content[name] not in run.known]
     return run.usual.warning(scores.subset(new)) if run.usual and new else None

@@ -12,8 +12,7 @@ from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.gathering import Source
 from blemish.images.urls import RemoteFile, located
 from blemish.jobs.option_groups import OutputOptions
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError, writing_to
 from blemish.machine.progress import progress_of
 from blemish.runs.artifact import read_config, write_config
 from blemish.runs.transaction import check_place, whole_or_absent

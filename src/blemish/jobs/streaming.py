@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from blemish.detectors import Detector
 from blemish.images import UNKNOWN, ImageSet
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import JobError, RequestError
+from blemish.machine.errors import JobError, RequestError, writing_to
 from blemish.machine.runtime import quiet, runtime, use_runtime
 from blemish.scores import Scores
 
@@ -57,7 +56,7 @@ def split(
 
 
 def with_rest(learned: Scores, detector: Detector, rest: ImageSet) -> Scores:
-    """The training scores and those of the rest, in the order of the ids; maps are on disk, not in memory."""
+    """The training scores and the scores of the rest, in the order of the ids; maps are on disk, not in memory."""
     ids = sorted((*learned.ids, *rest.ids))
     row = {name: at for at, name in enumerate(ids)}
     maps = _on_disk((len(ids), *learned.maps.shape[1:]))

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from blemish.images.run_lengths import as_text, run_lengths
-from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, category, word_of
-from blemish.label_formats.masks import outline, whole
+from blemish.images.defect_boxes import as_text, run_lengths
+from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, Read, category, outline, whole, word_of
 from blemish.machine.errors import RequestError
 from blemish.scores.regions import Region
 

@@ -25,7 +25,7 @@ def data_yaml(names: list[str]) -> str:
 
 
 def stems(names: list[str]) -> dict[str, str]:
-    """By name, what image and text file are called without a suffix: a name of its own, where two differ in it only."""
+    """By name, what image and text file are called without a suffix: another name where two differ in it only."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:

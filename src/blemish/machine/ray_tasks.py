@@ -47,8 +47,8 @@ def connected(address: str) -> Any:
 def in_tasks(function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Generator[R, None, None]:
     """`function(shared, item)` of every item, in order, on the cluster of the runtime; `shared` travels once.
 
-    Each task has one core and runs in the caller's runtime with one thread, so its numbers are those of this machine
-    as far as the arithmetic of the processors is. Raises what the function raised.
+    Each task has one core and runs in the caller's runtime with one thread, so its numbers are the same as here, as far
+    as the arithmetic of the processors is. Raises what the function raised.
     """
     ray = connected(runtime().ray or LOCAL)
     where = replace(runtime(), progress=quiet, ray=None, threads=1, checkpoints=None)

@@ -155,7 +155,7 @@ def in_threads(
 
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T], on_stop: Callable[[], None] | None = None) -> list[R]:
-    """`function` of every item, as many at a time as the runtime has threads, each with tensor operations of its own.
+    """`function` of every item, as many at a time as the runtime has threads, each with its own tensor operations.
 
     For matrices of our sizes this is as fast as sharing one operation among the cores, does not stall on a busy
     machine, and gives the same numbers whatever the number of threads. Each runs in the caller's runtime, but with one

@@ -12,11 +12,10 @@ from blemish.detectors.parts.sampling import group_numbers
 from blemish.detectors.settings import check_names
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, ImageSet
 from blemish.machine.errors import RequestError
-from blemish.purification.aggregation import aggregated
-from blemish.purification.keeping import chosen
+from blemish.purification.keeping import aggregated, chosen
 from blemish.purification.kept_scores import KEPT_SCORES, KeptScores
+from blemish.purification.purify_settings import BEFORE_FIT, PurifySettings
 from blemish.purification.result import Purification
-from blemish.purification.settings import BEFORE_FIT, PurifySettings
 from blemish.purification.sub_models import name_of, planned, score_all
 
 __all__ = [
@@ -53,7 +52,7 @@ def purify(
     detector : any object with `fit(images)` and `score(images)`. It gets `ImageSet`s; `score` returns
         `Scores`, a mapping from id to score, or numbers in the order of `images.ids`; higher is more anomalous. It
         is copied with `copy.deepcopy` and never fitted itself. Of a `Detector` its `budget()` is taken and each
-        sub-model gets a seed of its own. An attribute `runs_side_by_side = True` lets sub-models run in threads.
+        sub-model gets its own seed. An attribute `runs_side_by_side = True` lets sub-models run in threads.
     settings, changes : how; `changes` are single settings by name, such as `subsets=4`.
     seed : of the splits and sub-models.
     sub_model : used in place of the budget of the detector or of `settings.by`, such as the detector itself for full

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from blemish.detectors import Detector
 from blemish.images import ImageSet
-from blemish.machine.disk import writing_to
-from blemish.purification.settings import PurifySettings
+from blemish.machine.errors import writing_to
+from blemish.purification.purify_settings import PurifySettings
 
 if TYPE_CHECKING:
     from blemish.purification.sub_models import SubModel

@@ -1,6 +1,7 @@
 """Sub-models that each learn from one subset and score every image (spec/llbnad.md, stage 1)."""
 
 import copy
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from blemish.machine.errors import JobError, NotFittedError, RequestError
 from blemish.machine.ray_tasks import connected, in_tasks
 from blemish.machine.runtime import runtime, side_by_side, use_runtime
 from blemish.purification.kept_scores import KeptScores
-from blemish.purification.map_scores import map_scores
-from blemish.purification.settings import PurifySettings
+from blemish.purification.purify_settings import PurifySettings
 from blemish.scores import Scores
 
 STAGE = "sub-models"
+SIDE, SIGMA = 224, 4.0  # pixels: of a square of the map's area, and of the Gaussian (spec/llbnad.md, stage 1)
+SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class SubModel:
     Attributes
     ----------
     number, of : its place among all, from 1.
-    subset : the ids of its own subset; `learns` are those it learns from, known anomalies left out.
+    subset : the ids of its subset; `learns` are the ones it learns from, known anomalies left out.
     detector : unfitted, anything with `fit` and `score`.
     """
 
@@ -112,7 +114,7 @@ def name_of(detector: Any) -> str:
 
 
 def _fresh(sub_model: Any, seed: int) -> Any:
-    """An unfitted copy; with a seed of its own where the detector is ours."""
+    """An unfitted copy; with its own seed where the detector is ours."""
     if isinstance(sub_model, Detector):
         return sub_model.clone(random_state=seed)
     return copy.deepcopy(sub_model)
@@ -251,3 +253,19 @@ def _failure(
     error = JobError(f"{len(failed)} of {len(plan)} sub-models failed: {reasons}{more}.{again}")
     error.__cause__ = failed[0][1]
     return error
+
+
+def map_scores(scores: Scores) -> NDArray[np.float64]:
+    """(N,) from the maps of `scores`, each brought to the area of 224 x 224 pixels with its aspect kept."""
+    return np.array(side_by_side(lambda name: _of_one(scores, name), scores.ids))
+
+
+def _of_one(scores: Scores, name: str) -> float:
+    from scipy.ndimage import gaussian_filter
+
+    width, height = scores.sizes[scores.index(name)]
+    root = math.sqrt(width / height)
+    size = (max(1, round(SIDE * root)), max(1, round(SIDE / root)))
+    smooth = gaussian_filter(scores.map(name, size), SIGMA).ravel()
+    most = max(1, round(SHARE * len(smooth)))
+    return float(np.partition(smooth, -most)[-most:].mean())

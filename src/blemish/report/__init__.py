@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from blemish.machine.disk import writing_to
+from blemish.machine.errors import writing_to
 from blemish.report.data import Report, headline, of_job, of_purification, of_scores
 from blemish.report.page import as_html, as_markdown
 from blemish.report.pictures import Picture, pictures_of, write_thumbnails

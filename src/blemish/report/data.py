@@ -180,7 +180,7 @@ def of_purification(
 def headline(total: int, bands: Mapping[Band, int], decision: Decision | None = None) -> str:
     """The result in a sentence that agrees with `bands`, the number of images by what to do.
 
-    `decision` is that of a fit; of new images there is none, since it was made for those of the fit.
+    `decision` is the decision of a fit; new images have none, since it was made for the images of the fit.
     """
     if total == 0:
         return "No image could be scored."

@@ -8,8 +8,7 @@ import numpy as np
 
 from blemish.images import ImageSet
 from blemish.images.cards import QUALITY, data_uri
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.errors import RequestError, UnreadableImageError, writing_to
 from blemish.machine.runtime import runtime
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, heatmap_path, overlay, shown

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,10 @@ from blemish.runs.artifact import check_scored, read_config
 from blemish.runs.stored_scores import read_scores
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale
+from blemish.scores.regions import pixel_threshold
 
 MOST_FOLDERS = 300  # to choose from; deeper trees are shown by their upper folders
+NOWHERE = -1
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,6 @@ class Gallery:
     root : of the images.
     scores, content : in the order of the ranking, most anomalous first; the SHA-256 of each image as it was scored.
     follow_links : whether links in the image folder may lead out of it.
-    pixel_threshold : level of the maps above which a place counts as defective, if the Run has one.
     """
 
     folder: Path
@@ -43,7 +45,6 @@ class Gallery:
     decoding: Decoding
     model: Path
     follow_links: bool = False
-    pixel_threshold: float | None = None
 
     @classmethod
     def open(cls, folder: Path, images: Path | None = None, *, follow_links: bool = False) -> "Gallery":
@@ -77,7 +78,6 @@ class Gallery:
                 Decoding.from_json(config["decoding"]),
                 Path(config.get("model") or folder),
                 follow_links,
-                config.get("pixel_threshold"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from None
@@ -122,6 +122,14 @@ class Gallery:
         return self.scores.map(self.name(row), size)
 
     @cached_property
+    def pixel_threshold(self) -> float:
+        """The level of the maps above which a place counts as defective: the detector's, else found in these maps."""
+        with suppress(RequestError):  # the Run that scored is gone
+            if (stored := read_config(self.model).get("pixel_threshold")) is not None:
+                return float(stored)
+        return pixel_threshold(self.scores, self.decision.threshold)
+
+    @cached_property
     def folders(self) -> list[str]:
         """The folders images lie in, below the root; upper ones only where there are very many."""
         parents = {PurePosixPath(name).parent for name in self.scores.ids}
@@ -137,3 +145,46 @@ class Gallery:
         if not Path(os.path.realpath(place)).is_relative_to(self.folder):
             raise RequestError(f"'{place}' points outside '{self.folder}'; remove that link.")
         return place
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The other Run, and which of its rows shows the same image.
+
+    Attributes
+    ----------
+    gallery : of the other Run.
+    rows : (N,) by row of the first Run, the row of the same content here; `NOWHERE` if there is none.
+    """
+
+    gallery: Gallery
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, first: Gallery, folder: Path) -> "Beside":
+        """The Run of `folder` beside the `first`. Raises `RequestError` if it shows none of its images."""
+        other = Gallery.open(folder, first.root, follow_links=first.follow_links)
+        row_of = {content: row for row, content in enumerate(other.content)}
+        rows = np.array([row_of.get(content, NOWHERE) for content in first.content], dtype=np.int64)
+        if (rows == NOWHERE).all():
+            raise RequestError(
+                f"'{folder}' holds none of the images of '{first.folder}'; name a Run of the same images in `beside`."
+            )
+        return cls(other, rows)
+
+    @property
+    def name(self) -> str:
+        """What the page calls the other Run."""
+        return self.gallery.folder.name
+
+    def row(self, row: int) -> int:
+        """The row there of a row of the first Run. Raises `UnreadableImageError` if the image is not in it."""
+        other = int(self.rows[row])
+        if other == NOWHERE:
+            raise UnreadableImageError(f"'{self.name}' does not hold this image")
+        return other
+
+    def places_apart(self) -> NDArray[np.int64]:
+        """(N,) how many places of the ranking each image of the first Run is away there; 0 where it is not in it."""
+        away = np.abs(self.rows - np.arange(len(self.rows)))
+        return np.where(self.rows == NOWHERE, 0, away)

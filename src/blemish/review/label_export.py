@@ -17,8 +17,7 @@ from blemish.jobs.request import REQUEST
 from blemish.jobs.sorting import Sorting, check_outside, folders_by_id, put, sort_images
 from blemish.label_formats import coco, cvat, fiftyone, label_studio, table, yolo
 from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, category
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError, writing_to
 from blemish.machine.runtime import in_threads, runtime
 from blemish.review.gallery import Gallery
 from blemish.runs.artifact import read_config, write_config
@@ -48,7 +47,6 @@ class Annotations:
     ----------
     labels : by id, `NORMAL` or `ANOMALOUS`, as people found.
     threshold : images with a higher score are bad, where nobody looked.
-    level : of the map, above which a place is a defect; None for no places.
     masks : whether regions have their pixels.
     files : whether images have to be where they were, and as they were scored.
     changed, gone, unnameable : ids of images left out.
@@ -59,7 +57,6 @@ class Annotations:
     gallery: Gallery
     labels: Mapping[str, int]
     threshold: float
-    level: float | None
     masks: bool = False
     files: bool = True
     changed: list[str] = field(default_factory=list)
@@ -114,10 +111,8 @@ class Annotations:
         if drawn:
             levels = self.gallery.scores.map(name)
             return tuple(self._drawn(each, levels) for each in drawn)
-        if self.level is None:
-            return ()
         levels = self.gallery.scores.map(name)
-        found = regions_of(levels > self.level, levels)[:MOST_REGIONS]
+        found = regions_of(levels > self.gallery.pixel_threshold, levels)[:MOST_REGIONS]
         return tuple(each if self.masks else replace(each, mask=None) for each in found)
 
     def _drawn(self, box: DefectBox, levels: NDArray[np.float32]) -> Region:
@@ -186,9 +181,7 @@ def export_labels(
     gallery = Gallery.open(run, None if images is None else Path(images).expanduser(), follow_links=True)
     if format in WITH_IMAGES:
         check_outside(out.absolute(), images or _source(run), "out")
-    found = Annotations(
-        gallery, labels_of(gallery), gallery.decision.threshold, pixel_level(gallery), format == "coco", format != "csv"
-    )
+    found = Annotations(gallery, labels_of(gallery), gallery.decision.threshold, format == "coco", format != "csv")
     with whole_or_absent(out, force=force) as staging, writing_to(out.parent):
         more = _write(found, staging, format, masks)
         if not found.images:
@@ -292,12 +285,6 @@ def _file(gallery: Gallery, row: int) -> Path:
         if path.exists():
             raise RequestError(f"'{gallery.name(row)}' cannot be sorted: {error}.") from None
         return path
-
-
-def pixel_level(gallery: Gallery) -> float | None:
-    """The level of the map above which a place counts as defective: the pixel threshold of the detector."""
-    level = read_config(gallery.model).get("pixel_threshold")
-    return None if level is None else float(level)
 
 
 def labels_of(gallery: Gallery) -> dict[str, int]:

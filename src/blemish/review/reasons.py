@@ -108,7 +108,7 @@ class Reasons:
         return any(row.numpy().tobytes().hex() in self.row_of for row in scorer.content)
 
     def _images(self, rows: Sequence[int]) -> ImageSet:
-        """Those of the rows that can be read. Raises `RequestError` if none can."""
+        """The rows that can be read. Raises `RequestError` if none can."""
         files = {}
         for row in rows:
             with suppress(UnreadableImageError):

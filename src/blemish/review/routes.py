@@ -13,10 +13,10 @@ from blemish.calibration import WORDS as BANDS
 from blemish.images import UNKNOWN
 from blemish.machine.errors import RequestError
 from blemish.report.histogram import histogram
-from blemish.review.label_export import ONE_FILE, Annotations, as_text, pixel_level
-from blemish.review.labels import LONGEST
+from blemish.review.label_export import ONE_FILE, Annotations, as_text
+from blemish.review.labelling import LONGEST
 from blemish.review.ranking import PAGE, SHOWN, Filter, exported
-from blemish.review.refitting import Refits
+from blemish.review.refits import Refits
 from blemish.review.session import VERSION, Current, Same, Session
 
 WHO = "blemish-who"  # the cookie with the name of the person
@@ -191,8 +191,7 @@ def export_labels(session: Current, which: str) -> Response:
     """The images, their labels and boxes as one file of a format of other programs."""
     found = enumerate(session.labelling.labels())
     labels = {session.gallery.name(row): int(label) for row, label in found if label != UNKNOWN}
-    level = pixel_level(session.gallery)
-    annotations = Annotations(session.gallery, labels, session.labelling.threshold, level, which == "coco")
+    annotations = Annotations(session.gallery, labels, session.labelling.threshold, which == "coco")
     text = as_text(annotations, which)
     headers = {"Content-Disposition": f'attachment; filename="{ONE_FILE[which]}"'}
     return Response(text.encode("utf-8", "backslashreplace"), media_type="application/octet-stream", headers=headers)

@@ -40,8 +40,7 @@ def review(
     try:
         import uvicorn
 
-        from blemish.review.app import application
-        from blemish.review.guard import Guard
+        from blemish.review.app import Guard, application
     except ModuleNotFoundError as error:
         raise RequestError(f"The review needs {error.name}: pip install 'blemish[review]'.") from None
     gallery = Gallery.open(Path(run), Path(images) if images else None, follow_links=follow_links)

@@ -14,13 +14,10 @@ from markupsafe import Markup
 from blemish.calibration import WORDS, TwoGroups, folder_chances, two_groups
 from blemish.images import UNKNOWN
 from blemish.machine.errors import UnreadableImageError
-from blemish.review.beside import NOWHERE, Beside
-from blemish.review.gallery import Gallery
-from blemish.review.labels import MOST_TYPES, Labelling, StaleError
-from blemish.review.proposals import describe, propose
-from blemish.review.ranking import Filter, Labels, rejected
+from blemish.review.gallery import NOWHERE, Beside, Gallery
+from blemish.review.labelling import MOST_TYPES, Labelling, StaleError
+from blemish.review.ranking import Filter, Labels, describe, propose, rejected
 from blemish.review.thumbnails import Thumbnails, heat
-from blemish.scores.regions import pixel_threshold
 
 if TYPE_CHECKING:
     from blemish.review.reasons import Reasons
@@ -69,7 +66,6 @@ class Session:
             os.fsencode(gallery.folder) + gallery.scores.image.tobytes() + "".join(gallery.content).encode()
         ).hexdigest()[:10]
         self.first = frozenset(row for row, word in self.labelling.words().items() if word == "bad")
-        self._level: float | None = None
         self._chances: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None = None
         self.environment = Environment(
             loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish.report")]),
@@ -168,16 +164,6 @@ class Session:
             self.beside.places_apart() if self.beside else None,
         )
         return chosen.rows(self.gallery, known)
-
-    @property
-    def level(self) -> float:
-        """The level of the maps above which a place counts as defective."""
-        if self._level is None:
-            stored = self.gallery.pixel_threshold
-            self._level = (
-                pixel_threshold(self.gallery.scores, self.gallery.decision.threshold) if stored is None else stored
-            )
-        return self._level
 
     def proposed(self) -> list[int]:
         """The rows whose label would teach most."""

@@ -84,7 +84,7 @@ class Thumbnails:
         self.groups = alike(prints, self.gallery.content)
 
     def start(self) -> None:
-        """Fill in a thread of its own."""
+        """Fill in a separate thread."""
         threading.Thread(target=self.fill, name="thumbnails", daemon=True).start()
 
     def stop(self) -> None:

@@ -10,10 +10,9 @@ from fastapi.responses import HTMLResponse, Response
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
-from blemish.images.defect_boxes import DefectBox
-from blemish.images.run_lengths import Mask
-from blemish.label_formats.masks import outline as outer_edge
-from blemish.label_formats.masks import whole
+from blemish.images.defect_boxes import DefectBox, Mask
+from blemish.label_formats.annotated import outline as outer_edge
+from blemish.label_formats.annotated import whole
 from blemish.machine.errors import BlemishError, RequestError, UnreadableImageError
 from blemish.review.gallery import Gallery
 from blemish.review.routes import changed, form, number_of, person
@@ -50,13 +49,13 @@ def thumbnail(session: Same, row: Row) -> Response:
 
 
 def _seen(session: Session, row: int, beside: bool) -> tuple[Gallery, int, float]:
-    """The gallery that a row's map is taken from, the row there, and the level: those of the other Run if asked."""
+    """The gallery that the map of a row is from, the row there, its pixel threshold; of the other Run with `beside`."""
     session.check(row)
     if not beside:
-        return session.gallery, row, session.level
+        return session.gallery, row, session.gallery.pixel_threshold
     if session.beside is None:
         raise UnreadableImageError("One Run is shown alone")
-    return session.beside.gallery, session.beside.row(row), session.beside.level
+    return session.beside.gallery, session.beside.row(row), session.beside.gallery.pixel_threshold
 
 
 @router.get("/heat/{row}")
@@ -68,7 +67,7 @@ def heat(session: Same, row: Row, beside: bool = False) -> Response:
 
 @router.get("/outline/{row}")
 def outline(session: Same, row: Row, beside: bool = False) -> Response:
-    """The outlines of the regions as an SVG that lies over a thumbnail; with `beside`, those of the other Run."""
+    """The outlines of the regions as an SVG that lies over a thumbnail; with `beside`, of the other Run."""
     width, height, path = outline_path(*_seen(session, row, beside))
     lines = "".join(
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{share * max(width, height):.3f}"/>'
@@ -125,14 +124,14 @@ def zoom(session: Same, row: Row) -> str:
         session.gallery.file(row)
     except UnreadableImageError as error:
         trouble = str(error)
-    width, height, path = outline_path(session.gallery, row, session.level)
+    width, height, path = outline_path(session.gallery, row, session.gallery.pixel_threshold)
     (card,) = session.cards([row])
     other = outline_path(*_seen(session, row, beside=True))[2] if card.other else ""
     return session.render(
         "zoom.html", card=card, other_outline=Markup(other),  # noqa: S704 - numbers
         trouble=trouble,
         changed=not trouble and session.gallery.changed(row), width=width, height=height, outline=Markup(path),  # noqa: S704 - numbers
-        map_size=map_size(session.gallery, row), level=session.level, boxes=_boxes(session, row),
+        map_size=map_size(session.gallery, row), boxes=_boxes(session, row),
         types=session.labelling.types(),
     )  # fmt: skip
 
@@ -270,7 +269,8 @@ def _outlined(session: Session, row: int) -> list[Mask]:
     """The regions above the level, each as a mask (H, W) of the image."""
     width, height = (int(each) for each in session.gallery.scores.sizes[row])
     levels = session.gallery.map(row, (width, height))
-    return [whole(each, (height, width)) for each in regions_of(levels > session.level, levels)[:MOST_REGIONS]]
+    found = regions_of(levels > session.gallery.pixel_threshold, levels)[:MOST_REGIONS]
+    return [whole(each, (height, width)) for each in found]
 
 
 def _around_outlines(session: Session, row: int) -> list[tuple[int, int, int, int]]:
@@ -278,7 +278,7 @@ def _around_outlines(session: Session, row: int) -> list[tuple[int, int, int, in
     size = map_size(session.gallery, row)
     wide, high = (int(each) for each in session.gallery.scores.sizes[row])
     found: list[tuple[int, int, int, int]] = []
-    for line in outlines(session.gallery.map(row, size), session.level):
+    for line in outlines(session.gallery.map(row, size), session.gallery.pixel_threshold):
         low, top = np.floor(line.min(axis=0) * (wide / size[0], high / size[1])).astype(int)
         right, bottom = np.ceil(line.max(axis=0) * (wide / size[0], high / size[1])).astype(int)
         left, top, right, bottom = max(int(low), 0), max(int(top), 0), min(int(right), wide), min(int(bottom), high)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from blemish.images.urls import joined, remote_file
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.errors import RequestError, UnreadableImageError, writing_to
 
 if TYPE_CHECKING:  # torch takes seconds to load, and most commands need none
     from blemish.detectors import State
@@ -37,12 +36,12 @@ def write_artifact(folder: Path, config: dict[str, Any], state: "State") -> None
 
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """By name, the SHA-256 of those of the files that are there."""
+    """By name, the SHA-256 of the files that are there."""
     return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write `config.json`, marked as ours, with a hash of its own."""
+    """Write `config.json`, marked as ours, with its own hash."""
     whole = {"program": PROGRAM, "format_version": FORMAT_VERSION, **config}
     # A folder's name may hold bytes that are no UTF-8: Python's stand-ins for them become JSON escapes.
     with writing_to(folder):

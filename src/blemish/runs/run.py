@@ -26,7 +26,7 @@ from blemish.images.urls import is_url, joined, located, openable, remote_file
 from blemish.machine.errors import RequestError, UnreadableImageError, WeightsError
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import quiet, runtime, use_runtime
-from blemish.runs.actions import act
+from blemish.runs import act
 from blemish.runs.artifact import SCORES, checked_bytes, fetched, read_artifact, read_config
 from blemish.runs.cluster import scored_in_tasks
 from blemish.runs.exported import KIND, ExportedModel
@@ -232,7 +232,7 @@ class Run:
     def export(self, out: str | Path, **options: Any) -> Any:
         """Leave this Run in `out` as one file for ONNX Runtime or OpenVINO; returns how it compares with torch.
 
-        `options` are those of `blemish export`: `format`, `precision`, `size`, `images`, `triton`, `force`,
+        `options` are the options of `blemish export`: `format`, `precision`, `size`, `images`, `triton`, `force`,
         `threads`, `progress`.
         """
         return act("export", self, out, **options)
@@ -394,7 +394,7 @@ def _read_training_scores(folder: Path) -> NDArray[np.float32]:
 
 
 def versions(names: Sequence[str] = SHOWN_VERSIONS) -> dict[str, str]:
-    """Python's version, and those of libraries: by default what is stored with every Run."""
+    """Python's version, and the versions of libraries: by default what is stored with every Run."""
     found = {"python": platform.python_version()}
     for name in names:
         try:

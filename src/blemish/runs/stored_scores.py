@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from blemish.machine.disk import saved_as_usual, writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, saved_as_usual, writing_to
 from blemish.runs.artifact import SCORES
 from blemish.scores import Scores
 
@@ -61,8 +60,7 @@ def read_scores(folder: Path) -> StoredScores:
         raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
     if not (folder / MAPS).is_file():
         raise RequestError(
-            f"'{folder}' has no {MAPS}: it was made by an earlier version; fit again with `force`, which is quick "
-            "since the features are kept."
+            f"'{folder}' has no {MAPS}; fit again with `force`, which is quick since the features are kept."
         )
     try:
         with safe_open(folder / MAPS, framework="np") as file:

@@ -11,8 +11,7 @@ from types import FrameType
 
 from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, writing_to
 from blemish.runs.artifact import CONFIG, is_ours, marked, read_config, write_config
 
 RESULTS = "results"  # the names of all files and folders of a result, in its `config.json`

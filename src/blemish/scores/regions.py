@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, writing_to
 from blemish.machine.runtime import runtime
 from blemish.scores import Scores
 from blemish.scores.heatmaps import heatmap_path

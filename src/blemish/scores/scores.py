@@ -42,7 +42,7 @@ class Scores:
     sizes : (N, 2) int, (width, height) of the images in pixels.
     skipped : images that could not be read, with the reason; they are in none of the arrays.
     notes : sentences a person should read, such as on images without a measurement at some pixels.
-    decision : threshold and chances that go with these scores; None for those of a detector alone.
+    decision : threshold and chances that go with these scores; None for the scores of a detector alone.
     root : the folder that the ids are relative to, where they are files.
 
     Examples
@@ -123,7 +123,7 @@ class Scores:
         Parameters
         ----------
         threshold : where the line is; that of `decision` by default, none without one.
-        ax : matplotlib axes to draw on; those of a new figure by default, which `ax.figure.savefig` keeps.
+        ax : matplotlib axes to draw on; the axes of a new figure by default, which `ax.figure.savefig` keeps.
         """
         from matplotlib.figure import Figure
 
@@ -248,7 +248,7 @@ class Scores:
         """A pandas table `path,score`, most anomalous first.
 
         With a threshold it has the column `flagged`, 0 or 1; with the chances of being bad (N,), `probability`; with
-        what to do with each image (N,), `band`. All three are those of `decision` by default.
+        what to do with each image (N,), `band`. All three come from `decision` by default.
         """
         import pandas as pd
 

@@ -11,7 +11,6 @@ import torch
 from blemish.detectors.funad.checkpoint import Checkpoint
 from blemish.detectors.funad.curve import Curve
 from blemish.detectors.funad.local_net import net_scores
-from blemish.detectors.funad.nets import agreement, best_snapshot, entropy, synthetic_auroc
 from blemish.detectors.funad.pool import Pool, joined
 from blemish.detectors.funad.pseudo_labels import pseudo_labels
 from blemish.detectors.funad.schedule import Schedule
@@ -129,7 +128,7 @@ def test_a_checkpoint_of_another_job_is_refused_with_what_differs(tmp_path: Path
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.safetensors").write_bytes(b"not one")
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(RequestError, match=r"net\.safetensors'.*delete it"):
         Checkpoint(tmp_path / "net.safetensors", {}).take_up(Training(make_pool(), FAST, 0))
 
 
@@ -238,42 +237,3 @@ def test_pools_are_joined_behind_each_other() -> None:
     assert both.owners.max() == 2 * IMAGES - 1
     assert len(both.groups) == 2 * IMAGES
     assert torch.equal(both.patches[both.owners == IMAGES + 3], pool.patches[pool.owners == 3])
-
-
-def test_entropy_is_low_where_scores_are_decided() -> None:
-    assert entropy(np.array([0.0, 0.0])) == pytest.approx(1)
-    assert entropy(np.array([-20.0, 20.0])) == pytest.approx(0, abs=1e-6)
-
-
-def test_agreement_is_the_rank_correlation() -> None:
-    rising = np.arange(9.0)
-    assert agreement(rising, rising**3) == pytest.approx(1)
-    assert agreement(rising, -rising) == pytest.approx(-1)
-    assert agreement(rising, np.zeros(9)) == 0
-
-
-def test_synthetic_defects_are_ranked_by_auroc() -> None:
-    assert synthetic_auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
-    assert synthetic_auroc(np.array([0.0, 3.0]), np.array([1.0, 1.0])) == 0.5
-
-
-def test_each_rule_picks_the_snapshot_it_finds_best() -> None:
-    trained, pool = train(replace(FAST, snapshots=4)), make_pool()
-    assert len(trained.snapshots) == 4
-    nets = {id(value): None for value in trained.snapshots}
-    assert len(nets) == 4
-
-    def looks_of(order: dict[int, list[float]]):  # type: ignore[no-untyped-def]
-        states = [trained.at(number) for number in range(4)]
-
-        def looks(net):  # type: ignore[no-untyped-def]
-            same = [torch.equal(net.of_patch.weight, state.of_patch.weight) for state in states]
-            return np.array(order[same.index(True)])
-
-        return looks
-
-    decided = looks_of({0: [0.0, 0.0], 1: [-9.0, 9.0], 2: [-1.0, 1.0], 3: [-2.0, 1.0]})
-    assert best_snapshot("entropy", trained, decided) == 1
-    synthetic = looks_of({0: [0.0, 0.0], 1: [-9.5, -9.5], 2: [5.0, 5.0], 3: [5.0, 5.0]})
-    assert best_snapshot("synthetic", trained, decided, synthetic=synthetic) == 3  # of equals the last
-    assert best_snapshot("agreement", trained, lambda net: net_scores(net, pool).numpy(), twin=trained) == 3

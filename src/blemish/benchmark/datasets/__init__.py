@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blemish.benchmark.datasets import classes, folder, mvtec, realiad, visa
-from blemish.benchmark.datasets.category import GOOD, Category, Sample, read_mask
-from blemish.benchmark.datasets.files import folders_in, images_in
-from blemish.benchmark.datasets.layout import Layout
+from blemish.benchmark.datasets.category import GOOD, Category, Layout, Sample, folders_in, images_in, read_mask
 from blemish.machine.errors import RequestError
 
 PUBLISHED = (mvtec.LAYOUT, visa.LAYOUT, realiad.LAYOUT, classes.LAYOUT)

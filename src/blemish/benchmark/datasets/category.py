@@ -1,11 +1,12 @@
 """What every dataset becomes: categories of samples, each with its truth beside it, never inside an ImageSet."""
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,13 @@ from PIL import Image
 
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.decoding import SUFFIXES, Pixels
+from blemish.images.finding import identifier
 from blemish.machine.errors import RequestError
 
 GOOD = "good"
 Mask = NDArray[np.bool_]
+GOOD_NAMES = frozenset({GOOD, "ok", "normal"})  # folders of normal images, in any case
+TEST_EVERY = 5  # where a dataset ships no split, every fifth normal image is for the test
 
 
 @dataclass(frozen=True)
@@ -171,3 +175,71 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
             return np.asarray(grey if grey.size == size else grey.resize(size, Image.Resampling.NEAREST)) > 0
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise RequestError(f"The mask '{path}' cannot be read ({error}); fix it, or remove it.") from None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of laying out datasets.
+
+    Attributes
+    ----------
+    name : of the family, such as "mvtec".
+    looked_for : the layout in a line, for messages.
+    read : the categories of a dataset whose root is the given folder; an empty list if it is not of this layout.
+    signs : by what is looked for, whether the given folder has it.
+    """
+
+    name: str
+    looked_for: str
+    read: Callable[[Path], list[Category]]
+    signs: Callable[[Path], Mapping[str, bool]]
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folders in `root`, sorted; hidden ones are left out."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of one folder, sorted by name; hidden ones are left out. Empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
+
+
+def samples_in(folder: Path, root: Path) -> list[Sample]:
+    """The images of one folder as normal samples, named relative to `root`."""
+    return [Sample(identifier(path, root), path) for path in images_in(folder)]
+
+
+def inside(root: Path, name: str, source: Path) -> Path:
+    """The file that the table `source` calls `name`. Raises `RequestError` if it would lie outside of `root`."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+        raise RequestError(f"'{source}' names '{name}', which lies outside of '{root}'; fix that line.")
+    return root.joinpath(*parts.parts)
+
+
+def with_own_split(normals: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Training and test part of normal samples that ship without a split."""
+    train = [sample for index, sample in enumerate(normals) if index % TEST_EVERY != TEST_EVERY - 1]
+    return train, list(normals[TEST_EVERY - 1 :: TEST_EVERY])
+
+
+def table_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The `columns` of a CSV table. Raises `RequestError` where it cannot be read, or lacks one."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            if lacking := [name for name in columns if name not in (table.fieldnames or ())]:
+                raise RequestError(f"'{path}' has no column '{lacking[0]}'; it needs {', '.join(columns)}.")
+            return [{name: row[name] or "" for name in columns} for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"'{path}' cannot be read as a table ({error}); save it as UTF-8 CSV.") from None
+
+
+def missing_note(what: str, missing: Iterable[Path]) -> tuple[str, ...]:
+    """A problem that counts files which a table names and the disk does not hold; nothing if there are none."""
+    gone = list(missing)
+    return (f"{len(gone)} {what} are named but not there, such as '{gone[0]}'",) if gone else ()

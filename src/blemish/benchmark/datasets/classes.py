@@ -16,9 +16,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from blemish.benchmark.datasets import official_archives
-from blemish.benchmark.datasets.category import Category, Sample
-from blemish.benchmark.datasets.files import folders_in, images_in, with_own_split
-from blemish.benchmark.datasets.layout import Layout
+from blemish.benchmark.datasets.category import Category, Layout, Sample, folders_in, images_in, with_own_split
 from blemish.images.decoding import SUFFIXES, Decoding, Pixels, to_rgb
 from blemish.images.finding import identifier
 from blemish.machine.errors import RequestError

@@ -1,13 +1,20 @@
 """A folder of one's own: sorted into `good` and other folders, or with a `labels.csv`, or not labelled at all."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.benchmark.datasets.category import Category, Sample
-from blemish.benchmark.datasets.files import GOOD_NAMES, folders_in, images_in, inside, with_own_split
-from blemish.benchmark.datasets.layout import Layout
+from blemish.benchmark.datasets.category import (
+    GOOD_NAMES,
+    Category,
+    Layout,
+    Sample,
+    folders_in,
+    images_in,
+    inside,
+    table_rows,
+    with_own_split,
+)
 from blemish.images.finding import find, identifier
 from blemish.machine.errors import RequestError
 
@@ -51,15 +58,8 @@ def signs(root: Path) -> Mapping[str, bool]:
 
 def _labels(root: Path) -> dict[str, str]:
     """The last label given to each path."""
-    table = root / LABELS
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if lacking := [name for name in ("path", "label") if name not in (rows.fieldnames or ())]:
-                raise RequestError(f"'{table}' has no column '{lacking[0]}'; it needs path and label.")
-            return {row["path"]: row["label"] for row in rows if row["path"] and row["label"]}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RequestError(f"'{table}' cannot be read as a table ({error}); save it as UTF-8 CSV.") from None
+    rows = table_rows(root / LABELS, ("path", "label"))
+    return {row["path"]: row["label"] for row in rows if row["path"] and row["label"]}
 
 
 def _labelled(root: Path, labels: Mapping[str, str]) -> Category:

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.benchmark.datasets.category import Category, Sample
-from blemish.benchmark.datasets.files import GOOD_NAMES, folders_in, images_in, samples_in
-from blemish.benchmark.datasets.layout import Layout
+from blemish.benchmark.datasets.category import GOOD_NAMES, Category, Layout, Sample, folders_in, images_in, samples_in
 
 NAME = "mvtec"
 PICTURES, OWN_MASKS = "rgb", "gt"  # of MVTec 3D-AD

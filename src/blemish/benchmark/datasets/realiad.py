@@ -1,6 +1,6 @@
 """Real-IAD: images in realiad_512/CAT/{OK,NG/DEFECT}/SAMPLE, splits as JSON in realiad_jsons*/CAT.json.
 
-Each folder of JSONs is a dataset of its own: `realiad`, `realiad_sv` (one view), `realiad_fuiad_0.1` (training images
+Each folder of JSONs is a dataset: `realiad`, `realiad_sv` (one view), `realiad_fuiad_0.1` (training images
 that ship contaminated). Up to five views show one sample: they are one group.
 """
 
@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from blemish.benchmark.datasets.category import GOOD, Category, Sample
-from blemish.benchmark.datasets.files import folders_in, inside, missing_note
-from blemish.benchmark.datasets.layout import Layout
+from blemish.benchmark.datasets.category import GOOD, Category, Layout, Sample, folders_in, inside, missing_note
 from blemish.images.finding import identifier
 from blemish.machine.errors import RequestError
 

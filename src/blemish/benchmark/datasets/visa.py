@@ -1,15 +1,23 @@
 """VisA as it ships: CAT/Data/Images/{Normal,Anomaly}, CAT/Data/Masks/Anomaly, split_csv/1cls.csv."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from blemish.benchmark.datasets.category import GOOD, Category, Sample
-from blemish.benchmark.datasets.files import folders_in, images_in, inside, missing_note, samples_in, with_own_split
-from blemish.benchmark.datasets.layout import Layout
+from blemish.benchmark.datasets.category import (
+    GOOD,
+    Category,
+    Layout,
+    Sample,
+    folders_in,
+    images_in,
+    inside,
+    missing_note,
+    samples_in,
+    table_rows,
+    with_own_split,
+)
 from blemish.images.finding import identifier
-from blemish.machine.errors import RequestError
 
 NAME = "visa"
 SPLIT = Path("split_csv", "1cls.csv")
@@ -24,7 +32,7 @@ def categories(root: Path) -> list[Category]:
         return []
     if not (root / SPLIT).is_file():
         return [_without_split(folder, root) for folder in folders]
-    rows = _rows(root / SPLIT, ("object", "split", "label", "image", "mask"))
+    rows = table_rows(root / SPLIT, ("object", "split", "label", "image", "mask"))
     by_category: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         by_category[row["object"]].append(row)
@@ -84,18 +92,7 @@ def _kinds(folder: Path) -> dict[str, str]:
     """The defects by image, where the category tells them."""
     if not (folder / KINDS).is_file():
         return {}
-    return {row["image"]: row["label"].strip() or ANOMALY for row in _rows(folder / KINDS, ("image", "label"))}
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            if lacking := [name for name in columns if name not in (table.fieldnames or ())]:
-                raise RequestError(f"'{path}' has no column '{lacking[0]}'; it needs {', '.join(columns)}.")
-            return [{name: row[name] or "" for name in columns} for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RequestError(f"'{path}' cannot be read as a table ({error}); unpack the dataset again.") from None
+    return {row["image"]: row["label"].strip() or ANOMALY for row in table_rows(folder / KINDS, ("image", "label"))}
 
 
 LAYOUT = Layout(

@@ -1,4 +1,4 @@
-"""The experiments by name: `benchmark/catalogue.py` says what each name, such as T1, means."""
+"""The experiments by name: `benchmark/experiment_names.py` says what each name, such as T1, means."""
 
 from difflib import get_close_matches
 

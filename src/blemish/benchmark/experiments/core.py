@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import OVERLAP
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
 from blemish.benchmark.experiments.fun_ad import per_cent
 
@@ -20,7 +20,7 @@ def _view(**changed: Any) -> Mapping[str, Any]:
     return {"views": [{"pixels": 256, "stages": ["16", "32"], **changed}]}
 
 
-# By what is changed: the settings. Those of the default are empty, so that it is one run in all of them.
+# By what is changed: the settings. The default has none, so that it is one run in all of them.
 SWEEPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "k": {"label-free": {}, **{f"k {k}": {"k": k} for k in (1, 2, 3, 4, 6, 8)}},
     "images compared with": {

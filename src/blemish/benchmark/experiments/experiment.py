@@ -127,7 +127,7 @@ class Entry:
 
     @property
     def group(self) -> str:
-        """What is swept: planned, or a part of the run that has figures of its own."""
+        """What is swept: planned, or a part of the run that has its own figures."""
         return self.row.get("part", "") or self.planned.group
 
     def value(self, measure: str) -> float | None:
@@ -155,7 +155,7 @@ class Experiment:
     tolerance : points of image and pixel AUROC within which a figure of the whole published data set counts as equal
         to the paper's; None where ours are never laid beside them.
     protocol : the one that is shown where measures are columns; all by default.
-    draw : plots of its own, from the rows and the folder of runs.
+    draw : its own plots, from the rows and the folder of runs.
     """
 
     name: str

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.datasets.category import plain_name
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
 from blemish.benchmark.published import BANK_SHARES, FUNAD_STAR, MASK_LABELS, MEDS, TEXTURES, ablation
 from blemish.detectors import detector_class

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import NO_OVERLAP
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments.experiment import FULL, QUICK, Experiment, Planned, Size, defective, seeds_of
 from blemish.benchmark.experiments.fun_ad import (
     LAMBDAS,

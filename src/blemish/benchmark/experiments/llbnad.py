@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import OVERLAP
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.benchmark.published import FUIAD, MEDS

@@ -1,4 +1,4 @@
-"""`blemish bench record`: all detectors on all sets over contamination, both protocols, and those of two papers."""
+"""`blemish bench record`: all detectors on all sets over contamination, by both protocols and by two papers' own."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemish.benchmark.catalogue import ABOUT
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.contamination import MODES, OVERLAP, TEST_SHARE
 from blemish.benchmark.datasets import Category
+from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments.experiment import Entry, Experiment, Planned, Size, defective, seeds_of
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.benchmark.published import MEDS
@@ -109,7 +109,7 @@ def _ratios(size: str) -> list[tuple[str, Protocol, float]]:
 
 
 def groups_of(size: str) -> list[str]:
-    """The rows of the tables of a form, by name: ratios, and those of further protocols."""
+    """The rows of the tables of a form, by name: ratios, and further protocols."""
     return [_level(kind, ratio) for kind, _, ratio in _ratios(size)]
 
 

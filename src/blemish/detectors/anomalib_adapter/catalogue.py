@@ -69,7 +69,7 @@ def models() -> tuple[str, ...]:
 
 
 def by_need() -> dict[str, list[str]]:
-    """The models, those of this release where anomalib is not installed, by what they need in a few words."""
+    """The models, of this release where anomalib is not installed, by what they need in a few words."""
     found: dict[str, list[str]] = {}
     for model in models() or NEEDS:
         found.setdefault(NEEDS.get(model, NOT_TRIED), []).append(model)

@@ -5,7 +5,10 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from enum import Enum
+from functools import cache
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,15 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.anomalib_adapter import backbones
-from blemish.detectors.anomalib_adapter.catalogue import NEEDS, NOT_TRIED, anomalib_class
-from blemish.detectors.anomalib_adapter.offline import NetworkRefusedError, no_network
-from blemish.detectors.anomalib_adapter.pictures import Pictures, working_images
-from blemish.detectors.anomalib_adapter.scorer import ImageScorer, Unit, scored
+from blemish.detectors.anomalib_adapter import weights_at_hand
+from blemish.detectors.anomalib_adapter.catalogue import DEFAULTS, EMBEDDED, NEEDS, NOT_TRIED, PREFIX, anomalib_class
+from blemish.detectors.anomalib_adapter.image_scorer import ImageScorer, Unit, scored
+from blemish.detectors.anomalib_adapter.weights_at_hand import NetworkRefusedError, no_network
+from blemish.detectors.anomalib_adapter.working_images import Pictures, working_images
 from blemish.detectors.base import Detector
 from blemish.detectors.parts.sampling import split_in_folds
 from blemish.detectors.parts.scoring_head import State
 from blemish.detectors.settings import check_folds, check_least
+from blemish.features.backbones import DEFAULT_BACKBONE
 from blemish.features.extract import box_in_grid
 from blemish.images import NORMAL, UNKNOWN, ImageSet
 from blemish.machine.errors import BlemishError, JobError, NotFittedError, RequestError, none_read
@@ -31,6 +35,11 @@ from blemish.scores import Scores
 
 SIDES = (32, 2048)  # pixels
 _one_at_a_time = threading.RLock()  # anomalib, Lightning and the seeds are global to the process
+# Parameters of constructors that the detector sets by itself.
+NOT_SETTINGS = frozenset({
+    "pre_trained", "pre_processor", "post_processor", "evaluator", "visualizer",
+    "batch_size", "image_size", "input_shape",
+})  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -161,7 +170,7 @@ class AnomalibDetector(Detector):
         return self
 
     def _trained(self, model: Any, pictures: Pictures, images: ImageSet, stage: str) -> ImageScorer:
-        from blemish.detectors.anomalib_adapter.training import trained
+        from blemish.detectors.anomalib_adapter.engine import trained
 
         # By content, not by name: a fit on the same images elsewhere is the same fit.
         ids = sorted(images.ids, key=lambda name: (images.content[name], name))
@@ -226,11 +235,11 @@ class AnomalibDetector(Detector):
         Raises `RequestError` for weights that are not there.
         """
         kind, side = self._kind(), self._side()
-        from blemish.detectors.anomalib_adapter.training import pre_processing, quietly, seeded
+        from blemish.detectors.anomalib_adapter.engine import pre_processing, quietly, seeded
 
         takes = inspect.signature(kind).parameters
         backbone = getattr(self, "backbone", "")
-        standard = backbones.standard_of(backbone) if backbone else None
+        standard = weights_at_hand.standard_of(backbone) if backbone else None
         arguments = {
             **self._arguments(),
             "pre_processor": pre_processing(kind, side, standard),
@@ -240,7 +249,7 @@ class AnomalibDetector(Detector):
             "image_size": side,
             "input_shape": (side, side),
         }
-        at_hand = backbones.backbones_at_hand(backbone, self.weights, self.model, learned=learned)
+        at_hand = weights_at_hand.backbones_at_hand(backbone, self.weights, self.model, learned=learned)
         silent = redirect_stdout(StringIO())  # torch.hub announces there what it will download, before it is refused
         with seeded(self.random_state), quietly(), silent, at_hand, self._while_made():
             return kind(**{name: value for name, value in arguments.items() if name in takes})
@@ -249,7 +258,7 @@ class AnomalibDetector(Detector):
         """The settings of the model itself, as its constructor takes them."""
         found = {name: getattr(self, name) for name in self.own}
         if "backbone" in found:
-            found |= backbones.as_taken(self.model, found)
+            found |= weights_at_hand.as_taken(self.model, found)
         return found
 
     def _while_made(self) -> AbstractContextManager[Any]:
@@ -264,7 +273,7 @@ class AnomalibDetector(Detector):
         if self.size:
             return self.size
         kind = self._kind()
-        from blemish.detectors.anomalib_adapter.training import working_side
+        from blemish.detectors.anomalib_adapter.engine import working_side
 
         return working_side(kind)
 
@@ -306,3 +315,38 @@ class AnomalibDetector(Detector):
 
 def _not_known_to_be_bad(images: ImageSet) -> list[str]:
     return [name for name in images.ids if images.labels.get(name, UNKNOWN) in (UNKNOWN, NORMAL)]
+
+
+@cache
+def model_class(name: str) -> type[AnomalibDetector]:
+    """The detector called `name`, such as "anomalib:Padim". Raises `RequestError`, with near names."""
+    model = name.removeprefix(PREFIX)
+    kind = anomalib_class(model)
+    ours = {each.name for each in fields(AnomalibDetector)}
+    defaults = {
+        parameter.name: _plain(parameter.default)
+        for parameter in inspect.signature(kind).parameters.values()
+        if parameter.name not in ours | NOT_SETTINGS
+    }
+    own = tuple(defaults)
+    if NEEDS.get(model) == EMBEDDED:
+        defaults["backbone"] = DEFAULT_BACKBONE
+    defaults |= DEFAULTS.get(model, {})
+    about = {
+        "name": name,
+        "model": model,
+        "own": own,
+        "summary": (inspect.getdoc(kind) or model).splitlines()[0].rstrip("."),
+        "source": f"anomalib {version('anomalib')}",
+    }
+    settings = [(name, type(default), field(default=default)) for name, default in defaults.items()]
+    return make_dataclass(model, settings, bases=(AnomalibDetector,), kw_only=True, namespace=about)
+
+
+def _plain(value: Any) -> Any:
+    """A default that JSON and a frozen field can hold."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(value) if isinstance(value, list) else value

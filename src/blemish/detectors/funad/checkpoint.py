@@ -14,8 +14,7 @@ from torch import Tensor
 
 from blemish.detectors.funad.curve import Curve
 from blemish.detectors.funad.training import Training
-from blemish.machine.disk import saved_as_usual, writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, saved_as_usual, writing_to
 
 FORMAT = "2"
 

@@ -1,7 +1,6 @@
 """What happened while a net learned, step by step; the files that show it; and how pure its banks were."""
 
 import csv
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.funad.pseudo_labels import PseudoLabels
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import RequestError
+from blemish.machine.errors import RequestError, writing_to
 
 MEANS = ("classification", "smoothness", "positives", "unsure")
 COLUMNS = ("step", "minibatches", *MEANS, "normal_images", "bank_images")
@@ -65,7 +63,7 @@ class Curve:
             row[name] += (value - row[name]) / row["minibatches"]
 
     def score(self, step: int, scores: Tensor, *, last: bool = False) -> None:
-        """Keep the images' scores of a step; of many steps, those of as many as `MOST_SCORED`, and the last."""
+        """Keep the images' scores of a step; of many steps, at most `MOST_SCORED` of them, and the last."""
         if len(self.scored) >= MOST_SCORED:
             del self.scored[1::2]
         if last or _due([at for at, _ in self.scored], step, MOST_SCORED):
@@ -97,7 +95,7 @@ def _due(kept: list[int], step: int, most: int) -> bool:
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
-    """What nets, by name, did with the images `ids`: tables, plots of them, and events if tensorboard is there.
+    """What nets, by name, did with the images `ids`: tables, and plots of them.
 
     `curve.csv` and `score_histogram.csv` are drawn; `bank_images.csv` is for `blemish evaluate`.
     """
@@ -118,12 +116,10 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) 
     _write_held(folder / HELD, curves, ids)
     _plot(folder / "curve.png", curves)
     _plot_histograms(folder / "score_histogram.png", curves)
-    if importlib.util.find_spec("tensorboard"):
-        _write_events(folder, curves)
 
 
 def _write_held(file: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
-    """Write which of the images `ids` each bank held. Synthetic images, behind those of the folder, are left out."""
+    """Write which of the images `ids` each bank held. Synthetic images, which come last, are left out."""
     import pandas as pd
 
     columns = {
@@ -168,18 +164,6 @@ def _plot_histograms(path: Path, curves: Mapping[str, Curve]) -> None:
         axes.set(title=name, xlabel="image score", yticks=np.arange(len(rows)) + 0.5)
         axes.set_yticklabels([str(step) for step, *_ in rows], fontsize="x-small")
     figure.savefig(path, dpi=100)
-
-
-def _write_events(folder: Path, curves: Mapping[str, Curve]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    for name, curve in curves.items():
-        with SummaryWriter(str(folder / name)) as writer:
-            for row in curve.rows:
-                for key in COLUMNS[1:]:
-                    writer.add_scalar(key, row[key], int(row["step"]))
-            for step, logits in curve.scored:
-                writer.add_histogram("image scores", logits[logits.isfinite()].sigmoid(), step)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from blemish.detectors.base import Detector
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.funad.local_net import DistanceAndNet, LocalNet, Output, scale_of
 from blemish.detectors.funad.nets import TrainedView, TrainingSet, train_nets
-from blemish.detectors.funad.pool import Pool, joined, pool_of
+from blemish.detectors.funad.pool import Pool, SyntheticImages, joined, pool_of, with_synthetic_defects
 from blemish.detectors.funad.schedule import PAPER, Schedule, Stop
-from blemish.detectors.funad.synthetic import SyntheticImages, with_synthetic_defects
 from blemish.detectors.nearest_images import FittedNeighbours, ImageNeighbours, NearestImages, empty_neighbours
 from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.fusion import ImageScore
@@ -28,7 +27,6 @@ from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.scores.cuts import unexplained
 
-VALIDATION_SHARE = 0.1  # images with a synthetic defect that the stopping rule "synthetic" looks at, of the folder
 ENOUGH = 0.1  # share of images beyond what chance explains from which the nets have their full weight
 OF_SCHEDULE = tuple(each.name for each in fields(Schedule))
 OF_FEATURES = tuple(each.name for each in fields(FeatureDetector))  # the same for the distances and the nets
@@ -48,8 +46,8 @@ class FunAD(FeatureDetector):
     Parameters
     ----------
     neighbours : NearestImages
-        Compares images with images; of it, `k` and `retrieved` count, its features are those of this detector. Both
-        can be set by their names here, too: `FunAD(k=3)`.
+        Compares images with images. Its features are those of this detector; its `k` and `retrieved` can be set by
+        their names here, too: `FunAD(k=3)`.
     schedule : Schedule
         How the nets are trained, in 30 settings, described there. Each can be set by its name here, too:
         `FunAD(steps=100)`.
@@ -177,11 +175,11 @@ class FunAD(FeatureDetector):
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """The names of all settings; those of `neighbours` and `schedule` among them."""
+        """The names of all settings, also of `neighbours` and `schedule`."""
         return (super().setting_names() - {"neighbours", "schedule"}) | {*OF_NEIGHBOURS, *OF_SCHEDULE}
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, those of `neighbours` and `schedule` among them, as `config.json` has them."""
+        """The settings by name, also of `neighbours` and `schedule`, as `config.json` has them."""
         own = {name: value for name, value in super().settings().items() if name not in ("neighbours", "schedule")}
         return {**own, **{name: getattr(self.neighbours, name) for name in OF_NEIGHBOURS}, **vars(self.schedule)}
 
@@ -191,13 +189,11 @@ class FunAD(FeatureDetector):
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         images, schedule = features[0].images, self.schedule
-        if images.features_alone and (schedule.synthetic or schedule.stop == "synthetic"):
+        if images.features_alone and schedule.synthetic:
             raise RequestError("Synthetic defects need images, and these are features alone; leave 'synthetic' out.")
-        synthetic = validation = None
+        synthetic = None
         if schedule.synthetic:
             synthetic = with_synthetic_defects(images, _share(schedule.synthetic, images), self.random_state)
-        if schedule.stop == "synthetic":
-            validation = with_synthetic_defects(images, _share(VALIDATION_SHARE, images), self.random_state + 1)
         distances: Sequence[FittedNeighbours | None] = [None] * len(features)
         scores = None
         if schedule.warm_up or self.distance_weight:
@@ -206,7 +202,7 @@ class FunAD(FeatureDetector):
             self.neighbours_.assemble(features, [(each.scorer, each.maps) for each in fitted])
             scores = torch.from_numpy(self.neighbours_.training_scores_.image)
         sets = [
-            self._training_set(number, view, near, scores, synthetic, validation) if self._has_net(view.view) else None
+            self._training_set(number, view, near, scores, synthetic) if self._has_net(view.view) else None
             for number, (view, near) in enumerate(zip(features, distances, strict=True))
         ]
         settings = {**self.settings(), "views": [asdict(view) for view in self.views]}
@@ -223,7 +219,7 @@ class FunAD(FeatureDetector):
         return [view.assembled(schedule.stop) for view in self.trained_views_]
 
     def at(self, stop: Stop | int) -> Self:
-        """A copy of this detector, just fitted, with the weights that another stopping rule or a snapshot (0..) has."""
+        """A copy of this detector, just fitted, with its weights "average" or "last", or of a snapshot, 0..9."""
         views = [view.features for view in self.trained_views_]
         with torch.no_grad():
             return copy(self).assemble(views, [view.assembled(stop) for view in self.trained_views_])
@@ -250,9 +246,8 @@ class FunAD(FeatureDetector):
         neighbours: FittedNeighbours | None,
         scores: Tensor | None,
         synthetic: SyntheticImages | None,
-        unseen: SyntheticImages | None,
     ) -> TrainingSet:
-        """What the nets of one view are to learn from; `unseen` are synthetic images for the stopping rule alone."""
+        """What the nets of one view are to learn from."""
         pool, scale = self._pool(features, neighbours, scores, synthetic)
         count = len(features.images)
         fold = torch.zeros(count, dtype=torch.long)
@@ -263,11 +258,7 @@ class FunAD(FeatureDetector):
         folds = range(self.folds) if self.cross_fit else range(1)
         inside = [fold[sources] != at if self.cross_fit else torch.ones(len(sources), dtype=torch.bool) for at in folds]
         embeddings = [self._embedding(features.view, pool, neighbours, inside[at]) for at in folds]
-        validation = None
-        if unseen is not None:
-            spec, patches = features.features.spec, self._synthetic_patches(features, len(unseen.sources))
-            validation = _standardised(unseen.pool(features, spec, patches, self.random_state, "pseudo"), scale)
-        return TrainingSet(number, features, pool, fold, inside, embeddings, scale, validation)
+        return TrainingSet(number, features, pool, fold, inside, embeddings, scale)
 
     def _pool(
         self,
@@ -328,7 +319,7 @@ class FunAD(FeatureDetector):
         from blemish.detectors.funad.curve import write_curves
 
         curves = {
-            f"view{view}-net{at}": net.trained.curve
+            f"view{view}-net{at}": net.curve
             for view, trained in enumerate(self.trained_views_)
             for at, net in enumerate(trained.nets)
         }

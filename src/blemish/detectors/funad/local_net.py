@@ -11,7 +11,7 @@ from blemish.detectors.funad.pool import Pool
 from blemish.detectors.funad.schedule import Precision
 from blemish.detectors.nearest_images import ImageNeighbours
 from blemish.detectors.parts.embedding import Standardised
-from blemish.detectors.parts.initial_weights import seeded_weights
+from blemish.detectors.parts.sampling import seeded_weights
 from blemish.detectors.parts.scoring_head import PatchScorer
 
 Output = Literal["logit", "sigmoid"]
@@ -76,7 +76,7 @@ def new_net(patch_width: int, global_width: int, width: int, hidden: tuple[int, 
 
 
 def averaged(average: LocalNet, net: LocalNet, decay: float) -> None:
-    """Move the weights of `average` a step of 1 - decay towards those of `net`."""
+    """Move the weights of `average` a step of 1 - decay towards the weights of `net`."""
     with torch.no_grad():
         for mean, now in zip(average.parameters(), net.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)

@@ -17,7 +17,7 @@ NoiseScale = Literal["pool", "batch", "position_max", "none"]
 SmoothnessForm = Literal["mae", "mse", "kl"]
 Optimiser = Literal["adamw", "rmsprop"]
 Precision = Literal["float32", "bfloat16"]
-Stop = Literal["average", "last", "synthetic", "entropy", "agreement"]
+Stop = Literal["average", "last"]
 SyntheticLabels = Literal["pseudo", "mask"]
 
 LEAST = {
@@ -72,7 +72,7 @@ class Schedule:
     noise_batch : int, default 128
         Normal patches of a minibatch that are also shown with noise of random size, as anomalies; published 0.
     noise_from : "suspects" (default) or "any"
-        Which of them: mostly those of images with large distances, the more the farther, since what a
+        Which of them: mostly patches of images with large distances, the more the farther, since what a
         defect looks like is in there and in few others (benchmarks/LOG.md); or any.
     smoothness : float, default 2.5
         Weight (lambda) of the mutual smoothness loss, 0 or more; published 2.5.
@@ -84,12 +84,10 @@ class Schedule:
         At the start for "adamw", throughout for "rmsprop", 0 to 1; published 2e-5.
     precision : "float32" (default) or "bfloat16"
         Of matrix products; "bfloat16" is quicker where the device has it.
-    stop : "average" (default), "last", "synthetic", "entropy" or "agreement"
-        Which weights are kept: their average to the end, the last, or the snapshot that a rule without labels finds
-        best: that which ranks synthetic defects highest above what looks normal, that whose scores are the most
-        decided, or that on which two trainings agree best.
+    stop : "average" (default) or "last"
+        Which weights are kept: their average over the last steps, or the last; published is the best on test images.
     snapshots : int, default 10
-        How many are kept for those rules, 1 or more.
+        Weights on the way that are kept, 1 or more: `blemish bench` shows what the best of them would have given.
     synthetic : float, default 0.0
         Images with a synthetic defect that are learned from, too, as a share, 0 to 1, of the folder (FUN-AD*);
         published 0.05.

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from blemish.features.store import valid_patches
-from blemish.images.deep import CELLS
 from blemish.images.image_set import ImageSet
+from blemish.images.levels import CELLS
 from blemish.images.roi import SIDE
 from blemish.machine.errors import RequestError
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.parts.views import ViewFeatures
 from blemish.images import ImageSet
+
+WHOLE = 1 << 30  # patches drawn from an image that gives all its patches
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def split_in_folds(images: ImageSet, count: int, seed: int) -> dict[str, int]:
@@ -54,11 +58,11 @@ class PatchSample:
     places: Tensor
 
     def of(self, images: Tensor) -> "PatchSample":
-        """Those of the images that are true in the mask (N,); the images keep their rows."""
+        """The patches of the images that are true in the mask (N,); the images keep their rows."""
         return self.rows(images[self.owners])
 
     def rows(self, which: Tensor) -> "PatchSample":
-        """Those of a mask (n,) or of rows."""
+        """The patches of a mask (n,) or of rows."""
         return PatchSample(self.values[which], self.owners[which], self.places[which])
 
 
@@ -89,9 +93,6 @@ class TrainingPart:
         """The number of each patch's group, (n,)."""
         owners = self.drawn.owners
         return self.group_of[owners if self.images is None else owners[self.images[owners]]]
-
-
-WHOLE = 1 << 30  # patches drawn from an image that gives all of its own
 
 
 def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
@@ -147,3 +148,19 @@ class _Growing:
     def sample(self) -> PatchSample:
         """What was drawn."""
         return PatchSample(*(each[: self.count] for each in (self.values, self.owners, self.places)))
+
+
+def seeded_weights(network: Network, seed: int) -> Network:
+    """The network, the weights of its linear layers drawn as torch draws them, but from a separate generator.
+
+    Torch has one generator for all threads: what another thread draws would change what comes next here.
+    """
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear):
+                bound = layer.in_features**-0.5
+                layer.weight.uniform_(-bound, bound, generator=random)
+                if layer.bias is not None:
+                    layer.bias.uniform_(-bound, bound, generator=random)
+    return network

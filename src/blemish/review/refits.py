@@ -1,4 +1,4 @@
-"""Learning from the labels: the fit of the Run again, in a program of its own, which leaves a Run beside it."""
+"""Learning from the labels: the fit of the Run again, in a separate program, which leaves a Run beside it."""
 
 import json
 import os

@@ -1,26 +1,45 @@
 """The job most experiments are made of: fit a detector on a contaminated set, score the test set, measure."""
 
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from blemish import calibration
-from blemish.benchmark.contamination import MODES, NO_OVERLAP
+from blemish.benchmark.contamination import MODES, NO_OVERLAP, OVERLAP
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.datasets.category import GOOD
 from blemish.benchmark.jobs import Task, settings_of, timed
-from blemish.benchmark.metrics import PixelCounts, bin_edges, decision_metrics, image_metrics, pixel_counts
+from blemish.benchmark.metrics import (
+    PixelCounts,
+    bin_edges,
+    decision_metrics,
+    image_metrics,
+    pixel_counts,
+    purification_metrics,
+)
 from blemish.detectors import Detector, detector_class, restored_detector
 from blemish.detectors.settings import check_names
 from blemish.images import ImageSet
+from blemish.jobs.purifying import fit_on_kept
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
+from blemish.purification import KEPT_SCORES, Purification, PurifySettings
+from blemish.purification import purify as purify_images
 from blemish.scores import Scores
 
 LAST, LABEL_FREE, ORACLE = "last", "label-free", "oracle"
 CHOICES = (LABEL_FREE, LAST, ORACLE)
 SNAPSHOT = "snapshot "
 CHECKPOINTS = "checkpoints"  # of a training that takes hours: the same command takes it up where it was broken off
+RANDOM, FULL = "random", "full"
+WARM_UP, TIMED = 8, 64  # images
 
 
 def fit(task: Task) -> list[dict[str, Any]]:
@@ -76,8 +95,6 @@ def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores,
     """Fit the detector, after a purification if the cell has one; scores of the folder, and what was kept of it."""
     if task.cell.purify is None:
         return detector.fit(training).training_scores_, {}
-    from blemish.benchmark.purifying import fit_purified
-
     return fit_purified(task, detector, training)
 
 
@@ -104,7 +121,7 @@ def scored(detector: Detector, test: ImageSet) -> tuple[Scores, dict[str, float]
 
 
 def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str, Any]]:
-    """A row of metrics for each protocol; what one cannot be measured on fails as a row of its own."""
+    """A row of metrics for each protocol; what one cannot be measured on fails as a separate row."""
     category, manifest = task.images()
     with_pixels = has_masks(category)
     timing: dict[str, Any] = {}
@@ -199,3 +216,74 @@ def with_oracle(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             number = int(best["choice"].removeprefix(SNAPSHOT))
             plain.append({**best, "choice": ORACLE, "epoch": float(number)})
     return plain
+
+
+def fit_purified(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores, dict[str, float]]:
+    """Fit `detector` on what purification keeps; returns the scores of the whole folder and what was kept of it.
+
+    `extra` of the cell may hold `sub_model`: "full" for the detector itself instead of its short form, settings to
+    change in that, or another `detector`; and `keep`: "random" for as many images drawn by lot.
+    """
+    cell = task.cell
+    check_names(PurifySettings.names(), cell.purify or {})
+    purification = purify_images(
+        training,
+        detector,
+        PurifySettings(**(cell.purify or {})),
+        seed=cell.seed,
+        sub_model=sub_model_of(task, detector),
+        # Beside the runs of this bench, not in the cache: another bench pays for its own, or its cost would lie.
+        resume=task.place.parent / KEPT_SCORES,
+    )
+    _, manifest = task.images()
+    truth = manifest.training_truth(purification.ids)
+    if cell.extra.get("keep") == RANDOM:
+        purification = replace(purification, kept=_by_lot(purification.kept, cell.seed))
+    scores, _ = fit_on_kept(detector, training, None, purification)
+    return scores, _measures(purification, truth)
+
+
+def sub_model_of(task: Task, detector: Detector) -> Detector | None:
+    """What the cell wants stage 1 to be made of; None leaves it to the purification."""
+    asked = task.cell.extra.get("sub_model")
+    if asked is None:
+        return None
+    if asked == FULL:
+        return detector
+    settings: Mapping[str, Any] = {name: value for name, value in asked.items() if name != "detector"}
+    if "detector" in asked:
+        kind = detector_class(asked["detector"])
+        return kind(**{**settings_of(replace(task.cell, settings={}), kind), **settings})
+    return detector.budget().clone(**settings)
+
+
+def _by_lot(kept: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    return np.random.default_rng(seed).permutation(kept)
+
+
+def _measures(purification: Purification, truth: NDArray[np.bool_]) -> dict[str, float]:
+    """What is gone, how stage 1 ranks, and whether sub-models disagree more on anomalies: the learning bias."""
+    found = purification_metrics(truth, purification.kept, purification.scores)
+    if "training_auroc" in found:
+        found["purify_auroc"] = found.pop("training_auroc")
+    spread = purification.spread
+    for name, part in (("spread_normal", spread[~truth]), ("spread_anomaly", spread[truth])):
+        if len(part):
+            found[name] = float(part.mean())
+    if truth.any() and not truth.all():
+        found["spread_auroc"] = image_metrics(truth, spread)["image_auroc"]
+    return found
+
+
+def speed(task: Task) -> list[dict[str, Any]]:
+    """Seconds of fitting, and images scored per second: reading, features, scores and maps at patch size."""
+    category, manifest = task.images()
+    detector, costs = fitted(task)
+    paths = manifest.test_paths(category, OVERLAP)
+    with tempfile.TemporaryDirectory() as empty, use_runtime(cache=Path(empty), keep_features=False):
+        detector.score(category.images(paths[:WARM_UP]))
+        test = category.images(paths[:TIMED])
+        start = time.perf_counter()
+        detector.score(test)
+        seconds = time.perf_counter() - start
+    return [{**costs, "score_seconds": seconds, "images_per_second": len(test) / seconds, "test_images": len(test)}]

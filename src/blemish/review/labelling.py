@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from blemish.calibration.decision import LARGEST
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, defect_boxes
-from blemish.images.defect_boxes import BOXES, REMOVED, DefectBox
+from blemish.images.defect_boxes import BOXES, REMOVED, DefectBox, Mask
 from blemish.images.labels import LABELS, MEANINGS, SKIPPED, WORDS, Row, append, carry, latest, read
-from blemish.images.run_lengths import Mask
 from blemish.machine.errors import BlemishError, RequestError
 from blemish.review.gallery import Gallery
 

@@ -1,8 +1,10 @@
 """Where the backbones of anomalib's models come from: embedded weights, a file, or a cache of this machine."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 from unittest import mock
@@ -20,10 +22,11 @@ from blemish.features.weights import Tensors, load_into, read_weights, weights_p
 STAND_IN = "resnet18"  # the name given to models that take ResNets by name only
 NO_CLASSIFIER = -1  # in timm: whatever classifier the network has, the weights come without one
 Create = Callable[..., nn.Module]
+_forbidden: ContextVar[bool] = ContextVar("blemish_no_network", default=False)
 
 
 def architecture(entry: Backbone) -> str:
-    """The name for anomalib: it compares names, and those of published weights have a tag."""
+    """The name for anomalib: it compares names, and the names of published weights have a tag."""
     return entry.timm_name.partition(".")[0]
 
 
@@ -71,7 +74,7 @@ class SignedHalves(nn.Module):
     """Features split in their positive and negative parts, zeros behind, in the widths of another network.
 
     Nothing is lost and cosines stay meaningful. Decoders made for ResNets end in a ReLU: they can only reach
-    features that are not negative, and those of an EfficientNet are.
+    features that are not negative, and features of an EfficientNet can be negative.
     """
 
     def __init__(self, network: nn.Module, widths: Sequence[int]) -> None:
@@ -92,7 +95,7 @@ def backbones_at_hand(name: str, weights: str, model: str, *, learned: bool) -> 
 
     anomalib's models fetch their backbones by `timm.create_model(..., pretrained=True)` and have no other door; so
     that is what is answered here, in this thread, for as long as the model is made. `name` is the backbone that was
-    chosen, empty for models that have one of their own; `weights` a file, or empty for embedded weights and those in
+    chosen, empty for models that have their own backbone; `weights` a file, or empty for embedded weights and those in
     a cache; `learned` says that the parameters will be loaded from a Run. Raises `WeightsError` for weights that are
     not on this machine.
     """
@@ -141,3 +144,47 @@ def _forget_tensors(network: nn.Module) -> None:
         config = getattr(network, name, None)
         if isinstance(config, dict):
             config.pop("state_dict", None)
+
+
+class NetworkRefusedError(RuntimeError):
+    """Something reached for `wanted`, an address, where the network is forbidden.
+
+    No OSError: libraries catch those and try again elsewhere.
+    """
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(f"'{wanted}' needs the network, which is forbidden here")
+        self.wanted = wanted
+
+
+@contextmanager
+def no_network() -> Iterator[None]:
+    """Let this thread reach no other machine inside the block. Raises `NetworkRefusedError` where it tries to.
+
+    The hub's client is put offline as well, since it asks from threads of its own; it then reads its cache only.
+    """
+    from huggingface_hub import constants
+
+    _install()
+    token = _forbidden.set(True)
+    try:
+        with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+            yield
+    finally:
+        _forbidden.reset(token)
+
+
+@cache
+def _install() -> None:
+    sys.addaudithook(_heard)  # hooks cannot be taken away again; outside of the block this one lets all pass
+
+
+def _heard(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in ("urllib.Request", "socket.getaddrinfo", "socket.connect") or not _forbidden.get():
+        return
+    wanted = arguments[1] if event == "socket.connect" else arguments[0]
+    if isinstance(wanted, tuple):  # (host, port, ...); a path is a socket of this machine
+        wanted = wanted[0]
+    elif event == "socket.connect":
+        return
+    raise NetworkRefusedError(str(wanted))

@@ -71,7 +71,7 @@ def scored(scorer: ImageScorer, images: Iterable[Tensor]) -> tuple[Tensor, Tenso
 class Unit:
     """What one training of a model gives images that it did not learn from.
 
-    Two trainings have no common origin or unit, though those of one seed come close. The deviation is that of the
+    Two trainings have no common origin or unit, though two of one seed come close. The deviation is that of the
     cells of the maps: there are thousands in each image, where a fold may hold a handful of images.
 
     Attributes

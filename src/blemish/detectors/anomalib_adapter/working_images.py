@@ -12,8 +12,7 @@ from torch import Tensor
 
 from blemish.features.extract import letterbox
 from blemish.images import ImageSet
-from blemish.machine.disk import writing_to
-from blemish.machine.errors import UnreadableImageError
+from blemish.machine.errors import UnreadableImageError, writing_to
 from blemish.machine.runtime import in_threads, runtime
 
 CHUNK = 32  # images decoded at a time: what waits for a slow network stays small

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, RandomCrop, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
-from blemish.detectors.anomalib_adapter.pictures import Pictures
+from blemish.detectors.anomalib_adapter.working_images import Pictures
 from blemish.machine.runtime import runtime
 
 GEOMETRIC = (Resize, CenterCrop, RandomCrop)

@@ -26,7 +26,7 @@ class PurifySettings:
     by : name of the detector whose sub-models purify; empty for the detector that is purified for.
     subsets : parts the images are split into, one sub-model each, 3 as published; 1 trains one sub-model on all of
         them, which is no LLBNAD but what it is compared with.
-    repeats : independent splits; their scores are averaged like those of the sub-models.
+    repeats : independent splits; their scores are averaged, as the scores of the sub-models are.
     aggregate : what is made of an image's scores: "mean" as published, "max", or "max_variance", the highest score
         above the lowest of all images, times the variance.
     own_subset : how the sub-model that learned from an image's own subset scores it: "include" as any other, as

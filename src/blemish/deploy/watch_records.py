@@ -1,11 +1,10 @@
-"""Messages that wait on the disk until they are delivered, one JSON file each, through any number of restarts.
+"""What `watch` keeps on disk: the table of what was scored, and the messages that wait until they are delivered.
 
-A message is written to `pending` before the row of its image, and moves to `due` once that row is on the disk. So a
-kill between the two costs nothing: the next start keeps what has a row and drops the rest, whose images are scored
-again. From `due` it is deleted after it was delivered; a kill between those two has it delivered again, under the same
-`id`. What the receiver refuses for good lies in `refused`.
+Rows are whole and on the disk before anything is done by them.
 """
 
+import csv
+import io
 import json
 import os
 import time
@@ -14,14 +13,69 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.deploy.watch_table import Key
-from blemish.machine.disk import writing_to
+from blemish.machine.errors import RequestError, writing_to
+
+TABLE = "scores.csv"
+COLUMNS = (
+    *("time", "path", "size", "modified_ns", "sha256", "score"),
+    *("flagged", "threshold", "version", "to", "reason", "band"),
+)
+Key = tuple[str, int, int]
+"""A file as it was when it was scored: path below the folder, bytes, time of its last change in ns."""
+
+
+class WatchTable:
+    """`scores.csv`: appended, synced, and read back at the start. `rows` is where each file goes, by its key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows, self.promised = path, dict[Key, str](), set[str]()
+        if not path.exists():
+            self._append([COLUMNS])
+            return
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):  # a row that was cut short by a kill or a full disk
+            with writing_to(path.parent), path.open("r+b") as file:
+                file.truncate(len(whole))
+        table = list(csv.reader(io.StringIO(whole.decode("utf-8"), newline="")))
+        if not table:
+            self._append([COLUMNS])
+        elif tuple(table[0]) != COLUMNS:
+            raise RequestError(f"'{path}' is not a table of `blemish watch`; give another folder with `out`.")
+        for row in table[1:]:
+            self.rows[(row[1], int(row[2]), int(row[3]))] = row[9]
+        self.promised.update(self.rows.values())
+
+    def add(self, rows: Sequence[tuple[Key, Sequence[object]]]) -> None:
+        """Append rows, all or none. Raises `JobError` for what the disk refuses."""
+        self._append([row for _, row in rows])
+        self.rows.update({key: str(row[9]) for key, row in rows})
+
+    def _append(self, rows: Sequence[Sequence[object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with writing_to(self.path.parent), self.path.open("ab") as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                file.write(text.getvalue().encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, before)  # never needs room
+                raise
+
 
 Message = dict[str, Any]
 
 
 class Spool:
-    """The messages of one receiver, in the order of their images; `due` holds the names of those to deliver."""
+    """The messages of one receiver, in the order of their images, one JSON file each, through any number of restarts.
+
+    A message is written to `pending` before the row of its image, and moves to `due` once that row is on the disk. So a
+    kill between the two costs nothing: the next start keeps what has a row and drops the rest, whose images are scored
+    again. From `due` it is deleted after it was delivered; a kill between those two has it delivered again, under the
+    same `id`. What the receiver refuses for good lies in `refused`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
