@@ -107,15 +107,15 @@ def test_score_takes_an_exported_model_and_images_of_the_fit_keep_their_scores(f
     assert table(tmp_path / "out" / "scores.csv") == table(fitted / "run" / "scores.csv")
 
 
-def test_a_defect_that_was_drawn_is_known_to_the_exported_model(fitted, tmp_path):
+def test_labels_and_a_drawn_defect_are_known_to_the_exported_model(fitted, tmp_path):
     images = shutil.copytree(fitted / "photos", tmp_path / "photos")
-    (tmp_path / "labels.csv").write_text("path,label\npart-00.png,bad\n")
+    (tmp_path / "labels.csv").write_text("path,label\npart-00.png,bad\npart-05.png,good\n")
     content = hashlib.sha256((images / "part-00.png").read_bytes()).hexdigest()
     append(tmp_path / "boxes.csv", [DefectBox("part-00.png", content, 20, 20, 20, 20)])
     how = {"detector": detector(), "threads": 1, "cache": fitted / "cache"}
     run = jobs.fit(images, tmp_path / "run", labels=tmp_path / "labels.csv", **how)
     assert all(part.defects is not None for part in run.detector.neighbours())
-    export(tmp_path / "run", tmp_path / "onnx", threads=1)
+    assert export(tmp_path / "run", tmp_path / "onnx", threads=1).score <= 1e-3
     new = picture(40)
     new[18:38, 22:42] = 255
     plain, exported = blemish.load(fitted / "run"), blemish.load(tmp_path / "onnx")

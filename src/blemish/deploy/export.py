@@ -58,7 +58,7 @@ def export(
     triton : write `out`/triton as well, a model repository of NVIDIA's Triton Inference Server.
 
     Raises `RequestError` for detectors that cannot be exported, before anything is done; `JobError` if the exported
-    model differs from torch by more than `LARGEST_GAP`.
+    model differs from torch by more than `parity.check` allows.
     """
     if format not in FORMATS:
         raise RequestError(f"`format` must be one of {', '.join(FORMATS)}; got '{format}'.")

@@ -170,9 +170,10 @@ class ImageNeighbours(PatchScorer):
         entries = entries.gather(2, order)
         found = self.patches.flatten(0, 1).index_select(0, entries.flatten()).view(batch, size, -1, width)
         distances = torch.linalg.vector_norm(found.float() - embedded[:, :, None], dim=3)
-        if self.some_known:  # one such image is enough
-            distances, least = distances[..., :-1], distances[..., -1:]
-            distances = torch.where(good.any(2, keepdim=True), distances.minimum(least), distances)
+        if self.some_known:  # one such image is enough: it stands in for all that are farther
+            nearer = good.any(2, keepdim=True) & (distances[..., -1:] < distances[..., :-1])
+            entries = torch.where(nearer, entries[..., -1:], entries[..., :-1])
+            distances = torch.where(nearer, distances[..., -1:], distances[..., :-1])
         order = distances.topk(end, dim=2, largest=False).indices[..., start:]
         return NearestPatches(distances.gather(2, order), entries.gather(2, order))
 
