@@ -71,7 +71,9 @@ def link(reviewed, monkeypatch):
     try:
         yield links.get(timeout=SLOW / 1000)
     finally:
-        servers[0].should_exit = servers[0].force_exit = True
+        servers[0].should_exit = True
+        serving.join(1)
+        servers[0].force_exit = True  # whatever answer is still being made
         serving.join(SLOW / 1000)
 
 

@@ -56,6 +56,7 @@ def test_the_view_fills_the_screen_zooms_and_pans_by_key_wheel_and_drag(tab):
 
 def test_two_fingers_zoom(tab):
     enlarge(tab)
+    tab.wait_for_selector("#stage-beside:not([hidden]) img")  # which takes half of the width
     before = tab.evaluate(f"{SCALE}.a")
     tab.evaluate("""() => { const stage = document.getElementById('stage'), box = stage.getBoundingClientRect();
       stage.setPointerCapture = () => {};

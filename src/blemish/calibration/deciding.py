@@ -140,7 +140,7 @@ def _among_unreviewed(found: Decision, scores: Array, chances: Array, reviewed: 
     rest = np.asarray(scores)[~reviewed]
     threshold = cut(rest, round(float(chances[~reviewed].sum())), half_chance(found.chance))
     low, high = found.look_between or (threshold, threshold)
-    rule = "The threshold flags as many of the images that nobody reviewed as their chances add up to."
+    rule = "The threshold flags as many of the images that nobody reviewed as are believed to be bad."
     return replace(found, threshold=threshold, rule=rule, look_between=(min(low, threshold), max(high, threshold)))
 
 

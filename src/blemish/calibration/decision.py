@@ -88,12 +88,16 @@ class Decision:
     promise: Promise | None = None
     reference: tuple[float, ...] = ()
 
-    def bands(self, scores: Array) -> list[Band]:
-        """What to do with images of scores (N,): reject, look or pass."""
+    def bands(self, scores: Array, labels: Labels | None = None) -> list[Band]:
+        """What to do with images of scores (N,): reject, look or pass; what a person found (`labels`, (N,)) decides."""
         low, high = (np.float32(each) for each in self.look_between or (self.threshold, self.threshold))
-        return [
+        found: list[Band] = [
             "reject" if score > high else "look" if score > low else "pass" for score in np.asarray(scores, np.float32)
         ]
+        if labels is None:
+            return found
+        judged: dict[int, Band] = {ANOMALOUS: "reject", NORMAL: "pass"}
+        return [judged.get(int(label), band) for label, band in zip(labels, found, strict=True)]
 
     def unusual_above(self, scores: Array) -> float:
         """The threshold; where none of scores (N,) is above it, the score above which images are to be looked at."""
@@ -201,7 +205,7 @@ def at_sensitivity(scores: Array, sensitivity: float, found: Decision) -> Decisi
         chances = found.chance.of(scores)
         surely, perhaps = max(surely, int((chances > ALL_BUT).sum())), min(perhaps, int((chances > 1 - ALL_BUT).sum()))
     look = cut(scores, max(perhaps, count), beyond), cut(scores, min(surely, count), beyond)
-    rule = "The threshold flags as many images as the chances add up to."
+    rule = "The threshold flags as many images as are believed to be bad."
     if found.answer == CLEAN:
         rule = "Nothing stands out clearly, so the threshold is above all images."
     if sensitivity != 0.5:

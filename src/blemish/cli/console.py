@@ -95,14 +95,10 @@ def tell(lines: list[str], summary: dict[str, Any], *, quiet: bool, as_json: boo
             typer.echo(as_typed(line, FLAGS))
 
 
-def worst_of(scores: "Scores", decision: "Decision") -> list[dict[str, Any]]:
+def worst_of(scores: "Scores", bands: "Sequence[Band]") -> list[dict[str, Any]]:
     """The images that rank highest: path, score, and what to do with each."""
     names = scores.ranking()[:WORST]
-    values = [scores[name] for name in names]
-    bands = decision.bands(np.array(values))
-    return [
-        {"path": name, "score": value, "band": band} for name, value, band in zip(names, values, bands, strict=True)
-    ]
+    return [{"path": name, "score": scores[name], "band": bands[scores.index(name)]} for name in names]
 
 
 def worst_lines(worst: list[dict[str, Any]]) -> list[str]:
@@ -180,10 +176,14 @@ def purify_settings(texts: list[str] | None, *, before_fit: bool = False) -> "Pu
 
 
 def summary_of(
-    out: Path, scores: "Scores", decision: "Decision", notes: Sequence[str], following: Sequence[str]
+    out: Path,
+    scores: "Scores",
+    decision: "Decision",
+    bands: "Sequence[Band]",
+    notes: Sequence[str],
+    following: Sequence[str],
 ) -> dict[str, Any]:
     """What `--json` prints of scores and their decision, whether of a fit or of new images."""
-    bands = decision.bands(scores.image)
     return {
         "out": str(out),
         "images": len(scores),
@@ -194,7 +194,7 @@ def summary_of(
         "threshold": decision.threshold,
         "sensitivity": decision.sensitivity,
         "notes": list(notes),
-        "worst": worst_of(scores, decision),
+        "worst": worst_of(scores, bands),
         "report": str(out / "report.html"),
         "next": list(following),
     }
@@ -202,6 +202,8 @@ def summary_of(
 
 def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool, as_json: bool) -> None:
     """Print how many images seem bad, further `notes` and where the report is, as lines or as JSON."""
+    from blemish.images import ANOMALOUS, NORMAL
+    from blemish.jobs.fitting import reviewed_labels
     from blemish.report import headline
 
     count, decision = len(run.scores), run.decision
@@ -212,7 +214,9 @@ def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool
     following = [new] if features else [command_line("review", out), new]
     findings = [*(purified["notes"] if purified else []), *run.about.get("notes", [])]
     findings += [*run.about.get("findings", []), *notes]
-    summary = summary_of(out, replace(run.scores, skipped=run.skipped), decision, findings, following) | {
+    labels = reviewed_labels(run.images, run.scores.ids) if run.images is not None else None
+    bands = decision.bands(run.scores.image, labels)
+    summary = summary_of(out, replace(run.scores, skipped=run.skipped), decision, bands, findings, following) | {
         "set_aside": aside,
         "contamination": run.contamination_,
         "expected_bad": round(run.contamination_ * count, 2),
@@ -221,10 +225,10 @@ def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool
         "contamination_interval": decision.contamination_interval,
         "promise": asdict(decision.promise) if decision.promise else None,
     }
-    counts = Counter(decision.bands(run.scores.image))
+    unjudged = Counter(bands if labels is None else np.array(bands)[~np.isin(labels, (NORMAL, ANOMALOUS))].tolist())
     lines = [
-        headline(count, counts, decision),
-        bands_line(counts, summary["flagged"], run.threshold_),
+        headline(count, unjudged, decision),
+        bands_line(Counter(bands), summary["flagged"], run.threshold_),
         *between(decision, count),
         *worst_lines(summary["worst"]),
         *([decision.rule] if decision.promise or decision.sensitivity is None else []),
@@ -243,4 +247,4 @@ def between(decision: "Decision", count: int) -> list[str]:
     if decision.contamination_interval is None:
         return []
     low, high = (round(share * count) for share in decision.contamination_interval)
-    return [f"With a probability of 90 %, {low} to {high} of them are bad."] if low < high else []
+    return [f"With a probability of 90 %, {low} to {high} of the {count} are bad."] if low < high else []

@@ -55,12 +55,13 @@ def score(
     about = read_config(out)
     drifted, false_share = about["drift"], about["false_share"]
     following = [command_line("review", out)] if features is None else []
-    summary = summary_of(out, scores, decision, [*scores.notes, *in_folders], following)
+    bands = decision.bands(scores.image)
+    counts = Counter(bands)
+    summary = summary_of(out, scores, decision, bands, [*scores.notes, *in_folders], following)
     summary |= {"false_share": false_share, "drift": drifted}
-    bands = Counter(decision.bands(scores.image))
     lines = [
-        headline(len(scores), bands),
-        bands_line(bands, summary["flagged"], decision.threshold),
+        headline(len(scores), counts),
+        bands_line(counts, summary["flagged"], decision.threshold),
         *(
             [f"On average at most {false_share:.0%} of the flagged ones are good, by the known good images."]
             if false_share is not None

@@ -102,7 +102,7 @@ def write_scores(
     decision = scores.decision
     if decision is None:
         raise RuntimeError("scores are written with their decision")
-    bands, chances = decision.bands(scores.image), decision.chances(scores.image, labels)
+    bands, chances = decision.bands(scores.image, labels), decision.chances(scores.image, labels)
     unusual = [name for name, band in scores.bands.items() if band != "pass"]
     scores.to_csv(folder / SCORES, decision.threshold, chances, bands)
     write_maps(folder, scores, images.content)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, cut
-from blemish.images import ImageSet
+from blemish.images import ANOMALOUS, NORMAL, ImageSet
+from blemish.images.labels import WORDS
 from blemish.scores import Scores
 from blemish.scores.heatmaps import MapScale, heatmap_path
 
@@ -81,7 +82,9 @@ def of_scores(
     (N,) are what a person found.
     """
     total = len(scores)
-    bands, chances = decision.bands(scores.image), decision.chances(scores.image, labels)
+    bands, chances = decision.bands(scores.image, labels), decision.chances(scores.image, labels)
+    judged = [WORDS[label] if label in (NORMAL, ANOMALOUS) else "" for label in ([] if labels is None else labels)]
+    judged = judged or [""] * total
     images_by_rank: list[dict[str, Any]] = []
     for rank, name in enumerate(scores.ranking(), start=1):
         row = scores.index(name)
@@ -93,21 +96,23 @@ def of_scores(
             "flagged": bool(scores.image[row] > np.float32(decision.threshold)),
             "band": bands[row],
             "chance": None if chances is None else round(float(chances[row]), 4),
+            "judged": judged[row],
             "set_aside": name in (set_aside or ()),
             "file": _file_of(images, name, folder),
             "heatmap": link(drawn, folder) if drawn.is_file() else None,
         })  # fmt: skip
     flagged = sum(bool(each["flagged"]) for each in images_by_rank)
     counts = Counter(bands)
-    look_at = counts["reject"] + counts["look"]
-    more = min(total, look_at if counts["look"] else flagged + 1)
+    unjudged = Counter(band for band, word in zip(bands, judged, strict=True) if not word)
+    look_at = unjudged["reject"] + unjudged["look"]
+    more = min(total, counts["reject"] + counts["look"] if counts["look"] else flagged + 1)
     lower = cut(scores.image, more) if total else decision.threshold
     run = os.fspath(out or folder)
     inputs = ["--features", "NEW_FEATURES.npy"] if job["features_alone"] else [job["source"] or "IMAGES"]
     again = ["--model", os.fspath(model or run), "--out", "NEW_FOLDER", "--threshold", f"{lower:.6g}"]
     return job | {
         "kind": "report",
-        "headline": headline(total, counts, None if model else decision),
+        "headline": headline(total, unjudged, None if model else decision),
         "total": total,
         "new_images": model is not None,
         "believed_bad": flagged if model else round(decision.contamination * total),
@@ -178,7 +183,7 @@ def of_purification(
 
 
 def headline(total: int, bands: Mapping[Band, int], decision: Decision | None = None) -> str:
-    """The result in a sentence that agrees with `bands`, the number of images by what to do.
+    """The result in a sentence that agrees with `bands`, the number of images that nobody judged by what to do.
 
     `decision` is the decision of a fit; new images have none, since it was made for the images of the fit.
     """

@@ -110,6 +110,7 @@ function select(card, focus = true) {
   if (focus) card.querySelector(".picture").focus({ preventScroll: true });
   if (focus) card.scrollIntoView({ block: "nearest" });
 }
+function begin() { current = null; select(cards()[0], false); } // a key means the first image until another is selected
 const selected = () => (current === null ? null : at(`card-${current}`));
 const cards = () => [...document.querySelectorAll(".card")];
 
@@ -147,7 +148,7 @@ at("unselect").addEventListener("click", unpick);
 at("selection").addEventListener("click", (event) => { if (event.target.dataset.word) label(event.target.dataset.word); });
 
 const zoomed = () => (zoom.open ? { zoomed: document.querySelector("#zoom .zoomed")?.dataset.row } : {});
-const WORDS = { a: "good", r: "bad", s: "skipped" };
+const WORDS = { a: "good", g: "good", r: "bad", s: "skipped" };
 function label(word, type) {
   const kind = type === undefined ? {} : { type };
   if (picked.size && !zoom.open) { send("/label", { rows: [...picked].join(","), word, ...kind }); unpick(); return; }
@@ -248,7 +249,9 @@ function pageKey(key, event) {
   if (key === "h") nextLayer();
   else if (key === "x" && selected()) pick(selected(), event.shiftKey);
   else if (key === "escape" && picked.size) unpick();
+  else if (key === "b") label("bad"); // enlarged, it draws boxes
   else if (key === "t") at("new-type").focus();
+  else if (key === "?") document.querySelector(".help").open ^= true;
   else if (key === "/") at("find").focus();
   else return false;
   return true;
@@ -288,6 +291,7 @@ function offerTypes() { // in the filter, as they come into use
 }
 document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "zoom-body" && !zoom.open) zoom.showModal();
+  if (!zoom.open && !selected()) begin();
   show();
 });
 document.body.addEventListener("htmx:afterSettle", () => { // only now: HTMX gives new elements the attributes of old ones for a moment
@@ -331,4 +335,5 @@ fetch(`/scores?v=${version}`).then((answer) => answer.json()).then((answer) => {
   low = Math.asinh(scores[scores.length - 1]); high = Math.max(low + 1e-9, Math.asinh(Math.max(scores[0], threshold)));
   moved(threshold, null);
 });
+begin();
 document.body.inert = false; // from now on clicks are heard
