@@ -52,6 +52,13 @@ def test_labels_of_one_kind_say_nothing_of_the_ranking(run):
     assert any("one kind" in note for note in found.notes)
 
 
+def test_labels_may_be_a_dict(run):
+    _, file = labels_for(run, {"part-00.png"})
+    assert evaluate(run, dict(pd.read_csv(file).to_numpy().tolist())) == evaluate(run, file)
+    with pytest.raises(RequestError, match="got 'broken'"):
+        evaluate(run, {"part-00.png": "broken"})
+
+
 def test_labels_of_other_images_are_refused(run):
     (run / "truth.csv").write_text("path,label\nelse.png,bad\n")
     with pytest.raises(RequestError, match=r"truth\.csv"):

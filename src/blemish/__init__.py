@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from blemish.jobs import fit, purify, refit, score
     from blemish.jobs.estimator import OutlierDetector
     from blemish.jobs.evaluation import compare, evaluate
+    from blemish.machine.errors import JobError, RequestError
     from blemish.purification import Purification, PurifySettings
     from blemish.review.label_export import export_labels
     from blemish.review.label_import import import_labels
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ImageSet",
+    "JobError",
     "OutlierDetector",
     "Purification",
     "PurifySettings",
+    "RequestError",
     "Run",
     "Scores",
     "__version__",
@@ -56,6 +59,8 @@ _HOMES = {
     "export_labels": "review.label_export",
     "import_labels": "review.label_import",
     "ImageSet": "images",
+    "JobError": "machine.errors",
+    "RequestError": "machine.errors",
     "Scores": "scores",
     "Run": "runs.run",
     "load": "runs.run",

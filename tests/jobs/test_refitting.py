@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -42,6 +43,14 @@ def test_a_fit_with_labels_starts_the_labels_of_its_run_and_never_doubles_them(p
     (tmp_path / "mine.csv").write_text(LABELS)
     for _ in range(2):
         jobs.fit(photos, tmp_path / "run", detector=small, labels=tmp_path / "mine.csv", threads=1, force=True)
+    scores = pd.read_csv(tmp_path / "run" / "scores.csv", index_col="path")
+    assert scores.band["part-00.png"] == "reject"  # as the person found, whatever they score
+    assert scores.band["part-05.png"] == "pass"
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert {each["path"]: each["judged"] for each in report["images"] if each["judged"]} == {
+        "part-00.png": "bad", "part-05.png": "good",
+    }  # fmt: skip
+    assert report["look_at"] == sum(each["band"] != "pass" and not each["judged"] for each in report["images"])
     rows, notes = labels.read(tmp_path / "run" / "labels.csv")
     assert [(row.path, row.label) for row in rows] == [("part-00.png", "bad"), ("part-05.png", "good")]
     assert not notes

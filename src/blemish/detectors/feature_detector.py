@@ -235,11 +235,13 @@ class FeatureDetector(Detector):
     def state(self) -> State:
         """The head's parameters, the working sizes, and what the features come from."""
         fitted = self._fitted()
-        # Copies: parts may share a tensor, such as an embedding, and files hold each tensor by itself.
-        state = {
-            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in fitted.head_.state_dict().items()
-        }
+        state, places = {}, set()
+        for name, tensor in fitted.head_.state_dict().items():
+            values = tensor.cpu().contiguous()
+            # parts may share a tensor, such as an embedding, and files hold each tensor by itself
+            shared = values.untyped_storage().data_ptr() in places
+            places.add(values.untyped_storage().data_ptr())
+            state[name] = values.clone() if shared else values
         sizes = torch.tensor([spec.size for spec in fitted.features_])
         return {**state, SIZES: sizes, SOURCE: fitted.features_[0].source()}
 

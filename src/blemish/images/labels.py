@@ -91,11 +91,16 @@ def carry(source: str | Path, target: Path) -> None:
         append(target, missing)
 
 
-def read(file: str | Path) -> tuple[list[Row], list[str]]:
+def read(file: str | Path | Mapping[str, str]) -> tuple[list[Row], list[str]]:
     """The rows in their order, and sentences on those that could not be read. Raises `RequestError`.
 
-    A table made by hand needs the columns `path` and `label` only.
+    A table made by hand needs the columns `path` and `label` only; a dict has a word for each path.
     """
+    if isinstance(file, Mapping):
+        wrong = [word for word in file.values() if word not in (*MEANINGS, SKIPPED)]
+        if wrong:
+            raise RequestError(f"A label is one of {', '.join(MEANINGS)}; got {wrong[0]!r}.")
+        return [Row(path, "", word) for path, word in file.items()], []
     file = Path(file).expanduser()
     try:
         if file.stat().st_size > MOST_BYTES:

@@ -94,8 +94,14 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def evaluate(run: str | Path | Run, labels: str | Path | None = None) -> Evaluation:
-    """Metrics of the scores in `run` on the labels of a file, `labels.csv` of the Run by default.
+def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | None = None) -> Evaluation:
+    """Metrics of the scores in `run` on labels: how good the ranking and the flags are.
+
+    Parameters
+    ----------
+    run : a Run, or the folder that `fit` or `score` left.
+    labels : a table with the columns path and label (good or bad), or a dict from path to one of these words;
+        `labels.csv` of the Run by default, where the review keeps its labels.
 
     Raises `RequestError` if no labelled image was scored.
     """
@@ -155,12 +161,13 @@ def _scored(folder: Path) -> RunScores:
     return RunScores(scores, dict(zip(scores, stored.content, strict=True)), Decision.from_json(decision))
 
 
-def _truth(found: RunScores, labels: str | Path) -> tuple[dict[str, int], list[str]]:
+def _truth(found: RunScores, labels: str | Path | Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
     rows, notes = read(labels)
     last, more = latest(rows, found.content)
     truth = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
     if not truth:
-        raise RequestError(f"None of the {len(rows)} rows of '{labels}' says good or bad of an image that was scored.")
+        place = "" if isinstance(labels, Mapping) else f" in '{labels}'"
+        raise RequestError(f"None of the {len(rows)} labels{place} says good or bad of an image that was scored.")
     notes += more
     if len(truth) < len(found.scores):
         notes.append(

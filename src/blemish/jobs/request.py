@@ -52,6 +52,9 @@ class Request:
             value = getattr(self, name, None)
             if isinstance(value, str):
                 object.__setattr__(self, name, Path(value))
+            elif value is not None and not isinstance(value, Path):
+                table = " of a table with the columns path and label" if name == "labels" else ""
+                raise RequestError(f"`{name}` must be the path{table}; got a {type(value).__name__}.")
         for name, option in options_of(type(self)).items():
             value = getattr(self, name)
             if value is None or option.least is None:

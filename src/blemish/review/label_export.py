@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from blemish.review.gallery import Gallery
 from blemish.runs.artifact import read_config, write_config
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores.regions import MOST_REGIONS, Region, regions_of
+
+if TYPE_CHECKING:
+    from blemish.runs.run import Run
 
 FORMATS = ("coco", "yolo", "label-studio", "cvat", "fiftyone", "csv")
 ONE_FILE = {"coco": coco.FILE, "label-studio": label_studio.FILE, "cvat": cvat.FILE}
@@ -143,7 +146,7 @@ class Annotations:
 
 
 def export_labels(
-    run: str | Path,
+    run: "str | Path | Run",
     out: str | Path,
     *,
     format: str = "coco",  # noqa: A002 - as `export` has it
@@ -158,7 +161,7 @@ def export_labels(
 
     Parameters
     ----------
-    run : the folder that `fit` or `score` left.
+    run : a Run, or the folder that `fit` or `score` left.
     out : folder to leave the files in.
     format : "coco", "yolo", "label-studio", "cvat", "fiftyone" or "csv".
     masks : "polygons" or "rle", for COCO.
@@ -177,7 +180,9 @@ def export_labels(
         raise RequestError(f"`masks` is {' or '.join(coco.MASKS)}; got '{masks}'.")
     if masks != coco.POLYGONS and format != "coco":
         raise RequestError(f"`masks` is for coco; leave it out for {format}.")
-    run, out = Path(run).expanduser(), Path(out).expanduser()
+    from blemish.runs.run import folder_of  # here: the page, which offers the same files, is there before torch is
+
+    run, out = folder_of(run), Path(out).expanduser()
     gallery = Gallery.open(run, None if images is None else Path(images).expanduser(), follow_links=True)
     if format in WITH_IMAGES:
         check_outside(out.absolute(), images or _source(run), "out")

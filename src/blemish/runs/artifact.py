@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from blemish.images.urls import joined, remote_file
-from blemish.machine.errors import RequestError, UnreadableImageError, writing_to
+from blemish.machine.errors import RequestError, UnreadableImageError, saved_as_usual, writing_to
 
 if TYPE_CHECKING:  # torch takes seconds to load, and most commands need none
     from blemish.detectors import State
@@ -28,16 +28,16 @@ AGAIN = "make it again with `force`"
 
 def write_artifact(folder: Path, config: dict[str, Any], state: "State") -> None:
     """Write `config.json` and `detector.safetensors`; the config holds the hashes of what is read back."""
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     with writing_to(folder):
-        (folder / PARAMETERS).write_bytes(save(state))
+        saved_as_usual(lambda path: save_file(state, path), folder / PARAMETERS)
     write_config(folder, {**config, FILES: hashes(folder, (PARAMETERS, SCORES))})
 
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """By name, the SHA-256 of the files that are there."""
-    return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).is_file()}
+    return {name: _sha256_of(folder / name) for name in names if (folder / name).is_file()}
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
@@ -173,3 +173,8 @@ def marked(folder: Path) -> dict[str, Any]:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:  # a part at a time: what a large folder taught is hundreds of megabytes
+        return hashlib.file_digest(opened, "sha256").hexdigest()
