@@ -23,6 +23,9 @@ def test_any_tree_gives_its_images_by_path_below_the_root(tmp_path):
 def test_a_missing_folder_names_the_nearest_that_exists(tmp_path):
     with pytest.raises(RequestError, match=f"does not exist; the nearest folder that does is '{tmp_path}'"):
         find(tmp_path / "no" / "such")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(RequestError, match=f"did you mean '{tmp_path / 'photos'}'"):
+        find(tmp_path / "photoss")
 
 
 def test_an_empty_folder_and_one_without_images_say_what_is_there(tmp_path):

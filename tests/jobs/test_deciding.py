@@ -37,7 +37,7 @@ def test_labels_reach_the_detector_and_the_run_says_so(tmp_path, photos, small, 
     assert config["reviewed"] == 2
     report = (tmp_path / "run" / "report.html").read_text()
     assert "gone.png" in report
-    assert "2 images were reviewed, 1 of them found good" in report
+    assert "2 labels, 1 good and 1 bad" in report
 
 
 def test_a_confirmed_defect_makes_nothing_look_normal(tmp_path, small, labels):

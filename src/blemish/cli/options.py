@@ -24,7 +24,7 @@ NewOut = Annotated[
     typer.Option(
         "--out",
         metavar="FOLDER",
-        help="Folder for the results; by default a new one beside the images, named after them.",
+        help="Folder for the results; by default a new one beside the images, or the Run, and named after it.",
         show_default=False,
     ),
 ]

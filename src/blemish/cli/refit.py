@@ -17,7 +17,7 @@ def refit(
     labels: Annotated[Path | None, typer.Option(help="Other labels than RUN/labels.csv.")] = None,
     force: Force = False,
     progress_as_lines: Annotated[
-        bool, typer.Option("--progress-lines", help="Tell progress as lines of JSON on standard error.")
+        bool, typer.Option("--progress-lines", hidden=True, help="Tell progress as lines of JSON on standard error.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -6,7 +6,9 @@ import io
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from blemish.images.decoding import SUFFIXES, head_of, is_image_head
@@ -95,8 +97,7 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
             f"'{source}' is not an image; give an image, a folder of images, or a list of paths named .txt or .csv."
         )
     else:
-        near = _nearest_existing(source)
-        raise RequestError(f"'{source}' does not exist; the nearest folder that does is '{near}'.")
+        raise RequestError(f"'{source}' does not exist; {_meant(source.absolute())}")
     if not found.files:
         raise RequestError(_nothing_found(source, found))
     return found
@@ -232,8 +233,14 @@ def printable(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _nearest_existing(path: Path) -> Path:
-    return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+def _meant(path: Path) -> str:
+    """What a path that is not there may have been meant to be."""
+    near = next((parent for parent in path.parents if parent.exists()), Path("/"))
+    with suppress(OSError):
+        names = [each.name for each in near.iterdir()]
+        if alike := get_close_matches(path.relative_to(near).parts[0], names, n=1):
+            return f"did you mean '{near / alike[0]}'?"
+    return f"the nearest folder that does is '{near}'."
 
 
 def _nothing_found(source: str | Path, found: FoundFiles) -> str:

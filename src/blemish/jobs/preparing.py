@@ -89,10 +89,7 @@ def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
     defects, more = _drawn(found, known, Path(labels).expanduser().with_name(BOXES))
     notes += more
     good = sum(label == NORMAL for label in known.values())
-    reviewed = (
-        f"{len(known)} images were reviewed, {good} of them found good; see docs/decide.md for what that changes."
-    )
-    notes = [reviewed, *notes]
+    notes = [f"Learned from {len(known)} labels, {good} good and {len(known) - good} bad.", *notes]
     return replace(found, labels={**found.labels, **known}, defects=defects, notes=(*found.notes, *notes))
 
 
