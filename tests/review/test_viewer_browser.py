@@ -14,7 +14,7 @@ def enlarge(tab, row=0):
     tab.locator(f"#card-{row} .picture").focus()
     tab.keyboard.press("Enter")
     tab.wait_for_selector(f"#zoom[open] #stage[data-row='{row}']")
-    until(tab, "document.getElementById('under').textContent.startsWith('Score')")
+    until(tab, "document.getElementById('under').textContent.startsWith('Level')")
 
 
 def test_the_view_fills_the_screen_zooms_and_pans_by_key_wheel_and_drag(tab):

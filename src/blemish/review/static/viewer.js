@@ -134,6 +134,6 @@ class Viewer {
     const { x, y } = pixel ?? this.pixel({ x: this.stage.clientWidth / 2, y: this.stage.clientHeight / 2 });
     if (!this.map || !(x >= 0 && y >= 0 && x < this.width && y < this.height)) { this.reading.textContent = ""; return; }
     const level = this.map[Math.floor((y / this.height) * this.mapHeight) * this.mapWidth + Math.floor((x / this.width) * this.mapWidth)];
-    this.reading.textContent = `Score ${level.toPrecision(3)} at pixel ${Math.floor(x)}, ${Math.floor(y)} (${where}); outlined from ${Number(this.reading.dataset.threshold).toPrecision(3)}. Zoom ${Math.round(100 * this.scale * this.dense)} %.`;
+    this.reading.textContent = `Level ${level.toPrecision(3)} at pixel ${Math.floor(x)}, ${Math.floor(y)} (${where}); outlined from ${Number(this.reading.dataset.threshold).toPrecision(3)}. Zoom ${Math.round(100 * this.scale * this.dense)} %.`;
   }
 }
