@@ -267,6 +267,7 @@ def main() -> None:
             run = blemish.fit(images, runs[domain])
             top = run.scores.ranking()[:BAD] if run.scores else []
             print(f"{domain}: {len(bad.intersection(top))} of {BAD} bad ones are the {BAD} most unusual")
+    given.out.mkdir(parents=True, exist_ok=True)
     gallery(runs, given.out)
     photographs(runs[given.photograph], given.out)
 
