@@ -309,7 +309,8 @@ def _failed(entries: Sequence[Entry]) -> list[str | Table]:
     said: dict[str, list[str]] = {}
     for entry in failed:
         where = " ".join(filter(None, (entry.planned.label, entry.variant, entry.group, entry.row["mode"])))
-        said.setdefault(entry.row["reason"], []).append(f"{where}, seed {entry.row['seed']}")
+        reason = entry.row["reason"].replace(str(Path.home()), "~")  # the page is read on other machines
+        said.setdefault(reason, []).append(f"{where}, seed {entry.row['seed']}")
     lines = [
         f"- {reason} ({len(places)}: {'; '.join(places[:3])}{'; ...' if len(places) > 3 else ''})"
         for reason, places in said.items()

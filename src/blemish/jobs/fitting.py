@@ -276,7 +276,7 @@ def write_run(
 ) -> None:
     """Write all of it into `folder`; `images` are all those scored."""
     scores = replace(run.scores, skipped=run.skipped)
-    reviewed = np.array([images.labels.get(name, UNKNOWN) for name in scores.ids])
+    reviewed = reviewed_labels(images, scores.ids)
     with watch.stage("heatmaps and report"):
         write_scores(images, scores, run, folder, masks=request.masks, labels=reviewed)
         notes = (*images.notes, *run.detector.findings)
