@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,18 @@ def test_subsets_and_joined_sets_keep_what_is_known_of_each_image(photos, tmp_pa
     assert both.subset(["part-03.png"]).ids == ("part-03.png",)
     with pytest.raises(RequestError, match=r"'nope'.*13"):
         both.subset(["nope"])
+
+
+@pytest.mark.parametrize("source", ["files", "arrays"])
+def test_turned_images_have_their_own_pixels_in_the_group_of_the_upright_one(photos, source):
+    images = ImageSet.of(photos) if source == "files" else ImageSet.of([picture(0)[:, :48]])
+    name = images.ids[0]
+    more = replace(images, labels={name: NORMAL}).with_turned([name], [1, 2])
+    quarter, half = sorted(set(more.ids).difference(images.ids), key=lambda each: int(each.rsplit(" ", 1)[1]))
+    for turned, by in ((quarter, 1), (half, 2)):
+        assert np.array_equal(more.read(turned), np.rot90(images.read(name), by))
+        assert np.array_equal(more.packed([turned]).read(turned), more.read(turned))
+        assert more.groups[turned] == images.groups[name]
+        assert more.labels[turned] == NORMAL
+    assert len({more.content[each] for each in (name, quarter, half)}) == 3
+    assert more.sizes[quarter] == images.sizes[name][::-1]

@@ -168,7 +168,7 @@ def test_what_is_not_valid_is_compared_with_by_nobody(tmp_path) -> None:
     square = [rng.integers(90, 110, (64, 64, 3), dtype=np.uint8) for _ in range(10)]
     wide = [rng.integers(90, 110, (32, 64, 3), dtype=np.uint8) for _ in range(2)]
     view = (View(64, ("8",), rooted=False),)
-    detector = NearestImages(backbone="efficientnet_lite0", views=view).fit(ImageSet.of([*square, *wide]))
+    detector = NearestImages(backbone="efficientnet_lite0", views=view, turned=0).fit(ImageSet.of([*square, *wide]))
     scorer = neighbours(detector)
     assert scorer.halves.isinf().sum(1).tolist() == [0] * 10 + [32] * 2
     assert np.isfinite(detector.training_scores_.image).all()
@@ -317,3 +317,34 @@ def test_a_drawn_place_that_looks_ordinary_teaches_nothing() -> None:
     assert taught.defects is not None
     assert taught.defects.shape == (1, 8)
     assert neighbours(NearestImages(backbone=GIVEN).fit(drawn_on(image_set(features), 0, 8))).defects is None
+
+
+def bracket(index: int, quarters: int) -> np.ndarray:
+    """An L of uint8 RGB (96, 96, 3) under a little noise; the first one has a dark spot."""
+    rng = np.random.default_rng(index)
+    pixels = np.full((96, 96, 3), 60.0)
+    pixels[16:80, 16:32] = pixels[64:80, 16:72] = 200
+    if index == 0:
+        pixels[34:46, 18:30] = 20
+    return (
+        np.ascontiguousarray(np.rot90(pixels + rng.normal(0, 6, pixels.shape), quarters)).clip(0, 255).astype(np.uint8)
+    )
+
+
+def test_parts_that_lie_at_any_angle_are_compared_with_the_others_turned():
+    any_angle = ImageSet.of([bracket(index, index % 4) for index in range(12)])
+    as_they_are, found = NearestImages(turned=0).fit(any_angle), NearestImages().fit(any_angle)
+    assert found.at_any_angle_
+    assert not as_they_are.at_any_angle_
+    assert found.training_scores_.ids == any_angle.ids
+    assert found.training_scores_.ranking()[0] == "image-000000"
+    assert "turned" in found.findings[0]
+    turned = found.score(ImageSet.of([bracket(20, 1), bracket(0, 2)])).image
+    assert turned[1] > 3 > turned[0]
+
+
+def test_parts_that_lie_alike_are_not_turned_and_neither_are_those_of_large_folders():
+    alike = [bracket(index, 0) for index in range(12)]
+    assert not NearestImages().fit(ImageSet.of(alike)).at_any_angle_
+    any_angle = ImageSet.of([bracket(index, index % 4) for index in range(12)])
+    assert not NearestImages(turned=11).fit(any_angle).at_any_angle_

@@ -161,7 +161,10 @@ class FeatureDetector(Detector):
 
     def fit(self, images: ImageSet) -> Self:
         """Make the features that are missing, fit the views, keep cross-fitted training scores."""
-        images, specs = self._prepared(images)
+        return self._fit_prepared(*self._prepared(images))
+
+    def _fit_prepared(self, images: ImageSet, specs: Sequence[FeatureSpec]) -> Self:
+        """Fit the views, given the specs with the working sizes."""
         by_size = {spec.pixels: features_of(images, spec) for spec in specs}
         views = [ViewFeatures(view, by_size[view.pixels]) for view in self.views]
         # what is large is done side by side; in the many small steps, threads would only wait for each other

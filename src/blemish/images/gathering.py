@@ -23,7 +23,19 @@ from blemish.machine.runtime import in_threads, runtime
 
 MASK, POINTS = "a mask of another image", "positions of points, not a picture"  # why a file is left out
 WAITING = 6  # more threads than cores while files are examined: they wait for the disk, above all one in a network
-Source = Path | RemoteFile | bytes | Pixels | FeatureArray
+File = Path | RemoteFile | bytes | Pixels  # what holds an image
+
+
+@dataclass(frozen=True)
+class Turned:
+    """The image `name` of a set, whose source is `source`, turned by so many quarters against the clock."""
+
+    source: File
+    name: str
+    quarters: int
+
+
+Source = File | Turned | FeatureArray
 # As public data sets and labelling programs call them, without case, '-', '_' and ' '.
 PLACES = frozenset({
     "annotation", "annotations", "binarymask", "binarymasks", "defectmasks", "groundtruth", "groundtruths", "gt", "gts",

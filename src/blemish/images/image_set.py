@@ -4,16 +4,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from blemish.images.cards import SIDE, card, data_uri
 from blemish.images.decoding import Decoding, Pixels, decode, reduced
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray
-from blemish.images.gathering import WAITING, Gathered, Source, gathered, of_features, of_files, of_pixels
+from blemish.images.gathering import WAITING, Gathered, Source, Turned, gathered, of_features, of_files, of_pixels
 from blemish.images.groups import BY_PATH, groups_by
 from blemish.images.levels import Levels, common_range
 from blemish.images.roi import Roi
@@ -27,6 +29,11 @@ SUSPECTED = 2  # as purification found: not to be learned from as normal
 
 
 SHOWN = 6  # images on a card
+
+
+def turned_name(name: str, quarters: int) -> str:
+    """The id of an image turned, see `ImageSet.with_turned`."""
+    return f"{name}, turned by {90 * quarters}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -225,6 +232,23 @@ class ImageSet:
         ids = tuple(sorted((*self.ids, *others.ids)))
         return replace(self, ids=ids, notes=(*self.notes, note))
 
+    def with_turned(self, ids: Iterable[str], quarters: Iterable[int]) -> "ImageSet":
+        """These, and the images `ids` turned by each of so many `quarters` against the clock, in the images' groups."""
+        copies = {turned_name(name, by): (name, by) for name in ids for by in quarters}
+
+        def both(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {**values, **{copy: values[name] for copy, (name, _) in copies.items() if name in values}}
+
+        sources, content, sizes = dict(self.sources), dict(self.content), dict(self.sizes)
+        for copy, (name, by) in copies.items():
+            sources[copy] = Turned(self.sources[name], name, by)  # type: ignore[arg-type]
+            content[copy] = sha256(f"{self.content[name]} {by}".encode()).hexdigest()
+            sizes[copy] = self.sizes[name] if by % 2 == 0 else (self.sizes[name][1], self.sizes[name][0])
+        groups, labels, names = both(self.groups), both(self.labels), tuple(sorted((*self.ids, *copies)))
+        return replace(
+            self.settled(), ids=names, sources=sources, content=content, sizes=sizes, groups=groups, labels=labels
+        )
+
     def joined(self, others: "ImageSet", *, prefix: str, label: int | None = None) -> "ImageSet":
         """Both sets as one, the ids of `others` behind `prefix` and labelled `label` if one is given.
 
@@ -261,6 +285,9 @@ class ImageSet:
         source = self.sources[name]
         if isinstance(source, FeatureArray):
             raise UnreadableImageError("only its features are known")
+        if isinstance(source, Turned):
+            upright = replace(self, sources={name: source.source}).read(name, full=full)
+            return np.ascontiguousarray(np.rot90(upright, source.quarters))
         if isinstance(source, (Path, RemoteFile)):
             source = openable(source)
         if isinstance(source, (Path, bytes)):
@@ -276,6 +303,11 @@ class ImageSet:
 
         def packed(name: str) -> Any:
             source = self.sources[name]
+            if isinstance(source, Turned):
+                return replace(source, source=bytes_of(source.source))
+            return bytes_of(source)
+
+        def bytes_of(source: Any) -> Any:
             try:
                 return source.read_bytes() if isinstance(source, (Path, RemoteFile)) else source
             except (OSError, UnreadableImageError):

@@ -96,7 +96,7 @@ class Reasons:
         view = replace(view, ranks=True, draws=True)
         settings = detector.settings()
         of: dict[str, Any] = {name: settings[name] for name in ("backbone", "weights", "tile", "overlap")}
-        stand_in = NearestImages(views=(view,), **of).fit(images)
+        stand_in = NearestImages(views=(view,), turned=0, **of).fit(images)
         self._take(stand_in, view, next(iter(stand_in.neighbours())))
 
     def _take(self, detector: Detector, view: View, scorer: ImageNeighbours) -> None:
@@ -148,7 +148,10 @@ class Reasons:
             image, patch = divmod(entry, self.scorer.patches.shape[1])
             owner = self.row_of.get(self.scorer.content[image].numpy().tobytes().hex())
             if owner is not None:
-                nearest.append(self._place(owner, *divmod(int(self.scorer.where[patch]), size[1]), *size))
+                place = upright(
+                    *divmod(int(self.scorer.where[patch]), size[1]), *size, int(self.scorer.quarters[image])
+                )
+                nearest.append(self._place(owner, *place, *size))
         return Reason(self._place(row, y, x, *size), nearest[:NEAREST], float(times[at]))
 
     def _in_grid(self, row: int, peak: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
@@ -168,3 +171,13 @@ class Reasons:
             share(x / width, left, right), share(y / height, top, bottom),
             share((x + 1) / width, left, right), share((y + 1) / height, top, bottom),
         ))  # fmt: skip
+
+
+def upright(y: int, x: int, height: int, width: int, quarters: int) -> tuple[int, int]:
+    """Where a place (y, x) of a grid turned by `quarters` against the clock was before; the grid is square if odd."""
+    return {
+        0: (y, x),
+        1: (x, width - 1 - y),
+        2: (height - 1 - y, width - 1 - x),
+        3: (height - 1 - x, y),
+    }[quarters]

@@ -20,7 +20,7 @@ from blemish.machine.errors import RequestError, UnreadableImageError, saved_as_
 if TYPE_CHECKING:  # torch takes seconds to load, and most commands need none
     from blemish.detectors import State
 
-PROGRAM, FORMAT_VERSION = "blemish", 4
+PROGRAM, FORMAT_VERSION = "blemish", 5
 CONFIG, PARAMETERS, SCORES, TRAINING = "config.json", "detector.safetensors", "scores.csv", "training"
 FILES, OWN = "files", "sha256"  # of `config.json`: hashes of the files beside it, and of its other entries
 AGAIN = "make it again with `force`"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -26,11 +26,20 @@ from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numb
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.images import ANOMALOUS, NORMAL, SUSPECTED
+from blemish.features import FeatureSpec, features_of
+from blemish.features.backbones import GIVEN
+from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
+from blemish.images.gathering import Turned
+from blemish.images.image_set import turned_name
 from blemish.machine.errors import RequestError
+from blemish.machine.runtime import intra_op_threads
 
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
 STANDS_OUT = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
+QUARTERS = (1, 2, 3)  # that images are turned by
+FEWEST_TURNED = 12  # images: of fewer, chance decides whether parts seem to lie at any angle
+TRIED = 8  # images that are turned first, to see whether parts lie at any angle
+AS_LIKE = 0.42  # of the pairs: where more are nearer turned, they do. Chance alone makes it a half
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
 
 
@@ -65,6 +74,9 @@ class NearestImages(FeatureDetector):
         unless the defects of the folder seem to repeat.
     retrieved : int, default 24
         Images that each image is compared with, the nearest by their layout, 1 or more.
+    turned : int, default 75
+        In folders of 12 to so many images whose parts lie at any angle, each image is compared with the others turned
+        by quarters, too; 0 never does that.
     backbone : str, default "efficientnet_lite2"
         The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
         features that are computed elsewhere.
@@ -91,6 +103,7 @@ class NearestImages(FeatureDetector):
     Attributes
     ----------
     k_ : the k that was taken.
+    at_any_angle_ : whether the parts seemed to lie at any angle, and images were turned.
     repeats_ : in about how many images each defect seems to be, 1 where none seem to repeat.
     near_copies_ : ids of images that may be shots of one part, part by part; after `fit` only.
     training_scores_ : Scores of the images of `fit`, each compared with all but its own group.
@@ -116,6 +129,7 @@ class NearestImages(FeatureDetector):
     smoothing: float = 0.3
     k: int = 0
     retrieved: int = 24
+    turned: int = 75
 
     name: ClassVar[str] = "nearest_images"
     summary: ClassVar[str] = "distance to the like patch in the k-th nearest of the images most like this one"
@@ -123,12 +137,12 @@ class NearestImages(FeatureDetector):
         "ours, from retrieval (SPADE, arXiv 2005.02357), the nearest patch in each image (MuSc, arXiv 2401.16753) and "
         "relative distances (LOF, SIGMOD 2000)"
     )
-    budget_settings: ClassVar[Mapping[str, Any]] = {"retrieved": 12}
+    budget_settings: ClassVar[Mapping[str, Any]] = {"retrieved": 12, "turned": 0}
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        check_least(self, k=0, retrieved=1)
+        check_least(self, k=0, retrieved=1, turned=0)
         if self.k > self.retrieved:
             raise RequestError(f"'k' must be at most 'retrieved', which is {self.retrieved}; got {self.k}.")
 
@@ -136,6 +150,11 @@ class NearestImages(FeatureDetector):
     def k_(self) -> int:
         """The k that was taken. Raises `NotFittedError` before `fit`."""
         return max((part.k for part in self.neighbours()), default=FIRST_K)
+
+    @property
+    def at_any_angle_(self) -> bool:
+        """Whether the parts seemed to lie at any angle. Raises `NotFittedError` before `fit`."""
+        return any(bool(part.quarters.any()) for part in self.neighbours())
 
     @property
     def repeats_(self) -> int:
@@ -146,6 +165,10 @@ class NearestImages(FeatureDetector):
     def findings(self) -> tuple[str, ...]:
         """Sentences on defects that repeat and on near copies, for the report."""
         found = []
+        if self.at_any_angle_:
+            found.append(
+                "Turned images look as like the others as upright ones: all were compared with turned ones, too."
+            )
         if self.repeats_ > 1:
             found.append(
                 f"Defects seem to repeat in about {self.repeats_} images each, so a place has to be found "
@@ -165,6 +188,48 @@ class NearestImages(FeatureDetector):
     def neighbours(self) -> list[ImageNeighbours]:
         """What was learned of each view. Raises `NotFittedError` before `fit`."""
         return [part for part in self._fitted().head_.modules() if isinstance(part, ImageNeighbours)]
+
+    def _fit_prepared(self, images: ImageSet, specs: Sequence[FeatureSpec]) -> Self:
+        super()._fit_prepared(images, specs)
+        upright = self._may_be_turned(images)
+        square = all(height == width for height, width in (spec.size or (1, 1) for spec in specs))
+        quarters = QUARTERS if square else QUARTERS[1:2]
+        if upright and self._lie_at_any_angle(images, upright, quarters, specs[0]):
+            near_copies = self.__dict__["near_copies_"]
+            super()._fit_prepared(images.with_turned(upright, quarters), specs)
+            self._training_scores, self.near_copies_ = self.training_scores_.subset(images.ids), near_copies
+        return self
+
+    def _may_be_turned(self, images: ImageSet) -> list[str]:
+        """The images that may be compared with turned: none of large folders, nor where it is said where to look."""
+        if self.backbone == GIVEN or self.tile or images.roi is not None:
+            return []
+        if not FEWEST_TURNED <= len(images) <= self.turned:
+            return []
+        bad = {name for name in images.ids if images.labels.get(name) in (ANOMALOUS, SUSPECTED)}
+        return [name for name in images.ids if name not in bad and name not in images.lost]
+
+    def _lie_at_any_angle(
+        self, images: ImageSet, upright: Sequence[str], quarters: Sequence[int], spec: FeatureSpec
+    ) -> bool:
+        """Whether some images, turned by so many quarters, look about as like the other images as they do upright."""
+        few = sorted(upright, key=lambda name: images.content[name])[:TRIED]
+        view, scorer = next(
+            pair for pair in zip(self.views, self.neighbours(), strict=True) if pair[0].pixels == spec.pixels
+        )
+        features = ViewFeatures(view, features_of(images.with_turned(few, quarters), spec))
+
+        def layouts(ids: Sequence[str]) -> Tensor:
+            return torch.cat(
+                [scorer.layouts_of(scorer.embedded(batch.patches), features.grid) for batch in features.batches(ids)]
+            )
+
+        others = torch.tensor([[images.groups[name] != images.groups[one] for one in few] for name in images.ids])
+        with torch.no_grad(), intra_op_threads(1):
+            whole = layouts(images.ids)
+            away = torch.cdist(whole, layouts(few))
+            nearer = [torch.cdist(whole, layouts([turned_name(name, by) for name in few])) < away for by in quarters]
+        return bool(torch.stack(nearer)[:, others].float().mean() > AS_LIKE)  # NaN where there are no others
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         return [(fitted.scorer, fitted.maps) for fitted in self.compare(features)]
@@ -263,11 +328,15 @@ class NearestImages(FeatureDetector):
         layouts = torch.stack(list(features.each(gather, f"gathering {features.view.pixels}", names)))
         groups = torch.unique(group_numbers(images)[rows], return_inverse=True)[1]
         retrieved = min(self.retrieved, int(groups.max()))  # an image has all groups but its own
+        sources = [images.sources[name] for name in names]
+        uprights = [each.name if isinstance(each, Turned) else name for name, each in zip(names, sources, strict=True)]
+        contents = [images.content[name] for name in uprights]
         known_good = torch.tensor([images.labels.get(name) == NORMAL for name in names])
         parts = {
             "patches": patches, "halves": halves, "layouts": layouts, "spacing": torch.zeros(patches.shape[:2]),
             "typical": torch.ones(2), "groups": groups, "known_good": known_good, "where": where,
-            "content": torch.tensor([list(bytes.fromhex(images.content[name])) for name in names], dtype=torch.uint8),
+            "content": torch.tensor([list(bytes.fromhex(each)) for each in contents], dtype=torch.uint8),
+            "quarters": torch.tensor([each.quarters if isinstance(each, Turned) else 0 for each in sources]),
             "counts": torch.tensor([FIRST_K, retrieved]),
         }  # fmt: skip
         return ImageNeighbours(embedding, parts)

@@ -63,6 +63,7 @@ class ImageNeighbours(PatchScorer):
     groups, known_good : (N,) int64 number of each image's group, from 0; bool, whether a person called it good.
     where : (E,) int64, the place in the grid of the patches that are kept of each image.
     content : (N, 32) uint8, the SHA-256 of each image.
+    quarters : (N,) int64, the quarters against the clock by which that image was turned.
     counts : (2,) int64, k and `retrieved`.
     defects, defect_rows : (M, D) float32, the embedded patches on which a person drew defects, and (M,) int64, the
         images they are of among those compared with; None where nothing was drawn.
@@ -72,7 +73,7 @@ class ImageNeighbours(PatchScorer):
         super().__init__()
         self.embedding: Standardised = embedding
         names = ("patches", "halves", "layouts", "spacing", "typical", "groups", "known_good", "where", "content")
-        for name in (*names, "counts"):
+        for name in (*names, "quarters", "counts"):
             self.register_buffer(name, parts[name])
         self.patches: Tensor
         self.halves: Tensor
@@ -83,6 +84,7 @@ class ImageNeighbours(PatchScorer):
         self.known_good: Tensor
         self.where: Tensor
         self.content: Tensor
+        self.quarters: Tensor
         self.counts: Tensor
         self.defects: Tensor | None
         self.defect_rows: Tensor | None
