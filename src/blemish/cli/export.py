@@ -8,15 +8,21 @@ import typer
 
 from blemish.cli.console import errors_as_sentences, progress_shown, tell
 from blemish.cli.inputs import out_beside, parsed_size
-from blemish.cli.options import Debug, Force, Json, NewOut, Quiet, Threads, Weights
+from blemish.cli.options import Debug, Force, Json, NewOut, Quiet, Threads, Weights, offered
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` left.")],
     out: NewOut = None,
-    format: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",  # noqa: A002
+    format: Annotated[  # noqa: A002
+        str, typer.Option("--format", help="onnx or openvino.", autocompletion=offered("onnx", "openvino"))
+    ] = "onnx",
     precision: Annotated[
-        str, typer.Option(help="float32, or int8: faster convolutions, equal decisions measured.")
+        str,
+        typer.Option(
+            help="float32, or int8: faster convolutions, equal decisions measured.",
+            autocompletion=offered("float32", "int8"),
+        ),
     ] = "float32",
     size: Annotated[
         str | None,

@@ -157,7 +157,11 @@ class ScoreRequest(Request, InputOptions, RegionOptions, ThresholdOptions, Outpu
 
     weights: Annotated[Path | None, Option(help="File with the backbone's weights, if it is not where it was.")] = None
     runtime: Annotated[
-        str | None, Option(help="What has to run the model: torch, onnx or openvino; what fits by default.")
+        str | None,
+        Option(
+            help="What has to run the model: torch, onnx or openvino; what fits by default.",
+            words=("torch", "onnx", "openvino"),
+        ),
     ] = None
 
     def __post_init__(self) -> None:
