@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blemish.calibration import Decision, ReliabilityBin, reliability
 from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
-from blemish.images.labels import latest, read
+from blemish.images.labels import LABELS, latest, read
 from blemish.machine.errors import RequestError, writing_to
 from blemish.runs.artifact import TRAINING, read_config
 from blemish.runs.run import Run, folder_of
@@ -100,14 +100,14 @@ def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | Non
     Parameters
     ----------
     run : a Run, or the folder that `fit` or `score` left.
-    labels : a table with the columns path and label (good or bad), or a dict from path to one of these words;
+    labels : a table with the columns path and label (good or bad), or a dict from id to one of these words;
         `labels.csv` of the Run by default, where the review keeps its labels.
 
     Raises `RequestError` if no labelled image was scored.
     """
     folder = folder_of(run)
     found = _scored(folder)
-    truth, notes = _truth(found, labels or folder / "labels.csv")
+    truth, notes = _truth(found, folder / LABELS if labels is None else labels)
     names = sorted(truth)
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     scores = np.array([found.scores[name] for name in names])
@@ -127,8 +127,13 @@ def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | Non
     )  # fmt: skip
 
 
-def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Path | None = None) -> Comparison:
-    """How two Runs rank and flag the images that both scored. Raises `RequestError` if there are none."""
+def compare(
+    first: str | Path | Run, second: str | Path | Run, labels: str | Path | Mapping[str, str] | None = None
+) -> Comparison:
+    """How two Runs rank and flag the images that both scored; `labels` as in `evaluate`, none by default.
+
+    Raises `RequestError` if there are none.
+    """
     from scipy.stats import rankdata, spearmanr
 
     one, other = _scored(folder_of(first)), _scored(folder_of(second))
@@ -215,7 +220,7 @@ def _best(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, float | 
     return float(f1[at]), float(cuts[at])
 
 
-def _difference(one: RunScores, other: RunScores, labels: str | Path) -> dict[str, Any]:
+def _difference(one: RunScores, other: RunScores, labels: str | Path | Mapping[str, str]) -> dict[str, Any]:
     truth, notes = _truth(one, labels)
     names = sorted(set(truth) & set(other.scores))
     bad = np.array([truth[name] == ANOMALOUS for name in names])

@@ -202,10 +202,11 @@ class DecisionOptions(ThresholdOptions):
     """How the threshold is found."""
 
     labels: Annotated[
-        Path | None,
+        Path | Mapping[str, str] | None,
         Option(
             help="A labels.csv of `blemish review`, or a table path,label with good and bad. Good images are learned "
-            "from whatever they score, bad ones never count as normal, and both move the threshold."
+            "from whatever they score, bad ones never count as normal, and both move the threshold.",
+            typed=Path,
         ),
     ] = None
     false_alarms: Annotated[

@@ -1,6 +1,6 @@
 """From a request to a detector and images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def check_features_alone(request: Request, images: Any) -> None:
                 raise RequestError(f"The images are features alone, where `{name}` changes nothing; leave it out.")
 
 
-def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
+def with_labels(found: ImageSet, labels: Path | Mapping[str, str] | None) -> ImageSet:
     """The images with the labels of a review, and what was drawn beside them.
 
     Raises `RequestError` for labels of other images.
@@ -86,8 +86,10 @@ def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
     if labels is None:
         return found
     known, notes = labelled(found, labels)
-    defects, more = _drawn(found, known, Path(labels).expanduser().with_name(BOXES))
-    notes += more
+    defects: Mapping[str, bytes] = {}
+    if isinstance(labels, Path):
+        defects, more = _drawn(found, known, labels.expanduser().with_name(BOXES))
+        notes += more
     good = sum(label == NORMAL for label in known.values())
     notes = [f"Learned from {len(known)} labels, {good} good and {len(known) - good} bad.", *notes]
     return replace(found, labels={**found.labels, **known}, defects=defects, notes=(*found.notes, *notes))

@@ -52,8 +52,10 @@ class Request:
             value = getattr(self, name, None)
             if isinstance(value, str):
                 object.__setattr__(self, name, Path(value))
+            elif name == "labels" and isinstance(value, Mapping):
+                continue
             elif value is not None and not isinstance(value, Path):
-                table = " of a table with the columns path and label" if name == "labels" else ""
+                table = " of a table path,label, or a dict from id to good or bad" if name == "labels" else ""
                 raise RequestError(f"`{name}` must be the path{table}; got a {type(value).__name__}.")
         for name, option in options_of(type(self)).items():
             value = getattr(self, name)
@@ -113,8 +115,11 @@ class FitRequest(
         }
 
     @classmethod
-    def from_json(cls, folder: Path, config: Mapping[str, Any]) -> "FitRequest":
-        """The request that the Run in `folder` was fitted with. Raises `RequestError` where it cannot be done again."""
+    def from_json(cls, folder: Path, config: Mapping[str, Any], images: Any = None) -> "FitRequest":
+        """The request that the Run in `folder` was fitted with, with other `images` if there are some.
+
+        Raises `RequestError` where it cannot be done again.
+        """
         if config.get("model"):
             raise RequestError(
                 f"'{folder}' holds scores of new images, and only a fit learns from labels: review the Run, "
@@ -126,11 +131,12 @@ class FitRequest(
                 f"'{folder}' does not hold the options of its fit (an earlier version made it, or another "
                 "command); fit the images with `labels`."
             )
+        if images is not None:
+            found = {**found, "images": images}
         for name in FILES:
-            if found.get(name) == FROM_PYTHON:
-                raise RequestError(
-                    f"The {name} of '{folder}' came from the memory of a Python program; fit them there, with labels=."
-                )
+            if isinstance(found.get(name), str) and found[name] == FROM_PYTHON:
+                fix = "give them with `images`" if name == "images" else "fit there, with `labels`"
+                raise RequestError(f"The {name} of '{folder}' came from the memory of a Python program; {fix}.")
         from blemish.purification import PurifySettings
 
         options = {each.name: found[each.name] for each in fields(cls) if each.name in found}
