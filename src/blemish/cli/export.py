@@ -58,6 +58,7 @@ def export(
             weights=weights,
             threads=threads,
             progress=progress,
+            tell=None if quiet or as_json else lambda sentence: typer.echo(sentence, err=True),
         )
     lines = [
         f"On {parity.images} images the scores differ from torch by at most {parity.score:.1e} of their spread; "
