@@ -79,6 +79,7 @@ def test_a_run_agrees_with_itself(run):
 def test_both_commands_print_what_was_found(run):
     _, file = labels_for(run, {"part-00.png"})
     result = call("evaluate", run, "--labels", file)
+    assert str(evaluate(run, file)) == result.stdout.strip()
     assert result.exit_code == 0, result.output
     assert "10 labelled images, 1 of them bad." in result.stdout
     assert "banks of funad" not in result.stdout
