@@ -63,7 +63,7 @@ def test_labels_of_other_images_are_refused(run):
     (run / "truth.csv").write_text("path,label\nelse.png,bad\n")
     with pytest.raises(RequestError, match=r"truth\.csv"):
         evaluate(run, run / "truth.csv")
-    with pytest.raises(RequestError, match=r"give a labels\.csv"):
+    with pytest.raises(RequestError, match=r"labels\.csv'; .*blemish review"):
         evaluate(run)
 
 

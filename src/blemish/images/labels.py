@@ -184,6 +184,19 @@ def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, R
     return found, notes
 
 
+def labels_of(run: Path, labels: str | Path | Mapping[str, str] | None) -> Path | Mapping[str, str]:
+    """What a person gave, or the labels in the folder of a Run. Raises `RequestError` if there is no such file."""
+    if isinstance(labels, Mapping):
+        return labels
+    file = run / LABELS if labels is None else Path(labels).expanduser()
+    if not file.exists():
+        raise RequestError(
+            f"There is no '{file}'; label good and bad images with `blemish review` first, or name a table of them "
+            "with `labels`."
+        )
+    return file
+
+
 def labelled(images: ImageSet, file: Path | Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
     """By id, `NORMAL` or `ANOMALOUS` for the reviewed images of a set, and sentences a person should read.
 

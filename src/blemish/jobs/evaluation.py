@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blemish.calibration import Decision, ReliabilityBin, reliability
 from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
-from blemish.images.labels import LABELS, latest, read
+from blemish.images.labels import labels_of, latest, read
 from blemish.machine.errors import RequestError, writing_to
 from blemish.runs.artifact import TRAINING, read_config
 from blemish.runs.run import Run, folder_of
@@ -149,7 +149,7 @@ def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | Non
     """
     folder = folder_of(run)
     found = _scored(folder)
-    truth, notes = _truth(found, folder / LABELS if labels is None else labels)
+    truth, notes = _truth(found, labels_of(folder, labels))
     names = sorted(truth)
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     scores = np.array([found.scores[name] for name in names])

@@ -150,6 +150,10 @@ def with_normals(found: ImageSet, normals: Any) -> ImageSet:
         note = f"Of the known good images, {which} had been called bad in the review and count as bad."
         found = replace(found, notes=(*found.notes, note))
     known = {good.content[name] for name in good.ids}  # a folder of normals may be within the folder
-    return found.subset(name for name in found.ids if found.content[name] not in known).joined(
-        good, prefix=NORMALS_PREFIX, label=NORMAL
-    )
+    rest = found.subset(name for name in found.ids if found.content[name] not in known)
+    if not len(rest):
+        raise RequestError(
+            f"All {len(found)} images are among the `normals`, which are known to be good, so that none is left to "
+            "judge; give other images."
+        )
+    return rest.joined(good, prefix=NORMALS_PREFIX, label=NORMAL)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.detectors import restored_detector
-from blemish.images.labels import LABELS
+from blemish.images.labels import labels_of
 from blemish.images.urls import is_url
 from blemish.jobs.fitting import fit_as
 from blemish.jobs.request import FitRequest
@@ -42,17 +42,12 @@ def refit(
     folder = folder_of(run)
     config = read_config(folder)
     request = FitRequest.from_json(folder, config, images)
-    if not isinstance(labels, Mapping):
-        labels = folder / LABELS if labels is None else Path(labels)
-        if not labels.expanduser().exists():
-            raise RequestError(
-                f"There is no '{labels}' to learn from; label good and bad images with `blemish review` first."
-            )
+    known = labels_of(folder, labels)
     if images is None and not is_url(request.images) and not Path(request.images).exists():
         raise RequestError(f"The images are no longer in '{request.images}'; name their folder with `images`.")
     try:
         detector = restored_detector(config["detector"]["name"], config["detector"]["settings"])
     except (KeyError, TypeError) as error:
         raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from error
-    again = replace(request, out=Path(out), detector=detector, labels=labels, force=force)
+    again = replace(request, out=Path(out), detector=detector, labels=known, force=force)
     return fit_as(again, progress=progress, tell=tell)
