@@ -1,5 +1,7 @@
 """A Run measured on labels, and two Runs side by side."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -57,6 +59,11 @@ def test_labels_may_be_a_dict(run):
     assert evaluate(run, dict(pd.read_csv(file).to_numpy().tolist())) == evaluate(run, file)
     with pytest.raises(RequestError, match="got 'broken'"):
         evaluate(run, {"part-00.png": "broken"})
+    for judge in (evaluate, partial(compare, run)):
+        with pytest.raises(RequestError, match=r"dict from id to good or bad; got a list"):
+            judge(run, ["bad"])
+        with pytest.raises(RequestError, match=r"no 'none\.csv'"):
+            judge(run, "none.csv")
 
 
 def test_labels_of_other_images_are_refused(run):

@@ -188,6 +188,11 @@ def labels_of(run: Path, labels: str | Path | Mapping[str, str] | None) -> Path 
     """What a person gave, or the labels in the folder of a Run. Raises `RequestError` if there is no such file."""
     if isinstance(labels, Mapping):
         return labels
+    if not isinstance(labels, (str, Path, type(None))):
+        raise RequestError(
+            f"`labels` must be the path of a table path,label, or a dict from id to good or bad; got a "
+            f"{type(labels).__name__}."
+        )
     file = run / LABELS if labels is None else Path(labels).expanduser()
     if not file.exists():
         raise RequestError(

@@ -196,7 +196,7 @@ def compare(
         ),
         "moved": tuple((names[row], int(places[0][row]), int(places[1][row])) for row in most),
     }  # fmt: skip
-    return Comparison(**result, **(_difference(one, other, labels) if labels else {}))
+    return Comparison(**result, **(_difference(one, other, labels) if labels is not None else {}))
 
 
 def _scored(folder: Path) -> RunScores:
@@ -263,7 +263,7 @@ def _best(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, float | 
 
 
 def _difference(one: RunScores, other: RunScores, labels: str | Path | Mapping[str, str]) -> dict[str, Any]:
-    truth, notes = _truth(one, labels)
+    truth, notes = _truth(one, labels_of(Path(), labels))
     names = sorted(set(truth) & set(other.scores))
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     if not bad.any() or bad.all():

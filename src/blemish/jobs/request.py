@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
 
@@ -57,13 +57,15 @@ class Request:
             elif value is not None and not isinstance(value, Path):
                 table = " of a table path,label, or a dict from id to good or bad" if name == "labels" else ""
                 raise RequestError(f"`{name}` must be the path{table}; got a {type(value).__name__}.")
+        hints = get_type_hints(type(self))
         for name, option in options_of(type(self)).items():
             value = getattr(self, name)
-            if value is None or option.least is None:
+            if value is None or hints[name] not in (int, int | None, float | None):
                 continue
+            least = "" if option.least is None else f", {option.least:g} or more"
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-                raise RequestError(f"`{name}` is a number, {option.least:g} or more; got {value!r}.")
-            if not value >= option.least:
+                raise RequestError(f"`{name}` is a number{least}; got {value!r}.")
+            if option.least is not None and not value >= option.least:
                 raise RequestError(f"`{name}` must be {option.least:g} or more; got {value:g}.")
         levels = getattr(self, "levels", None)
         if levels and not -math.inf < levels[0] < levels[1] < math.inf:
