@@ -8,6 +8,7 @@ one of them are photographed too.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
@@ -259,17 +260,19 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="a folder for the drawn images and the Runs")
     parser.add_argument("--photograph", choices=list(DOMAINS), default="board")
     given = parser.parse_args()
-    runs = {}
-    for domain in DOMAINS:
-        images, runs[domain] = given.keep / domain, given.keep / f"run-{domain}"
-        if not runs[domain].exists():
-            bad = fill(images, domain)
-            run = blemish.fit(images, runs[domain])
-            top = run.scores.ranking()[:BAD] if run.scores else []
-            print(f"{domain}: {len(bad.intersection(top))} of {BAD} bad ones are the {BAD} most unusual")
-    given.out.mkdir(parents=True, exist_ok=True)
-    gallery(runs, given.out)
-    photographs(runs[given.photograph], given.out)
+    out = given.out.absolute()
+    for folder in (out, given.keep):
+        folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(given.keep):  # the report names the Run as the fit does, and not where this machine had it
+        runs = {domain: Path(f"run-{domain}") for domain in DOMAINS}
+        for domain, folder in runs.items():
+            if not folder.exists():
+                bad = fill(Path(domain), domain)
+                run = blemish.fit(domain, folder)
+                top = run.scores.ranking()[:BAD] if run.scores else []
+                print(f"{domain}: {len(bad.intersection(top))} of {BAD} bad ones are the {BAD} most unusual")
+        gallery(runs, out)
+        photographs(runs[given.photograph], out)
 
 
 if __name__ == "__main__":

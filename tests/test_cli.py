@@ -231,6 +231,12 @@ def test_debug_shows_the_trace_and_nothing_else_does(tmp_path):
     assert isinstance(call(*words, "--debug").exception, ValueError)
 
 
+@pytest.mark.parametrize("command", ["fit", "purify"])
+def test_a_folder_of_nothing_but_known_normals_is_refused(tmp_path, photos, command):
+    words = (command, photos, "--normals", photos, "--out", tmp_path / "run")
+    refused(call(*words, *QUICK), "All 10 images are among the --normals")
+
+
 def test_normals_within_the_folder_are_learned_from_but_not_listed(tmp_path, photos):
     fill(photos / "good", 4, start=40)
     result = call("fit", photos, "--out", tmp_path / "run", "--normals", photos / "good", *QUICK)

@@ -3,14 +3,24 @@
 import json
 import os
 import re
+from typing import get_args
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import blemish
 from blemish import cli
+from blemish.benchmark import formats
+from blemish.benchmark.contamination import POLICIES
 from blemish.cli.inputs import out_beside
-from blemish.cli.options import PANELS
+from blemish.cli.options import PANELS, flags_of
+from blemish.deploy.parity import Precision
+from blemish.deploy.watch import Action
+from blemish.detectors import BUILT_IN
+from blemish.images.feature_arrays import ClassToken
+from blemish.review import label_export, label_import
+from blemish.runs import exported
 from command_line import QUICK, call, refused
 
 NAMES = sorted(command.__name__ for group in cli.GROUPS.values() for command in group)
@@ -48,12 +58,48 @@ def test_commands_stand_in_groups_by_purpose(monkeypatch):
 def test_common_options_stand_first_and_the_panels_in_one_order(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("fit", "score", "purify"):
-        titles = re.findall(r"╭─ ([A-Z][a-z ]+) ─", call(name, "--help").output)
+        titles = re.findall(r"╭─ ([A-Z][a-z ]+) ─", call(name, "--help-all").output)
         known = ["Arguments", "Options", *PANELS[1:]]
         assert titles == [title for title in known if title in titles]
         assert {"Arguments", "Options", "Images", "Results", "Machine"} <= set(titles)
-    text = call("fit", "--help").output
+    text = call("fit", "--help-all").output
     assert text.index("--out") < text.index("--normals") < text.index("--pixels") < text.index("Decide")
+
+
+def test_help_fits_a_screen_and_leaves_the_seldom_needed_options_to_help_all(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    short, whole = call("fit", "--help").output, call("fit", "--help-all").output
+    assert len(short.splitlines()) <= 45
+    assert "--help-all" in short
+    assert all(flag in short for flag in ("--out", "--force", "--sensitivity", "--threshold", "--labels"))
+    assert not {flag for flag in flags_of(cli.fit).values() if flag not in whole}
+    assert "--checkpoints" not in short
+
+
+def test_what_is_missing_is_said_with_what_it_is_for():
+    assert "'--model'. What `fit` or `export` left" in call("score", "parts").stderr
+    assert "'RUN'. The folder that `fit` or `score` left" in call("review").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("fit", "--detector"), BUILT_IN),
+        (("score", "--runtime"), ("torch", *exported.FORMATS)),
+        (("export", "--format"), exported.FORMATS),
+        (("export", "--precision"), get_args(Precision)),
+        (("labels", "export", "--format"), label_export.FORMATS),
+        (("labels", "import", "--format"), label_import.FORMATS),
+        (("bench", "--format"), formats.FORMATS),
+        (("bench", "--policy"), POLICIES),
+        (("watch", "--action"), get_args(Action)),
+        (("fit", "--class-token"), get_args(ClassToken)),
+    ],
+)
+def test_a_shell_offers_what_a_flag_may_be(words, offered):
+    typed = {"COMP_WORDS": f"blemish {' '.join(words)} ", "COMP_CWORD": str(len(words) + 1)}
+    result = CliRunner().invoke(cli.app, [], env={"_BLEMISH_COMPLETE": "complete_bash", **typed})
+    assert sorted(result.output.split()) == sorted(offered)
 
 
 def test_the_version_is_that_of_the_package():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,3 +96,15 @@ def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
     assert told == ""
     assert said.startswith("blemish: '")
     assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_a_second_ctrl_c_cuts_a_server_short_without_a_stack_trace(run):
+    process = start("serve", run, "--port", "0")
+    host, port = process.stdout.readline().split("http://")[1].split(":")
+    with socket.create_connection((host, int(port))) as slow:  # a request under way, for which the first one waits
+        slow.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nabc")
+        for _ in range(2):
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == ""

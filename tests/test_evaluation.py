@@ -1,5 +1,7 @@
 """A Run measured on labels, and two Runs side by side."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -57,13 +59,18 @@ def test_labels_may_be_a_dict(run):
     assert evaluate(run, dict(pd.read_csv(file).to_numpy().tolist())) == evaluate(run, file)
     with pytest.raises(RequestError, match="got 'broken'"):
         evaluate(run, {"part-00.png": "broken"})
+    for judge in (evaluate, partial(compare, run)):
+        with pytest.raises(RequestError, match=r"dict from id to good or bad; got a list"):
+            judge(run, ["bad"])
+        with pytest.raises(RequestError, match=r"no 'none\.csv'"):
+            judge(run, "none.csv")
 
 
 def test_labels_of_other_images_are_refused(run):
     (run / "truth.csv").write_text("path,label\nelse.png,bad\n")
     with pytest.raises(RequestError, match=r"truth\.csv"):
         evaluate(run, run / "truth.csv")
-    with pytest.raises(RequestError, match=r"give a labels\.csv"):
+    with pytest.raises(RequestError, match=r"labels\.csv'; .*blemish review"):
         evaluate(run)
 
 
@@ -79,6 +86,7 @@ def test_a_run_agrees_with_itself(run):
 def test_both_commands_print_what_was_found(run):
     _, file = labels_for(run, {"part-00.png"})
     result = call("evaluate", run, "--labels", file)
+    assert str(evaluate(run, file)) == result.stdout.strip()
     assert result.exit_code == 0, result.output
     assert "10 labelled images, 1 of them bad." in result.stdout
     assert "banks of funad" not in result.stdout

@@ -112,7 +112,8 @@ def test_one_image_is_taken_as_a_list_of_one(photos):
         (lambda: None, "cannot be a NoneType"),
         (lambda: b"a.png", "cannot be a bytes"),
         (lambda: [Image.fromarray(np.zeros((64, 64), np.uint16))], "deeper than 8 bits"),
-        (lambda: ["gone.png"], "None of the 1 files of 'the list'.*No such file"),
+        (lambda: ["gone.png"], "'gone.png', the only file of 'the list'.*No such file"),
+        (lambda: "gone.png", "'gone.png' does not exist"),
     ],
 )
 def test_what_is_no_set_of_images_is_refused_with_the_fix(images, message):

@@ -9,7 +9,7 @@ from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import use_runtime
 from blemish.purification import BEFORE_FIT, PurifySettings, aggregated, purify, score_by_sub_models
-from blemish.purification.keeping import chosen
+from blemish.purification.keeping import chosen, cut
 from blemish.purification.sub_models import map_scores
 from blemish.scores import Scores
 from oracles import BAD, Gambler, Memoriser, Oracle, Recorder, noise, tiny_detector
@@ -284,3 +284,10 @@ def test_answers_that_are_no_scores_are_named(answer, said):
 
     with pytest.raises(JobError, match=rf"sub-model 1 of 2 \(Odd, 30 images\): .*{said}"):
         purify(noise(60), Odd())
+
+
+def test_the_default_cut_says_that_it_is_strict_and_a_cautious_one_does_not():
+    scores = np.arange(20.0)
+    assert "strict on purpose" in cut(scores, PurifySettings())[1]
+    for cautious in (PurifySettings(k=3.0), BEFORE_FIT, PurifySettings(cut="mixture")):
+        assert "strict" not in cut(scores, cautious)[1]

@@ -220,6 +220,8 @@ def test_evaluate_compare_and_refit_take_a_run(run, tmp_path):
     (run / "labels.csv").write_text("path,label\npart-00.png,bad\npart-01.png,good\n")
     loaded = blemish.load(run)
     assert blemish.evaluate(loaded) == blemish.evaluate(run)
+    assert len(repr(blemish.evaluate(run))) < 200
+    assert len(repr(blemish.compare(run, run))) < 200
     assert blemish.compare(loaded, run).agreement == pytest.approx(1.0)
 
 

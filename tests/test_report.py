@@ -94,7 +94,7 @@ def test_a_report_of_arrays_shows_every_image_with_its_heatmap(tmp_path):
     assert len(sources) == 24
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert all(image["alt"] for image in page.all("img"))
-    assert "About 1 of 12 images shows a defect: look at this 1 first." in page.text
+    assert "About 1 of 12 images shows a defect: look at this one first." in page.text
     assert "image-000000" in page.text
     assert page.text.count("reject") == 1
 
@@ -192,7 +192,7 @@ def test_a_report_says_how_sure_it_is_and_where_no_threshold_is_supported(tmp_pa
     assert f"blemish review {tmp_path}" in "".join(page.text)
     unclear = dataclasses.replace(known, answer="unclear", chance=None)
     page = written(tmp_path, arrays(), decision=unclear)
-    assert "We cannot tell which of 12 images show a defect: look at this 1 first." in page.text
+    assert "We cannot tell which of 12 images show a defect: look at this one first." in page.text
     assert any("three words" in text for text in page.text)
 
 
@@ -252,7 +252,7 @@ def test_the_images_stand_before_the_figures_and_can_be_filtered_without_a_scrip
         ),
         ("none", {"pass": 100}, "No sign of defects in 100 images."),
         ("none", {"look": 7, "pass": 93}, "Nothing stands out clearly in 100 images: look at these 7 first."),
-        ("none", {"reject": 1, "pass": 99}, "1 of 100 images is to be rejected: look at this 1 first."),
+        ("none", {"reject": 1, "pass": 99}, "1 of 100 images is to be rejected: look at this one first."),
         ("unclear", {"pass": 1}, "We cannot tell which of 1 image shows a defect."),
         ("defects", {}, "No image could be scored."),
         (None, {"reject": 2, "pass": 3}, "2 of 5 images are to be rejected: look at these 2 first."),

@@ -155,7 +155,7 @@ def test_a_run_is_loaded_from_a_url_and_scores_as_from_its_folder(run, photos):
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        (lambda memory: memory.rm("/bucket/run", recursive=True), ("memory://bucket/run", "`out` folder of a fit")),
+        (lambda memory: memory.rm("/bucket/run", recursive=True), ("memory://bucket/run", "folder that `fit` left")),
         (lambda memory: memory.pipe("/bucket/run/config.json", b"{}"), ("memory://bucket/run", "not written by")),
         (
             lambda memory: memory.pipe("/bucket/run/detector.safetensors", b"x"),

@@ -13,6 +13,7 @@ they take: `ImageSet`, or anything it can be made of. `OutlierDetector` is a sci
 features.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a part when it is first used, so that `import blemish` is quick."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'blemish' has no attribute '{name}'")
+        here = sys.modules[__name__]  # from which Python tells what may have been meant
+        raise AttributeError(f"module 'blemish' has no attribute '{name}'", name=name, obj=here)
     return getattr(import_module(f"blemish.{_HOMES[name]}"), name)
 
 

@@ -266,6 +266,8 @@ def test_triton_gets_the_model_with_its_own_names_and_shapes(fitted, tmp_path, m
     same_graph(monkeypatch, fitted)
     done = call("export", fitted / "run", "--out", tmp_path / "line", "--triton", "--threads", "1")
     assert done.exit_code == 0, done.output
+    assert "comparing it with torch on" in done.stderr, "the minute begins with a sentence"
+    assert done.stdout.splitlines()[-1].startswith("Next: blemish score NEW_IMAGES --model ")
     model = tmp_path / "line" / "triton" / "blemish"
     assert (model / "1" / "model.onnx").read_bytes() == (tmp_path / "line" / "model.onnx").read_bytes()
     config = (model / "config.pbtxt").read_text()

@@ -13,7 +13,7 @@ from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import read_config
 from command_line import QUICK, call, refused
-from conftest import fill, small_detector
+from conftest import fill, picture, small_detector
 
 LABELS = "path,label\npart-00.png,bad\npart-05.png,good\n"
 
@@ -86,11 +86,37 @@ def test_the_command_says_what_is_missing(photos, tmp_path):
     refused(call("refit", tmp_path / "moved", "--out", tmp_path / "fourth"), "not a Run of blemish")
 
 
-def test_images_from_python_are_not_fitted_again(photos, tmp_path, small):
-    jobs.fit(sorted(photos.iterdir()), tmp_path / "run", detector=small, threads=1)
-    (tmp_path / "run" / "labels.csv").write_text(LABELS)
-    with pytest.raises(RequestError, match=r"labels="):
-        jobs.refit(tmp_path / "run", tmp_path / "again")
+def test_images_from_python_are_fitted_again_if_they_are_given(tmp_path, small):
+    arrays, run, again = [picture(index) for index in range(10)], tmp_path / "run", tmp_path / "again"
+    jobs.fit(arrays, run, detector=small, labels={"image-000000": "bad"}, threads=1)
+    with pytest.raises(RequestError, match=r"`images`"):
+        jobs.refit(run, again)
+    jobs.refit(run, again, images=arrays)
+    assert read_config(again)["reviewed"] == 1
+    jobs.refit(run, again, images=arrays, labels={"image-000000": "bad", "image-000005": "good"}, force=True)
+    assert read_config(again)["reviewed"] == 2
+
+
+@pytest.mark.parametrize("kind", [np.asarray, Image.fromarray])
+def test_labels_of_images_in_memory_count_as_those_of_files_do(photos, tmp_path, small, kind):
+    words = {"part-00": "bad", "part-05": "good"}
+    (tmp_path / "mine.csv").write_text(LABELS)
+    of_files = jobs.fit(photos, detector=small.clone(), labels=tmp_path / "mine.csv", threads=1)
+    images = [kind(picture(index)) for index in range(10)]
+    by_id = {f"image-0000{name[-2:]}": word for name, word in words.items()}
+    of_arrays = jobs.fit(images, detector=small.clone(), labels=by_id, threads=1)
+    assert of_arrays.decision == of_files.decision
+    assert of_arrays.decision.reviewed == 2
+
+
+def test_labels_that_are_none_are_refused_with_the_forms_there_are(tmp_path, small):
+    arrays = [picture(index) for index in range(10)]
+    with pytest.raises(RequestError, match=r"dict from id to good or bad; got a list"):
+        jobs.fit(arrays, detector=small, labels=["bad"] * 10)
+    with pytest.raises(RequestError, match=r"good, .* got 'broken' for 'image-000000'"):
+        jobs.fit(arrays, detector=small, labels={"image-000000": "broken"})
+    with pytest.raises(RequestError, match=r"such as 'image-000000'"):
+        jobs.fit(arrays, detector=small, labels={"0": "bad"})
 
 
 def test_a_request_is_json_whatever_numbers_it_has():

@@ -47,6 +47,8 @@ def test_a_request_comes_back_from_its_json_as_it_was():
         ({"levels": (9, 3)}, "`levels` .* got 9 3"),
         ({"pixels": 30}, "`pixels` must be 64 or more; got 30"),
         ({"threads": "two"}, "`threads` is a number, 1 or more; got 'two'"),
+        ({"threshold": "high"}, "`threshold` is a number; got 'high'"),
+        ({"contamination": True}, "`contamination` is a number; got True"),
         ({"overlap": 8}, "`overlap` 8 .* `tile`"),
         ({"false_alarms": "much"}, "`false_alarms` takes a share, such as 1%"),
         ({"sensitivity": 0.2, "threshold": 1.0}, "`threshold` and `sensitivity` exclude each other"),

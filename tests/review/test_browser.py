@@ -35,7 +35,7 @@ def test_a_review_from_the_first_view_to_the_lists(tab, reviewed, tmp_path):
     tab.keyboard.press("ArrowLeft")
     assert tab.locator("#flagged-count").inner_text().startswith("1 of 10")
     assert tab.locator(".card.flagged").count() == 1
-    reads(tab, "1 to reject")
+    reads(tab, "With your labels 1 flagged, 9 not.")
 
     tab.locator("#card-0 .picture").focus()
     tab.keyboard.press("r")
@@ -48,6 +48,7 @@ def test_a_review_from_the_first_view_to_the_lists(tab, reviewed, tmp_path):
     reads(tab, "0 skipped")
     tab.locator("#card-5 .say .bad").click()
     reads(tab, "2 bad")
+    reads(tab, "With your labels 2 flagged, 8 not.")  # one below the threshold, and labelled bad
     assert tab.locator("#card-5 .say .bad").get_attribute("aria-pressed") == "true"
     tab.locator("#undo").click()
     reads(tab, "1 good, 1 bad")

@@ -7,7 +7,7 @@ import typer
 
 from blemish.benchmark.experiment_names import ABOUT
 from blemish.cli.console import errors_as_sentences, progress_shown, tell
-from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Ray, Threads
+from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Ray, Threads, offered
 from blemish.machine.errors import RequestError
 
 # One paragraph a line: the help would join them otherwise.
@@ -33,7 +33,11 @@ def bench(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
     policy: Annotated[
-        str | None, typer.Option(help="For compare, if anomalies are few: shrink (by default), cap or resample.")
+        str | None,
+        typer.Option(
+            help="For compare, if anomalies are few: shrink (by default), cap or resample.",
+            autocompletion=offered("shrink", "cap", "resample"),
+        ),
     ] = None,
     manifest: Annotated[
         Path | None,
@@ -41,7 +45,14 @@ def bench(
             help="For compare: train on these images, a manifest or a split file of others (.txt, .csv, .json)."
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="Of tables beside Markdown: md, latex or csv.")] = "md",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Of tables beside Markdown: md, latex or csv.",
+            autocompletion=offered("md", "latex", "csv"),
+        ),
+    ] = "md",
     page: Annotated[
         Path | None, typer.Option(help="For record: write this page from the rows stored below --out, and run nothing.")
     ] = None,

@@ -18,13 +18,13 @@ from blemish.cli.options import as_typed, flags_of
 from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
-    from blemish.calibration import Band, Decision
+    from numpy.typing import NDArray
+
+    from blemish.calibration import Decision
     from blemish.detectors import Detector
     from blemish.purification import PurifySettings
-    from blemish.scores import Scores
-if TYPE_CHECKING:
-    from blemish.calibration import Decision
     from blemish.runs.run import Run
+    from blemish.scores import Scores
 
 
 WORST = 5  # images that a summary names
@@ -95,31 +95,9 @@ def tell(lines: list[str], summary: dict[str, Any], *, quiet: bool, as_json: boo
             typer.echo(as_typed(line, FLAGS))
 
 
-def worst_of(scores: "Scores", bands: "Sequence[Band]") -> list[dict[str, Any]]:
-    """The images that rank highest: path, score, and what to do with each."""
-    names = scores.ranking()[:WORST]
-    return [{"path": name, "score": scores[name], "band": bands[scores.index(name)]} for name in names]
-
-
-def worst_lines(worst: list[dict[str, Any]]) -> list[str]:
-    """`worst_of` as lines."""
-    from blemish.calibration import WORDS
-
-    width = min(60, max((len(each["path"]) for each in worst), default=0))
-    return ["The highest scores:"] + [
-        f"  {each['path']:<{width}}  {each['score']:8.4g}  {WORDS[each['band']]}" for each in worst
-    ]
-
-
 def command_line(*words: str | Path) -> str:
     """A command as a person types it."""
     return shlex.join(["blemish", *map(str, words)])
-
-
-def bands_line(bands: "Mapping[Band, int]", flagged: int, threshold: float) -> str:
-    """How many images are to be rejected, looked at and passed, and what flagged means beside that."""
-    counts = f"{bands.get('reject', 0)} to reject, {bands.get('look', 0)} to look at, {bands.get('pass', 0)} pass."
-    return f"{counts} Flagged, which is above {threshold:.4g}: {flagged}."
 
 
 def skipped_line(count: int, out: Path) -> list[str]:
@@ -175,71 +153,107 @@ def purify_settings(texts: list[str] | None, *, before_fit: bool = False) -> "Pu
     return settings.changed(**set_by_name(known, pairs("--purify-set", texts or [])))
 
 
-def summary_of(
+def tell_scores(
     out: Path,
     scores: "Scores",
-    decision: "Decision",
-    bands: "Sequence[Band]",
+    labels: "NDArray[np.int64] | None" = None,
+    *,
+    of_fit: bool,
+    certainty: Sequence[str],
     notes: Sequence[str],
     following: Sequence[str],
-) -> dict[str, Any]:
-    """What `--json` prints of scores and their decision, whether of a fit or of new images."""
-    return {
+    more: Mapping[str, Any],
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Print what scores and their decision say, whether of a fit or of new images, as lines or as JSON.
+
+    Parameters
+    ----------
+    labels : (N,), what people said of the images.
+    of_fit : whether the decision was made for these images.
+    certainty : sentences on how sure it is.
+    notes : further sentences a person should read.
+    following : commands to go on with.
+    more : what the JSON has besides.
+    """
+    from blemish.calibration import WORDS
+    from blemish.images import ANOMALOUS, NORMAL
+    from blemish.report import headline
+
+    decision = scores.decision
+    if decision is None:
+        raise TypeError("A Run scores with its decision.")
+    bands = decision.bands(scores.image, labels)
+    unjudged = bands if labels is None else np.array(bands)[~np.isin(labels, (NORMAL, ANOMALOUS))].tolist()
+    flagged, counts = len(scores.flagged), Counter(bands)
+    worst = [(name, scores[name], bands[scores.index(name)]) for name in scores.ranking()[:WORST]]
+    width = min(60, max((len(name) for name, _, _ in worst), default=0))
+    summary = {
         "out": str(out),
         "images": len(scores),
-        "flagged": int((scores.image > decision.threshold).sum()),
+        "flagged": flagged,
         "skipped": len(scores.skipped),
-        "reject": bands.count("reject"),
-        "look": bands.count("look"),
+        "reject": counts["reject"],
+        "look": counts["look"],
         "threshold": decision.threshold,
         "sensitivity": decision.sensitivity,
         "notes": list(notes),
-        "worst": worst_of(scores, bands),
+        "worst": [{"path": name, "score": score, "band": band} for name, score, band in worst],
         "report": str(out / "report.html"),
         "next": list(following),
     }
+    lines = [
+        headline(len(scores), Counter(unjudged), decision if of_fit else None),
+        f"{counts['reject']} to reject, {counts['look']} to look at, {counts['pass']} pass. Flagged, which is above "
+        f"{decision.threshold:.4g}: {flagged}.",
+        *certainty,
+        "The highest scores:",
+        *(f"  {name:<{width}}  {score:8.4g}  {WORDS[band]}" for name, score, band in worst),
+        *notes,
+        *skipped_line(len(scores.skipped), out),
+        f"Scores: {out / 'scores.csv'}",
+        f"Report: {summary['report']}",
+        *([f"Next: {'  or  '.join(following)}"] if following else []),
+    ]
+    tell(lines, {**summary, **more}, quiet=quiet, as_json=as_json)
 
 
 def tell_fitted(run: "Run", out: Path, notes: Sequence[str] = (), *, quiet: bool, as_json: bool) -> None:
     """Print how many images seem bad, further `notes` and where the report is, as lines or as JSON."""
-    from blemish.images import ANOMALOUS, NORMAL
     from blemish.jobs.fitting import reviewed_labels
-    from blemish.report import headline
 
     count, decision = len(run.scores), run.decision
     purified = run.about.get("purification")
     aside = purified["images"] - purified["kept"] if purified else 0
     features = run.images is not None and run.images.features_alone
     new = command_line("score", *(["--features", "NEW.npy"] if features else ["NEW_IMAGES"]), "--model", out)
-    following = [new] if features else [command_line("review", out), new]
-    findings = [*(purified["notes"] if purified else []), *run.about.get("notes", [])]
-    findings += [*run.about.get("findings", []), *notes]
-    labels = reviewed_labels(run.images, run.scores.ids) if run.images is not None else None
-    bands = decision.bands(run.scores.image, labels)
-    summary = summary_of(out, replace(run.scores, skipped=run.skipped), decision, bands, findings, following) | {
-        "set_aside": aside,
-        "contamination": run.contamination_,
-        "expected_bad": round(run.contamination_ * count, 2),
-        "answer": decision.answer,
-        "advice": decision.advice,
-        "contamination_interval": decision.contamination_interval,
-        "promise": asdict(decision.promise) if decision.promise else None,
-    }
-    unjudged = Counter(bands if labels is None else np.array(bands)[~np.isin(labels, (NORMAL, ANOMALOUS))].tolist())
-    lines = [
-        headline(count, unjudged, decision),
-        bands_line(Counter(bands), summary["flagged"], run.threshold_),
-        *between(decision, count),
-        *worst_lines(summary["worst"]),
-        *([decision.rule] if decision.promise or decision.sensitivity is None else []),
-        *([decision.advice] if decision.advice else []),
-        *([f"{aside} images were set aside before the detector learned."] if purified else []),
-        *findings,
-        *skipped_line(len(run.skipped), out),
-        f"Report: {summary['report']}",
-        f"Next: {'  or  '.join(following)}",
-    ]
-    tell(lines, summary, quiet=quiet, as_json=as_json)
+    findings = [*(purified["notes"] if purified else []), *run.about.get("notes", []), *run.about.get("findings", [])]
+    tell_scores(
+        out,
+        replace(run.scores, skipped=run.skipped),
+        reviewed_labels(run.images, run.scores.ids) if run.images is not None else None,
+        of_fit=True,
+        certainty=[
+            *between(decision, count),
+            *([decision.rule] if decision.promise or decision.sensitivity is None else []),
+            *([decision.advice] if decision.advice else []),
+            *([f"{aside} images were set aside before the detector learned."] if purified else []),
+        ],
+        notes=[*findings, *notes],
+        following=[new] if features else [command_line("review", out), new],
+        more={
+            "set_aside": aside,
+            "contamination": run.contamination_,
+            "expected_bad": round(run.contamination_ * count, 2),
+            "answer": decision.answer,
+            "advice": decision.advice,
+            "contamination_interval": decision.contamination_interval,
+            "promise": asdict(decision.promise) if decision.promise else None,
+        },
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def between(decision: "Decision", count: int) -> list[str]:

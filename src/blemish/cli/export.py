@@ -6,17 +6,23 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, tell
+from blemish.cli.console import command_line, errors_as_sentences, progress_shown, tell
 from blemish.cli.inputs import out_beside, parsed_size
-from blemish.cli.options import Debug, Force, Json, NewOut, Quiet, Threads, Weights
+from blemish.cli.options import Debug, Force, Json, NewOut, Quiet, Threads, Weights, offered
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder that `fit` left.")],
     out: NewOut = None,
-    format: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",  # noqa: A002
+    format: Annotated[  # noqa: A002
+        str, typer.Option("--format", help="onnx or openvino.", autocompletion=offered("onnx", "openvino"))
+    ] = "onnx",
     precision: Annotated[
-        str, typer.Option(help="float32, or int8: faster convolutions, equal decisions measured.")
+        str,
+        typer.Option(
+            help="float32, or int8: faster convolutions, equal decisions measured.",
+            autocompletion=offered("float32", "int8"),
+        ),
     ] = "float32",
     size: Annotated[
         str | None,
@@ -52,10 +58,13 @@ def export(
             weights=weights,
             threads=threads,
             progress=progress,
+            tell=None if quiet or as_json else lambda sentence: typer.echo(sentence, err=True),
         )
+    following = command_line("score", "NEW_IMAGES", "--model", out)
     lines = [
         f"On {parity.images} images the scores differ from torch by at most {parity.score:.1e} of their spread; "
         f"{parity.equal_decisions:.1%} of the decisions are equal, rank correlation {parity.rank_correlation:.4f}.",
         f"Model: {out}",
+        f"Next: {following}",
     ]
-    tell(lines, {"out": str(out), "parity": asdict(parity)}, quiet=quiet, as_json=as_json)
+    tell(lines, {"out": str(out), "parity": asdict(parity), "next": [following]}, quiet=quiet, as_json=as_json)

@@ -53,7 +53,7 @@ def fit(
 ) -> None:
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector.
 
-    IMAGES alone is enough. The common options come first; the others are in boxes by subject, and seldom needed.
+    IMAGES alone is enough. --help shows the common options, --help-all every one.
     """
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         options["images"] = images_or_features(images, features, ids, grid, class_token)

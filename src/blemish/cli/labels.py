@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import command_line, errors_as_sentences, progress_shown, saying_flags, tell
-from blemish.cli.options import Debug, Force, Json, Out, PlainCommand, PlainGroup, Quiet, with_metavars
+from blemish.cli.options import Debug, Force, Json, Out, PlainCommand, PlainGroup, Quiet, offered, with_metavars
 
 labels_app = typer.Typer(cls=PlainGroup, help="Labels for other programs, and from them.", no_args_is_help=True)
 
@@ -20,9 +20,17 @@ def export(
     run: Run,
     out: Out,
     format: Annotated[  # noqa: A002
-        str, typer.Option("--format", help="coco, yolo, label-studio, cvat, fiftyone or csv.")
+        str,
+        typer.Option(
+            "--format",
+            help="coco, yolo, label-studio, cvat, fiftyone or csv.",
+            autocompletion=offered("coco", "yolo", "label-studio", "cvat", "fiftyone", "csv"),
+        ),
     ] = "coco",
-    masks: Annotated[str, typer.Option(help="polygons, or rle for the exact masks: for coco.")] = "polygons",
+    masks: Annotated[
+        str,
+        typer.Option(help="polygons, or rle for the exact masks: for coco.", autocompletion=offered("polygons", "rle")),
+    ] = "polygons",
     images: Annotated[Path | None, typer.Option(help="Where the images are now, if they moved.")] = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -52,7 +60,12 @@ def import_(
         Path, typer.Argument(help="A COCO file, a JSON export of Label Studio, or a .csv.", show_default=False)
     ],
     format: Annotated[  # noqa: A002
-        str | None, typer.Option("--format", help="coco, label-studio or csv; found in the file by default.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="coco, label-studio or csv; found in the file by default.",
+            autocompletion=offered("coco", "label-studio", "csv"),
+        ),
     ] = None,
     empty_is_good: Annotated[
         bool, typer.Option("--empty-is-good", help="Images of a COCO file without annotations are good.")

@@ -4,6 +4,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -16,8 +17,36 @@ from blemish.jobs.request import Request
 
 RESULTS, FEATURES = "Results", "Features in place of images"
 PANELS = ("", "Decide", "Images", "Method", RESULTS, "Machine", FEATURES)  # of the help; the first has the common flags
+SHORT = PANELS[:2]  # those of a help that is not asked for all
+HELP_ALL = "help_all"
 METAVARS = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}  # the placeholder of a value in the help
 
+
+def offered(*words: str) -> Callable[[str], list[str]]:
+    """What a shell offers as the value of a flag."""
+
+    def beginning(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return beginning
+
+
+def _help_all(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        ctx.meta[HELP_ALL] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        callback=_help_all,
+        is_eager=True,
+        help="Show every option, also those that are seldom needed.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.", show_default=False)]
 NewOut = Annotated[
     Path | None,
@@ -76,6 +105,7 @@ ClassToken = Annotated[
     typer.Option(
         "--class-token",
         help="Where the class token is: none, first (before the patches) or repeated (in the first half of each).",
+        autocompletion=offered("none", "first", "repeated"),
         rich_help_panel=FEATURES,
     ),
 ]
@@ -94,7 +124,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an
 
 
 def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for each option of a request that it does not take itself; they are its `**options`."""
+    """Give a command a flag for each option of a request that it does not take itself; they are its `**options`.
+
+    They are many, so that --help shows the common ones, and --help-all all of them.
+    """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         own = [
@@ -115,6 +148,7 @@ def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Cal
             if name not in taken
         ]
 
+        flags.append(inspect.Parameter(HELP_ALL, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll))
         arguments = [each for each in own if _about(each, typer.models.ArgumentInfo)]
         options = [each for each in own if each not in arguments]
         first = [each for each in options if each.kind is not each.KEYWORD_ONLY]
@@ -124,6 +158,7 @@ def with_flags_of(request: type[Request]) -> Callable[[Callable[..., None]], Cal
 
         @functools.wraps(command)
         def with_flags(**values: Any) -> None:
+            del values[HELP_ALL]  # it has shown the help by now, if it was given
             command(**values)
 
         with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -141,6 +176,7 @@ def _annotation(request: type[Request], name: str, option: Option, kind: Any, de
         metavar=option.metavar or None,
         show_default=default not in (None, "", False, {}),
         rich_help_panel=panel_of(request, name) or None,
+        autocompletion=offered(*option.words) if option.words else None,
     )
     return Annotated[kind | None if default in (None, {}) else kind, about]
 
@@ -151,6 +187,13 @@ class PlainCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, `--help` among them."""
         return _without_types(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the help: without the seldom needed panels, where --help-all shows those."""
+        shown = copy(self)
+        if any(each.name == HELP_ALL for each in self.params) and not ctx.meta.get(HELP_ALL):
+            shown.params = [each for each in self.params if (getattr(each, "rich_help_panel", None) or "") in SHORT]
+        super(PlainCommand, shown).format_help(ctx, formatter)
 
 
 class PlainGroup(TyperGroup):
@@ -163,11 +206,17 @@ class PlainGroup(TyperGroup):
 
 def _without_types(params: list[Any]) -> list[Any]:
     for each in params:
+        each.get_missing_message = functools.partial(_about_missing, each)
         if each.param_type_name == "argument":
             each.display_type_rich = lambda **_: None  # typer would set <str> beside IMAGES
         elif each.is_flag and each.metavar is None:
             each.metavar = ""
     return params
+
+
+def _about_missing(parameter: Any, **_: Any) -> str:
+    """What a value that is missing is for."""
+    return str(parameter.help or "")
 
 
 def with_metavars(command: Callable[..., None]) -> Callable[..., None]:

@@ -30,7 +30,10 @@ def purify(
     debug: Debug = False,
     **options: Any,
 ) -> None:
-    """Set aside the images that a detector should not learn from, and list those to keep."""
+    """Set aside the images that a detector should not learn from, and list those to keep.
+
+    It is strict on purpose: unusual good images go, too, so that few defects stay. `fit` flags fewer.
+    """
     with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
         out = out or out_beside(images, "purified", taken=options["force"])
@@ -56,6 +59,7 @@ def purify(
         "set_aside": total - kept,
         "skipped": len(found.skipped),
         "limit": found.limit,
+        "rule": found.rule,
         "notes": [*found.notes, *in_folders],
         "kept_list": str(out / "kept.txt"),
         "report": str(out / "report.html"),
@@ -63,6 +67,7 @@ def purify(
     }
     lines = [
         f"Kept {kept} of {total} images; {total - kept} set aside, with scores above {found.limit:.4g}.",
+        found.rule,
         *found.notes,
         *skipped_line(len(found.skipped), out),
         *in_folders,

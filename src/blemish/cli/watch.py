@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import FLAGS, errors_as_sentences, tell
-from blemish.cli.options import Debug, Json, Out, Quiet, Threads, as_typed
+from blemish.cli.options import Debug, Json, Out, Quiet, Threads, as_typed, offered
 
 
 def watch(
@@ -15,7 +15,13 @@ def watch(
     ],
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder that `fit` or `export` left.")],
     out: Out,
-    action: Annotated[str, typer.Option(help="What is done with a scored file: move, link, copy or none.")] = "move",
+    action: Annotated[
+        str,
+        typer.Option(
+            help="What is done with a scored file: move, link, copy or none.",
+            autocompletion=offered("move", "link", "copy", "none"),
+        ),
+    ] = "move",
     settle: Annotated[float, typer.Option(min=0, help="Seconds unchanged until a file counts as complete.")] = 1.0,
     give_up: Annotated[float, typer.Option(min=0, help="Seconds until an unreadable file is set aside.")] = 30.0,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks, or frames.")] = 1.0,

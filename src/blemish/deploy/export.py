@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,7 @@ def export(
     weights: str | Path | None = None,
     threads: int | None = None,
     progress: Any = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Parity:
     """Leave the Run in `out` as one file for the line; `blemish.load(out)` scores with it without torch.
 
@@ -56,6 +58,7 @@ def export(
     precision : "int8" halves the time of the convolutions at some cost in exactness, which is measured.
     images : what to compare on, where the images of the Run are not where they were.
     triton : write `out`/triton as well, a model repository of NVIDIA's Triton Inference Server.
+    tell : called with a sentence on what is about to be done, before the minute that it may take.
 
     Raises `RequestError` for detectors that cannot be exported, before anything is done; `JobError` if the exported
     model differs from torch by more than `parity.check` allows.
@@ -82,6 +85,8 @@ def export(
         scoring = ExportedScoring(detector.module(), run.threshold_, scale).eval()
         masked = run.decoding.range is not None  # such images may hold pixels without a measurement
         masks = (looking_masks(looked_at, looked_at.ids),) if masked else ()
+        if tell:
+            tell(f"Exporting the Run as {format}, then comparing it with torch on {len(pixels)} images.")
         runtime().progress("exporting", 0, 3)
         arrays = (pixels, *masks)
         write_onnx(scoring, tuple(each[:2] for each in arrays), staging / MODEL_FILES["onnx"][0])

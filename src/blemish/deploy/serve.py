@@ -45,10 +45,13 @@ def serve(
         h11_max_incomplete_event_size=2**16,
         server_header=False,
     )
+    server = uvicorn.Server(config)
+    # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
     listening = _listening(host, port)
     tell(f"http://{host}:{listening.getsockname()[1]}")
     with listening, suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is answered
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

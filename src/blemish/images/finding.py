@@ -88,16 +88,16 @@ def find(source: str | Path, *, leave_out: Path | None = None) -> FoundFiles:
         if _is_result(source):
             raise RequestError(f"'{source}' is a result of blemish, not a folder of images; give the images' folder.")
         found = _walk(source, leave_out)
-    elif source.is_file() and source.suffix.lower() in (".txt", ".csv"):
+    elif not source.exists():
+        raise RequestError(f"'{source}' does not exist; {_meant(source.absolute())}")
+    elif source.suffix.lower() in (".txt", ".csv"):
         found = _listed(source)
     elif is_image_file(source):
         found = FoundFiles(source.parent, {identifier(source, source.parent): source}, listed=True)
-    elif source.is_file():
+    else:
         raise RequestError(
             f"'{source}' is not an image; give an image, a folder of images, or a list of paths named .txt or .csv."
         )
-    else:
-        raise RequestError(f"'{source}' does not exist; {_meant(source.absolute())}")
     if not found.files:
         raise RequestError(_nothing_found(source, found))
     return found

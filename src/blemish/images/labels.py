@@ -81,7 +81,7 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def carry(source: str | Path, target: Path) -> None:
+def carry(source: str | Path | Mapping[str, str], target: Path) -> None:
     """Add the rows of one file to another that has not got them yet; nothing is removed. Raises as they do."""
     rows, _ = read(source)
     known = read(target)[0] if target.exists() else []
@@ -97,10 +97,11 @@ def read(file: str | Path | Mapping[str, str]) -> tuple[list[Row], list[str]]:
     A table made by hand needs the columns `path` and `label` only; a dict has a word for each path.
     """
     if isinstance(file, Mapping):
-        wrong = [word for word in file.values() if word not in (*MEANINGS, SKIPPED)]
-        if wrong:
-            raise RequestError(f"A label is one of {', '.join(MEANINGS)}; got {wrong[0]!r}.")
-        return [Row(path, "", word) for path, word in file.items()], []
+        rows = [Row(str(path), "", str(word).strip().lower()) for path, word in file.items()]
+        if wrong := [row for row in rows if row.label not in MEANINGS]:
+            known = ", ".join(word for word in MEANINGS if word)
+            raise RequestError(f"A label is one of {known}; got '{wrong[0].label}' for '{wrong[0].path}'.")
+        return rows, []
     file = Path(file).expanduser()
     try:
         if file.stat().st_size > MOST_BYTES:
@@ -183,7 +184,25 @@ def latest(rows: Iterable[Row], content: Mapping[str, str]) -> tuple[dict[str, R
     return found, notes
 
 
-def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[str]]:
+def labels_of(run: Path, labels: str | Path | Mapping[str, str] | None) -> Path | Mapping[str, str]:
+    """What a person gave, or the labels in the folder of a Run. Raises `RequestError` if there is no such file."""
+    if isinstance(labels, Mapping):
+        return labels
+    if not isinstance(labels, (str, Path, type(None))):
+        raise RequestError(
+            f"`labels` must be the path of a table path,label, or a dict from id to good or bad; got a "
+            f"{type(labels).__name__}."
+        )
+    file = run / LABELS if labels is None else Path(labels).expanduser()
+    if not file.exists():
+        raise RequestError(
+            f"There is no '{file}'; label good and bad images with `blemish review` first, or name a table of them "
+            "with `labels`."
+        )
+    return file
+
+
+def labelled(images: ImageSet, file: Path | Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
     """By id, `NORMAL` or `ANOMALOUS` for the reviewed images of a set, and sentences a person should read.
 
     Raises `RequestError` if the file cannot be read, holds no label, or is about none of the images.
@@ -194,9 +213,10 @@ def labelled(images: ImageSet, file: str | Path) -> tuple[dict[str, int], list[s
     last, more = latest(rows, {name: images.content[name] for name in images.ids})
     found = {name: row.meaning for name, row in last.items() if row.meaning != UNKNOWN}
     if rows and not last:
+        source = "the labels" if isinstance(file, Mapping) else f"'{file}'"
         raise RequestError(
-            f"No row of '{file}' is about an image of this folder as it is now. "
-            f"{' '.join(more)} Name the labels of these images."
+            f"No row of {source} is about an image as it is now, such as '{images.ids[0]}'. {' '.join(more)} Name the "
+            "labels of these images."
         )
     return found, [*notes, *more]
 

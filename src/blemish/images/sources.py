@@ -33,6 +33,9 @@ def examined_file(source: Path | RemoteFile, max_pixels: int) -> tuple[Header, s
 
 def none_readable(source: str, skipped: Mapping[str, str]) -> str:
     """The message where no file can be used as an image."""
+    if len(skipped) == 1:
+        [(name, reason)] = skipped.items()
+        return f"'{name}', the only file of '{source}', cannot be used as an image ({reason}); give sound images."
     reasons = "; ".join(f"{count} {reason}" for reason, count in Counter(skipped.values()).most_common(3))
     return (
         f"None of the {len(skipped)} files of '{source}' can be used as an image, such as '{min(skipped)}' "

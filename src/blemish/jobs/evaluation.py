@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blemish.calibration import Decision, ReliabilityBin, reliability
 from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
-from blemish.images.labels import latest, read
+from blemish.images.labels import labels_of, latest, read
 from blemish.machine.errors import RequestError, writing_to
 from blemish.runs.artifact import TRAINING, read_config
 from blemish.runs.run import Run, folder_of
@@ -33,9 +33,9 @@ class RunScores:
     decision: Decision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Metrics on the labelled images.
+    """Metrics on the labelled images; `print` shows them in sentences.
 
     Attributes
     ----------
@@ -70,10 +70,34 @@ class Evaluation:
     false_alarms_interval: Interval | None = None
     reliability: tuple[ReliabilityBin, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation({self.images} labelled images, {self.bad} bad; AUROC {_number(self.auroc)}, recall "
+            f"{_number(self.recall)}, precision {_number(self.precision)}, F1 {_number(self.f1)})"
+        )
 
-@dataclass(frozen=True)
+    def __str__(self) -> str:
+        return "\n".join([
+            f"{self.images} labelled images, {self.bad} of them bad.",
+            f"Ranking: AUROC {_number(self.auroc)}{_between(self.auroc_interval)}, average precision "
+            f"{_number(self.average_precision)}.",
+            f"Flags above {self.threshold:.4g}: found {_number(self.recall)}{_between(self.recall_interval)} of the "
+            f"bad ones, flagged {_number(self.false_alarms)}{_between(self.false_alarms_interval)} of the good; "
+            f"precision {_number(self.precision)}{_between(self.precision_interval)}, F1 {_number(self.f1)}"
+            f"{_between(self.f1_interval)}.",
+            f"The best threshold for these labels is {_number(self.best_threshold)}, with F1 {_number(self.best_f1)}.",
+            *(
+                f"Of {each.count} images with a chance of about {each.promised:.0%} of being bad, {each.bad:.0%} were."
+                for each in self.reliability
+            ),
+            *_of_banks(self.bank_purity),
+            *self.notes,
+        ])  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """Two Runs on the images that both scored.
+    """Two Runs on the images that both scored; `print` shows it in sentences.
 
     Attributes
     ----------
@@ -93,6 +117,24 @@ class Comparison:
     difference: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Comparison({self.images} images in both, rank correlation {self.agreement:.3f})"
+
+    def __str__(self) -> str:
+        both, one, other = self.flagged
+        lines = [
+            f"{self.images} images in both, {self.only_one} in one only. Rank correlation {self.agreement:.3f}.",
+            f"Flagged by both {both}, by the first only {one}, by the second only {other}.",
+        ]
+        if self.auroc and self.difference:
+            change, low, high = self.difference
+            lines.append(
+                f"AUROC {self.auroc[0]:.3f} and {self.auroc[1]:.3f}; the second is better by {change:+.3f} "
+                f"({low:+.3f} to {high:+.3f})."
+            )
+        lines += [f"  {name}: rank {before} -> {after}" for name, before, after in self.moved if before != after]
+        return "\n".join([*lines, *self.notes])
+
 
 def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | None = None) -> Evaluation:
     """Metrics of the scores in `run` on labels: how good the ranking and the flags are.
@@ -100,14 +142,14 @@ def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | Non
     Parameters
     ----------
     run : a Run, or the folder that `fit` or `score` left.
-    labels : a table with the columns path and label (good or bad), or a dict from path to one of these words;
+    labels : a table with the columns path and label (good or bad), or a dict from id to one of these words;
         `labels.csv` of the Run by default, where the review keeps its labels.
 
     Raises `RequestError` if no labelled image was scored.
     """
     folder = folder_of(run)
     found = _scored(folder)
-    truth, notes = _truth(found, labels or folder / "labels.csv")
+    truth, notes = _truth(found, labels_of(folder, labels))
     names = sorted(truth)
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     scores = np.array([found.scores[name] for name in names])
@@ -127,8 +169,13 @@ def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | Non
     )  # fmt: skip
 
 
-def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Path | None = None) -> Comparison:
-    """How two Runs rank and flag the images that both scored. Raises `RequestError` if there are none."""
+def compare(
+    first: str | Path | Run, second: str | Path | Run, labels: str | Path | Mapping[str, str] | None = None
+) -> Comparison:
+    """How two Runs rank and flag the images that both scored; `labels` as in `evaluate`, none by default.
+
+    Raises `RequestError` if there are none.
+    """
     from scipy.stats import rankdata, spearmanr
 
     one, other = _scored(folder_of(first)), _scored(folder_of(second))
@@ -149,7 +196,7 @@ def compare(first: str | Path | Run, second: str | Path | Run, labels: str | Pat
         ),
         "moved": tuple((names[row], int(places[0][row]), int(places[1][row])) for row in most),
     }  # fmt: skip
-    return Comparison(**result, **(_difference(one, other, labels) if labels else {}))
+    return Comparison(**result, **(_difference(one, other, labels) if labels is not None else {}))
 
 
 def _scored(folder: Path) -> RunScores:
@@ -215,8 +262,8 @@ def _best(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, float | 
     return float(f1[at]), float(cuts[at])
 
 
-def _difference(one: RunScores, other: RunScores, labels: str | Path) -> dict[str, Any]:
-    truth, notes = _truth(one, labels)
+def _difference(one: RunScores, other: RunScores, labels: str | Path | Mapping[str, str]) -> dict[str, Any]:
+    truth, notes = _truth(one, labels_of(Path(), labels))
     names = sorted(set(truth) & set(other.scores))
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     if not bad.any() or bad.all():
@@ -279,3 +326,28 @@ def _f1_interval(flags: NDArray[np.bool_], bad: NDArray[np.bool_]) -> Interval |
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def _between(interval: Interval | None) -> str:
+    return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+
+
+def _of_banks(banks: Sequence[BankPurity]) -> list[str]:
+    """A sentence on the first and the last banks, if there are any."""
+    if not banks:
+        return []
+    steps = {each.step for each in banks}
+    found = [
+        f"{_mean([each.purity for each in banks if each.step == step])} at step {step}"
+        for step in sorted({min(steps), max(steps)})
+    ]
+    return [f"Good, of the labelled images in the banks of funad: {', '.join(found)}."]
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    found = [value for value in values if value is not None]
+    return _number(sum(found) / len(found) if found else None)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

@@ -76,6 +76,8 @@ def fit(
     images : a folder, a list file, paths, PIL images or uint8 RGB arrays (H, W, 3), levels 0..255; or features
         alone, `ImageSet.of_features`.
     out : folder to write the Run to; nothing is written without one.
+    labels : a table, see below; or a dict from the id of an image to good or bad, such as `{"part-07.png": "bad"}`.
+        Arrays and PIL images have the ids image-000000, image-000001, ...
     progress : a bar in a terminal or a notebook by default; False shows none; a function is called with a stage's name,
         how much is done and how much there is.
     tell : called, before a job of more than a minute starts, with a sentence on what it will cost.
@@ -149,7 +151,8 @@ class _Fit:
                 self.write(run, staging)
         if request.out and request.labels:
             carry(request.labels, request.out.expanduser() / LABELS)  # the review continues where it was
-            defect_boxes.carry(Path(request.labels).expanduser().with_name(BOXES), request.out.expanduser() / BOXES)
+            if isinstance(request.labels, Path):
+                defect_boxes.carry(request.labels.expanduser().with_name(BOXES), request.out.expanduser() / BOXES)
         if self.purification is not None:
             self.purification.forget()
         if self.sorting and run.scores:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 F = TypeVar("F", bound=Callable[..., Any])
+# A shell offers them at once, without the seconds that importing the detectors takes.
+DETECTORS = ("dinomaly", "funad", "inreach", "nearest_images", "padim", "patchcore", "simplenet", "softpatch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class Option:
     typed : the type of the text on the command line, where the option takes more than that.
     common : whether most people need it, so that the help shows it first.
     panel : its part of the help, where that is not the one of its group.
+    words : values that a shell offers.
     """
 
     help: str
@@ -31,6 +34,7 @@ class Option:
     typed: Any = None
     common: bool = False
     panel: str = ""
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,7 @@ class OutputOptions:
 
     panel: ClassVar[str] = "Results"
     out: Path | None = None
-    force: Annotated[bool, Option(help="Replace earlier results in the folder.")] = False
+    force: Annotated[bool, Option(help="Replace earlier results in the folder.", common=True)] = False
     copy: Annotated[
         Path | None,
         Option(
@@ -121,9 +125,9 @@ class MethodOptions:
     """Which detector, and how it is set."""
 
     panel: ClassVar[str] = "Method"
-    detector: Annotated[Any, Option(help="Which detector; `blemish detectors` lists them.", typed=str)] = (
-        "nearest_images"
-    )
+    detector: Annotated[
+        Any, Option(help="Which detector; `blemish detectors` lists them.", typed=str, words=DETECTORS)
+    ] = "nearest_images"
     settings: Annotated[
         Mapping[str, Any],
         Option(help="Settings of the detector by name.", flag="--set", metavar="NAME=VALUE", typed=list[str]),
@@ -136,7 +140,9 @@ class FeatureOptions:
     """How the detector looks at images: settings that detectors on patches share."""
 
     panel: ClassVar[str] = "Method"
-    preset: Annotated[str | None, Option(help="A named set of the detector's settings: funad has paper.")] = None
+    preset: Annotated[
+        str | None, Option(help="A named set of the detector's settings: funad has paper.", words=("paper",))
+    ] = None
     backbone: Annotated[
         str | None, Option(help="What features come from, such as dino_vitb8, or any name of timm.")
     ] = None
@@ -196,10 +202,11 @@ class DecisionOptions(ThresholdOptions):
     """How the threshold is found."""
 
     labels: Annotated[
-        Path | None,
+        Path | Mapping[str, str] | None,
         Option(
             help="A labels.csv of `blemish review`, or a table path,label with good and bad. Good images are learned "
-            "from whatever they score, bad ones never count as normal, and both move the threshold."
+            "from whatever they score, bad ones never count as normal, and both move the threshold.",
+            typed=Path,
         ),
     ] = None
     false_alarms: Annotated[
@@ -213,7 +220,9 @@ class MachineOptions:
     """On what machine."""
 
     panel: ClassVar[str] = "Machine"
-    device: Annotated[str | None, Option(help="A torch device, such as cpu or cuda:0; cpu by default.")] = None
+    device: Annotated[
+        str | None, Option(help="A torch device, such as cpu or cuda:0; cpu by default.", common=True)
+    ] = None
     threads: Annotated[int | None, Option(help="Cores to use; all by default.", least=1)] = None
     cache: Annotated[Path | None, Option(help="Folder to keep features in.")] = None
     ray: Annotated[

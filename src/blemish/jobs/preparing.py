@@ -1,6 +1,6 @@
 """From a request to a detector and images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def check_features_alone(request: Request, images: Any) -> None:
                 raise RequestError(f"The images are features alone, where `{name}` changes nothing; leave it out.")
 
 
-def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
+def with_labels(found: ImageSet, labels: Path | Mapping[str, str] | None) -> ImageSet:
     """The images with the labels of a review, and what was drawn beside them.
 
     Raises `RequestError` for labels of other images.
@@ -86,8 +86,10 @@ def with_labels(found: ImageSet, labels: str | Path | None) -> ImageSet:
     if labels is None:
         return found
     known, notes = labelled(found, labels)
-    defects, more = _drawn(found, known, Path(labels).expanduser().with_name(BOXES))
-    notes += more
+    defects: Mapping[str, bytes] = {}
+    if isinstance(labels, Path):
+        defects, more = _drawn(found, known, labels.expanduser().with_name(BOXES))
+        notes += more
     good = sum(label == NORMAL for label in known.values())
     notes = [f"Learned from {len(known)} labels, {good} good and {len(known) - good} bad.", *notes]
     return replace(found, labels={**found.labels, **known}, defects=defects, notes=(*found.notes, *notes))
@@ -148,6 +150,10 @@ def with_normals(found: ImageSet, normals: Any) -> ImageSet:
         note = f"Of the known good images, {which} had been called bad in the review and count as bad."
         found = replace(found, notes=(*found.notes, note))
     known = {good.content[name] for name in good.ids}  # a folder of normals may be within the folder
-    return found.subset(name for name in found.ids if found.content[name] not in known).joined(
-        good, prefix=NORMALS_PREFIX, label=NORMAL
-    )
+    rest = found.subset(name for name in found.ids if found.content[name] not in known)
+    if not len(rest):
+        raise RequestError(
+            f"All {len(found)} images are among the `normals`, which are known to be good, so that none is left to "
+            "judge; give other images."
+        )
+    return rest.joined(good, prefix=NORMALS_PREFIX, label=NORMAL)

@@ -41,6 +41,8 @@ TABLE, KEPT_LIST, THUMBNAILS = "purification.csv", "kept.txt", "set-aside"
 def purify(images: Any, out: str | Path | None = None, *, progress: Any = None, **options: Any) -> Purification:
     """Find out which images of a folder a detector should learn from, and write a list of them for any tool.
 
+    It is strict on purpose: unusual good images are set aside, too, so that few defects stay. `fit` flags fewer.
+
     Parameters
     ----------
     images, out, progress : see `fit`.

@@ -1,12 +1,12 @@
 """`refit`: the fit of a Run once more, with the labels of its review."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blemish.detectors import restored_detector
-from blemish.images.labels import LABELS
+from blemish.images.labels import labels_of
 from blemish.images.urls import is_url
 from blemish.jobs.fitting import fit_as
 from blemish.jobs.request import FitRequest
@@ -19,8 +19,8 @@ def refit(
     run: str | Path | Run,
     out: str | Path,
     *,
-    images: str | Path | None = None,
-    labels: str | Path | None = None,
+    images: Any = None,
+    labels: str | Path | Mapping[str, str] | None = None,
     force: bool = False,
     progress: Any = None,
     tell: Callable[[str], None] | None = None,
@@ -31,8 +31,8 @@ def refit(
     ----------
     run : the folder of the Run, or the Run; it stays as it is.
     out : folder to write the new Run to; its `labels.csv` begins with these labels.
-    images : where the images are now, if they moved.
-    labels : the labels of the Run by default.
+    images : where the images are now, if they moved; or the images themselves, if the fit had them from memory.
+    labels : as in `fit`; the labels of the Run by default.
 
     Raises
     ------
@@ -41,18 +41,13 @@ def refit(
     """
     folder = folder_of(run)
     config = read_config(folder)
-    request = FitRequest.from_json(folder, config)
-    labels = Path(labels) if labels is not None else folder / LABELS
-    if not labels.expanduser().exists():
-        raise RequestError(
-            f"There is no '{labels}' to learn from; label good and bad images with `blemish review` first."
-        )
-    source = request.images if images is None else images
-    if images is None and not is_url(source) and not Path(source).exists():
-        raise RequestError(f"The images are no longer in '{source}'; name their folder with `images`.")
+    request = FitRequest.from_json(folder, config, images)
+    known = labels_of(folder, labels)
+    if images is None and not is_url(request.images) and not Path(request.images).exists():
+        raise RequestError(f"The images are no longer in '{request.images}'; name their folder with `images`.")
     try:
         detector = restored_detector(config["detector"]["name"], config["detector"]["settings"])
     except (KeyError, TypeError) as error:
         raise RequestError(f"'{folder}' is damaged ({type(error).__name__}: {error}); fit again.") from error
-    again = replace(request, images=source, out=Path(out), detector=detector, labels=labels, force=force)
+    again = replace(request, out=Path(out), detector=detector, labels=known, force=force)
     return fit_as(again, progress=progress, tell=tell)

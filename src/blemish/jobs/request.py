@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
 
@@ -52,16 +52,20 @@ class Request:
             value = getattr(self, name, None)
             if isinstance(value, str):
                 object.__setattr__(self, name, Path(value))
+            elif name == "labels" and isinstance(value, Mapping):
+                continue
             elif value is not None and not isinstance(value, Path):
-                table = " of a table with the columns path and label" if name == "labels" else ""
+                table = " of a table path,label, or a dict from id to good or bad" if name == "labels" else ""
                 raise RequestError(f"`{name}` must be the path{table}; got a {type(value).__name__}.")
+        hints = get_type_hints(type(self))
         for name, option in options_of(type(self)).items():
             value = getattr(self, name)
-            if value is None or option.least is None:
+            if value is None or hints[name] not in (int, int | None, float | None):
                 continue
+            least = "" if option.least is None else f", {option.least:g} or more"
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-                raise RequestError(f"`{name}` is a number, {option.least:g} or more; got {value!r}.")
-            if not value >= option.least:
+                raise RequestError(f"`{name}` is a number{least}; got {value!r}.")
+            if option.least is not None and not value >= option.least:
                 raise RequestError(f"`{name}` must be {option.least:g} or more; got {value:g}.")
         levels = getattr(self, "levels", None)
         if levels and not -math.inf < levels[0] < levels[1] < math.inf:
@@ -113,8 +117,11 @@ class FitRequest(
         }
 
     @classmethod
-    def from_json(cls, folder: Path, config: Mapping[str, Any]) -> "FitRequest":
-        """The request that the Run in `folder` was fitted with. Raises `RequestError` where it cannot be done again."""
+    def from_json(cls, folder: Path, config: Mapping[str, Any], images: Any = None) -> "FitRequest":
+        """The request that the Run in `folder` was fitted with, with other `images` if there are some.
+
+        Raises `RequestError` where it cannot be done again.
+        """
         if config.get("model"):
             raise RequestError(
                 f"'{folder}' holds scores of new images, and only a fit learns from labels: review the Run, "
@@ -126,11 +133,12 @@ class FitRequest(
                 f"'{folder}' does not hold the options of its fit (an earlier version made it, or another "
                 "command); fit the images with `labels`."
             )
+        if images is not None:
+            found = {**found, "images": images}
         for name in FILES:
-            if found.get(name) == FROM_PYTHON:
-                raise RequestError(
-                    f"The {name} of '{folder}' came from the memory of a Python program; fit them there, with labels=."
-                )
+            if isinstance(found.get(name), str) and found[name] == FROM_PYTHON:
+                fix = "give them with `images`" if name == "images" else "fit there, with `labels`"
+                raise RequestError(f"The {name} of '{folder}' came from the memory of a Python program; {fix}.")
         from blemish.purification import PurifySettings
 
         options = {each.name: found[each.name] for each in fields(cls) if each.name in found}
@@ -157,7 +165,11 @@ class ScoreRequest(Request, InputOptions, RegionOptions, ThresholdOptions, Outpu
 
     weights: Annotated[Path | None, Option(help="File with the backbone's weights, if it is not where it was.")] = None
     runtime: Annotated[
-        str | None, Option(help="What has to run the model: torch, onnx or openvino; what fits by default.")
+        str | None,
+        Option(
+            help="What has to run the model: torch, onnx or openvino; what fits by default.",
+            words=("torch", "onnx", "openvino"),
+        ),
     ] = None
 
     def __post_init__(self) -> None:

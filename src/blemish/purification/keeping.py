@@ -79,6 +79,8 @@ def cut(scores: NDArray[np.float64], settings: PurifySettings) -> tuple[float, s
         return mixture(scores), f"Without labels: {rule}"
     limit, k = far_out(scores) if settings.cut == "far_out" else (median_mad(scores, settings.k), settings.k)
     rule = f"images above the median score plus {k:g} scaled median absolute deviations are set aside."
+    if settings.cut == "mad" and k <= PurifySettings.k:
+        rule += " This is strict on purpose: unusual good images go, too, so that few defects stay; `fit` flags fewer."
     return limit, f"Without labels: {rule}"
 
 

@@ -202,7 +202,7 @@ def headline(total: int, bands: Mapping[Band, int], decision: Decision | None = 
     else:
         return f"No sign of defects in {counted(total)}."
     first = rejected + looked_at
-    return f"{found}: look at {'this 1' if first == 1 else f'these {first:,}'} first." if first else f"{found}."
+    return f"{found}: look at {'this one' if first == 1 else f'these {first:,}'} first." if first else f"{found}."
 
 
 def counted(count: int) -> str:

@@ -1,6 +1,7 @@
 """Starting the page: an address on this machine, a token in the link."""
 
 import asyncio
+import logging
 import secrets
 import socket
 import threading
@@ -57,6 +58,8 @@ def review(
         )
         # The link is in no log: whoever reads one could label images.
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
         _run(server, taken)
 
 

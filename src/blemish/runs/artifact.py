@@ -114,7 +114,7 @@ def fetched(url: str) -> Iterator[Path]:
                 (folder / name).write_bytes(remote_file(joined(url, name)).read_bytes())
             yield folder
         except UnreadableImageError as error:
-            raise RequestError(f"The Run at '{url}' {error}; give the `out` folder of a fit.") from None
+            raise RequestError(f"The Run at '{url}' {error}; give a folder that `fit` left.") from None
         except RequestError as error:
             raise type(error)(str(error).replace(place, url)) from error
 
@@ -159,15 +159,15 @@ def marked(folder: Path) -> dict[str, Any]:
     """What a `config.json` of blemish holds, of any version. Raises `RequestError`."""
     path = folder / CONFIG
     if not folder.exists():
-        raise RequestError(f"'{folder}' does not exist; give the `out` folder of a fit.")
+        raise RequestError(f"'{folder}' does not exist; give a folder that `fit` left.")
     if not path.is_file():
-        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; give the `out` folder of a fit.")
+        raise RequestError(f"'{folder}' is not a Run of blemish: it has no {CONFIG}; give a folder that `fit` left.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise RequestError(f"'{path}' cannot be read ({error}); fit again with `force`.") from None
     if not isinstance(config, dict) or config.get("program") != PROGRAM:
-        raise RequestError(f"'{path}' was not written by blemish; give the `out` folder of a fit.")
+        raise RequestError(f"'{path}' was not written by blemish; give a folder that `fit` left.")
     return config
 
 

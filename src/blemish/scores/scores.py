@@ -30,7 +30,8 @@ class Scores:
 
     Scores are raw, never clamped or rescaled. A threshold is no part of them; where a Run made them, `decision`
     is the Run's. Iterating gives `(id, score)` in the order of `ids`; `scores[id]` is one score, and so is
-    `scores[path]` where the path is that of a file that a Run scored.
+    `scores[path]` where the path is that of a file that a Run scored. There is no `scores[0]`: the first is
+    `head(1)` where the highest is meant, `image[0]` where the first of `ids` is.
 
     Attributes
     ----------
@@ -55,6 +56,8 @@ class Scores:
     Scores(2 images, 0.5 to 3; highest: b.png 3, a.png 0.5)
     >>> dict(scores)
     {'a.png': 0.5, 'b.png': 3.0}
+    >>> "b.png" in scores
+    True
     >>> scores.ranking()
     ['b.png', 'a.png']
     >>> scores.head(1)
@@ -87,6 +90,10 @@ class Scores:
     def __getitem__(self, name: str | Path) -> float:
         """The image score of `name`, an id or the path of its file."""
         return float(self.image[self.index(name)])
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the image of this id was scored."""
+        return name in self._rows
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         """Pairs of id and image score, in the order of `ids`."""
@@ -174,8 +181,8 @@ class Scores:
         """The row of `name`, an id or the path of its file. Raises `RequestError` if it was not scored."""
         if not isinstance(name, (str, Path)):
             raise RequestError(
-                f"Scores are found by the id of an image, not by {name!r}; `head(10)` has the highest, `image` all "
-                "scores in the order of `ids`."
+                f"Scores are found by the id of one image, not by {name!r}; `head(10)` has the highest, `subset(ids)` "
+                "those of some, `image` all scores in the order of `ids`."
             )
         if (row := self._rows.get(str(name))) is not None:
             return row
