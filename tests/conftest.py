@@ -1,9 +1,14 @@
 """Small generated images, and a cache of its own for every test."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+
+# Threads that wait for each other sleep. By default they spin, and with a worker a core they take the time of those
+# that work: of the tests of FUN-AD's training five sixths. OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import pytest

@@ -152,7 +152,8 @@ def test_a_page_without_rows_and_a_record_beside_others_are_refused(tmp_path: Pa
 
 def test_a_tiny_record_really_runs(data: Path, tmp_path: Path, own_cache: Path) -> None:
     with use_runtime(cache=own_cache, threads=1):
-        found = bench(["record"], tmp_path / "out", data=data, size="quick", detectors=["padim"], categories=["bolt"])
+        chosen = {"detectors": ["nearest_images"], "categories": ["bolt"]}
+        found = bench(["record"], tmp_path / "out", data=data, size="quick", **chosen)  # type: ignore[arg-type]
     assert (found.summary["runs"], found.failed) == (6, 0)
     with (tmp_path / "out" / folder_of_record("quick") / RESULTS).open() as file:
         rows = list(csv.DictReader(file))

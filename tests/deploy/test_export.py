@@ -107,25 +107,6 @@ def test_score_takes_an_exported_model_and_images_of_the_fit_keep_their_scores(f
     assert table(tmp_path / "out" / "scores.csv") == table(fitted / "run" / "scores.csv")
 
 
-def test_labels_and_a_drawn_defect_are_known_to_the_exported_model(fitted, tmp_path):
-    images = shutil.copytree(fitted / "photos", tmp_path / "photos")
-    (tmp_path / "labels.csv").write_text("path,label\npart-00.png,bad\npart-05.png,good\n")
-    content = hashlib.sha256((images / "part-00.png").read_bytes()).hexdigest()
-    append(tmp_path / "boxes.csv", [DefectBox("part-00.png", content, 20, 20, 20, 20)])
-    how = {"detector": detector(), "threads": 1, "cache": fitted / "cache"}
-    run = jobs.fit(images, tmp_path / "run", labels=tmp_path / "labels.csv", **how)
-    assert all(part.defects is not None for part in run.detector.neighbours())
-    assert export(tmp_path / "run", tmp_path / "onnx", threads=1).score <= 1e-3
-    new = picture(40)
-    new[18:38, 22:42] = 255
-    plain, exported = blemish.load(fitted / "run"), blemish.load(tmp_path / "onnx")
-    expected, without = (each.score([new], threads=1) for each in (blemish.load(tmp_path / "run"), plain))
-    found = exported.score([new], threads=1)
-    spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
-    np.testing.assert_allclose(found.image, expected.image, rtol=1e-4, atol=1e-3 * spread)
-    assert found.image[0] > without.image[0]
-
-
 def test_the_wrong_runtime_is_refused_with_what_to_do(fitted, tmp_path):
     words = ("score", fitted / "photos", "--out", tmp_path / "out")
     refused(call(*words, "--model", fitted / "run", "--runtime", "onnx"), "for torch", "blemish export RUN")
@@ -218,21 +199,6 @@ def test_openvino_is_loaded_without_its_telemetry(fitted):
         "assert sys.modules['openvino_telemetry'] is None; assert 'openvino' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(fitted / "openvino")], check=True)
-
-
-def test_a_run_on_tiles_is_exported_with_its_tiles(tmp_path):
-    rng = np.random.default_rng(0)
-    images = [np.tile(picture(index), (1, 2, 1))[:, :112] for index in range(10)]  # two tiles: a graph of each
-    views = (View(64, ("16",), rooted=False),)
-    tiled = NearestImages(backbone="efficientnet_lite0", views=views, tile=64, overlap=16)
-    run = blemish.fit(images, tmp_path / "run", detector=tiled, threads=1)
-    parity = export(run, tmp_path / "line", images=images, threads=1)
-    assert parity.score <= 1e-3
-    new = [rng.integers(0, 256, (64, 112, 3), dtype=np.uint8)]
-    expected = run.score(new, threads=1)
-    found = blemish.load(tmp_path / "line").score(new, threads=1)
-    np.testing.assert_allclose(found.image, expected.image, rtol=1e-3)
-    assert found.maps.shape == expected.maps.shape
 
 
 def test_openvino_rounds_features_as_torch_does_so_a_learned_patch_has_no_distance(fitted):
@@ -341,17 +307,57 @@ def test_triton_gets_the_mask_of_a_model_that_takes_one(fitted_with_holes):
     assert '{ name: "mask" data_type: TYPE_BOOL dims: [ 256, 256 ] }' in config
 
 
-def test_a_region_of_interest_is_in_the_graph_and_one_an_image_is_refused(tmp_path):
-    photos = fill(tmp_path / "photos", 10)
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    run = blemish.fit(photos, tmp_path / "run", detector=detector(), roi=tmp_path / "mask.png", threads=1)
-    assert export(run, tmp_path / "line", threads=1).score <= 1e-3
-    defect = picture(40)
-    defect[10:50, 44:60] = 255  # outside of the region
-    found = blemish.load(tmp_path / "line").score([picture(40), defect], threads=1).image
-    assert max(found) < run.threshold_  # without the region it is twice the threshold
+def wide(index):
+    return np.tile(picture(index), (1, 2, 1))[:, :88]
+
+
+@pytest.fixture(scope="module")
+def fitted_with_all(tmp_path_factory):
+    """A Run on two tiles, with a region of interest, labels and a drawn defect, and without the last two."""
+    folder = tmp_path_factory.mktemp("all")
+    (folder / "photos").mkdir()
+    for index in range(12):
+        Image.fromarray(wide(index)).save(folder / "photos" / f"part-{index:02d}.png")
+    mask = np.zeros((64, 88), np.uint8)
+    mask[:, :60] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    (folder / "labels.csv").write_text("path,label\npart-00.png,bad\npart-05.png,good\n")
+    content = hashlib.sha256((folder / "photos" / "part-00.png").read_bytes()).hexdigest()
+    append(folder / "boxes.csv", [DefectBox("part-00.png", content, 20, 20, 20, 20)])
+    views = (View(64, ("16",), rooted=False),)
+    tiled = NearestImages(backbone="efficientnet_lite0", views=views, tile=64, overlap=16)
+    how = {"roi": folder / "mask.png", "threads": 1, "cache": folder / "cache"}
+    jobs.fit(folder / "photos", folder / "plain", detector=tiled.clone(), **how)
+    jobs.fit(folder / "photos", folder / "run", detector=tiled, labels=folder / "labels.csv", **how)
+    assert export(folder / "run", folder / "line", threads=1).score <= 1e-3
+    return folder
+
+
+def test_a_run_on_tiles_is_exported_with_its_tiles(fitted_with_all):
+    run, exported = (blemish.load(fitted_with_all / name) for name in ("run", "line"))
+    new = [np.random.default_rng(0).integers(0, 256, (64, 88, 3), dtype=np.uint8)]
+    expected, found = run.score(new, threads=1), exported.score(new, threads=1)
+    np.testing.assert_allclose(found.image, expected.image, rtol=1e-3)
+    assert found.maps.shape == expected.maps.shape
+
+
+def test_labels_and_a_drawn_defect_are_known_to_the_exported_model(fitted_with_all):
+    run, exported, plain = (blemish.load(fitted_with_all / name) for name in ("run", "line", "plain"))
+    assert all(part.defects is not None for part in run.detector.neighbours())
+    new = wide(40)
+    new[18:38, 22:42] = 255
+    expected, found, without = (each.score([new], threads=1).image for each in (run, exported, plain))
+    spread = np.subtract(*np.percentile(run.training_scores, (75, 25)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3 * spread)
+    assert found[0] > without[0]
+
+
+def test_a_region_of_interest_is_in_the_graph_and_one_an_image_is_refused(fitted_with_all, tmp_path):
+    run = blemish.load(fitted_with_all / "run")
+    defect = wide(40)
+    defect[10:50, 70:86] = 255  # outside of the region
+    found = blemish.load(fitted_with_all / "line").score([wide(40), defect], threads=1).image
+    assert max(found) < run.threshold_  # without the region the second is above it
     run.about["roi"] = OWN_MASKS
     with pytest.raises(RequestError, match="mask for each image cannot be exported"):
         export(run, tmp_path / "no", threads=1)

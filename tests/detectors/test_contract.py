@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "inreach": {"views": PLAIN, "entries": 150, "share": 0.05},
     "padim": {"views": PLAIN, "channels": 150},
     "patchcore": {"views": PLAIN, "entries": 150, "share": 0.05},
-    "simplenet": {"views": PLAIN, "patches": 2000, "width": 150, "steps": 150, "batch": 128},
+    "simplenet": {"views": PLAIN, "patches": 2000, "width": 150, "steps": 60, "batch": 128},
     "softpatch": {"views": PLAIN, "entries": 150, "share": 0.05},
 }
 # A setting of the detector's own that has a least value, and that value.

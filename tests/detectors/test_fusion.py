@@ -2,7 +2,7 @@
 
 import torch
 
-from blemish.detectors.parts.fusion import SHARE, Fusion, highest_mean, smoothed
+from blemish.detectors.parts.fusion import SHARE, SIGMA, Fusion, gaussian, highest_mean, smoothed
 
 
 def maps(count: int = 12, grid: tuple[int, int] = (10, 10)) -> torch.Tensor:
@@ -31,7 +31,8 @@ def test_padding_counts_for_nothing() -> None:
     valid[:, :, 6:] = False
     spoilt = grid.clone()
     spoilt[:, :, 6:] = 1e6
-    torch.testing.assert_close(highest(smoothed(grid, valid), valid), highest(smoothed(spoilt, valid), valid))
+    first, second = (smoothed(each, valid, gaussian(SIGMA)) for each in (grid, spoilt))
+    torch.testing.assert_close(highest(first, valid), highest(second, valid))
 
 
 def test_one_patch_too_few_to_be_a_share_still_counts_as_one() -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import httpx
 import pytest
+import uvicorn
 
 from blemish.images import defect_boxes, labels
 from blemish.review.app import Guard, application
@@ -21,14 +22,17 @@ KILLS = 50
 
 
 def serve(folder, taken):
-    import uvicorn
-
     app = application(Gallery.open(folder), Guard(TOKEN, frozenset(), "blemish-1"), fill=False)
     uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off")).run(sockets=[taken])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a started program would import for seconds before each kill")
-def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed):
+def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed, page):
+    # what serving and drawing import is imported here, once: each of the forked programs would take a second over it
+    assert page.post("/boxes", data={"row": 0, "type": "act 0", "stroke": "0,0", "radius": 2}).status_code == 200
+    warm = uvicorn.Config(page.app, lifespan="off")
+    warm.load()
+    warm.get_loop_factory()
     chance, acts = random.Random(0), random.Random(1)  # noqa: S311 - no secret
     context = multiprocessing.get_context("fork")
     sent, kept, ends, wrong = 0, set(), [], []

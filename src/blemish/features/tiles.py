@@ -7,7 +7,9 @@ tile gives needs no resampling. Pixels of a window are those that resizing the w
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int]
@@ -56,11 +58,12 @@ def _weights(length: int, inner: int, start: int, count: int) -> tuple[int, Tens
     """
     scale = length / inner
     reach = max(scale, 1.0)
-    centres = (torch.arange(start, start + count).clamp(0, inner - 1) + 0.5) * scale  # (count,)
+    # in NumPy: a graph that is exported holds them as numbers
+    centres = (np.arange(start, start + count).clip(0, inner - 1).astype(np.float32) + 0.5) * scale  # (count,)
     first = max(0, math.floor(float(centres[0]) - reach))
     last = min(length, math.ceil(float(centres[-1]) + reach))
-    sources = torch.arange(first, last) + 0.5  # (n,)
-    weights = (1 - (sources - centres[:, None]).abs() / reach).clamp_min(0)
+    sources = np.arange(first, last, dtype=np.float32) + 0.5  # (n,)
+    weights = torch.from_numpy((1 - np.abs(sources - centres[:, None]) / reach).clip(0))
     return first, weights / weights.sum(1, keepdim=True)
 
 
@@ -70,29 +73,29 @@ class Stitched:
     def __init__(self, size: Size) -> None:
         self.size = size
         self.total: Tensor | None = None
-        self.weight: Tensor | None = None
+        self.weight = np.zeros((0, 0), np.float32)
 
     def add(self, part: Tensor, window: Window) -> None:
         """Add what `window` gave, (B, h, w, C)."""
-        stride = window.height // part.shape[1]
-        grid = (self.size[0] // stride, self.size[1] // stride)
+        height, width = part.shape[1:3]
+        stride = window.height // height
+        if self.total is None:
+            self.weight = np.zeros((self.size[0] // stride, self.size[1] // stride), np.float32)
+            self.total = part.new_zeros(part.shape[0], *self.weight.shape, part.shape[3])
         top, left = window.top // stride, window.left // stride
-        ramps = torch.minimum(_ramp(part.shape[1])[:, None], _ramp(part.shape[2])[None, :]).to(part)
-        if self.total is None or self.weight is None:
-            self.total = part.new_zeros(part.shape[0], *grid, part.shape[3])
-            self.weight = part.new_zeros(grid)
-        here = (slice(top, top + part.shape[1]), slice(left, left + part.shape[2]))
-        self.total[:, *here] += part * ramps[:, :, None]
-        self.weight[*here] += ramps
+        here = (slice(top, top + height), slice(left, left + width))
+        ramps = np.minimum(_ramp(height)[:, None], _ramp(width))
+        self.total[:, *here] += part * torch.from_numpy(ramps)[:, :, None].to(part.device)
+        self.weight[here] += ramps
 
     def grid(self) -> Tensor:
         """(B, H, W, C)."""
-        if self.total is None or self.weight is None:
+        if self.total is None:
             raise RuntimeError("no window was added")
-        return self.total / self.weight[:, :, None]
+        return self.total / torch.from_numpy(self.weight)[:, :, None].to(self.total.device)
 
 
-def _ramp(count: int) -> Tensor:
+def _ramp(count: int) -> NDArray[np.float32]:
     """1 at both ends, rising by 1 a patch to the middle."""
-    at = torch.arange(count)
-    return torch.minimum(at, at.flip(0)) + 1
+    at = np.arange(count, dtype=np.float32)
+    return np.minimum(at, at[::-1]) + 1

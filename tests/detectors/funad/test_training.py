@@ -1,6 +1,7 @@
 """How a Local-Net learns: resumed as if never broken off, curves, stopping, known labels."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def make_pool(*, looks: bool = True, seed: int = 0) -> Pool:
 
 
 FAST = Schedule(width=16, hidden=16, narrow=8, batch=96, steps=40, rebuild_every=10, bank_entries=60, noise_batch=16)
+EDGE = replace(FAST, tau_normal=0.15, warm_up=0.25, learning_rate=1e-2)  # of the labels: a small change shows
 PAPER = Schedule(
     width=16, hidden=16, narrow=8, minibatch="images", batch=8, epochs=14, hard_share=0, warm_up=0, rebuild_every=1,
     refresh_every=1, bank_entries=0, cut="minmax", scale="minmax", exclude="patch", noise="batch", noise_batch=0,
@@ -55,6 +57,11 @@ def train(schedule: Schedule, pool: Pool | None = None, seed: int = 0) -> Traine
 
 def weights(trained: Trained) -> bytes:
     return b"".join(value.numpy().tobytes() for value in trained.last.state_dict().values())
+
+
+@cache
+def weights_on_the_edge() -> bytes:
+    return weights(train(EDGE))
 
 
 @pytest.mark.parametrize("schedule", [FAST, PAPER], ids=["fast", "paper"])
@@ -77,10 +84,8 @@ def test_patches_of_odd_images_come_to_score_highest(schedule: Schedule) -> None
     ids=str,
 )  # fmt: skip
 def test_every_switch_changes_the_training_and_leaves_it_sound(change: dict[str, object]) -> None:
-    # labels on the edge, so that a small change shows
-    often = replace(FAST, tau_normal=0.15, warm_up=0.25, learning_rate=1e-2)
-    changed = train(replace(often, **change))  # type: ignore[arg-type]
-    differs = weights(changed) != weights(train(often))
+    changed = train(replace(EDGE, **change))  # type: ignore[arg-type]
+    differs = weights(changed) != weights_on_the_edge()
     assert differs
     assert all(value.isfinite().all() for value in changed.last.state_dict().values())
 

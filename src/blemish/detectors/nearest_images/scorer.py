@@ -219,8 +219,7 @@ def relative_distances(compared: NearestPatches, spacing: Tensor, usual: Tensor)
 
     `spacing` (N, E) are the distances of the patches that are compared with, `usual` () is their median.
     """
-    counted = compared.entries.unbind(2)
-    there = sum(spacing.take(entries.long()) for entries in counted) / len(counted)
+    there = spacing.take(compared.entries.long()).mean(2)
     relative: Tensor = compared.distances.mean(2) / (there + usual)
     return relative
 

@@ -40,7 +40,9 @@ class Fusion(nn.Module):
         smoothing: float = SIGMA,
     ) -> None:
         super().__init__()
-        self.image_score, self.smoothing = image_score, smoothing
+        self.image_score = image_score
+        self.register_buffer("kernel", gaussian(smoothing) if smoothing else None, persistent=False)
+        self.kernel: Tensor | None
         kinds = 2 if image_score == "extents" else 1
         self.ranks = [view for view, yes in enumerate(ranks) if yes]
         self.draws = [view for view, yes in enumerate(draws) if yes]
@@ -95,7 +97,7 @@ class Fusion(nn.Module):
         return torch.stack([highest_mean(smooth.flatten(1), valid.flatten(1)), mean], dim=1)
 
     def _smoothed(self, maps: Tensor, valid: Tensor) -> Tensor:
-        return smoothed(maps, valid, self.smoothing) if self.smoothing else maps
+        return maps if self.kernel is None else smoothed(maps, valid, self.kernel)
 
     def _drawn(self, smooth: list[Tensor], valid: list[Tensor]) -> Tensor:
         finest = max((smooth[view].shape[1:] for view in self.draws), key=lambda grid: grid[0] * grid[1])
@@ -108,10 +110,18 @@ class Fusion(nn.Module):
         return torch.stack(drawn).sum(dim=0)
 
 
-def smoothed(maps: Tensor, valid: Tensor, sigma: float = SIGMA) -> Tensor:
-    """Maps (B, h, w) under a Gaussian of `sigma` patches that takes nothing from the padding."""
+def gaussian(sigma: float) -> Tensor:
+    """The weights of the patches around one, (2 * reach + 1,), whose sum is 1; `sigma` in patches."""
+    reach = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    weights = torch.exp(-(at**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def smoothed(maps: Tensor, valid: Tensor, kernel: Tensor) -> Tensor:
+    """Maps (B, h, w) under `kernel`, as `gaussian` gives it, down and across; nothing is taken from the padding."""
     inside = valid.to(maps.dtype)
-    return _blurred(maps * inside, sigma) / _blurred(inside, sigma).clamp_min(1e-6)
+    return _blurred(maps * inside, kernel) / _blurred(inside, kernel).clamp_min(1e-6)
 
 
 def highest_mean(values: Tensor, valid: Tensor) -> Tensor:
@@ -133,14 +143,11 @@ def in_slices(function: Callable[[Tensor, Tensor], Tensor], maps: Tensor, valid:
     return torch.cat([function(maps[rows], valid[rows]) for rows in slices(len(maps))])
 
 
-def _blurred(maps: Tensor, sigma: float) -> Tensor:
-    """Separable Gaussian on (B, h, w), zeros outside."""
-    reach = max(1, math.ceil(3 * sigma))
-    at = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-(at**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    rows = F.conv2d(maps[:, None], kernel[None, None, :, None], padding=(reach, 0))
-    return F.conv2d(rows, kernel[None, None, None, :], padding=(0, reach))[:, 0]
+def _blurred(maps: Tensor, kernel: Tensor) -> Tensor:
+    """Maps (B, h, w) under a kernel down and across, zeros outside."""
+    reach, down = len(kernel) // 2, kernel.view(1, 1, -1, 1)
+    rows = F.conv2d(maps[:, None], down, padding=(reach, 0))
+    return F.conv2d(rows, down.transpose(2, 3), padding=(0, reach))[:, 0]
 
 
 def robust_scale(values: Tensor) -> Tensor:
