@@ -87,15 +87,16 @@ def application(
     beside: Path | None = None,
     fill: bool = True,
     ready: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The application of a gallery; with `fill` a thread makes the thumbnails that nobody has asked for yet.
 
     `beside` is the folder of another Run of the same images. `ready` is called once the first view can be answered at
-    once.
+    once. `stopping` says whether the server waits for answers to end.
     """
 
     def session_of(gallery: Gallery) -> Session:
-        return Session(gallery, Beside.of(gallery, beside) if beside else None)
+        return Session(gallery, Beside.of(gallery, beside) if beside else None, stopping)
 
     def adopt(folder: Path) -> None:
         """Show the Run that learned from the labels of the one shown now."""

@@ -1,6 +1,7 @@
 """A review in progress: the Run the page shows, its labels, and what all addresses share."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -57,8 +58,8 @@ class Card:
 class Session:
     """A gallery with its labels, thumbnails and reasons, and the templates that show them."""
 
-    def __init__(self, gallery: Gallery, beside: Beside | None = None) -> None:
-        self.gallery, self.labelling, self.beside = gallery, Labelling(gallery), beside
+    def __init__(self, gallery: Gallery, beside: Beside | None, stopping: Callable[[], bool]) -> None:
+        self.gallery, self.labelling, self.beside, self.stopping = gallery, Labelling(gallery), beside, stopping
         self.thumbnails = Thumbnails(gallery)
         self.described = describe(gallery.scores)
         # Of the rows that addresses speak of: after another fit they are others.
@@ -80,7 +81,7 @@ class Session:
         """Why images score high; loads torch, which the page does not wait for."""
         from blemish.review.reasons import Reasons
 
-        return Reasons(self.gallery)
+        return Reasons(self.gallery, self.stopping)
 
     def check(self, *rows: int) -> None:
         """Raises `UnreadableImageError`, which is a 404, for a row that is none."""
