@@ -24,8 +24,8 @@ from blemish.review.session import Session
 
 # Everything comes from this server; nothing inline runs, nothing is sent elsewhere, nobody frames the page.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MOST_BYTES = 100_000  # of a request
 Next = Callable[[Request], Awaitable[Response]]
@@ -112,7 +112,10 @@ def application(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
         session: Session = app.state.session
-        session.warm_up()
+        # Once, for nobody: libraries are loaded, chances estimated, templates compiled, the level of outlines found.
+        session.chances()
+        routes.front_page(session, app.state.refits)
+        viewer.zoom(session, 0)
         ready()
         if fill:
             session.thumbnails.start()
