@@ -94,6 +94,17 @@ def test_damaged_exif_does_not_spoil_the_pixels(tmp_path):
     assert read_header(path).size == (64, 64)
 
 
+def test_for_a_small_picture_a_jpeg_is_decoded_no_larger_than_it_has_to_be(tmp_path):
+    whole = Image.fromarray(picture(1)).resize((640, 480))
+    whole.save(tmp_path / "a.jpg", quality=95)
+    whole.save(tmp_path / "a.png")
+    small = decode(tmp_path / "a.jpg", PLAIN, longer=288)
+    assert small.shape == (240, 320, 3)
+    assert np.abs(small - np.asarray(whole.reduce(2), float)).mean() < 2
+    assert decode(tmp_path / "a.jpg", PLAIN, longer=321).shape == (480, 640, 3)
+    assert decode(tmp_path / "a.png", PLAIN, longer=288).shape == (480, 640, 3)
+
+
 def test_reading_a_header_decodes_no_pixels(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png_header(64, 64, b"no pixels in here"))

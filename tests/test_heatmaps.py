@@ -37,7 +37,7 @@ def test_good_images_stay_plain_beside_defects():
     maps = ordinary_maps(100)
     maps[:8, 4:6, 4:6] = maps.max() * 2
     scale = MapScale.of(scores_of(maps), threshold=maps.max() * 0.9)
-    opacity = [np.asarray(layer(each, scale, (14, 14)))[:, :, 3].max() for each in maps]
+    opacity = [np.asarray(layer(each, scale, (14, 14)).convert("RGBA"))[:, :, 3].max() for each in maps]
     assert np.mean(np.array(opacity[8:]) < 0.1 * 255) > 0.9
     assert min(opacity[:8]) > 0.5 * 255
 

@@ -21,6 +21,18 @@ def first(tab):
     return tab.locator("#card-0 bdi").inner_text()
 
 
+@pytest.fixture
+def short_pages(monkeypatch):
+    monkeypatch.setattr("blemish.review.routes.PAGE", 4)
+
+
+def test_the_next_cards_come_before_the_end_is_seen(short_pages, tab):
+    until(tab, "document.querySelectorAll('.card').length === 10")
+    assert tab.locator(".more").count() == 0
+    tab.select_option("[name=order]", "rising")
+    until(tab, "document.querySelector('.card').id === 'card-9' && document.querySelectorAll('.card').length === 10")
+
+
 def test_a_review_from_the_first_view_to_the_lists(tab, reviewed, tmp_path):
     assert "token" not in tab.url
     assert tab.locator(".card").count() == 10

@@ -4,14 +4,17 @@ import csv
 import io
 import shutil
 import time
+from base64 import b64encode
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.calibration import folder_chances, two_groups
 from blemish.images import labels
 from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
+from blemish.review.thumbnails import Thumbnails, heat
 from blemish.runs.artifact import read_config, write_config
 from blemish.runs.run import load
 from conftest import picture
@@ -175,6 +178,34 @@ def test_the_places_it_was_compared_with_are_shown_as_reason(page, gallery):
     left, top = (float(sources[0].split(f"{side}=")[1].split("&")[0]) for side in ("left", "top"))
     assert 0.15 < left < 0.75  # the bright square is at 20 to 40 of 64 pixels
     assert 0.15 < top < 0.75
+
+
+def test_cards_hold_the_pictures_that_are_kept_and_the_addresses_of_others(page, gallery):
+    gallery.file(3).unlink()
+    text = page.get("/cards").text
+    for row in set(range(len(gallery))) - {3}:
+        kept = page.get(f"/thumbnail/{row}").content
+        assert f'src="data:image/jpeg;base64,{b64encode(kept).decode()}"' in text
+    assert 'src="/thumbnail/3?v=' in text
+    coloured = [
+        np.asarray(Image.open(io.BytesIO(heat(gallery, row))).convert("RGBA"))[..., 3].any() for row in range(10)
+    ]
+    assert text.count("data:image/png") == sum(coloured) < 10
+
+
+def test_thumbnails_that_will_be_looked_at_next_are_made_first(gallery, monkeypatch):
+    thumbnails, made = Thumbnails(gallery), []
+    monkeypatch.setattr(thumbnails, "heat", made.append)
+    thumbnails.soon([7, 5])
+    thumbnails.fill()
+    assert made == [7, 5, 0, 1, 2, 3, 4, 6, 8, 9]
+
+
+def test_chances_after_a_label_are_those_of_the_folder_with_it(page, gallery):
+    page.post("/label", data={"row": 0, "word": "bad"})
+    session, scores = page.app.state.session, gallery.scores.image
+    model = two_groups(scores).knowing(scores, session.labelling.labels())
+    assert np.array_equal(session.chances(), folder_chances(model, scores).of(scores))
 
 
 def test_alike_images_are_found_and_can_be_labelled_together(page, gallery):

@@ -9,8 +9,11 @@ from PIL import Image
 from blemish.images import defect_boxes, labels
 from blemish.images.defect_boxes import DefectBox
 from blemish.images.labels import Row
+from blemish.machine.errors import RequestError
+from blemish.machine.runtime import use_runtime
 from blemish.review.gallery import Gallery
 from blemish.review.ranking import Filter
+from blemish.review.reasons import Reasons
 
 from .conftest import client_of
 
@@ -61,6 +64,14 @@ def test_the_nearest_image_beside_is_neither_flagged_nor_labelled_bad(page, gall
     assert gallery.scores.image[first] <= gallery.decision.threshold
     page.post("/label", data={"row": first, "word": "bad"})
     assert beside() not in (first, 0)
+
+
+def test_once_the_page_is_being_stopped_why_ends_after_an_image(gallery, monkeypatch, tmp_path):
+    asked = iter([False, False, False, True])  # the last is asked after an image, and nothing after it
+    monkeypatch.setattr(Reasons, "_shown", lambda *_: False)  # a detector that compares no images
+    with use_runtime(cache=tmp_path / "cache", threads=1), pytest.raises(RequestError, match="stopped"):
+        Reasons(gallery, asked.__next__).of(0)
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) in (1, 2)  # of ten
 
 
 def test_types_comments_and_names_are_kept_in_appended_columns(page, gallery):

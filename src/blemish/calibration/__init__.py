@@ -1,6 +1,6 @@
 """How many images are bad, and which: decided from scores alone, or with a few labels, by one model."""
 
-from blemish.calibration.deciding import decide, folder_chances
+from blemish.calibration.deciding import chance_knots, decide, folder_chances, mean_chance
 from blemish.calibration.decision import (
     CLEAN,
     DEFECTS,
@@ -34,12 +34,14 @@ __all__ = [
     "at_contamination",
     "at_sensitivity",
     "at_threshold",
+    "chance_knots",
     "check",
     "cut",
     "decide",
     "false_share",
     "folder_chances",
     "images_for",
+    "mean_chance",
     "moved",
     "p_values",
     "promised",

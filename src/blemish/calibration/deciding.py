@@ -92,16 +92,25 @@ def decide(
 
 def folder_chances(model: TwoGroups, scores: Array) -> Chance:
     """The chance of being bad by score, as all draws have it on average, for a folder with scores (N,)."""
-    from scipy.optimize import isotonic_regression
+    knots = chance_knots(scores)
+    return mean_chance(knots, model.each_chance(knots), model.weights)
 
+
+def chance_knots(scores: Array) -> Array:
+    """(K,) rising scores between which a folder's chances are interpolated."""
     values = np.unique(np.asarray(scores, dtype=np.float64))
     if len(values) > 2 * KNOTS:  # the highest as they are, of the others some
         some = np.round(np.linspace(0, len(values) - KNOTS, KNOTS)).astype(int)
         values = np.concatenate([values[some], values[len(values) - KNOTS + 1 :]])
     span = values[-1] - values[0]
-    knots = np.concatenate([values, values[-1] + span * np.linspace(0.02, 1, 50)])
-    chance = model.weights @ model.each_chance(knots)
-    rising = isotonic_regression(chance).x
+    return np.concatenate([values, values[-1] + span * np.linspace(0.02, 1, 50)])
+
+
+def mean_chance(knots: Array, each: Array, weights: Array) -> Chance:
+    """The mean of draws, by what `each` (S, K) has for `knots` (K,), with `weights` (S,), made to rise."""
+    from scipy.optimize import isotonic_regression
+
+    rising = isotonic_regression(weights @ each).x
     return Chance(tuple(knots.tolist()), tuple(np.clip(rising, MOST_SURE, 1 - MOST_SURE).tolist()))
 
 

@@ -57,8 +57,7 @@ class StoredFeatures(PatchFeatures):
         together = self.spec.at_once(TOGETHER if not runtime().ray else RAY_IMAGES)
         for start in range(0, len(names), together):
             part = names[start : start + together]
-            self._compute(part, keep=True)
-            runtime().progress("features", start + len(part), len(names))
+            self._compute(part, keep=True, done=start, total=len(names))
         self._spread_reasons(self.images.ids)
         return len(names)
 
@@ -81,15 +80,18 @@ class StoredFeatures(PatchFeatures):
             torch.tensor(boxes, dtype=torch.float32),
         )
 
-    def _compute(self, names: Sequence[str], *, keep: bool) -> dict[str, Features]:
+    def _compute(self, names: Sequence[str], *, keep: bool, done: int = 0, total: int = 0) -> dict[str, Features]:
         """Decode and pass the backbone, one image a thread; returns the features by content.
 
         One image at a time a core is the fastest on a CPU (its activations stay in the cache), and makes an
         image's features independent of the company it came in and of the number of threads. What was made
-        before an interruption is kept.
+        before an interruption is kept. With a `total`, progress is told after each image, from `done` on.
         """
         if runtime().ray:
-            return self._compute_in_tasks(names, keep=keep)
+            found = self._compute_in_tasks(names, keep=keep)
+            if total:
+                runtime().progress("features", done + len(names), total)
+            return found
         network, device = extractor(self.spec, runtime().device), runtime().device
 
         def one(name: str) -> Features | str:
@@ -110,11 +112,13 @@ class StoredFeatures(PatchFeatures):
         made: dict[str, Features] = {}
         try:
             with intra_op_threads(1), closing(in_threads(one, names, runtime().threads)) as results:
-                for name, result in zip(names, results, strict=True):
+                for count, (name, result) in enumerate(zip(names, results, strict=True), start=done + 1):
                     if isinstance(result, str):
                         self.skipped[name] = result
                     else:
                         made[name] = result
+                    if total:
+                        runtime().progress("features", count, total)
         finally:
             if keep:
                 self.store.add(made, self.images)

@@ -125,13 +125,19 @@ def lost_in(source: Path | bytes, decoding: Decoding) -> bytes | None:
 
 
 def decode(
-    source: Path | bytes, decoding: Decoding, formats: tuple[str, ...] | None = None, *, full: bool = False
+    source: Path | bytes,
+    decoding: Decoding,
+    formats: tuple[str, ...] | None = None,
+    *,
+    full: bool = False,
+    longer: int | None = None,
 ) -> Pixels:
     """An image file, or its bytes, as uint8 RGB, (H, W, 3), 0..255, EXIF orientation applied.
 
     The first page of a multi-page file that is no thumbnail; transparency over black; palettes expanded. An image with
     a side of two times `WORKING_SIDE` or more is averaged over whole blocks of pixels, so that its longer side falls
-    below that: memory is bounded by the file's own pixels; with `full` it is not.
+    below that: memory is bounded by the file's own pixels; with `full` it is not. With `longer` a JPEG may be smaller
+    still, its longer side no shorter than that: for a small picture, in half the time.
     Raises `UnreadableImageError` with the reason.
     """
     with _opened(source, formats) as image, _one_large_at_a_time(image):
@@ -141,6 +147,8 @@ def decode(
         if isinstance(image, Tiff):
             image = Image.fromarray(image.values(), image.mode)
         factor = 1 if full else _factor(image.size)
+        if longer:
+            factor = max(factor, max(image.size) // longer)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))  # JPEG: its own reduction, far quicker
         image.load()

@@ -24,8 +24,8 @@ from blemish.review.session import Session
 
 # Everything comes from this server; nothing inline runs, nothing is sent elsewhere, nobody frames the page.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MOST_BYTES = 100_000  # of a request
 Next = Callable[[Request], Awaitable[Response]]
@@ -87,15 +87,16 @@ def application(
     beside: Path | None = None,
     fill: bool = True,
     ready: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The application of a gallery; with `fill` a thread makes the thumbnails that nobody has asked for yet.
 
     `beside` is the folder of another Run of the same images. `ready` is called once the first view can be answered at
-    once.
+    once. `stopping` says whether the server waits for answers to end.
     """
 
     def session_of(gallery: Gallery) -> Session:
-        return Session(gallery, Beside.of(gallery, beside) if beside else None)
+        return Session(gallery, Beside.of(gallery, beside) if beside else None, stopping)
 
     def adopt(folder: Path) -> None:
         """Show the Run that learned from the labels of the one shown now."""
@@ -111,7 +112,10 @@ def application(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
         session: Session = app.state.session
-        session.warm_up()
+        # Once, for nobody: libraries are loaded, chances estimated, templates compiled, the level of outlines found.
+        session.chances()
+        routes.front_page(session, app.state.refits)
+        viewer.zoom(session, 0)
         ready()
         if fill:
             session.thumbnails.start()

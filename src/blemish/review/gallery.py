@@ -105,9 +105,9 @@ class Gallery:
             raise UnreadableImageError("it is not a file")
         return real
 
-    def read(self, row: int) -> Pixels:
-        """The image as uint8 RGB (H, W, 3). Raises `UnreadableImageError`."""
-        return decode(self.file(row), self.decoding)
+    def read(self, row: int, longer: int | None = None) -> Pixels:
+        """The image as uint8 RGB (H, W, 3), see `decode`. Raises `UnreadableImageError`."""
+        return decode(self.file(row), self.decoding, longer=longer)
 
     def changed(self, row: int) -> bool:
         """Whether the file is another one than was scored."""
@@ -132,7 +132,7 @@ class Gallery:
     @cached_property
     def folders(self) -> list[str]:
         """The folders images lie in, below the root; upper ones only where there are very many."""
-        parents = {PurePosixPath(name).parent for name in self.scores.ids}
+        parents = {PurePosixPath(each) for each in {name.rpartition("/")[0] for name in self.scores.ids}}
         while len(parents) > MOST_FOLDERS and any(len(each.parts) > 1 for each in parents):
             deepest = max(len(each.parts) for each in parents)
             parents = {each.parent if len(each.parts) == deepest else each for each in parents}

@@ -86,12 +86,12 @@ class Filter:
     def rows(self, gallery: Gallery, labels: Labels) -> list[int]:
         """The rows to show, in their order."""
         rows: Sequence[int] = range(len(gallery))
-        words, known = labels.words, labels.rows
+        words, known, names = labels.words, labels.rows, gallery.scores.ids
         if self.group >= 0:
             rows = np.flatnonzero(labels.groups == self.group).tolist()
         if self.folder:
             start = f"{self.folder}/"
-            rows = [row for row in rows if gallery.name(row).startswith(start)]
+            rows = [row for row in rows if names[row].startswith(start)]
         if self.show == "flagged":
             line = np.float32(labels.threshold)
             rows = [row for row in rows if gallery.scores.image[row] > line]
@@ -110,7 +110,7 @@ class Filter:
             text = self.text.casefold()
             rows = [
                 row for row in rows
-                if text in gallery.name(row).casefold() or (row in known and text in known[row].comment.casefold())
+                if text in names[row].casefold() or (row in known and text in known[row].comment.casefold())
             ]  # fmt: skip
         return self._ordered(list(rows), gallery, labels)
 

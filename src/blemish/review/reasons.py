@@ -1,7 +1,7 @@
 """Why an image scores high: its most unusual places, and the places of other images that they were compared with."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from blemish.detectors.parts.views import View, ViewFeatures
 from blemish.features import features_of
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.runtime import use_runtime
 from blemish.review.gallery import Gallery
 from blemish.runs.run import load
 
@@ -56,17 +57,19 @@ class Reasons:
     """Explains rows of a gallery by what its detector compared them with.
 
     A detector that compares no images, or other images than these, has a `NearestImages` of the lower half of the
-    ranking stand in. It is fitted at the first question, and kept.
+    ranking stand in. It is fitted at the first question, and kept. Once `stopping`, which is asked after each image,
+    questions end with a `RequestError`: nobody waits for that fit.
     """
 
-    def __init__(self, gallery: Gallery) -> None:
-        self.gallery = gallery
+    def __init__(self, gallery: Gallery, stopping: Callable[[], bool]) -> None:
+        self.gallery, self.stopping = gallery, stopping
         self._lock = threading.Lock()
         self._ready = False
 
     def of(self, row: int) -> list[Reason]:
         """The most unusual places of the image in this row, and why. Raises `RequestError` if there are no patches."""
-        with self._lock, torch.no_grad():
+        with self._lock, torch.no_grad(), use_runtime(progress=self._go_on):
+            self._go_on()
             if not self._ready:
                 self._prepare()
             patches = self._patches(row)
@@ -77,6 +80,10 @@ class Reasons:
             times = 2 * relative_distances(compared, self.scorer.spacing, self.scorer.typical[0])[0]
             size = (patches.shape[1], patches.shape[2])
             return [self._reason(row, at, size, compared, times) for at in self._peaks(row, size)]
+
+    def _go_on(self, *_: object) -> None:
+        if self.stopping():
+            raise RequestError("The page is being stopped.")
 
     def _prepare(self) -> None:
         detector = load(self.gallery.model).detector

@@ -21,6 +21,8 @@ from blemish.review.session import VERSION, Current, Same, Session
 
 WHO = "blemish-who"  # the cookie with the name of the person
 YEAR = 365 * 24 * 3600
+IN_VIEW = 30  # cards that a window shows at once
+PATIENCE = 0.05  # seconds that cards wait for thumbnails; what is not made by then comes after them
 HISTOGRAM_HEIGHT = 150  # pixels
 
 router = APIRouter()
@@ -47,6 +49,8 @@ def listed(session: Session, chosen: Filter, number: int) -> str:
     """The HTML of some cards."""
     found = session.listed(chosen)
     rows, more = found[number * PAGE : (number + 1) * PAGE], len(found) > (number + 1) * PAGE
+    session.thumbnails.make(rows[:IN_VIEW], PATIENCE)
+    session.thumbnails.soon(found[number * PAGE : (number + 2) * PAGE])
     return session.render("cards.html", cards=session.cards(rows), more=more, chosen=chosen, number=number + 1)
 
 
@@ -56,21 +60,25 @@ def changed(session: Session, rows: list[int], values: dict[str, str]) -> str:
     return session.render("changed.html", cards=session.cards(rows), zoomed=zoomed, status=session.status())
 
 
-@router.get("/", response_class=HTMLResponse)
-def whole(session: Current, request: Request) -> str:
-    """The page itself."""
-    refits: Refits = request.app.state.refits
+def front_page(session: Session, refits: Refits, who: str = "") -> str:
+    """The HTML of the page with the first cards."""
     return session.render(
         "review.html",
         first=listed(session, Filter(), 0),
         shown=SHOWN,
         bands=BANDS,
-        who=person(request),
+        who=who,
         status=session.status(),
         labels=session.labelling.file,
         threshold=session.labelling.threshold,
         refit=refits.now(session),
     )
+
+
+@router.get("/", response_class=HTMLResponse)
+def whole(session: Current, request: Request) -> str:
+    """The page itself."""
+    return front_page(session, request.app.state.refits, person(request))
 
 
 def _filter(

@@ -54,8 +54,9 @@ def review(
         shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - compared, not bound
         link = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={token}"
         app = application(
-            gallery, guard, beside=Path(beside).expanduser() if beside else None, ready=lambda: tell(link)
-        )
+            gallery, guard, beside=Path(beside).expanduser() if beside else None, ready=lambda: tell(link),
+            stopping=lambda: server.should_exit,
+        )  # fmt: skip
         # The link is in no log: whoever reads one could label images.
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.

@@ -1,6 +1,8 @@
 """A review in progress: the Run the page shows, its labels, and what all addresses share."""
 
 import os
+from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -11,13 +13,13 @@ from fastapi import Depends, Request
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blemish.calibration import WORDS, TwoGroups, folder_chances, two_groups
+from blemish.calibration import WORDS, TwoGroups, chance_knots, mean_chance, two_groups
 from blemish.images import UNKNOWN
 from blemish.machine.errors import UnreadableImageError
 from blemish.review.gallery import NOWHERE, Beside, Gallery
 from blemish.review.labelling import MOST_TYPES, Labelling, StaleError
 from blemish.review.ranking import Filter, Labels, describe, propose, rejected
-from blemish.review.thumbnails import Thumbnails, heat
+from blemish.review.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from blemish.review.reasons import Reasons
@@ -57,8 +59,8 @@ class Card:
 class Session:
     """A gallery with its labels, thumbnails and reasons, and the templates that show them."""
 
-    def __init__(self, gallery: Gallery, beside: Beside | None = None) -> None:
-        self.gallery, self.labelling, self.beside = gallery, Labelling(gallery), beside
+    def __init__(self, gallery: Gallery, beside: Beside | None, stopping: Callable[[], bool]) -> None:
+        self.gallery, self.labelling, self.beside, self.stopping = gallery, Labelling(gallery), beside, stopping
         self.thumbnails = Thumbnails(gallery)
         self.described = describe(gallery.scores)
         # Of the rows that addresses speak of: after another fit they are others.
@@ -80,7 +82,7 @@ class Session:
         """Why images score high; loads torch, which the page does not wait for."""
         from blemish.review.reasons import Reasons
 
-        return Reasons(self.gallery)
+        return Reasons(self.gallery, self.stopping)
 
     def check(self, *rows: int) -> None:
         """Raises `UnreadableImageError`, which is a 404, for a row that is none."""
@@ -89,13 +91,21 @@ class Session:
 
     def render(self, template: str, **values: object) -> Markup:
         """A template, which escapes what it is given, as text that may stand inside another."""
-        shared = {"gallery": self.gallery, "beside_run": self.beside, "v": self.version}
+        shared = {
+            "gallery": self.gallery, "beside_run": self.beside, "v": self.version,
+            "thumbnail": self.thumbnail, "heat": self.heat,
+        }  # fmt: skip
         return Markup(self.environment.get_template(template).render(**shared, **values))  # noqa: S704
 
-    def warm_up(self) -> None:
-        """Do what would make the first view wait: load libraries, estimate chances, compile templates."""
-        self.render("cards.html", cards=self.cards([0]), more=False, chosen=Filter(), number=0)
-        heat(self.gallery, 0)
+    def thumbnail(self, row: int) -> str:
+        """The picture of a card itself if it is kept, which spares the browser a request; else its address."""
+        kept = self.thumbnails.kept(row)
+        return _within("image/jpeg", kept) if kept else f"/thumbnail/{row}?v={self.version}"
+
+    def heat(self, row: int) -> str:
+        """The coloured layer of a card; empty where nothing has a colour, as in most images."""
+        coloured = self.thumbnails.heat(row)
+        return _within("image/png", coloured) if coloured else ""
 
     def chances(self) -> np.ndarray[Any, Any] | None:
         """(N,) of being bad, with what was reviewed so far."""
@@ -103,29 +113,38 @@ class Session:
         if self._chances is None or not np.array_equal(self._chances[0], labels):
             scores = self.gallery.scores.image
             found = None
-            if self.model is not None:
-                found = folder_chances(self.model.knowing(scores, labels), scores).of(scores)
+            if self.draws is not None:
+                model, knots, each = self.draws
+                found = mean_chance(knots, each, model.knowing(scores, labels).weights).of(scores)
             self._chances = labels, found
         return self._chances[1]
 
     @cached_property
-    def model(self) -> TwoGroups | None:
-        """What good and bad scores may be like; None where all are equal."""
+    def draws(self) -> tuple[TwoGroups, np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
+        """Draws of what good and bad scores may be like; some scores (K,); the chance of each by each draw (S, K).
+
+        They are kept, since labels only weight the draws. None where all scores are equal.
+        """
         scores = self.gallery.scores.image
-        return two_groups(scores) if len(scores) > 1 and np.ptp(scores) else None
+        if len(scores) < 2 or not np.ptp(scores):
+            return None
+        model, knots = two_groups(scores), chance_knots(scores)
+        return model, knots, model.each_chance(knots)
 
     def cards(self, rows: list[int]) -> list[Card]:
         """Cards of some rows."""
-        gallery, words, chances, groups = self.gallery, self.labelling.words(), self.chances(), self.thumbnails.groups
+        gallery, words, groups = self.gallery, self.labelling.words(), self.thumbnails.groups
         known = self.labelling.rows()
+        # Of what is labelled no chance is said; so an answer to a label waits for none.
+        open_ = any(words.get(row) not in ("good", "bad") for row in rows)
+        chances = self.chances() if open_ and gallery.decision.chance is not None else None
         sizes = np.bincount(groups, minlength=len(gallery))
         line = np.float32(self.labelling.threshold)
         bands = gallery.decision.bands(gallery.scores.image[rows])
-        numbers = chances is not None and gallery.decision.chance is not None
         return [
             Card(
                 row, gallery.name(row), float(gallery.scores.image[row]),
-                float(chances[row]) if numbers and chances is not None else None, WORDS[band], words.get(row, ""),
+                float(chances[row]) if chances is not None else None, WORDS[band], words.get(row, ""),
                 int(groups[row]), int(sizes[groups[row]]), bool(gallery.scores.image[row] > line),
                 *((found.type, found.comment, found.who) if (found := known.get(row)) else ("", "", "")),
                 self._other(row),
@@ -179,6 +198,11 @@ class Session:
             if word == "skipped" and labels[row] == UNKNOWN:
                 labels[row] = UNKNOWN - 1
         return labels
+
+
+def _within(kind: str, data: bytes) -> str:
+    """A picture as an address that holds it."""
+    return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 async def current(request: Request) -> Session:

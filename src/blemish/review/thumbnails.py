@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +28,7 @@ ROWS = 512  # prints compared with all others at a time
 
 
 class Thumbnails:
-    """JPEGs by row. `fill` makes them all, then finds out which images are alike."""
+    """JPEGs by row, and the coloured layers over them. `fill` makes them all, then finds out which images are alike."""
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
@@ -36,7 +36,8 @@ class Thumbnails:
         self.place = gallery.place() / f"thumbnails-{kind}"
         self.place.mkdir(exist_ok=True)
         self.groups: NDArray[np.int64] = np.arange(len(gallery))  # until they are known, each is alone
-        self.done = 0
+        self._soon: Sequence[int] = ()
+        self._heats: dict[int, bytes] = {}
         self._asked = -CALM  # when a person last waited for an answer
         self._stop = threading.Event()
 
@@ -45,19 +46,45 @@ class Thumbnails:
         digest = self.gallery.content[row]
         return self.place / digest[:2] / f"{digest}.jpg"
 
+    def kept(self, row: int) -> bytes | None:
+        """The JPEG of an image if it was made before."""
+        with suppress(OSError):
+            return self.file(row).read_bytes()
+        return None
+
     def get(self, row: int) -> bytes:
         """The JPEG of an image, made now if it is not there. Raises `UnreadableImageError`."""
-        file = self.file(row)
-        with suppress(OSError):
-            return file.read_bytes()
-        data = io.BytesIO()
-        shown(self.gallery.read(row), LONGER).save(data, "JPEG", quality=QUALITY)
+        if kept := self.kept(row):
+            return kept
+        file, data = self.file(row), io.BytesIO()
+        shown(self.gallery.read(row, LONGER), LONGER).save(data, "JPEG", quality=QUALITY)
         with suppress(OSError):  # a full or read-only disk makes the page slower, no more
             file.parent.mkdir(exist_ok=True)
             partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             partial.write_bytes(data.getvalue())
             partial.replace(file)
         return data.getvalue()
+
+    def heat(self, row: int) -> bytes:
+        """The coloured layer of an image as PNG; empty where nothing has a colour, as in most images."""
+        if row not in self._heats:
+            coloured = self.gallery.scale.colours(self.gallery.scores.maps[row])
+            self._heats[row] = heat(self.gallery, row) if coloured else b""
+        return self._heats[row]
+
+    def make(self, rows: Sequence[int], patience: float) -> None:
+        """Make what is missing of these, in their order, until that has taken `patience` seconds."""
+        end = time.monotonic() + patience
+        for row in rows:
+            if time.monotonic() > end:
+                return
+            if not self.file(row).exists():
+                with suppress(UnreadableImageError):
+                    self.get(row)
+
+    def soon(self, rows: Sequence[int]) -> None:
+        """Let `fill` make these before the others: they will be looked at next."""
+        self._soon = rows
 
     def take_over(self, other: "Thumbnails") -> None:
         """Copy what another Run of the same images has; what cannot be copied is made when it is asked for."""
@@ -70,9 +97,9 @@ class Thumbnails:
         self._asked = time.monotonic()
 
     def fill(self) -> None:
-        """Make what is missing, in the order of the ranking; ends early once stopped."""
+        """Make what is missing; ends early once stopped."""
         prints = np.zeros((len(self.gallery), SIDE, SIDE), np.uint8)
-        for row in range(len(self.gallery)):
+        for row in self._order():
             while time.monotonic() - self._asked < CALM and not self._stop.wait(CALM / 3):
                 pass
             if self._stop.is_set():
@@ -80,8 +107,16 @@ class Thumbnails:
             with suppress(UnreadableImageError, OSError), Image.open(io.BytesIO(self.get(row))) as picture:
                 picture.draft("L", (SIDE, SIDE))
                 prints[row] = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
-            self.done = row + 1
+            self.heat(row)
         self.groups = alike(prints, self.gallery.content)
+
+    def _order(self) -> Iterator[int]:
+        """Every row once: those that will be looked at next, else in the order of the ranking."""
+        seen: set[int] = set()
+        for row in range(len(self.gallery)):
+            while (first := next((each for each in self._soon if each not in seen), row)) not in seen:
+                seen.add(first)
+                yield first
 
     def start(self) -> None:
         """Fill in a separate thread."""
@@ -98,7 +133,7 @@ def heat(gallery: Gallery, row: int) -> bytes:
     factor = min(1.0, HEAT / max(width, height))
     size = max(1, round(width * factor)), max(1, round(height * factor))
     data = io.BytesIO()
-    layer(gallery.map(row, size), gallery.scale, size).save(data, "PNG", compress_level=3)
+    layer(gallery.map(row, size), gallery.scale, size).save(data, "PNG", compress_level=1)
     return data.getvalue()
 
 

@@ -83,6 +83,7 @@ at("back").addEventListener("click", () => { moved(found, null); keep(); });
 at("close").addEventListener("click", () => zoom.close());
 document.addEventListener("submit", (event) => {
   event.preventDefault();
+  if (event.target === filters) filter();
   if (event.target.matches(".numbers-of-box")) post(event.target);
 });
 window.addEventListener("resize", draw);
@@ -102,6 +103,37 @@ at("new-type").addEventListener("keydown", (event) => {
   at("new-type").value = "";
 });
 
+// Cards come without HTMX, which raises events for every element that comes or goes: with hundreds of cards that is seen.
+let listing = null; // what is under way
+async function list(address, more = null) { // in place of all cards, or of the button `more`
+  if (more && listing) return;
+  listing?.abort();
+  const mine = listing = new AbortController();
+  try {
+    const answer = await fetch(address, { headers: { "X-Version": version }, signal: mine.signal }), text = await answer.text();
+    notify(answer.ok ? "" : text);
+    if (answer.ok) {
+      if (more) more.outerHTML = text; else at("cards").innerHTML = text;
+      if (!zoom.open && !selected()) begin();
+      show();
+      watchEnd();
+    }
+  } catch { if (!mine.signal.aborted) notify(SILENT); }
+  if (listing === mine) listing = null;
+}
+// The next cards come before the end of these is seen.
+const nearEnd = new IntersectionObserver((seen) => { for (const { isIntersecting, target } of seen) if (isIntersecting) target.click(); }, { rootMargin: "0px 0px 200%" });
+function watchEnd() {
+  nearEnd.disconnect();
+  const next = document.querySelector(".more button");
+  if (next) nearEnd.observe(next);
+}
+const filters = at("filters");
+function filter() { list(`/cards?${new URLSearchParams(new FormData(filters))}`); }
+filters.addEventListener("change", filter);
+let typing = 0;
+at("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(filter, 150); });
+
 function select(card, focus = true) {
   if (!card) return;
   document.querySelector(".card.current")?.classList.remove("current");
@@ -120,11 +152,13 @@ function step(by) {
   if (!next) return;
   select(next, !zoom.open);
   if (!zoom.open) return;
-  if (wanted >= all.length - 2) document.querySelector(".more")?.scrollIntoView({ block: "nearest" }); // the next ones come
-  sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { source: "#zoom-body", target: "#zoom-body" }));
+  if (wanted >= all.length - 2) document.querySelector(".more button")?.click(); // the next ones come
+  enlarge();
   const after = all[wanted + by];
   if (after) new Image().src = `/picture/${after.dataset.row}?v=${version}`;
 }
+
+function enlarge() { sent.then(() => htmx.ajax("GET", `/zoom/${current}`, { source: "#zoom-body", target: "#zoom-body" })); }
 
 // Several images, to be labelled together: by row, whether they are shown or not.
 const picked = new Set();
@@ -275,6 +309,8 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("focusin", (event) => { const card = event.target.closest(".card"); if (card) select(card, false); });
 document.addEventListener("click", (event) => {
   const card = event.target.closest(".card"), type = event.target.closest("#status [data-type]");
+  const { cards: address } = event.target.dataset;
+  if (address) { list(address, event.target.closest(".more")); return; }
   if (type) label("bad", type.dataset.type);
   if (!card) return;
   if (event.target.matches(".pick")) { pick(card, event.shiftKey); return; }
@@ -282,7 +318,7 @@ document.addEventListener("click", (event) => {
   if (image && event.shiftKey) { anchor ??= current; pick(card, true); return; }
   if (image && (event.ctrlKey || event.metaKey)) { pick(card); return; }
   select(card, false);
-  if (image) htmx.trigger(image, "enlarge");
+  if (image) enlarge();
 });
 
 function offerTypes() { // in the filter, as they come into use
@@ -291,8 +327,6 @@ function offerTypes() { // in the filter, as they come into use
 }
 document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "zoom-body" && !zoom.open) zoom.showModal();
-  if (!zoom.open && !selected()) begin();
-  show();
 });
 document.body.addEventListener("htmx:afterSettle", () => { // only now: HTMX gives new elements the attributes of old ones for a moment
   if (!zoom.open) return;
@@ -315,13 +349,14 @@ zoom.addEventListener("close", () => {
   select(at(`card-${document.querySelector("#zoom .zoomed")?.dataset.row}`) ?? selected());
 });
 
+const SILENT = "The page's program does not answer; start it again. All labels are kept.";
 function notify(text) { // in view wherever the page stands, and over the dialog, which covers all that is not in it
   const trouble = at("trouble"), home = zoom.open ? zoom : document.body;
   if (text && trouble.parentElement !== home) home.append(trouble);
   trouble.textContent = text; trouble.hidden = !text;
 }
 document.body.addEventListener("htmx:responseError", (event) => notify(event.detail.xhr.responseText || "The page's program refused that."));
-document.body.addEventListener("htmx:sendError", () => notify("The page's program does not answer; start it again. All labels are kept."));
+document.body.addEventListener("htmx:sendError", () => notify(SILENT));
 document.body.addEventListener("htmx:afterOnLoad", (event) => { if (event.detail.successful && event.detail.pathInfo.requestPath !== "/refit") notify(""); });
 document.addEventListener("visibilitychange", () => { // another tab may have added labels
   if (!document.hidden) htmx.ajax("GET", "/status", { source: "#status", target: "#status", swap: "outerHTML" });
@@ -336,4 +371,5 @@ fetch(`/scores?v=${version}`).then((answer) => answer.json()).then((answer) => {
   moved(threshold, null);
 });
 begin();
+watchEnd();
 document.body.inert = false; // from now on clicks are heard
