@@ -65,7 +65,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> None:
     def purified(images, detector, how, seed):
         return images, purify(images, Oracle(), replace(how, scale="raw", k=0), seed=seed)
 
-    monkeypatch.setattr(jobs.fitting, "purified", purified)
+    monkeypatch.setattr("blemish.jobs.fitting.purified", purified)
 
 
 def fitted(images, out=None, **changes):
