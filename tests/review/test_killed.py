@@ -40,7 +40,8 @@ def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed, page
     def click(address):
         """Label and draw until the program is gone; each act has a number of its own."""
         nonlocal sent
-        with httpx.Client(base_url=address, cookies={"blemish-1": TOKEN}, timeout=60) as http:
+        # without certificates, which nobody asks for here and which take longer to read than an act
+        with httpx.Client(base_url=address, cookies={"blemish-1": TOKEN}, timeout=60, verify=False) as http:  # noqa: S501
             try:
                 version = http.get("/").text.split('data-version="')[1].split('"')[0]
                 http.headers["X-Version"] = version
