@@ -16,7 +16,9 @@ PAGES = ("docs/datasets.md", "docs/bench.md")
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the dataset that the pages use."""
+    """A folder with the dataset that the pages use, and a place for MLflow's runs that is quickly made."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mvtec(tmp_path / "path/to/datasets", train=20, good=6, bad=5)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -22,6 +22,7 @@ from blemish.benchmark.experiments import (
 )
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
 from blemish.benchmark.formats import FORMATS
+from blemish.benchmark.mlflow_log import MLflowExperiment
 from blemish.benchmark.plan import Plan, plan, run, todo
 from blemish.benchmark.provenance import (
     check_hashes,
@@ -83,6 +84,7 @@ def bench(
     page: str | Path | None = None,
     dry_run: bool = False,
     retry: bool = False,
+    mlflow: str | None = None,
 ) -> Report:
     """Run experiments on labelled images and leave results.csv, tables and plots in `out`, a folder an experiment.
 
@@ -98,6 +100,8 @@ def bench(
     page : for "record": write this Markdown page from the rows that are stored below `out`, and run nothing.
     dry_run : plan only.
     retry : run failed runs again.
+    mlflow : an experiment of MLflow that gets the finished rows in the end, those of earlier calls, too, each once.
+        Needs `pip install 'blemish[mlflow]'`.
 
     Raises
     ------
@@ -109,6 +113,8 @@ def bench(
     if page is not None:
         if names != [RECORD]:
             raise RequestError(f"`page` is made from the rows of `{RECORD}`; got {', '.join(names)}.")
+        if mlflow is not None:
+            raise RequestError("`page` runs and sends nothing; give `mlflow` without it.")
         target = Path(page).expanduser()
         return Report(write_page(Path(out).expanduser(), target), {"page": str(target)})
     request: dict[str, Any] = {
@@ -134,6 +140,7 @@ def bench(
         lines += _changed(kept)
     if dry_run:
         return _dry(planned, Results.read(out, mend=False))
+    experiment_log = MLflowExperiment(mlflow) if mlflow is not None else None
     outcome = run(planned, out, retry=retry, form=form)
     for each in planned.experiments:
         own = {**request, "names": [each.name]}
@@ -151,6 +158,10 @@ def bench(
         "earlier": outcome.earlier,
         "failed": outcome.failed,
     }
+    if experiment_log is not None:
+        rows = [row for row in Results.read(out, mend=False).rows if row["run"] in planned.steps]
+        summary["mlflow"] = experiment_log.send(rows)
+        lines.append(f"{summary['mlflow']} rows sent to the experiment '{mlflow}' of MLflow")
     return Report(lines, summary, outcome.failed)
 
 

@@ -58,6 +58,9 @@ def bench(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and the expected time.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed runs again.")] = False,
+    mlflow: Annotated[
+        str | None, typer.Option(help="Send the finished rows to this experiment of MLflow in the end, each once.")
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     cache: Cache = None,
@@ -89,6 +92,7 @@ def bench(
                 page=page,
                 dry_run=dry_run,
                 retry=retry,
+                mlflow=mlflow,
             )
     tell(found.lines, found.summary, quiet=quiet, as_json=as_json)
     if found.failed:

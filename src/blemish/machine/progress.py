@@ -42,6 +42,7 @@ PHASES = (
     Phase("Scoring", ("scoring", "scoring the rest")),
     Phase("Drawing heatmaps", ("regions", "heatmaps", "thumbnails"), share=10.0),
     Phase("Exporting", ("exporting",)),
+    Phase("Sending rows", ("sending rows",)),
 )
 OUTER = {"folders": "Folder", "runs": "Run"}  # stages of jobs that are made of jobs: each starts from the first phase
 

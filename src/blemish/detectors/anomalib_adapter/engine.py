@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import random
 import signal
 import tempfile
@@ -15,6 +16,8 @@ from unittest import mock
 
 import numpy as np
 import torch
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # anomalib imports MLflow where it is installed
 from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
