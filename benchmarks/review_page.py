@@ -150,7 +150,7 @@ def acts(tab: Page) -> dict[str, float]:
         note("a key (accept, reject) is kept and counted", timed(tab, press, f"{status} !== was"))
     for _ in range(20):
         note(
-            "a window further down, pictures",
+            "scrolling on by a window",
             timed(tab, "scrollBy(0, 0.9 * innerHeight)", f"{SEEN}().length > 9", ALL_SEEN),
         )
     for _ in range(9):
