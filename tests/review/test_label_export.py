@@ -213,3 +213,31 @@ def test_a_review_ends_with_the_images_sorted_as_people_found(named, tmp_path, m
     assert len(list((tmp_path / "sorted").rglob("*.png"))) == 10
     refused(call("review", run, "--link", tmp_path / "sorted"), "exists", "--force")
     refused(call("review", run, "--link", tmp_path / "a", "--copy", tmp_path / "b"), "not both")
+
+
+def test_fiftyone_reads_its_folder(named, tmp_path, monkeypatch):
+    # Its readers alone: its database cannot be installed from PyPI without a download from elsewhere.
+    monkeypatch.setenv("FIFTYONE_DISABLE_SERVICES", "1")
+    monkeypatch.setenv("FIFTYONE_DO_NOT_TRACK", "1")
+    foud = pytest.importorskip("fiftyone.utils.data")
+    run, _ = named
+    done = call("labels", "export", run, "--format", "fiftyone", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    done = call("labels", "export", run, "--format", "coco", "--out", tmp_path / "coco")
+    coco = content_of(tmp_path / "coco/coco.json")
+    wanted = {image["file_name"]: [] for image in coco["images"]}
+    ids = {image["id"]: image["file_name"] for image in coco["images"]}
+    for each in coco["annotations"]:
+        wanted[ids[each["image_id"]]].append(each["bbox"])
+    where = {"data_path": tmp_path / "out/data", "shuffle": False}
+    detections = tmp_path / "out/detections.json"
+    with foud.FiftyOneImageDetectionDatasetImporter(**where, labels_path=detections) as importer:
+        found = {
+            Path(path).name: [[round(64 * side) for side in each.bounding_box] for each in label.detections]
+            for path, _, label in importer
+        }
+    assert found == wanted
+    with foud.FiftyOneImageClassificationDatasetImporter(**where, labels_path=tmp_path / "out/labels.json") as importer:
+        classes = {Path(path).name: label.label for path, _, label in importer}
+    assert classes["part-00.png"] == "bad"
+    assert len(classes) == 10
