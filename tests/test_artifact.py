@@ -73,7 +73,7 @@ def test_a_config_that_was_tampered_with_is_refused(run, edit):
 
 def test_another_format_version_says_what_to_do(run):
     change(run, lambda config: config.update(format_version=99))
-    with pytest.raises(RequestError, match=r"99.*reads 4: upgrade"):
+    with pytest.raises(RequestError, match=r"99.*reads 5: upgrade"):
         blemish.load(run)
 
 

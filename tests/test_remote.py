@@ -55,7 +55,8 @@ def test_features_and_scores_from_tasks_are_those_of_one_machine(tmp_path, inlin
     there = jobs.fit(
         tmp_path / "photos", tmp_path / "b", detector=detector(), threads=1, cache=tmp_path / "cb", ray="x"
     )
-    assert inline == ["_made_of", "_made_of"]
+    assert inline[:2] == ["_made_of", "_made_of"]
+    assert set(inline) == {"_made_of"}
     assert here.scores.ids == there.scores.ids
     assert np.array_equal(here.scores.image, there.scores.image)
     assert np.array_equal(here.scores.maps, there.scores.maps)

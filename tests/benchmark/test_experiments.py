@@ -30,7 +30,7 @@ from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
 from layouts import class_folders, mvtec
 
-SMALL = {"retrieved": 8}
+SMALL = {"retrieved": 8, "turned": 0}
 
 
 @pytest.fixture

@@ -348,3 +348,16 @@ def test_parts_that_lie_alike_are_not_turned_and_neither_are_those_of_large_fold
     assert not NearestImages().fit(ImageSet.of(alike)).at_any_angle_
     any_angle = ImageSet.of([bracket(index, index % 4) for index in range(12)])
     assert not NearestImages(turned=11).fit(any_angle).at_any_angle_
+
+
+def test_images_known_to_be_good_do_not_shape_the_embedding():
+    features = patches(count=70)
+    images = image_set(features)
+    good = replace(images, labels=dict.fromkeys(images.ids[:30], NORMAL))
+    embedding = neighbours(NearestImages(backbone=GIVEN).fit(good)).embedding
+    alone = neighbours(NearestImages(backbone=GIVEN).fit(images.subset(images.ids[30:]))).embedding
+    assert torch.allclose(embedding.mean, alone.mean, atol=1e-5)
+    few = replace(images, labels=dict.fromkeys(images.ids[:41], NORMAL))  # 29 others are too few
+    whole = neighbours(NearestImages(backbone=GIVEN).fit(images)).embedding
+    assert torch.allclose(neighbours(NearestImages(backbone=GIVEN).fit(few)).embedding.mean, whole.mean, atol=1e-5)
+    assert not torch.allclose(embedding.mean, whole.mean, atol=1e-5)

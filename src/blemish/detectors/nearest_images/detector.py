@@ -35,6 +35,7 @@ from blemish.machine.errors import RequestError
 from blemish.machine.runtime import intra_op_threads
 
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
+FEWEST_SHAPING = 30  # images that the embedding is learned from without those known to be good
 STANDS_OUT = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
 QUARTERS = (1, 2, 3)  # that images are turned by
 FEWEST_TURNED = 12  # images: of fewer, chance decides whether parts seem to lie at any angle
@@ -303,10 +304,13 @@ class NearestImages(FeatureDetector):
         """
         images, size = features.images, features.grid[0] * features.grid[1]
         names = [images.ids[row] for row in rows]
-        plan = even_plan(names, EMBEDDING_PATCHES, self.random_state)
+        # known good images do not shape the embedding, as new ones do not: benchmarks/threshold.md
+        others = [name for name in names if images.labels.get(name) != NORMAL]
+        shaping = others if len(others) >= FEWEST_SHAPING else names
+        plan = even_plan(shaping, EMBEDDING_PATCHES, self.random_state)
         sample = draw_patches(features, [plan], self.random_state, f"sampling {features.view.pixels}")[0]
         embedding = features.view.embedding(sample.values.shape[1])
-        embedding.learn(sample.values, len({images.groups[name] for name in names}))
+        embedding.learn(sample.values, len({images.groups[name] for name in shaping}))
         del sample
         where = torch.arange(size)
         if size > MOST_PATCHES:
