@@ -168,7 +168,7 @@ class NearestImages(FeatureDetector):
         found = []
         if self.at_any_angle_:
             found.append(
-                "Turned images look as like the others as upright ones: all were compared with turned ones, too."
+                "Images look alike at any angle, so each was also compared with the others turned by quarters."
             )
         if self.repeats_ > 1:
             found.append(
