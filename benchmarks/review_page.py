@@ -166,6 +166,16 @@ def acts(tab: Page) -> dict[str, float]:
         )
         shown = f"document.querySelector('.card bdi')?.textContent.startsWith('line-{folder}/')"
         note("another folder, pictures", timed(tab, choose, shown, ALL_SEEN))
+    plane, row = "document.querySelector('#stage .plane')", "document.querySelector('.zoomed')?.dataset.row"
+    drawn = "[...document.querySelectorAll('#stage img')].every(i => i.complete && i.naturalWidth)"
+    for each in range(9):
+        act = "document.querySelector('.card .picture').click()" if not each else PRESS.format(key="j")
+        enlarged = f"document.getElementById('zoom').open && {plane} && {row} !== was && {drawn}"
+        note("an image enlarged, and the next", timed(tab, f"const was = {row}; {act}", enlarged))
+    for _ in range(9):
+        act = f"const was = {plane}.style.transform; {PRESS.format(key='+')}"
+        note("zooming in by a step", timed(tab, act, f"{plane}.style.transform !== was"))
+        tab.keyboard.press("0")
     return {name: statistics.median(values) for name, values in found.items()}
 
 
