@@ -75,7 +75,7 @@ class NearestImages(FeatureDetector):
         unless the defects of the folder seem to repeat.
     retrieved : int, default 24
         Images that each image is compared with, the nearest by their layout, 1 or more.
-    turned : int, default 75
+    turned : int, default 40
         In folders of 12 to so many images whose parts lie at any angle, each image is compared with the others turned
         by quarters, too; 0 never does that.
     backbone : str, default "efficientnet_lite2"
@@ -130,7 +130,7 @@ class NearestImages(FeatureDetector):
     smoothing: float = 0.3
     k: int = 0
     retrieved: int = 24
-    turned: int = 75
+    turned: int = 40
 
     name: ClassVar[str] = "nearest_images"
     summary: ClassVar[str] = "distance to the like patch in the k-th nearest of the images most like this one"
