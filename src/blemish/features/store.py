@@ -85,7 +85,7 @@ class StoredFeatures(PatchFeatures):
 
         One image at a time a core is the fastest on a CPU (its activations stay in the cache), and makes an
         image's features independent of the company it came in and of the number of threads. What was made
-        before an interruption is kept. With a `total`, progress is told after each image, from `done` on.
+        before an interruption is kept. With a `total`, progress is reported after each image, from `done` on.
         """
         if runtime().ray:
             found = self._compute_in_tasks(names, keep=keep)

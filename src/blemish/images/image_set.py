@@ -282,12 +282,13 @@ class ImageSet:
 
         Raises `UnreadableImageError`.
         """
-        source = self.sources[name]
+        return self._read(self.sources[name], full)
+
+    def _read(self, source: Source, full: bool) -> Pixels:
         if isinstance(source, FeatureArray):
             raise UnreadableImageError("only its features are known")
         if isinstance(source, Turned):
-            upright = replace(self, sources={name: source.source}).read(name, full=full)
-            return np.ascontiguousarray(np.rot90(upright, source.quarters))
+            return np.ascontiguousarray(np.rot90(self._read(source.source, full), source.quarters))
         if isinstance(source, (Path, RemoteFile)):
             source = openable(source)
         if isinstance(source, (Path, bytes)):
@@ -301,13 +302,9 @@ class ImageSet:
         """
         part = self.settled().subset(ids)
 
-        def packed(name: str) -> Any:
-            source = self.sources[name]
+        def packed(source: Any) -> Any:
             if isinstance(source, Turned):
-                return replace(source, source=bytes_of(source.source))
-            return bytes_of(source)
-
-        def bytes_of(source: Any) -> Any:
+                return replace(source, source=packed(source.source))
             try:
                 return source.read_bytes() if isinstance(source, (Path, RemoteFile)) else source
             except (OSError, UnreadableImageError):
@@ -316,7 +313,9 @@ class ImageSet:
         def of(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: values[name] for name in part.ids if name in values}
 
-        with closing(in_threads(packed, part.ids, runtime().threads + WAITING)) as results:
+        with closing(
+            in_threads(packed, [self.sources[name] for name in part.ids], runtime().threads + WAITING)
+        ) as results:
             sources = dict(zip(part.ids, results, strict=True))
         maps: dict[str, Any] = {
             name: of(getattr(self, name))
