@@ -361,3 +361,7 @@ def test_images_known_to_be_good_do_not_shape_the_embedding():
     whole = neighbours(NearestImages(backbone=GIVEN).fit(images)).embedding
     assert torch.allclose(neighbours(NearestImages(backbone=GIVEN).fit(few)).embedding.mean, whole.mean, atol=1e-5)
     assert not torch.allclose(embedding.mean, whole.mean, atol=1e-5)
+    shots = replace(good, groups={name: str(at // 4) for at, name in enumerate(good.ids)})  # 10 groups of others
+    assert not torch.allclose(
+        neighbours(NearestImages(backbone=GIVEN).fit(shots)).embedding.mean, alone.mean, atol=1e-5
+    )

@@ -21,26 +21,21 @@ from blemish.detectors.nearest_images.scorer import (
     relative_distances,
     typical,
 )
+from blemish.detectors.nearest_images.turning import lie_at_any_angle, may_be_turned, quarters_of
 from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numbers
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_least
-from blemish.features import FeatureSpec, features_of
+from blemish.features import FeatureSpec
 from blemish.features.backbones import GIVEN
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
 from blemish.images.gathering import Turned
-from blemish.images.image_set import turned_name
 from blemish.machine.errors import RequestError
-from blemish.machine.runtime import intra_op_threads
 
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
-FEWEST_SHAPING = 30  # images that the embedding is learned from without those known to be good
+FEWEST_SHAPING = 30  # groups of images that the embedding is learned from without those known to be good
 STANDS_OUT = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
-QUARTERS = (1, 2, 3)  # that images are turned by
-FEWEST_TURNED = 12  # images: of fewer, chance decides whether parts seem to lie at any angle
-TRIED = 8  # images that are turned first, to see whether parts lie at any angle
-AS_LIKE = 0.42  # of the pairs: where more are nearer turned, they do. Chance alone makes it a half
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
 
 
@@ -192,45 +187,15 @@ class NearestImages(FeatureDetector):
 
     def _fit_prepared(self, images: ImageSet, specs: Sequence[FeatureSpec]) -> Self:
         super()._fit_prepared(images, specs)
-        upright = self._may_be_turned(images)
-        square = all(height == width for height, width in (spec.size or (1, 1) for spec in specs))
-        quarters = QUARTERS if square else QUARTERS[1:2]
-        if upright and self._lie_at_any_angle(images, upright, quarters, specs[0]):
+        turns = len(images) <= self.turned and self.backbone != GIVEN and not self.tile
+        upright, quarters = may_be_turned(images) if turns else [], quarters_of(specs)
+        view, scorer = self.views[0], self.neighbours()[0]
+        spec = next(spec for spec in specs if spec.pixels == view.pixels)
+        if upright and lie_at_any_angle(images, upright, quarters, view, scorer, spec):
             near_copies = self.__dict__["near_copies_"]
             super()._fit_prepared(images.with_turned(upright, quarters), specs)
             self._training_scores, self.near_copies_ = self.training_scores_.subset(images.ids), near_copies
         return self
-
-    def _may_be_turned(self, images: ImageSet) -> list[str]:
-        """The images that may be compared with turned: none of large folders, nor where it is said where to look."""
-        if self.backbone == GIVEN or self.tile or images.roi is not None:
-            return []
-        if not FEWEST_TURNED <= len(images) <= self.turned:
-            return []
-        bad = {name for name in images.ids if images.labels.get(name) in (ANOMALOUS, SUSPECTED)}
-        return [name for name in images.ids if name not in bad and name not in images.lost]
-
-    def _lie_at_any_angle(
-        self, images: ImageSet, upright: Sequence[str], quarters: Sequence[int], spec: FeatureSpec
-    ) -> bool:
-        """Whether some images, turned by so many quarters, look about as like the other images as they do upright."""
-        few = sorted(upright, key=lambda name: images.content[name])[:TRIED]
-        view, scorer = next(
-            pair for pair in zip(self.views, self.neighbours(), strict=True) if pair[0].pixels == spec.pixels
-        )
-        features = ViewFeatures(view, features_of(images.with_turned(few, quarters), spec))
-
-        def layouts(ids: Sequence[str]) -> Tensor:
-            return torch.cat(
-                [scorer.layouts_of(scorer.embedded(batch.patches), features.grid) for batch in features.batches(ids)]
-            )
-
-        others = torch.tensor([[images.groups[name] != images.groups[one] for one in few] for name in images.ids])
-        with torch.no_grad(), intra_op_threads(1):
-            whole = layouts(images.ids)
-            away = torch.cdist(whole, layouts(few))
-            nearer = [torch.cdist(whole, layouts([turned_name(name, by) for name in few])) < away for by in quarters]
-        return bool(torch.stack(nearer)[:, others].float().mean() > AS_LIKE)  # NaN where there are no others
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:
         return [(fitted.scorer, fitted.maps) for fitted in self.compare(features)]
@@ -306,7 +271,7 @@ class NearestImages(FeatureDetector):
         names = [images.ids[row] for row in rows]
         # known good images do not shape the embedding, as new ones do not: benchmarks/threshold.md
         others = [name for name in names if images.labels.get(name) != NORMAL]
-        shaping = others if len(others) >= FEWEST_SHAPING else names
+        shaping = others if len({images.groups[name] for name in others}) >= FEWEST_SHAPING else names
         plan = even_plan(shaping, EMBEDDING_PATCHES, self.random_state)
         sample = draw_patches(features, [plan], self.random_state, f"sampling {features.view.pixels}")[0]
         embedding = features.view.embedding(sample.values.shape[1])
