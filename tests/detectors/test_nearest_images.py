@@ -236,6 +236,9 @@ def test_a_pattern_for_names_is_advised_where_they_tell_near_copies_from_the_res
     assert names_share(shots, (*others, *shots[0], *shots[1], "p-05-c.png")) == "p-05-"
     assert names_share((("p-07-a.png", "p-16-a.png"),), (*others, "p-07-a.png")) == ""
     assert names_share((("p-05-a.png", "p-05-b.png"), *zip(others[::2], others[1::2], strict=True)), others) == ""
+    assert names_share((("000.png", "012.png"),), ("000.png", "012.png", "100.png")) == "", (
+        "a number that only begins alike"
+    )
 
 
 def test_memory_is_bounded_by_images_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,8 @@ def names_share(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
     That is where half of the images of `ids` whose names begin so are near copies, and half of the near copies do.
     """
     start = os.path.commonprefix(list(copies[0]))  # noqa: RUF071 - names, not folders
+    if any(name[len(start) : len(start) + 1].isdigit() for name in copies[0]):
+        start = start.rstrip("0123456789")  # how a number begins tells nothing
     every = [name for names in copies for name in names]
     near = sum(name.startswith(start) for name in every)
     return start if 2 * near >= max(len(every), sum(name.startswith(start) for name in ids)) else ""
