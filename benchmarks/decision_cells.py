@@ -70,11 +70,13 @@ def main() -> None:
                     if file.exists():
                         continue
                     images = category.images(paths) if paths else manifest.training_set(category)
-                    scores = detector_class(given.detector)(random_state=seed).fit(images).training_scores_
+                    detector = detector_class(given.detector)(random_state=seed).fit(images)
+                    scores = detector.training_scores_
                     partial = file.with_suffix(".partial")
                     with partial.open("wb") as opened:
                         np.savez_compressed(
-                            opened, path=np.array(scores.ids), score=scores.image, maps=scores.maps.astype(np.float16),
+                            opened, path=np.array(scores.ids), score=scores.image,
+                            stricter=detector.stricter_scores(scores.ids),
                             bad=category.truth(scores.ids) if paths else manifest.training_truth(scores.ids),
                         )  # fmt: skip
                     partial.replace(file)

@@ -37,9 +37,9 @@ def best_f1(bad: np.ndarray, score: np.ndarray) -> float:
     return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
-def of_model(score: np.ndarray) -> dict[str, object]:
-    """What `blemish fit` decides."""
-    found = decide(score)
+def of_model(score: np.ndarray, stricter: np.ndarray | None = None) -> dict[str, object]:
+    """What `blemish fit` decides; without `stricter`, what it decides by one view."""
+    found = decide(score, stricter=stricter)
     low, high = found.contamination_interval
     look = sum(band == "look" for band in found.bands(score))
     return {
@@ -98,6 +98,7 @@ def combined(score: np.ndarray) -> dict[str, object]:
 
 RULES: dict[str, Callable[[np.ndarray], dict[str, object]]] = {
     "model": of_model,
+    "one view": of_model,
     **{f"mad{k:g}": (lambda score, k=k: {"flags": score > median_mad(score, k)}) for k in (2, 2.5, 3)},
     "gaussians": gaussians,
     "storey": storey,
@@ -111,7 +112,7 @@ def judged(file: Path, rule: str) -> dict[str, object]:
     cell = np.load(file)
     score, bad = cell["score"], cell["bad"].astype(bool)
     start = time.perf_counter()
-    found = RULES[rule](score)
+    found = RULES[rule](score, *([cell["stricter"]] if rule == "model" else []))
     flags, some = np.asarray(found["flags"]), bool(bad.any())
     truth, estimate = float(bad.mean()), float(found.get("estimate", flags.mean()))
     best = best_f1(bad, score) if some else np.nan

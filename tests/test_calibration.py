@@ -19,6 +19,7 @@ from blemish.calibration import (
     reliability,
     two_groups,
 )
+from blemish.calibration.posterior import Stretch
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 from blemish.machine.errors import RequestError
 
@@ -56,7 +57,10 @@ def decisions():
 
 @pytest.mark.parametrize("name", CASES)
 def test_all_that_is_said_of_a_folder_agrees(decisions, name):
-    scores, found = CASES[name], decisions[name]
+    agrees_with_itself(CASES[name], decisions[name])
+
+
+def agrees_with_itself(scores, found):
     low, high = (share * len(scores) for share in found.contamination_interval)
     expected = found.contamination * len(scores)
     assert low - 1e-6 <= expected <= high + 1e-6
@@ -75,6 +79,40 @@ def test_all_that_is_said_of_a_folder_agrees(decisions, name):
         assert (np.diff(chance[order]) >= 0).all()
         assert chance.min() > 0
         assert chance.max() < 1
+
+
+def test_defects_that_hide_in_one_view_are_counted_by_the_stricter_one():
+    scores, truth = folder(300, 60, 1, 1.6)
+    stricter = folder(300, 60, 1, 12.0)[0][::-1]
+    alone, both = decide(scores), decide(scores, stricter=stricter)
+    agrees_with_itself(scores, both)
+    assert alone.contamination * 360 < 30
+    assert both.contamination * 360 == pytest.approx(60, abs=6)
+    assert f1(scores, truth, both.threshold) > f1(scores, truth, alone.threshold)
+    (low, high), (lower, higher) = alone.contamination_interval, both.contamination_interval
+    assert lower <= low
+    assert higher >= high
+    assert Decision.from_json(json.loads(json.dumps(both.to_json()))) == both
+    model = two_groups(scores, stretch=both.stretch)
+    assert model.knowing(scores, truth).each_chance(scores).mean(0)[300:].mean() > 0.5
+    known = decide(scores, labels=np.where(np.arange(360) % 3, UNKNOWN, truth), stricter=stricter)
+    assert known.contamination * 360 == pytest.approx(60, abs=15)
+
+
+def test_a_stricter_view_that_finds_fewer_changes_no_flag():
+    scores, calm = folder(300, 30, 1)[0], folder(330, 0, 2)[0]
+    alone, both = decide(scores), decide(scores, stricter=calm)
+    assert (both.threshold, both.contamination, both.chance, both.stretch) == (
+        alone.threshold, alone.contamination, alone.chance, None,
+    )  # fmt: skip
+
+
+def test_many_scores_are_stretched_by_few_knots():
+    scores, stricter = folder(5000, 300, 1)[0], folder(3000, 900, 2)[0]
+    stretch = Stretch.between(scores, stricter)
+    assert len(stretch.scores) < 500
+    for share in (0.01, 0.3, 0.9, 0.999):
+        assert stretch.of([np.quantile(scores, share)])[0] == pytest.approx(np.quantile(stricter, share), rel=0.01, abs=0.02)
 
 
 def test_clear_defects_are_found_and_counted():

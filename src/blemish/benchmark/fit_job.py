@@ -58,7 +58,9 @@ def fit(task: Task) -> list[dict[str, Any]]:
     test = manifest.test_set(category, MODES[0])  # with overlap: it holds the other protocol's images, too
     rows = []
     for choice, chosen in choices(detector, every=bool(task.cell.extra.get("choices"))):
-        decided = ranking(fitted_scores if chosen is detector else chosen.training_scores_, manifest.training_truth)
+        own = fitted_scores if chosen is detector else chosen.training_scores_
+        stricter = None if purified else chosen.stricter_scores(own.ids)
+        decided = ranking(own, manifest.training_truth, stricter)
         scores, seconds = scored(chosen, test)
         about = {**costs, **purified, **decided, **seconds, "choice": choice}
         rows += [{**about, **row} for row in measured(task, scores, decided["threshold"])]
@@ -98,9 +100,9 @@ def learned(task: Task, detector: Detector, training: ImageSet) -> tuple[Scores,
     return fit_purified(task, detector, training)
 
 
-def ranking(scores: Scores, truth_of: Any) -> dict[str, float]:
+def ranking(scores: Scores, truth_of: Any, stricter: NDArray[np.float64] | None) -> dict[str, float]:
     """The label-free decision on the scores of the folder, and how well they rank it."""
-    decision = calibration.decide(scores.image)
+    decision = calibration.decide(scores.image, stricter=stricter)
     truth = truth_of(scores.ids)
     found = {"threshold": decision.threshold, "estimate": decision.contamination}
     if truth.any():

@@ -1,5 +1,6 @@
 """From scores alone, or with a few labels, to a `Decision`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +21,11 @@ from blemish.calibration.decision import (
     with_labels,
 )
 from blemish.calibration.decision import at_contamination as by_share
-from blemish.calibration.posterior import TwoGroups, binned, two_groups
+from blemish.calibration.posterior import Stretch, TwoGroups, binned, thinned, two_groups
 from blemish.calibration.reference import CONFIDENCE, images_for, promised, smallest_rate
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
 
 QUANTILES = (0.05, 0.95)  # of the counts
-KNOTS = 200
 MOST_SURE = 1e-4  # no chance comes nearer to 0 or 1
 WIDE = 0.25  # share of the folder: where the count may be anything in a wider range, words take the place of chances
 NO_SIGN = 0.5  # chance that no image is bad, from which on that is the answer
@@ -43,6 +43,7 @@ def decide(
     labels: Labels | None = None,
     normals: Array | None = None,
     reference: Array | None = None,
+    stricter: Array | None = None,
     sensitivity: float | None = None,
     false_alarms: float | None = None,
     threshold: float | None = None,
@@ -56,6 +57,8 @@ def decide(
     labels : (N,) `NORMAL` or `ANOMALOUS` where a person reviewed an image, else `UNKNOWN`.
     normals : (M,) scores of images that are known to be good and not part of the folder.
     reference : (R,) scores that a promise of false alarms rests on: the scores of `normals` by default.
+    stricter : (F,) scores of these images, or of some of them, by a stricter view; see `Detector.stricter_scores`. The
+        folder is decided by both, and the one that finds more bad images counts.
     sensitivity : 0..1, how many images are flagged; see `Decision`. 0.5 by default.
     false_alarms : the share of the good images that may be flagged: a promise with a reference, an estimate without.
     threshold, contamination : set by hand, in place of it.
@@ -83,7 +86,10 @@ def decide(
             UNCLEAR, "Add images that differ, or set the threshold.",
         )  # fmt: skip
     else:
-        found = _found(scores, known, good, two_groups(scores, known, good), sensitivity)
+        models = [two_groups(scores, known, good)]
+        if stricter is not None and len(stricter) > 1:
+            models.append(two_groups(scores, known, good, Stretch.between(scores, stricter)))
+        found = _found(scores, known, len(good), models, sensitivity)
     found = replace(found, reference=_rising(compared))
     if false_alarms is not None:
         return _at_false_alarms(scores, found, compared, false_alarms, known, good)
@@ -98,10 +104,7 @@ def folder_chances(model: TwoGroups, scores: Array) -> Chance:
 
 def chance_knots(scores: Array) -> Array:
     """(K,) rising scores between which a folder's chances are interpolated."""
-    values = np.unique(np.asarray(scores, dtype=np.float64))
-    if len(values) > 2 * KNOTS:  # the highest as they are, of the others some
-        some = np.round(np.linspace(0, len(values) - KNOTS, KNOTS)).astype(int)
-        values = np.concatenate([values[some], values[len(values) - KNOTS + 1 :]])
+    values = thinned(np.unique(np.asarray(scores, dtype=np.float64)))
     span = values[-1] - values[0]
     return np.concatenate([values, values[-1] + span * np.linspace(0.02, 1, 50)])
 
@@ -114,19 +117,26 @@ def mean_chance(knots: Array, each: Array, weights: Array) -> Chance:
     return Chance(tuple(knots.tolist()), tuple(np.clip(rising, MOST_SURE, 1 - MOST_SURE).tolist()))
 
 
-def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sensitivity: float | None) -> Decision:
+def _found(
+    scores: Array, labels: Labels, normals: int, models: Sequence[TwoGroups], sensitivity: float | None
+) -> Decision:
+    """By the model that expects most bad images; the count is between the least and the most that any of them has."""
     reviewed = np.isin(labels, (NORMAL, ANOMALOUS))
-    chance = folder_chances(model, scores)
+    curves = [folder_chances(model, scores) for model in models]
+    totals = [float(with_labels(curve.of(scores), labels).sum()) for curve in curves]
+    chosen = int(np.argmax(totals))
+    chance, expected = curves[chosen], totals[chosen]
     chances = with_labels(chance.of(scores), labels)
-    least, most, none = _counts(model, scores, labels)
-    expected = float(chances.sum())
-    least, most = min(least, int(expected)), max(most, int(np.ceil(expected)))
+    counts = [_counts(model, scores, labels) for model in models]
+    none = counts[chosen][2]
+    least = min(int(expected), *(low for low, _, _ in counts))
+    most = max(int(np.ceil(expected)), *(high for _, high, _ in counts))
     answer = DEFECTS if none < NO_SIGN else CLEAN if most <= WIDE * len(scores) else UNCLEAR
     shown = chance if most - least <= WIDE * len(scores) else None
     shares = least / len(scores), most / len(scores)
     found = Decision(
         0.0, expected / len(scores), "", ASSUMPTION, answer, contamination_interval=shares, chance=chance,
-        reviewed=int(reviewed.sum()),
+        reviewed=int(reviewed.sum()), stretch=models[chosen].stretch,
     )  # fmt: skip
     found = at_sensitivity(scores, 0.5 if sensitivity is None else sensitivity, found)
     if reviewed.any() and answer != CLEAN:
@@ -135,7 +145,7 @@ def _found(scores: Array, labels: Labels, normals: Array, model: TwoGroups, sens
     right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
     if answer == DEFECTS and right < HALF_RIGHT:
         answer = UNCLEAR
-    advice = _advice(answer, int(sum(band == "look" for band in found.bands(scores))), len(normals))
+    advice = _advice(answer, int(sum(band == "look" for band in found.bands(scores))), normals)
     return replace(found, answer=answer, advice=advice, chance=shown)
 
 
@@ -172,7 +182,7 @@ def _at_false_alarms(
     if not len(reference):
         if len(scores) < 2 or not np.ptp(scores):
             return found
-        model = two_groups(scores, labels, normals)
+        model = two_groups(scores, labels, normals, found.stretch)
         low, high = float(np.min(scores)), float(np.max(scores))
         grid = np.linspace(low, high + (high - low), 4000)
         threshold = float(grid[np.searchsorted(-model.good_beyond(grid), -wanted).clip(0, len(grid) - 1)])

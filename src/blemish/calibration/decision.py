@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.calibration.posterior import Stretch
 from blemish.calibration.reference import Promise
 from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import RequestError
@@ -72,6 +73,7 @@ class Decision:
     reviewed : how many reviewed images had their say.
     promise : the share of good images that may be flagged, and how sure that is; needs known good images.
     reference : their scores, rising.
+    stretch : what scores became before good and bad were told apart; None for nothing else.
     """
 
     threshold: float
@@ -87,6 +89,7 @@ class Decision:
     reviewed: int = 0
     promise: Promise | None = None
     reference: tuple[float, ...] = ()
+    stretch: Stretch | None = None
 
     def bands(self, scores: Array, labels: Labels | None = None) -> list[Band]:
         """What to do with images of scores (N,): reject, look or pass; what a person found (`labels`, (N,)) decides."""
@@ -126,6 +129,8 @@ class Decision:
             values["chance"] = Chance(tuple(chance["scores"]), tuple(chance["values"]))
         if (promise := values.get("promise")) is not None:
             values["promise"] = Promise(**promise)
+        if (stretch := values.get("stretch")) is not None:
+            values["stretch"] = Stretch(tuple(stretch["scores"]), tuple(stretch["seen"]))
         values["reference"] = tuple(values.get("reference", ()))
         return cls(**values)
 

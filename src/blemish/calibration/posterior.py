@@ -31,9 +31,44 @@ SCALE = 1.0  # deviation of the logarithm of the good scores' own deviation, aro
 PLACE = 3.0  # deviations that the middle of good scores may be from the first guess
 WALKERS, WARM_UP, STEPS, EVERY = 48, 200, 200, 4  # of the sampler: 2,400 draws
 LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 is that far down
+KNOTS = 200
 BINS, TOP = 120, 60  # the scores are averaged in bins, but for the highest
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What scores become before the two groups are told apart: straight lines between knots, constant beyond.
+
+    Attributes
+    ----------
+    scores : (K,) rising.
+    seen : (K,) what stands for them; it never falls.
+
+    Examples
+    --------
+    >>> Stretch((0.0, 1.0, 2.0), (0.0, 1.0, 4.0)).of([0.5, 1.5]).tolist()
+    [0.5, 2.5]
+    """
+
+    scores: tuple[float, ...]
+    seen: tuple[float, ...]
+
+    @classmethod
+    def between(cls, scores: NDArray[np.floating], others: NDArray[np.floating]) -> "Stretch":
+        """What gives scores (N,) the distribution of `others` (M,): the lowest for the lowest, and so on."""
+        values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
+        places = (np.cumsum(counts) - (counts + 1) / 2) / max(counts.sum() - 1, 1)  # of equal ones, the middle
+        knots = thinned(values)
+        seen = np.quantile(np.asarray(others, dtype=np.float64), np.interp(knots, values, places))
+        further = knots[-1] + np.ptp(knots), seen[-1] + np.ptp(seen)  # beyond the highest it goes on
+        return cls((*knots.tolist(), further[0]), (*seen.tolist(), further[1]))
+
+    def of(self, scores: NDArray[np.floating]) -> Array:
+        """Of scores (N,), (N,)."""
+        found: Array = np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.seen)
+        return found
 
 
 @dataclass(frozen=True)
@@ -45,16 +80,18 @@ class TwoGroups:
     draws : (S, 8): middle, log deviation and log shape of good scores; log share of bad images; log distance and log
         width of theirs; log shares of good images that look bad and of bad ones that look good.
     weights : (S,) of the draws, adding up to 1.
+    stretch : what scores become before the draws have a say; None leaves them.
     """
 
     draws: Array
     weights: Array
+    stretch: Stretch | None = None
 
     def each_chance(self, scores: NDArray[np.floating]) -> Array:
         """(S, N) the chance of being bad by each draw, of scores (N,)."""
         from scipy.special import expit
 
-        good, bad = _log_groups(np.asarray(scores, dtype=np.float64), self.draws)
+        good, bad = _log_groups(_seen(scores, self.stretch), self.draws)
         chance: Array = expit(bad - good)
         return chance
 
@@ -65,7 +102,7 @@ class TwoGroups:
         middle, deviation, shape, distance, width, unusual = (
             self.draws[:, [column]] for column in (0, 1, 2, 4, 5, 6)
         )  # fmt: skip
-        z = (np.asarray(scores, dtype=np.float64)[None] - middle) / np.exp(deviation)
+        z = (_seen(scores, self.stretch)[None] - middle) / np.exp(deviation)
         k = np.exp(shape)
         plain = gammainc(k, np.exp(-np.clip(z * np.sqrt(polygamma(1, k)) - digamma(k), -700, 700)))
         far = ndtr(-(np.log(np.maximum(z + FLOOR, 1e-9)) - distance) / np.exp(width))
@@ -80,7 +117,7 @@ class TwoGroups:
         known = np.isin(labels, (NORMAL, ANOMALOUS))
         if not known.any():
             return self
-        good, bad = _log_groups(np.asarray(scores, dtype=np.float64)[known], self.draws)
+        good, bad = _log_groups(_seen(scores, self.stretch)[known], self.draws)
         fits = np.where(labels[known] == ANOMALOUS, bad, good).sum(1) - np.logaddexp(good, bad).sum(1)
         power = 1.0
         while True:
@@ -92,7 +129,10 @@ class TwoGroups:
 
 
 def two_groups(
-    scores: NDArray[np.floating], labels: Labels | None = None, normals: NDArray[np.floating] | None = None
+    scores: NDArray[np.floating],
+    labels: Labels | None = None,
+    normals: NDArray[np.floating] | None = None,
+    stretch: Stretch | None = None,
 ) -> TwoGroups:
     """Sample what good and bad images may be like.
 
@@ -101,19 +141,20 @@ def two_groups(
     scores : (N,) of the folder, of which an unknown share is bad; not all equal.
     labels : (N,) `NORMAL` or `ANOMALOUS` where a person reviewed an image. Which ones were may depend on their scores.
     normals : (M,) scores of images known to be good that are not part of the folder.
+    stretch : what scores become before the groups are told apart; nothing else by default.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values = _seen(scores, stretch)
     known = np.full(len(values), UNKNOWN) if labels is None else labels
     evidence = _Evidence(
         *binned(values[(known != NORMAL) & (known != ANOMALOUS)]),
         values[known == NORMAL],
         values[known == ANOMALOUS],
-        np.empty(0) if normals is None else np.asarray(normals, dtype=np.float64),
+        np.empty(0) if normals is None else _seen(normals, stretch),
         *_first_guess(values),
         len(values),
     )
     draws = _sampled(evidence)
-    return TwoGroups(draws, np.full(len(draws), 1 / len(draws)))
+    return TwoGroups(draws, np.full(len(draws), 1 / len(draws)), stretch)
 
 
 @dataclass(frozen=True)
@@ -173,11 +214,23 @@ class _Evidence:
         return np.stack(columns, axis=1)
 
 
+def _seen(scores: NDArray[np.floating], stretch: Stretch | None) -> Array:
+    return stretch.of(scores) if stretch else np.asarray(scores, dtype=np.float64)
+
+
 def _first_guess(values: Array) -> tuple[float, float]:
     """Middle and deviation by the lower half of the scores, which are good ones for the most part."""
     middle = float(np.median(values))
     deviation = middle - float(np.quantile(values, 0.16))
     return middle, max(deviation, 1e-3 * float(values.std()), 1e-9)
+
+
+def thinned(values: Array) -> Array:
+    """Rising values (N,), of many the highest as they are and some of the others."""
+    if len(values) <= 2 * KNOTS:
+        return values
+    some = np.round(np.linspace(0, len(values) - KNOTS, KNOTS)).astype(int)
+    return np.concatenate([values[some], values[len(values) - KNOTS + 1 :]])
 
 
 def binned(values: Array) -> tuple[Array, Array]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from blemish.detectors.parts.scoring_head import State
@@ -165,6 +167,14 @@ class Detector(ABC):
     def findings(self) -> tuple[str, ...]:
         """Sentences on what the fit found out about the folder, for its report."""
         return ()
+
+    def stricter_scores(self, ids: Sequence[str]) -> NDArray[np.float64]:
+        """(F,) of the images `ids` of `fit`: scores of a stricter view, from which fewer defects hide; or none.
+
+        A decision sees the folder in both. Not saved with the detector.
+        """
+        known: Mapping[str, float] = self.__dict__.get("_stricter", {})
+        return np.array([known[name] for name in ids if name in known])
 
     @property
     def cross_fits(self) -> bool:

@@ -215,7 +215,9 @@ class _Fit:
         refuse_equal(of_folder, images)
         with self.watch.stage("deciding"):
             reviewed = reviewed_labels(images, scores.ids)
-            decision = _decision(self.request, scores, of_folder, reviewed)
+            # after a purification the detector saw a part of the folder, which has another share of bad images
+            stricter = None if self.purification else self.detector.stricter_scores(of_folder.ids)
+            decision = _decision(self.request, scores, of_folder, reviewed, stricter)
         unusual = decision.unusual_above(
             of_folder.image
         )  # where nothing is flagged, the images to look at have colours
@@ -246,7 +248,13 @@ class _Fit:
             refuse_skipped(images.skipped)
 
 
-def _decision(request: FitRequest, scores: Scores, of_folder: Scores, reviewed: NDArray[np.int64]) -> Decision:
+def _decision(
+    request: FitRequest,
+    scores: Scores,
+    of_folder: Scores,
+    reviewed: NDArray[np.int64],
+    stricter: NDArray[np.float64] | None,
+) -> Decision:
     """The decision for the scores `of_folder`, from the scores of all images learned from and their labels (N,).
 
     Images known to be good are the reference for false alarms. Those found good in a review join them: they were
@@ -258,7 +266,7 @@ def _decision(request: FitRequest, scores: Scores, of_folder: Scores, reviewed: 
     aim = float(request.false_alarms) if request.false_alarms is not None else None
     return calibration.decide(
         of_folder.image, labels=reviewed[~known] if known.any() else reviewed, normals=normals, reference=reference,
-        sensitivity=request.sensitivity, false_alarms=aim, threshold=request.threshold,
+        stricter=stricter, sensitivity=request.sensitivity, false_alarms=aim, threshold=request.threshold,
         contamination=request.contamination,
     )  # fmt: skip
 

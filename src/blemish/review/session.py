@@ -128,7 +128,7 @@ class Session:
         scores = self.gallery.scores.image
         if len(scores) < 2 or not np.ptp(scores):
             return None
-        model, knots = two_groups(scores), chance_knots(scores)
+        model, knots = two_groups(scores, stretch=self.gallery.decision.stretch), chance_knots(scores)
         return model, knots, model.each_chance(knots)
 
     def cards(self, rows: list[int]) -> list[Card]:

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.feature_detector import FeatureDetector
-from blemish.detectors.nearest_images.repeats import FIRST_K, TRACED, names_share, near_copies, repeating_k
+from blemish.detectors.nearest_images.repeats import (
+    FIRST_K,
+    TRACED,
+    by_farthest,
+    names_share,
+    near_copies,
+    repeating_k,
+)
 from blemish.detectors.nearest_images.scorer import (
     COUNTED,
     MOST_PATCHES,
@@ -22,7 +29,7 @@ from blemish.detectors.nearest_images.scorer import (
     typical,
 )
 from blemish.detectors.nearest_images.turning import lie_at_any_angle, may_be_turned, quarters_of
-from blemish.detectors.parts.fusion import ImageScore
+from blemish.detectors.parts.fusion import ImageScore, highest_mean
 from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numbers
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
@@ -48,11 +55,13 @@ class FittedNeighbours:
     scorer : of new images.
     maps : (N, h, w), each image compared with all but its own group.
     near_copies : ids of images that may be shots of one part, part by part.
+    stricter : by id, the score by the farthest image that is traced; none in small folders.
     """
 
     scorer: ImageNeighbours
     maps: Tensor
     near_copies: tuple[tuple[str, ...], ...]
+    stricter: Mapping[str, float]
 
 
 @dataclass(kw_only=True)
@@ -201,9 +210,9 @@ class NearestImages(FeatureDetector):
         return [(fitted.scorer, fitted.maps) for fitted in self.compare(features)]
 
     def compare(self, features: list[ViewFeatures]) -> list[FittedNeighbours]:
-        """Compare the images with each other, one view at a time; `near_copies_` is then known."""
+        """Compare the images with each other, one view at a time; `near_copies_` and stricter scores are then known."""
         fitted = [self._fit_view(view) for view in features]
-        self.near_copies_ = fitted[0].near_copies
+        self.near_copies_, self._stricter = fitted[0].near_copies, fitted[0].stricter
         return fitted
 
     def _fit_view(self, features: ViewFeatures) -> FittedNeighbours:
@@ -217,7 +226,8 @@ class NearestImages(FeatureDetector):
         own = torch.searchsorted(traced, rows)  # rows of the table
         compared = self._compared(features, scorer, traced, barred)
         inside = features.valid().flatten(1)[traced]
-        scorer.choose(self.k or repeating_k(compared, inside, own, scorer.where))
+        farthest = by_farthest(compared, inside, own, scorer.where)
+        scorer.choose(self.k or repeating_k(compared, inside, farthest))
         counted = compared.between(*scorer.window)
         away = counted.distances.mean(2)
         scorer.spacing.copy_(away[own][:, scorer.where])
@@ -232,7 +242,8 @@ class NearestImages(FeatureDetector):
         self._compare_others(features, scorer, traced, barred, maps)
         ids = [features.images.ids[row] for row in traced]
         copies = near_copies(ids, compared, inside, own, len(scorer.where))
-        return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies)
+        stricter = {} if farthest is None else dict(zip(ids, highest_mean(farthest, inside).tolist(), strict=True))
+        return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies, stricter)
 
     def compared_with(self, features: ViewFeatures) -> Tensor:
         """Rows of the images that are compared with: all but those known or thought to be bad, at random if many.

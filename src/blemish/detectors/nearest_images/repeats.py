@@ -19,7 +19,17 @@ JUMP, FAR_JUMP = 1.5, 2.0  # times an ordinary place's growth from one image to 
 NEAR_COPY = 0.6  # of an image's patches: where one other image is nearest to more, both may show one part
 
 
-def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: Tensor) -> int:
+def by_farthest(compared: NearestPatches, inside: Tensor, rows: Tensor, where: Tensor) -> Tensor | None:
+    """Maps (N, P) by the distance to the farthest image traced, which few defects are in; None for fewer images."""
+    last = compared.distances.shape[2] - COUNTED - 1  # a k two behind the last step has as many images as there are
+    if last < TRACED - COUNTED - 1:
+        return None
+    farthest = compared.between(last, last + 1)
+    away = farthest.distances[..., 0]
+    return relative_distances(farthest, away[rows][:, where], typical(away[inside]))
+
+
+def repeating_k(compared: NearestPatches, inside: Tensor, maps: Tensor | None) -> int:
     """The k two behind the last jump of the suspects' distances, `FIRST_K` where they do not jump.
 
     A defect that is in four images is near three others and far from all further ones: its distances jump behind the
@@ -28,14 +38,11 @@ def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: T
     the median, which shows the usual defect, and in the mean, which shows where some repeat and others do not. An
     image of which the folder holds few like it, a part that lies as few others do, jumps at all its places; so the
     highest have to jump more than all do on the mean. Some defects are in more images than those: hence one more.
+    Suspects stand out in `maps`, those `by_farthest`.
     """
-    count = compared.distances.shape[2]
-    if count < TRACED:
+    if maps is None:
         return FIRST_K
-    last = count - COUNTED - 1  # a k two behind the last step has as many images as count
-    farthest = compared.between(last, last + 1)
-    away = farthest.distances[..., 0]
-    maps = relative_distances(farthest, away[rows][:, where], typical(away[inside]))
+    last = compared.distances.shape[2] - COUNTED - 1
     scores = highest_mean(maps, inside)
     middle, deviation = median_and_deviation(scores.numpy())
     suspect, ordinary = scores > middle + SUSPECT * deviation, scores < middle + ORDINARY * deviation
