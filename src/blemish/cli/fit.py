@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, purify_settings, settings_of, tell, tell_fitted
+from blemish.cli.console import progress_shown, purify_settings, settings_of, tell, tell_fitted
 from blemish.cli.inputs import images_or_features, out_beside
 from blemish.cli.options import (
     ClassToken,
-    Debug,
     Features,
     Grid,
     Ids,
@@ -48,14 +47,13 @@ def fit(
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector.
 
     IMAGES alone is enough. --help shows the common options, --help-all every one.
     """
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         options["images"] = images_or_features(images, features, ids, grid, class_token)
         if purify_set and not options["purify"]:
             raise RequestError(f"--purify-set needs --purify; got '{purify_set[0]}' without it.")

@@ -7,7 +7,6 @@ import typer
 from blemish.cli.console import (
     check_exists,
     command_line,
-    errors_as_sentences,
     progress_shown,
     purify_settings,
     settings_of,
@@ -15,7 +14,7 @@ from blemish.cli.console import (
     tell,
 )
 from blemish.cli.inputs import out_beside
-from blemish.cli.options import Debug, Json, NewOut, PurifySet, Quiet, with_flags_of
+from blemish.cli.options import Json, NewOut, PurifySet, Quiet, with_flags_of
 from blemish.jobs.request import PurifyRequest
 
 
@@ -27,14 +26,13 @@ def purify(
     *,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Set aside the images that a detector should not learn from, and list those to keep.
 
     It is strict on purpose: unusual good images go, too, so that few defects stay. `fit` flags fewer.
     """
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
         out = out or out_beside(images, "purified", taken=options["force"])
         from blemish import jobs
