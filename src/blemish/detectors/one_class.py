@@ -64,8 +64,11 @@ class OneClass(FeatureDetector):
     training_scores : bool, default True
         Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
         them.
+    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
 
-    The other settings are as in `FeatureDetector`, with `views` of stages "8" and "16" by default.
+    The other settings are those of `FeatureDetector`.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS

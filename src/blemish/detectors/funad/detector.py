@@ -21,7 +21,7 @@ from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import group_numbers, split_in_folds
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PatchBatch, View, ViewFeatures
-from blemish.detectors.settings import check_names
+from blemish.detectors.settings import check_names, documented
 from blemish.features import features_of
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
@@ -33,6 +33,7 @@ OF_FEATURES = tuple(each.name for each in fields(FeatureDetector))  # the same f
 OF_NEIGHBOURS = tuple(each.name for each in fields(NearestImages) if each.name not in OF_FEATURES)
 
 
+@documented
 @dataclass(kw_only=True, init=False)
 class FunAD(FeatureDetector):
     """Distances to the nearest images, and small networks that learn from them which patches are anomalous.
@@ -79,23 +80,6 @@ class FunAD(FeatureDetector):
         of two, the mean of the highest 5 % and the mean of all.
     smoothing : float, default 0.3
         Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "16" and "32", whitened in part
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 32
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
