@@ -32,7 +32,6 @@ from hypothesis import strategies as st  # noqa: E402
 
 from blemish.deploy.application import Batching, create_app  # noqa: E402
 from blemish.deploy.current import CurrentRun, named_runs  # noqa: E402
-from blemish.deploy.serve import _listening  # noqa: E402
 from blemish.deploy.uploads import BusyError, Limits, PixelRoom, RefusedError  # noqa: E402
 
 PATIENCE = 120  # seconds: the machine may be busy
@@ -335,16 +334,6 @@ def test_bad_requests_are_one_sentence(tmp_path, fitted):
     refused(call("serve", fitted / "run", "--key-file", tmp_path / "key"), "is empty")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused(call("serve", fitted / "run", "--port", taken.getsockname()[1]), "Cannot listen on port", "--port")
-
-
-def test_answers_do_not_wait_for_the_network_to_confirm_them():
-    """Nagle's algorithm cost 40 ms an answer: asyncio leaves it on for a socket that names no protocol."""
-    with _listening("127.0.0.1", 0) as listening:
-        listening.settimeout(10)
-        with socket.create_connection(listening.getsockname()):
-            accepted, _ = listening.accept()
-            with accepted:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_answer_says_what_to_do_how_sure_and_where(client, fitted):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.options import Quiet, Threads
-from blemish.machine.errors import RequestError
+from blemish.machine.extras import needed
 
 HERE = ("127.0.0.1", "localhost", "::1")
 
@@ -29,16 +29,12 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve detectors over HTTP: POST /score, GET /health, /metrics, /docs."""
-    try:
-        from blemish.deploy.application import Batching
-        from blemish.deploy.serve import serve as serve_runs
-        from blemish.deploy.serve import serve_key
-    except ImportError as error:
-        raise RequestError(f"{error.name} is not installed, which serve needs: pip install 'blemish[serve]'") from None
+    server = needed("blemish.deploy.serve", "serve", "serve")
+    from blemish.deploy.application import Batching
     from blemish.deploy.current import named_runs
     from blemish.deploy.uploads import Limits
 
-    key = serve_key(key_file)
+    key = server.serve_key(key_file)
     if host not in HERE and not key:
         typer.echo("No API key is set: whoever reaches this address can have images scored.", err=True)
 
@@ -47,7 +43,7 @@ def serve(
             typer.echo(f"Serving {', '.join(named)} at {address}")
 
     named = named_runs(runs)
-    serve_runs(
+    server.serve(
         named,
         host=host,
         port=port,

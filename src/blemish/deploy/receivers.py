@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from blemish.deploy.watch_records import Message
 from blemish.machine.errors import RequestError
+from blemish.machine.extras import needed
 
 ANSWER_WITHIN = 10.0  # seconds for a server or a broker
 RUN_WITHIN = 60.0  # seconds for a command
@@ -150,12 +151,7 @@ class Broker:
     tries: int | None = None
 
     def __init__(self, text: str, flag: str) -> None:
-        try:
-            from paho.mqtt import client as mqtt
-        except ImportError:
-            raise RequestError(
-                f"paho-mqtt is not installed, which `{flag}` needs; run: pip install 'blemish[mqtt]'"
-            ) from None
+        mqtt = needed("paho.mqtt.client", "mqtt", f"`{flag}`")
         host, port, self._user, self._password = _place(text, flag)
         parts = urlsplit(text)
         self._tls = parts.scheme.lower() == "mqtts"

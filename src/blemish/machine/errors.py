@@ -1,6 +1,7 @@
 """What can go wrong in a way a person can fix: one sentence with the value, the rule and the fix."""
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +71,12 @@ def saved_as_usual(save: Callable[[Path], object], path: Path) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     save(path)
     path.chmod(mode)
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, read a part at a time. Raises `OSError`."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _full(folder: Path) -> str:

@@ -1,7 +1,9 @@
 """A report as HTML and as Markdown, from its dict: see `report.data`."""
 
+import base64
+import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,13 +45,22 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         unlisted=len(rest) - len(listed),
         charts=charts,
         places={name: at for at, name in enumerate(sorted(each["path"] for each in cards))},
-        reliability=reliability_chart(bins) if bins else "",
+        reliability=_reliability(bins) if bins else "",
         settings=list(_flat(report["settings"])),
         skipped=list(report["skipped"].items())[:ROWS],
         identical=report["identical"][:ROWS],
         total_time=_duration(sum(report["seconds"].values())),
         gradient=", ".join(f"rgb({r} {g} {b})" for r, g, b in colours(16).tolist()),
     )  # fmt: skip
+
+
+def _reliability(bins: Sequence[ReliabilityBin]) -> Markup:
+    """The chart as a picture that needs no other file."""
+    data = io.BytesIO()
+    reliability_chart(bins).savefig(data, dpi=100)
+    said = "; ".join(f"promised {each.promised:.0%}, bad {each.bad:.0%} of {each.count}" for each in bins)
+    uri = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return Markup('<img class="reliability" src="{}" alt="Whether the chances hold: {}">').format(uri, said)
 
 
 def as_markdown(report: Report) -> str:

@@ -1,6 +1,5 @@
 """`export_labels`: what a Run found and what people said of its images, for labelling programs and training."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from blemish.jobs.request import REQUEST
 from blemish.jobs.sorting import Sorting, check_outside, folders_by_id, put, sort_images
 from blemish.label_formats import coco, cvat, fiftyone, label_studio, table, yolo
 from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, category
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError, writing_to
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError, sha256_of, writing_to
 from blemish.machine.runtime import in_threads, runtime
 from blemish.review.gallery import Gallery
 from blemish.runs.artifact import read_config, write_config
@@ -103,8 +102,7 @@ class Annotations:
         if not self.files:
             return None
         try:
-            with self.gallery.file(row).open("rb") as file:
-                same = hashlib.file_digest(file, "sha256").hexdigest() == self.gallery.content[row]
+            same = sha256_of(self.gallery.file(row)) == self.gallery.content[row]
         except (OSError, UnreadableImageError):
             return self.gone
         return None if same else self.changed
