@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image, features
 
-from blemish import jobs
+import blemish
 from blemish.images import ImageSet
 from blemish.images.levels import CELLS
 from blemish.machine.errors import JobError, RequestError
@@ -656,11 +656,11 @@ FITTED = {
 def test_the_bad_parts_rank_first(kind, tmp_path):
     suffix = ".png" if kind.startswith("png") else ".tif"
     root = folder(tmp_path / "in", FITTED[kind], suffix)
-    run = jobs.fit(root, tmp_path / "run", detector=small_detector(), threads=1)
+    run = blemish.fit(root, tmp_path / "run", detector=small_detector(), threads=1)
     assert {name[:3] for name in run.scores.ranking()[:BAD]} == {"bad"}
     assert run.about["notes"] == list(ImageSet.of(root).notes)
     new = folder(tmp_path / "new", FITTED[kind], suffix)
-    scores = jobs.score(new, tmp_path / "run", tmp_path / "out", threads=1)
+    scores = blemish.score(new, tmp_path / "run", tmp_path / "out", threads=1)
     assert {name[:3] for name in scores.ranking()[:BAD]} == {"bad"}
     assert (tmp_path / "out" / "report.html").is_file()
     if kind in LOST:
@@ -671,7 +671,7 @@ def test_the_bad_parts_rank_first(kind, tmp_path):
 def test_what_is_the_same_flat_colour_all_over_is_no_result(tmp_path):
     root = folder(tmp_path / "in", lambda path, _, index: grey(path, np.full((SIDE, SIDE + index), 255)), ".png")
     with pytest.raises(JobError, match="give a folder"):
-        jobs.fit(root, detector=small_detector(), threads=1)
+        blemish.fit(root, detector=small_detector(), threads=1)
 
 
 def test_equal_scores_are_no_ranking(tmp_path, monkeypatch):
@@ -687,7 +687,7 @@ def test_equal_scores_are_no_ranking(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(detector), "fit", equal)
     with pytest.raises(JobError, match=r"15 images .* 3, .*`levels`"):
-        jobs.fit(folder(tmp_path / "in", pillow("L"), ".png"), detector=detector, threads=1)
+        blemish.fit(folder(tmp_path / "in", pillow("L"), ".png"), detector=detector, threads=1)
 
 
 def test_scores_of_a_list_are_in_its_order(tmp_path, run):
@@ -723,9 +723,9 @@ def test_a_server_does_not_score_what_was_not_measured(tmp_path):
         Image.fromarray(values).save(path)
 
     root = folder(tmp_path / "in", write, ".png")
-    jobs.fit(root, tmp_path / "run", detector=small_detector(), threads=1)
+    blemish.fit(root, tmp_path / "run", detector=small_detector(), threads=1)
     new = folder(tmp_path / "new", lambda path, _, index: write(path, part(50 + index), index), ".png", 2)
-    expected = jobs.score(new, tmp_path / "run", threads=1)
+    expected = blemish.score(new, tmp_path / "run", threads=1)
     with TestClient(create_app({"run": CurrentRun(tmp_path / "run")})) as client:
         for path in sorted(new.iterdir()):
             answer = client.post("/score", content=path.read_bytes(), headers={"content-type": "image/png"}).json()

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish import jobs
 from blemish.deploy import export as export_module
 from blemish.deploy.export import export
 from blemish.detectors.nearest_images import NearestImages
@@ -42,7 +41,7 @@ def detector():
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    jobs.fit(fill(folder / "photos", 12), folder / "run", detector=detector(), threads=1, cache=folder / "cache")
+    blemish.fit(fill(folder / "photos", 12), folder / "run", detector=detector(), threads=1, cache=folder / "cache")
     export(folder / "run", folder / "onnx", threads=1)
     with pytest.MonkeyPatch.context() as patch:
         same_graph(patch, folder)
@@ -263,7 +262,7 @@ def deep_with_a_hole(folder, indices):
 def fitted_with_holes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("holes")
     photos = deep_with_a_hole(folder / "photos", range(12))
-    jobs.fit(photos, folder / "run", detector=detector(), threads=1, cache=folder / "cache")
+    blemish.fit(photos, folder / "run", detector=detector(), threads=1, cache=folder / "cache")
     export(folder / "run", folder / "onnx", triton=True, threads=1)
     with pytest.MonkeyPatch.context() as patch:
         same_graph(patch, folder)
@@ -327,8 +326,8 @@ def fitted_with_all(tmp_path_factory):
     views = (View(64, ("16",), rooted=False),)
     tiled = NearestImages(backbone="efficientnet_lite0", views=views, tile=64, overlap=16)
     how = {"roi": folder / "mask.png", "threads": 1, "cache": folder / "cache"}
-    jobs.fit(folder / "photos", folder / "plain", detector=tiled.clone(), **how)
-    jobs.fit(folder / "photos", folder / "run", detector=tiled, labels=folder / "labels.csv", **how)
+    blemish.fit(folder / "photos", folder / "plain", detector=tiled.clone(), **how)
+    blemish.fit(folder / "photos", folder / "run", detector=tiled, labels=folder / "labels.csv", **how)
     assert export(folder / "run", folder / "line", threads=1).score <= 1e-3
     return folder
 

@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from command_line import call, refused
@@ -50,7 +49,7 @@ WHOLE = png(picture(1))
 def fit(folder, out, k=2):
     views = (View(64, ("16",), rooted=False),)
     detector = NearestImages(backbone="efficientnet_lite0", views=views, k=k)
-    jobs.fit(folder / "photos", out, detector=detector, threads=1, cache=folder / "cache", force=True)
+    blemish.fit(folder / "photos", out, detector=detector, threads=1, cache=folder / "cache", force=True)
     return out
 
 

@@ -64,18 +64,19 @@ def fit(
             out = out_beside(images or features or "", "runs" if each_subfolder else "run", taken=again)
         if not each_subfolder:  # before the seconds that importing torch takes
             check_place(out.expanduser(), force=options["force"])
-        from blemish import jobs
         from blemish.detectors import detector_class
+        from blemish.jobs.each_subfolder import fit_each
+        from blemish.jobs.fitting import fit as fit_images
 
         kind = detector_class(options["detector"])
         options["settings"] = settings_of(kind, options["settings"])
         if options["purify"]:
             options["purify"] = purify_settings(purify_set, before_fit=True)
         if each_subfolder:
-            fitted = jobs.fit_each(out=out, progress=progress, **options)
+            fitted = fit_each(out=out, progress=progress, **options)
         else:
             say = None if quiet or as_json else lambda sentence: typer.echo(sentence, err=True)
-            run = jobs.fit(out=out, progress=progress, tell=say, **options)
+            run = fit_images(out=out, progress=progress, tell=say, **options)
             from blemish.jobs.sorting import sorted_lines
 
             in_folders = sorted_lines(options["copy"], options["link"])

@@ -35,8 +35,8 @@ def purify(
     with progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
         out = out or out_beside(images, "purified", taken=options["force"])
-        from blemish import jobs
         from blemish.detectors import detector_class
+        from blemish.jobs.purifying import purify as purify_images
 
         kind = detector_class(options["detector"])
         if kind.patent and not quiet:
@@ -44,7 +44,7 @@ def purify(
         options["settings"] = settings_of(kind, options["settings"])
         keep = options.pop("keep")
         how = purify_settings([*(purify_set or []), *([f"keep={keep}"] if keep is not None else [])])
-        found = jobs.purify(images, out, how=how, progress=progress, **options)
+        found = purify_images(images, out, how=how, progress=progress, **options)
         from blemish.jobs.sorting import sorted_lines
 
         in_folders = sorted_lines(options["copy"], options["link"])

@@ -26,10 +26,10 @@ def refit(
     bars = not (quiet or as_json or progress_as_lines)
     with progress_shown(bars) as progress:
         out = out or out_beside(run, "refit", taken=force)
-        from blemish import jobs
+        from blemish.jobs.refitting import refit as fit_again
         from blemish.machine.progress import progress_lines
 
-        fitted = jobs.refit(
+        fitted = fit_again(
             run,
             out,
             images=images,

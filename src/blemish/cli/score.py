@@ -30,10 +30,10 @@ def score(
     with progress_shown(not (quiet or as_json)) as progress:
         scored = images_or_features(images, features, ids, grid, class_token)
         out = out or out_beside(images or features or "", "scores", taken=options["force"])
-        from blemish import jobs
+        from blemish.jobs.scoring import score as score_images
         from blemish.runs.artifact import read_config
 
-        scores = jobs.score(scored, model, out, progress=progress, **options)
+        scores = score_images(scored, model, out, progress=progress, **options)
         from blemish.jobs.sorting import sorted_lines
 
         in_folders = sorted_lines(options["copy"], options["link"])
