@@ -10,13 +10,14 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from pydantic import BaseModel, Field
 
 from blemish.calibration import Band
 from blemish.deploy.batching import Answer
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import FIELD, KINDS, RAW, SHAPE, Upload
+from blemish.report.page import environment
 from blemish.scores import Scores
 from blemish.scores.heatmaps import overlay
 from blemish.scores.regions import MOST_REGIONS, regions_of
@@ -192,8 +193,7 @@ def listing(schema: Mapping[str, Any]) -> str:
 
 @cache
 def _template(name: str) -> Template:
-    pages = Environment(loader=PackageLoader("blemish.deploy"), autoescape=True, undefined=StrictUndefined)
-    return pages.get_template(name)
+    return environment("blemish.deploy").get_template(name)
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:

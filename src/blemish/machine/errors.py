@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED = frozenset({
@@ -63,6 +64,17 @@ def writing_to(folder: Path) -> Iterator[None]:
                 f"'{place}' cannot be written ({reason}); give another place (`cache`, `out`, `purity`), or fix that."
             ) from error
         raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to: it takes its place when the block ends, and vanishes if that fails."""
+    partial = path.with_name(f".{uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def saved_as_usual(save: Callable[[Path], object], path: Path) -> None:

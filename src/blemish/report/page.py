@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from blemish.calibration import WORDS, ReliabilityBin
@@ -36,7 +36,7 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         rest = [each for each in rest if each["set_aside"]]
     listed = list(_fitting(rest))
     bins = [ReliabilityBin(**each) for each in report.get("reliability", ())]
-    return _environment().get_template(f"{report['kind']}.html").render(
+    return environment().get_template(f"{report['kind']}.html").render(
         report=report,
         pictures=pictures,
         cards=cards,
@@ -65,9 +65,7 @@ def _reliability(bins: Sequence[ReliabilityBin]) -> Markup:
 
 def as_markdown(report: Report) -> str:
     """The result in a page of text: for a merge request, a ticket, a terminal."""
-    return (
-        _environment(autoescape=False).get_template("report.md").render(report=report, worst=report["images"][:WORST])
-    )
+    return environment(autoescape=False).get_template("report.md").render(report=report, worst=report["images"][:WORST])
 
 
 def _fitting(images: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -108,13 +106,14 @@ def _typed(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
-def _environment(*, autoescape: bool = True) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("blemish.report"),
+def environment(*packages: str, autoescape: bool = True) -> Environment:
+    """Templates of these packages and of the report, which escape what they are given and know all they name."""
+    found = Environment(
+        loader=ChoiceLoader([PackageLoader(each) for each in (*packages, "blemish.report")]),
         autoescape=autoescape,  # noqa: S701 - off for Markdown alone
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"images": counted, "duration": _duration, "score": _three_digits, "typed": _typed}
-    return environment
+    found.filters |= {"images": counted, "duration": _duration, "score": _three_digits, "typed": _typed}
+    return found

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import shutil
 import threading
 import time
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.machine.errors import UnreadableImageError
+from blemish.machine.errors import UnreadableImageError, replacing
 from blemish.review.gallery import Gallery
 from blemish.scores.heatmaps import layer, shown
 
@@ -60,9 +59,8 @@ class Thumbnails:
         shown(self.gallery.read(row, LONGER), LONGER).save(data, "JPEG", quality=QUALITY)
         with suppress(OSError):  # a full or read-only disk makes the page slower, no more
             file.parent.mkdir(exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            partial.write_bytes(data.getvalue())
-            partial.replace(file)
+            with replacing(file) as partial:
+                partial.write_bytes(data.getvalue())
         return data.getvalue()
 
     def heat(self, row: int) -> bytes:

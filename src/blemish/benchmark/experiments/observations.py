@@ -1,11 +1,11 @@
 """FUN-AD's observations: F1 pair distances, F2 mutual pairs, F3 the closed forms; and S1, speed."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from blemish.benchmark.cells import Cell
@@ -64,12 +64,9 @@ def closed_forms(task: Task) -> list[dict[str, Any]]:
 
 def write_histogram(found: Histograms, path: Path) -> None:
     """A row a bin: its edges and the count of each kind."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("low", "high", *found.counts))
-        counts = zip(*found.counts.values(), strict=True)
-        for low, high, each in zip(found.edges[:-1], found.edges[1:], counts, strict=True):
-            table.writerow((f"{low:.6g}", f"{high:.6g}", *(int(count) for count in each)))
+    counts = {kind: each.astype(int) for kind, each in found.counts.items()}
+    table = pd.DataFrame({"low": found.edges[:-1], "high": found.edges[1:], **counts})
+    table.to_csv(path, index=False, float_format="%.6g")
 
 
 def _features(task: Task) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -170,8 +167,6 @@ def _speed(categories: Sequence[Category], size: Size) -> list[Planned]:
 
 def _draw_histograms(entries: Sequence[Any], folder: Path) -> list[str]:
     """The distances by kind of pair, a plot a row of the table."""
-    import pandas as pd
-
     from blemish.benchmark.plots import figure
 
     names = []

@@ -1,12 +1,12 @@
 """FUN-AD on whole images: T8, one class against the others, and F4, the toy experiment on CIFAR-10."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.datasets import Category
@@ -58,11 +58,8 @@ def toy(task: Task) -> list[dict[str, Any]]:
             "normals_in_bank": float(held[~truth].mean()),
         })  # fmt: skip
     first, last = curve.scored[0][1].numpy(), curve.scored[-1][1].numpy()
-    with (task.folder / SCORES).open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("path", "anomalous", "before", "after"))
-        for name, bad, before, after in zip(names, truth, first, last, strict=True):
-            table.writerow((name, int(bad), f"{before:.6g}", f"{after:.6g}"))
+    table = pd.DataFrame({"path": names, "anomalous": truth.astype(int), "before": first, "after": last})
+    table.to_csv(task.folder / SCORES, index=False, float_format="%.6g")
     return rows
 
 
@@ -113,8 +110,6 @@ def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
 
 def _draw_toy(entries: Sequence[Any], folder: Path) -> list[str]:
     """Score histograms before and after training, and the curves, a plot a variant."""
-    import pandas as pd
-
     from blemish.benchmark.plots import figure
 
     names = []
