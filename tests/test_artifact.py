@@ -85,7 +85,7 @@ def test_a_run_of_an_earlier_format_is_refused_with_what_to_do(run):
 def test_a_folder_that_is_no_run_is_named(tmp_path, photos):
     with pytest.raises(RequestError, match=r"config\.json.*folder that `fit` left"):
         read_config(photos)
-    with pytest.raises(RequestError, match="does not exist"):
+    with pytest.raises(RequestError, match=r"missing'.*folder that `fit` left"):
         read_config(tmp_path / "missing")
 
 

@@ -135,7 +135,7 @@ def test_a_model_that_differs_too_much_is_refused_and_nothing_is_left(fitted, tm
 
     monkeypatch.setattr(export_module, "graph_of", off)
     same_graph(monkeypatch, fitted)
-    with pytest.raises(JobError, match="differs from torch"):
+    with pytest.raises(JobError, match="score with the Run itself"):
         export(fitted / "run", tmp_path / "out", threads=1)
     assert not (tmp_path / "out").exists()
 
@@ -154,7 +154,7 @@ def test_detectors_without_a_graph_say_so_before_they_start(tmp_path, fitted):
         export(run, tmp_path / "out")
     fresh = blemish.load(fitted / "run")
     fresh.detector.backbone = "given"
-    with pytest.raises(RequestError, match="given cannot be exported"):
+    with pytest.raises(RequestError, match="given"):
         export(fresh, tmp_path / "out")
 
 
@@ -358,7 +358,7 @@ def test_a_region_of_interest_is_in_the_graph_and_one_an_image_is_refused(fitted
     found = blemish.load(fitted_with_all / "line").score([wide(40), defect], threads=1).image
     assert max(found) < run.threshold_  # without the region the second is above it
     run.about["roi"] = OWN_MASKS
-    with pytest.raises(RequestError, match="mask for each image cannot be exported"):
+    with pytest.raises(RequestError, match="one mask for all in `roi`"):
         export(run, tmp_path / "no", threads=1)
 
 

@@ -273,7 +273,7 @@ def test_bad_requests_are_one_sentence(place, run):
     with pytest.raises(RequestError, match=r"`every` .* above 0; got 0"):
         watch(place / "in", run, place / "out", every=0)
     (place / "out" / "scores.csv").write_text("a,b\n")
-    with pytest.raises(RequestError, match="is not a table of"):
+    with pytest.raises(RequestError, match=r"scores\.csv'.*`out`"):
         watcher(place, run)
 
 

@@ -268,7 +268,7 @@ def test_dinomaly_without_weights_names_the_file_before_it_reads_an_image(
     monkeypatch.setattr(ImageSet, "read", lambda *_: pytest.fail("an image was read"))
     with pytest.raises(WeightsError, match=r"huggingface\.co/timm/vit_base_patch14_reg4_dinov2.*`weights`"):
         detector_class("dinomaly")().fit(ImageSet.of(folder))
-    with pytest.raises(RequestError, match="plain vision transformer"):
+    with pytest.raises(RequestError, match="'resnet18'"):
         detector_class("dinomaly")(backbone="resnet18").fit(ImageSet.of(folder))
     with pytest.raises(RequestError, match=r"'size'.* 14"):
         detector_class("dinomaly")(size=100).fit(ImageSet.of(folder))
