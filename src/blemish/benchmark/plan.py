@@ -69,9 +69,9 @@ def plan(
 ) -> Plan:
     """Find the images, draw every manifest. Raises `RequestError` where an experiment has nothing to run on."""
     found: list[Category] = []
-    if any(each.needs_data for each in experiments):
+    if any(each.needs for each in experiments):
         if data is None:
-            needy = next(each.name for each in experiments if each.needs_data)
+            needy = next(each.name for each in experiments if each.needs)
             raise RequestError(f"{needy} needs images; name the folder of a dataset with `data`.")
         found = open_datasets(data, categories)
     by_name = {str(each): each for each in found}
@@ -254,7 +254,7 @@ def _write(
                     if each.name != COMPARE
                     else (f"Form: {plan.size.name}.",)
                 ),
-                plan.left_out if each.needs_data else "",
+                plan.left_out if each.needs else "",
                 *plan.notes(each.name),
             ),
             plots=just is None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.parts.fusion import robust_scale
@@ -40,8 +40,7 @@ class InUnits(PatchScorer):
     def __init__(self, scorer: PatchScorer, unit: Tensor) -> None:
         super().__init__()
         self.scorer = scorer
-        self.register_buffer("unit", unit)  # (2,): middle, deviation
-        self.unit: Tensor
+        self.unit: Tensor = nn.Buffer(unit)  # (2,): middle, deviation
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
         """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""

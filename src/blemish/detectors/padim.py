@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
@@ -27,12 +27,9 @@ class PlaceGaussians(PatchScorer):
     def __init__(self, embedding: Standardised, channels: Tensor, mean: Tensor, whitening: Tensor) -> None:
         super().__init__()
         self.embedding: Standardised = embedding
-        self.register_buffer("channels", channels)  # (C,) int64
-        self.register_buffer("mean", mean)  # (P, C)
-        self.register_buffer("whitening", whitening)  # (P, C, C)
-        self.channels: Tensor
-        self.mean: Tensor
-        self.whitening: Tensor
+        self.channels: Tensor = nn.Buffer(channels)  # (C,) int64
+        self.mean: Tensor = nn.Buffer(mean)  # (P, C)
+        self.whitening: Tensor = nn.Buffer(whitening)  # (P, C, C)
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
         """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""

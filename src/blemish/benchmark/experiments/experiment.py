@@ -170,11 +170,6 @@ class Experiment:
     protocol: str = ""
     draw: Plotter | None = None
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether `data` must be given."""
-        return bool(self.needs)
-
 
 def defective(categories: Sequence[Category], most: int | None = None) -> list[Category]:
     """Up to `most` categories whose defects can be tested for, semantic ones apart."""

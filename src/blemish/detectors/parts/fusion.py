@@ -46,12 +46,9 @@ class Fusion(nn.Module):
         kinds = 2 if image_score == "extents" else 1
         self.ranks = [view for view, yes in enumerate(ranks) if yes]
         self.draws = [view for view, yes in enumerate(draws) if yes]
-        self.register_buffer("patch", torch.tensor([[0.0, 1.0]] * len(ranks)))  # (views, 2): middle, deviation
-        self.register_buffer("extent", torch.tensor([[[0.0, 1.0]] * kinds] * len(ranks)))  # (views, kinds, 2)
-        self.register_buffer("total", torch.tensor([[0.0, 1.0]] * kinds))  # (kinds, 2)
-        self.patch: Tensor
-        self.extent: Tensor
-        self.total: Tensor
+        self.patch: Tensor = nn.Buffer(torch.tensor([[0.0, 1.0]] * len(ranks)))  # (views, 2): middle, deviation
+        self.extent: Tensor = nn.Buffer(torch.tensor([[[0.0, 1.0]] * kinds] * len(ranks)))  # (views, kinds, 2)
+        self.total: Tensor = nn.Buffer(torch.tensor([[0.0, 1.0]] * kinds))  # (kinds, 2)
 
     def learn(self, maps: list[Tensor], valid: list[Tensor]) -> "Fusion":
         """Take the scales from the cross-fitted maps of all training images, one (N, h, w) a view."""
