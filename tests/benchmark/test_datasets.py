@@ -287,7 +287,7 @@ def test_a_folder_without_labels_is_recognised_as_one(tmp_path: Path) -> None:
     category = only(tmp_path / "photos")
     assert counts(category) == (3, 0, 0)
     assert "no labels" in category.problems[0]
-    with pytest.raises(RequestError, match="folder/photos.*test share"):
+    with pytest.raises(RequestError, match=r"folder/photos.*test share"):
         contaminate(category, 0.0).test_paths(category, OVERLAP)
 
 
