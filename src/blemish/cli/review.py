@@ -38,12 +38,12 @@ def review(
 ) -> None:
     """Look at ranked images in the browser and label them good or bad; Ctrl-C ends it, every click is kept."""
     from blemish.jobs.sorting import Sorting, sorted_lines
-    from blemish.review.label_export import check_sorting, sort_run
+    from blemish.review.label_export import sort_run, source_of
     from blemish.review.server import is_loopback
     from blemish.review.server import review as serve
 
     if sorting := Sorting.of(copy, link, force=force):
-        check_sorting(run, sorting, images)
+        sorting.check(images or source_of(run), run)
 
     def tell(address: str) -> None:
         typer.echo(f"Review: {address}")

@@ -5,7 +5,7 @@ The body of `POST /score` is read by hand, so that limits hold while it arrives.
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -181,18 +181,14 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def start_page(models: Sequence[str], *, key: bool) -> str:
-    """The page to drop an image on, as HTML; `key` is whether the server needs one."""
-    return _template("start.html").render(models=models, key=key)
-
-
 def listing(schema: Mapping[str, Any]) -> str:
     """The description of the server as HTML, made from its OpenAPI schema."""
-    return _template("docs.html").render(schema=schema, of=_type_of)
+    return template("docs.html").render(schema=schema, of=_type_of)
 
 
 @cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """A page of the server: "start.html" to drop an image on, "docs.html"."""
     return environment("blemish.deploy").get_template(name)
 
 

@@ -23,7 +23,6 @@ from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PatchBatch, View, ViewFeatures
 from blemish.detectors.settings import check_names, documented
 from blemish.features import features_of
-from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.scores.cuts import unexplained
 
@@ -177,7 +176,8 @@ class FunAD(FeatureDetector):
             raise RequestError("Synthetic defects need images, and these are features alone; leave 'synthetic' out.")
         synthetic = None
         if schedule.synthetic:
-            synthetic = with_synthetic_defects(images, _share(schedule.synthetic, images), self.random_state)
+            count = max(1, int(schedule.synthetic * len(images)))
+            synthetic = with_synthetic_defects(images, count, self.random_state)
         distances: Sequence[FittedNeighbours | None] = [None] * len(features)
         scores = None
         if schedule.warm_up or self.distance_weight:
@@ -186,7 +186,9 @@ class FunAD(FeatureDetector):
             self.neighbours_.assemble(features, [(each.scorer, each.maps) for each in fitted])
             scores = torch.from_numpy(self.neighbours_.training_scores_.image)
         sets = [
-            self._training_set(number, view, near, scores, synthetic) if self._has_net(view.view) else None
+            self._training_set(number, view, near, scores, synthetic)
+            if view.view.ranks or self.net_views == "all" or not self.distance_weight
+            else None
             for number, (view, near) in enumerate(zip(features, distances, strict=True))
         ]
         settings = {**self.settings(), "views": [asdict(view) for view in self.views]}
@@ -213,9 +215,6 @@ class FunAD(FeatureDetector):
         """Sentences on what the distances found out about the folder; none of a detector that was loaded."""
         neighbours: NearestImages | None = self.__dict__.get("neighbours_")
         return neighbours.findings if neighbours else ()
-
-    def _has_net(self, view: View) -> bool:
-        return view.ranks or self.net_views == "all" or not self.distance_weight
 
     def _weights(self, scores: Tensor | None) -> tuple[float, float]:
         """Of distance and net; `scores` (N,) are the image scores by distances alone, in deviations."""
@@ -261,7 +260,8 @@ class FunAD(FeatureDetector):
         pool = _standardised(pool, scale)
         if synthetic is None:
             return pool, scale
-        spec, patches = features.features.spec, self._synthetic_patches(features, len(synthetic.sources))
+        spec, share = features.features.spec, len(synthetic.sources) / len(features.images)
+        patches = self.pool_patches and max(1, round(self.pool_patches * share))  # as many of each as of the folder's
         more = synthetic.pool(features, spec, patches, self.random_state, self.schedule.synthetic_labels)
         more = _standardised(more, scale)
         if neighbours is not None and scores is not None:
@@ -284,10 +284,6 @@ class FunAD(FeatureDetector):
             return scorer.distances(batch.patches[row][None], barred[row_of[batch.ids[row]]][None])[0]
 
         return seen.maps(one, f"comparing synthetic {features.view.pixels}")
-
-    def _synthetic_patches(self, features: ViewFeatures, count: int) -> int:
-        """How many patches of `count` synthetic images to take: as many of each as of the folder's."""
-        return self.pool_patches and max(1, round(self.pool_patches * count / len(features.images)))
 
     def _embedding(self, view: View, pool: Pool, neighbours: FittedNeighbours | None, inside: Tensor) -> Standardised:
         """That of the distances, or one learned from the images that the net will see."""
@@ -320,10 +316,6 @@ class FunAD(FeatureDetector):
         embedding = Standardised(channels) if self.embedding == "none" else view.embedding(channels)
         neighbours = empty_neighbours(view, parts) if parts else None
         return DistanceAndNet(neighbours, embedding, net, (self.distance_weight, self.net_weight), self.output)
-
-
-def _share(share: float, images: ImageSet) -> int:
-    return max(1, int(share * len(images)))
 
 
 def _standardised(pool: Pool, scale: Tensor) -> Pool:
