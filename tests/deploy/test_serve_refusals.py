@@ -16,13 +16,13 @@ from conftest import picture
 pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
-from fastapi.testclient import TestClient  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from blemish.deploy.application import Batching, create_app  # noqa: E402
-from blemish.deploy.current import CurrentRun  # noqa: E402
-from blemish.deploy.uploads import BusyError, PixelRoom, RefusedError  # noqa: E402
+from blemish.deploy.application import Batching, create_app
+from blemish.deploy.current import CurrentRun
+from blemish.deploy.uploads import BusyError, PixelRoom, RefusedError
 
 WHOLE = png(picture(1))
 
