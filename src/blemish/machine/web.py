@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from blemish.machine.errors import RequestError
+from blemish.machine.extras import needed
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -22,8 +23,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def server_of(app: Any, **settings: Any) -> Any:
     """A server of uvicorn for an application, that says no more than what is wrong."""
-    import uvicorn
-
+    uvicorn = needed("uvicorn", "serve", "the server")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, **settings))
     # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
