@@ -1,6 +1,7 @@
 """FUN-AD's observations: F1 pair distances, F2 mutual pairs, F3 the closed forms; and S1, speed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, on_each, seeds_of
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.statistics import KINDS, Gaussians, Histograms, distance_histograms, matching_ratios
 from blemish.detectors.parts.views import DEEP_VIEWS, specs_of
@@ -156,13 +157,8 @@ def _closed(categories: Sequence[Category], size: Size) -> list[Planned]:  # noq
 
 
 def _speed(categories: Sequence[Category], size: Size) -> list[Planned]:
-    return [
-        Planned(
-            Cell(job="speed", category=str(category), detector=name, preset=size.preset, limit=size.sweep_limit), name
-        )
-        for category in defective(categories, 1)
-        for name in SPEED_DETECTORS
-    ]
+    cells = [(name, "", {"detector": name}) for name in SPEED_DETECTORS]
+    return on_each(defective(categories, 1), replace(size, seeds=1), cells, job="speed", limit=size.sweep_limit)
 
 
 def _draw_histograms(entries: Sequence[Any], folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import FEW, FULL, QUICK, Experiment, Planned, Size, seeds_of
+from blemish.benchmark.experiments.experiment import FEW, FULL, QUICK, Experiment, Planned, Size, on_each
 from blemish.benchmark.fit_job import fitted
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import image_metrics
@@ -68,15 +68,9 @@ def _limit(size: Size) -> Limit:
 
 
 def _one_class(categories: Sequence[Category], size: Size) -> list[Planned]:
-    chosen = [each for each in categories if each.semantic]
-    return [
-        Planned(
-            Cell(category=str(category), detector=name, preset=SEMANTIC, seed=seed, limit=_limit(size), ratio=0.1), name
-        )
-        for category in chosen[: size.categories]
-        for name in DETECTORS
-        for seed in seeds_of(size)
-    ]
+    chosen = [each for each in categories if each.semantic][: size.categories]
+    cells = [(name, "", {"detector": name}) for name in DETECTORS]
+    return on_each(chosen, size, cells, preset=SEMANTIC, limit=_limit(size))
 
 
 def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
