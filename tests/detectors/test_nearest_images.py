@@ -148,6 +148,14 @@ def test_defects_that_do_not_repeat_leave_k_alone() -> None:
     assert not any("repeat" in finding for finding in detector.findings)
 
 
+def test_parts_that_lie_as_few_others_do_are_no_defects_that_repeat() -> None:
+    features = patches(80)
+    for pose in range(4):  # four images each, all of whose places are far from those of further images
+        away = np.random.default_rng(pose).normal(size=features.shape[1:])
+        features[4 * pose : 4 * pose + 4] += 4 * away / np.linalg.norm(away, axis=1, keepdims=True)
+    assert fit(features).k_ == 2
+
+
 def test_one_known_good_image_is_enough_and_a_known_bad_one_gives_nothing() -> None:
     features = patches()
     with_defect(features, [0, 1])

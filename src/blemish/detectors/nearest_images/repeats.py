@@ -15,7 +15,7 @@ FIRST_K = 2  # the least that is chosen: a copy of a defect does not count
 TRACED = 12  # nearest images whose distances show whether defects repeat
 SUSPECT, ORDINARY = 3.0, 1.0  # deviations above the median: images that may be bad, and the rest
 FEWEST_SUSPECTS = 8  # with fewer, chance decides where their distances jump
-JUMP, FAR_JUMP = 1.5, 2.0  # times an ordinary image's growth from one image to the next, in the median, in the mean
+JUMP, FAR_JUMP = 1.5, 2.0  # times an ordinary place's growth from one image to the next, in the median, in the mean
 NEAR_COPY = 0.6  # of an image's patches: where one other image is nearest to more, both may show one part
 
 
@@ -25,8 +25,9 @@ def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: T
     A defect that is in four images is near three others and far from all further ones: its distances jump behind the
     third. One that is in no other image is about equally far from all, so its distances grow less from image to image
     than those of an ordinary place. So growth is compared with that of ordinary images, at their highest places: in
-    the median, which shows the usual defect, and in the mean, which shows where some repeat and others do not. Some
-    are in more images than those: hence one more.
+    the median, which shows the usual defect, and in the mean, which shows where some repeat and others do not. An
+    image of which the folder holds few like it, a part that lies as few others do, jumps at all its places; so the
+    highest have to jump more than all do on the mean. Some defects are in more images than those: hence one more.
     """
     count = compared.distances.shape[2]
     if count < TRACED:
@@ -44,8 +45,10 @@ def repeating_k(compared: NearestPatches, inside: Tensor, rows: Tensor, where: T
     growth = (logs[..., 1 : last + 1] - logs[..., :last]).clamp_min(0)  # (N, P, last): d_2 / d_1, ...
     counted = maps.masked_fill(~inside, -torch.inf).topk(max(1, int(SHARE * maps.shape[1])), dim=1).indices
     steps = growth.gather(1, counted[..., None].expand(-1, -1, last)).median(dim=1).values  # (N, last)
-    usual = steps[suspect].median(0).values > JUMP * steps[ordinary].median(0).values
-    some = steps[suspect].mean(0) > FAR_JUMP * steps[ordinary].mean(0)
+    whole = growth.masked_fill(~inside[..., None], 0).sum(1) / inside.sum(1, keepdim=True)  # (N, last), all places
+    others, wholes = steps[ordinary], JUMP * whole[suspect]
+    usual = steps[suspect].median(0).values > torch.maximum(JUMP * others.median(0).values, wholes.median(0).values)
+    some = steps[suspect].mean(0) > torch.maximum(FAR_JUMP * others.mean(0), wholes.mean(0))
     jumps = torch.nonzero(usual | some)[:, 0]
     return int(jumps[-1]) + 3 if len(jumps) else FIRST_K
 
