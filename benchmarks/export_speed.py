@@ -18,7 +18,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import blemish
-from blemish import jobs
 from blemish.deploy.export import export
 from blemish.images import ImageSet
 from blemish.machine.errors import BlemishError
@@ -54,7 +53,7 @@ def main() -> None:
         folder = Path(place)
         run = given.run or folder / "run"
         if not given.run:
-            jobs.fit(given.images, run, detector=given.detector, cache=folder / "cache")
+            blemish.fit(given.images, run, detector=given.detector, cache=folder / "cache")
         ways, notes = {"torch": blemish.load(run)}, {"torch": ""}
         for way in given.ways:
             format, _, precision = way.partition(" ")  # noqa: A001

@@ -33,7 +33,7 @@ def fill(source: Path, folder: Path, count: int) -> None:
 
 def one(words: dict) -> None:
     """Fit and print what it cost."""
-    from blemish import jobs
+    import blemish
     from blemish.jobs.outputs import peak_memory_mib
 
     place = Path(words["place"])
@@ -41,7 +41,7 @@ def one(words: dict) -> None:
     listed = place / "list.txt"
     listed.write_text("".join(f"images/{number:06d}.jpg\n" for number in range(words["count"])))
     start, busy = time.perf_counter(), time.process_time()
-    run = jobs.fit(
+    run = blemish.fit(
         listed, place / "run", detector=words["detector"], threads=words["threads"],
         cache=place / "cache", force=True,
     )  # fmt: skip

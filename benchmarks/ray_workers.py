@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish import jobs
+import blemish
 from blemish.purification import PurifySettings
 from kept_rows import is_kept, keep, show
 
@@ -30,9 +30,9 @@ def main() -> None:
         folder = Path(place)
         words = {"detector": "nearest_images", "threads": 1}
         start = time.perf_counter()
-        alone = jobs.fit(given.images, cache=folder / "alone", **words)
+        alone = blemish.fit(given.images, cache=folder / "alone", **words)
         seconds = time.perf_counter() - start
-        pure = jobs.purify(given.images, how=PurifySettings(), cache=folder / "alone", **words)
+        pure = blemish.purify(given.images, how=PurifySettings(), cache=folder / "alone", **words)
         keep(given.results, {"workers": 0, "fit_s": round(seconds, 1), "purify_s": "", "equal": 1})
         for workers in (1, 2):
             if is_kept(given.results, workers=workers):
@@ -44,9 +44,9 @@ def main() -> None:
             try:
                 cache = folder / f"ray-{workers}"
                 start = time.perf_counter()
-                run = jobs.fit(given.images, cache=cache, ray=cluster.address, **words)
+                run = blemish.fit(given.images, cache=cache, ray=cluster.address, **words)
                 fitted = time.perf_counter()
-                found = jobs.purify(given.images, how=PurifySettings(), cache=cache, ray=cluster.address, **words)
+                found = blemish.purify(given.images, how=PurifySettings(), cache=cache, ray=cluster.address, **words)
                 done = time.perf_counter()
             finally:
                 ray.shutdown()

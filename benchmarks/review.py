@@ -69,7 +69,7 @@ def measured(run, truth: dict[str, bool], said: dict[str, bool]) -> dict[str, ob
 
 def cell(source: Path, ratio: float, seed: int, given: argparse.Namespace, made: set[tuple[str, ...]]):
     """Rows of one folder: without labels, and for each way and count."""
-    from blemish import jobs
+    import blemish
 
     about = {"set": source.name, "detector": given.detector, "ratio": ratio, "seed": seed}
     wanted = [(way, count) for count in given.counts for way in (given.ways if count else ["none"])]
@@ -81,14 +81,14 @@ def cell(source: Path, ratio: float, seed: int, given: argparse.Namespace, made:
         folder.mkdir()
         truth = contaminated(source, folder, ratio, seed)
         how = {"detector": given.detector, "seed": seed, "cache": given.cache}
-        first = jobs.fit(folder, **how, threads=given.threads)
+        first = blemish.fit(folder, **how, threads=given.threads)
         for way, count in wanted:
             said = picked(first, truth, way, count, seed) if count else {}
             run = first
             if count:
                 lines = [f"{name},{'bad' if bad else 'good'}" for name, bad in said.items()]
                 file.write_text("path,label\n" + "\n".join(lines) + "\n")
-                run = jobs.fit(folder, **how, threads=given.threads, labels=file)
+                run = blemish.fit(folder, **how, threads=given.threads, labels=file)
             yield {**about, "way": way, **measured(run, truth, said)}
 
 

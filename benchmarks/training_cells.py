@@ -6,8 +6,6 @@ all scripts mean the same images. FOLDER/set-detector-ratio-seed.csv is `path,sc
 
 from pathlib import Path
 
-import pandas as pd
-
 from blemish.benchmark.contamination import Manifest
 from blemish.scores import Scores
 
@@ -25,8 +23,3 @@ def keep_cell(file: Path, scores: Scores, manifest: Manifest) -> None:
     partial = file.with_suffix(".partial")
     table.to_csv(partial, index=False, float_format="%.9g")
     partial.replace(file)
-
-
-def read_cell(file: Path) -> pd.DataFrame:
-    """`path,score,bad` of a kept cell."""
-    return pd.read_csv(file)

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish import jobs
+import blemish
 from blemish.detectors import Detector, detector_class
 from blemish.machine.runtime import Runtime, use_runtime
 
@@ -69,7 +69,9 @@ def small() -> Detector:
 @pytest.fixture(scope="session")
 def _fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fitted")
-    jobs.fit(fill(folder / "photos", 10), folder / "run", detector=small_detector(), threads=1, cache=folder / "cache")
+    blemish.fit(
+        fill(folder / "photos", 10), folder / "run", detector=small_detector(), threads=1, cache=folder / "cache"
+    )
     return folder / "run"
 
 

@@ -81,7 +81,7 @@ def test_asked_for_pixels_it_says_that_there_are_features_alone():
     images = ImageSet.of_features(features())
     with pytest.raises(RequestError, match="give the images"):
         next(images.images())
-    with pytest.raises(UnreadableImageError, match="only its features"):
+    with pytest.raises(UnreadableImageError, match="features"):
         images.read("image-000000")
     with pytest.raises(RequestError, match=r"'efficientnet_lite2'.*'given'"):
         features_of(images, FeatureSpec())

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from blemish import jobs
+import blemish
 from blemish.detectors.parts.sampling import split_in_folds
 from blemish.images import ImageSet
 from blemish.images.groups import groups_by
@@ -41,7 +41,7 @@ def test_groups_by_path_are_whole_in_folds_and_counted_once(tmp_path):
         frozenset([0]), frozenset([1])
     }  # fmt: skip
     with pytest.raises(RequestError, match="2 of different content, 20 files"):
-        jobs.fit(tmp_path / "photos", detector=small_detector(), group_regex=r"-(\d)", threads=1)
+        blemish.fit(tmp_path / "photos", detector=small_detector(), group_regex=r"-(\d)", threads=1)
 
 
 def test_known_normals_are_grouped_with_the_folder_where_they_match(tmp_path):
@@ -55,7 +55,7 @@ def test_known_normals_are_grouped_with_the_folder_where_they_match(tmp_path):
 
 
 def test_a_fit_says_what_it_grouped_by(tmp_path):
-    run = jobs.fit(
+    run = blemish.fit(
         fill(tmp_path / "photos", 10), tmp_path / "run", detector=small_detector(), group_regex=r"part-\d+", threads=1
     )
     assert run.about["group_regex"] == r"part-\d+"

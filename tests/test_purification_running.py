@@ -48,8 +48,8 @@ def test_an_interruption_keeps_what_was_finished_and_other_settings_do_not_take_
     with pytest.raises(KeyboardInterrupt):
         purify(noise(60), Slow(), resume=tmp_path, subsets=3, repeats=2)
     (kept,) = tmp_path.iterdir()
-    assert sorted(file.name for file in kept.iterdir()) == [f"sub-model-00{number}.csv" for number in (1, 2, 3)]
-    (kept / "sub-model-001.csv").write_text("path,score\nimage-000000,0")  # damaged
+    assert sorted(file.name for file in kept.iterdir()) == [f"sub-model-00{number}.npy" for number in (1, 2, 3)]
+    (kept / "sub-model-001.npy").write_bytes(b"\x93NUMPY")  # damaged
     purify(noise(60), Slow(), seed=1, subsets=3, resume=tmp_path)
     assert Slow.fits == 7, "another seed has other subsets"
     purify(noise(60), Slow(), resume=tmp_path, subsets=3, repeats=2)

@@ -15,7 +15,6 @@ from PIL import Image
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import blemish
-from blemish import jobs
 from blemish.detectors.nearest_images import NearestImages
 from blemish.machine import progress as shown
 from blemish.machine.errors import RequestError
@@ -46,7 +45,7 @@ def test_a_run_has_what_people_look_for():
 
 def test_texts_are_short_and_cards_have_pictures(run, photos, tmp_path):
     loaded = blemish.load(run)
-    pure = jobs.purify(fill(tmp_path / "many", 16), how=PurifySettings(keep=0.8), threads=1)
+    pure = blemish.purify(fill(tmp_path / "many", 16), how=PurifySettings(keep=0.8), threads=1)
     for each, said in (
         (loaded, "10 images"), (loaded.scores, "10 images"), (blemish.ImageSet.of(photos), "10 images"),
         (pure, "of 16 images"),
@@ -130,7 +129,7 @@ def test_show_draws_images_of_a_loaded_run_of_one_in_memory_and_says_when_they_a
     left, right = np.asarray(one)[20:200, 20:200].astype(int), np.asarray(one)[20:200, 215:395].astype(int)
     assert abs(left - left.mean(axis=2, keepdims=True)).max() < 40, "the image itself is grey with noise"
     assert (right[..., 0] - right[..., 2]).max() > 60, "its heatmap is coloured"
-    arrays = jobs.fit([picture(index) for index in range(10)], detector="nearest_images", threads=1)
+    arrays = blemish.fit([picture(index) for index in range(10)], detector="nearest_images", threads=1)
     assert arrays.show(2).size == loaded.show(2).size
     with pytest.raises(RequestError, match=r"`n` .*got 0"):
         loaded.show(0)
@@ -171,7 +170,7 @@ def test_report_is_a_path_and_opens_only_when_asked(run, photos, monkeypatch):
     assert opened == []
     blemish.load(run).report(open=True)
     assert opened == [(run / "report.html").resolve().as_uri()]
-    alone = jobs.fit(photos, detector="nearest_images", threads=1)
+    alone = blemish.fit(photos, detector="nearest_images", threads=1)
     with pytest.raises(RequestError, match="fit with `out`"):
         alone.report()
 

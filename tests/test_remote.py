@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish import jobs
+import blemish
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.features import features_of
@@ -51,8 +51,8 @@ def inline(monkeypatch):
 def test_features_and_scores_from_tasks_are_those_of_one_machine(tmp_path, inline):
     fill(tmp_path / "photos", 12)
     (tmp_path / "photos" / "broken.png").write_bytes((tmp_path / "photos" / "part-03.png").read_bytes()[:2000])
-    here = jobs.fit(tmp_path / "photos", tmp_path / "a", detector=detector(), threads=1, cache=tmp_path / "ca")
-    there = jobs.fit(
+    here = blemish.fit(tmp_path / "photos", tmp_path / "a", detector=detector(), threads=1, cache=tmp_path / "ca")
+    there = blemish.fit(
         tmp_path / "photos", tmp_path / "b", detector=detector(), threads=1, cache=tmp_path / "cb", ray="x"
     )
     assert inline[:2] == ["_made_of", "_made_of"]
@@ -61,8 +61,8 @@ def test_features_and_scores_from_tasks_are_those_of_one_machine(tmp_path, inlin
     assert np.array_equal(here.scores.image, there.scores.image)
     assert np.array_equal(here.scores.maps, there.scores.maps)
     assert here.skipped == there.skipped != {}
-    expected = jobs.score(tmp_path / "photos", tmp_path / "a", threads=1)
-    scores = jobs.score(tmp_path / "photos", tmp_path / "b", threads=1, ray="x")
+    expected = blemish.score(tmp_path / "photos", tmp_path / "a", threads=1)
+    scores = blemish.score(tmp_path / "photos", tmp_path / "b", threads=1, ray="x")
     assert "_scored_part" in inline
     assert scores.ids == expected.ids
     assert np.array_equal(scores.image, expected.image)
@@ -115,8 +115,8 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
     fill(tmp_path / "photos", 48)
     words = {"detector": detector(), "threads": 1}
     how = PurifySettings(subsets=2, repeats=2)
-    here = jobs.fit(tmp_path / "photos", tmp_path / "a", cache=tmp_path / "ca", **words)
-    pure = jobs.purify(tmp_path / "photos", how=how, cache=tmp_path / "ca", **words)
+    here = blemish.fit(tmp_path / "photos", tmp_path / "a", cache=tmp_path / "ca", **words)
+    pure = blemish.purify(tmp_path / "photos", how=how, cache=tmp_path / "ca", **words)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
@@ -133,17 +133,17 @@ def test_a_node_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch):
                 yield result
 
         monkeypatch.setattr(store_module, "in_tasks", killing)
-        there = jobs.fit(tmp_path / "photos", tmp_path / "b", cache=tmp_path / "cb", ray=cluster.address, **words)
+        there = blemish.fit(tmp_path / "photos", tmp_path / "b", cache=tmp_path / "cb", ray=cluster.address, **words)
         monkeypatch.setattr(store_module, "in_tasks", results)
         assert killed
         assert np.array_equal(here.scores.image, there.scores.image)
         assert np.array_equal(here.scores.maps, there.scores.maps)
         cluster.add_node(num_cpus=1)
-        found = jobs.purify(tmp_path / "photos", how=how, cache=tmp_path / "cc", ray=cluster.address, **words)
+        found = blemish.purify(tmp_path / "photos", how=how, cache=tmp_path / "cc", ray=cluster.address, **words)
         assert found.kept_ids == pure.kept_ids
         assert np.array_equal(found.scores, pure.scores)
-        expected = jobs.score(tmp_path / "photos", tmp_path / "a", threads=1)
-        scores = jobs.score(tmp_path / "photos", tmp_path / "b", ray=cluster.address)
+        expected = blemish.score(tmp_path / "photos", tmp_path / "a", threads=1)
+        scores = blemish.score(tmp_path / "photos", tmp_path / "b", ray=cluster.address)
         assert np.array_equal(scores.image, expected.image)
     finally:
         ray.shutdown()

@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from blemish import jobs
+import blemish
 from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import read_config, write_config
@@ -39,8 +39,8 @@ def test_ids_are_paths_below_the_url_and_content_is_that_of_the_files(bucket, ph
 
 
 def test_fit_and_score_from_a_url_give_the_scores_of_the_folder(bucket, photos, tmp_path):
-    here = jobs.fit(photos, detector=small_detector(), threads=1)
-    there = jobs.fit(ROOT, tmp_path / "run", detector=small_detector(), threads=1)
+    here = blemish.fit(photos, detector=small_detector(), threads=1)
+    there = blemish.fit(ROOT, tmp_path / "run", detector=small_detector(), threads=1)
     np.testing.assert_array_equal(there.training_scores, here.training_scores)
     result = call("score", ROOT, "--model", tmp_path / "run", "--out", tmp_path / "new", "--threads", 1)
     assert result.exit_code == 0, result.output
@@ -65,7 +65,7 @@ def test_a_file_url_is_the_folder_it_names(photos):
 def test_a_list_may_name_urls_which_is_what_purify_leaves(bucket, tmp_path):
     for path in fill(tmp_path / "more", 14, start=40).iterdir():
         bucket.pipe(f"/bucket/parts/{path.name}", path.read_bytes())
-    kept = jobs.purify(ROOT, tmp_path / "pure", detector=small_detector(), threads=1).kept_ids
+    kept = blemish.purify(ROOT, tmp_path / "pure", detector=small_detector(), threads=1).kept_ids
     found = ImageSet.of(tmp_path / "pure" / "kept.txt")
     assert len(found) == len(kept)
     assert f"{found.place}/{found.ids[0]}" == f"{ROOT}/{kept[0]}"
@@ -100,7 +100,7 @@ def test_what_is_gone_or_damaged_when_it_is_fetched_is_skipped_with_its_reason(b
     found = ImageSet.of(ROOT)
     assert "not an image" in found.skipped["bad.png"]
     bucket.rm("/bucket/parts/part-00.png")
-    run = jobs.fit(found, detector=small_detector(), threads=1)
+    run = blemish.fit(found, detector=small_detector(), threads=1)
     assert "cannot be fetched: FileNotFoundError" in run.skipped["part-00.png"]
     assert found.packed(["part-00.png"]).sources == {"part-00.png": b""}
 
@@ -130,7 +130,7 @@ def test_a_missing_package_and_missing_rights_are_one_sentence(bucket, tmp_path,
 
 
 def test_review_says_that_it_shows_files_only(bucket, tmp_path):
-    jobs.fit(ROOT, tmp_path / "run", detector=small_detector(), threads=1)
+    blemish.fit(ROOT, tmp_path / "run", detector=small_detector(), threads=1)
     refused(call("review", tmp_path / "run"), ROOT, "--images")
 
 

@@ -21,9 +21,12 @@ from blemish.runs import provide
 
 if TYPE_CHECKING:
     from blemish.images import ImageSet
-    from blemish.jobs import fit, purify, refit, score
     from blemish.jobs.estimator import OutlierDetector
     from blemish.jobs.evaluation import compare, evaluate
+    from blemish.jobs.fitting import fit
+    from blemish.jobs.purifying import purify
+    from blemish.jobs.refitting import refit
+    from blemish.jobs.scoring import score
     from blemish.machine.errors import JobError, RequestError
     from blemish.purification import Purification, PurifySettings
     from blemish.review.label_export import export_labels
@@ -65,10 +68,10 @@ _HOMES = {
     "Scores": "scores",
     "Run": "runs.run",
     "load": "runs.run",
-    "fit": "jobs",
-    "purify": "jobs",
-    "refit": "jobs",
-    "score": "jobs",
+    "fit": "jobs.fitting",
+    "purify": "jobs.purifying",
+    "refit": "jobs.refitting",
+    "score": "jobs.scoring",
     "Purification": "purification",
     "PurifySettings": "purification",
 }

@@ -133,12 +133,12 @@ def test_what_cannot_be_is_said(category: Category, tmp_path: Path) -> None:
         with pytest.raises(RequestError, match=message):
             contaminate(category, **{"ratio": 0.1, **change})
     lonely = open_datasets(mvtec(tmp_path / "lonely", bad=0))[0]
-    with pytest.raises(RequestError, match="no anomaly to inject"):
+    with pytest.raises(RequestError, match=r"0 test anomalies.*ratio of 0"):
         contaminate(lonely, 0.1)
     assert contaminate(lonely, 0.0).reached == 0
     for image in (tmp_path / "lonely" / "bolt" / "train" / "good").iterdir():
         image.unlink()
-    with pytest.raises(RequestError, match="no normal training images"):
+    with pytest.raises(RequestError, match="mvtec/bolt"):
         contaminate(open_datasets(tmp_path / "lonely")[0], 0.0)
-    with pytest.raises(RequestError, match=r"No anomalous test image .* without overlap"):
+    with pytest.raises(RequestError, match=r"mvtec/bolt.*lower the ratio \(1\)"):
         contaminate(category, 1.0, test_share=0.0).test_paths(category, NO_OVERLAP)

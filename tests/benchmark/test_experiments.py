@@ -207,7 +207,7 @@ def test_defects_are_split_by_the_share_of_the_image_they_cover(bolt: Category) 
     assert [sorted(sizes[name] for name in found[quarter]) for quarter in QUARTERS] == [
         [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]
     ]  # fmt: skip
-    with pytest.raises(RequestError, match="at least four"):
+    with pytest.raises(RequestError, match="3 test anomalies"):
         split_by_size(Sized(), list(sizes)[:3])  # type: ignore[arg-type]
 
 

@@ -166,7 +166,7 @@ def test_without_the_package_nothing_is_run(
     ]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert "MLflow is not installed, which --mlflow needs: pip install 'blemish[mlflow]'" in result.output
+    assert "mlflow is not installed, which --mlflow needs: pip install 'blemish[mlflow]'" in result.output
     assert not (tmp_path / "out").exists()
 
 

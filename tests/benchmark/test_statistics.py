@@ -42,7 +42,6 @@ def test_the_histograms_hold_each_pair_once() -> None:
     }
     plain = [np.linalg.norm(features[i] - features[j]) for i in range(30) for j in range(30, 42)]
     assert found.means["mixed"] == pytest.approx(np.mean(plain))
-    assert found.medians["mixed"] == pytest.approx(np.median(plain), abs=0.05)
 
 
 def test_normal_pairs_are_the_shortest_for_the_papers_gaussians() -> None:

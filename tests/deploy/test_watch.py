@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish import jobs
+import blemish
 from blemish.deploy import watch_records
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.watch import Settled, Watch
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     views = (View(64, ("16",), rooted=False),)
     detector = NearestImages(backbone="efficientnet_lite0", views=views)
-    jobs.fit(fill(folder / "photos", 10), folder / "run", detector=detector, threads=1, cache=folder / "cache")
+    blemish.fit(fill(folder / "photos", 10), folder / "run", detector=detector, threads=1, cache=folder / "cache")
     return folder / "run"
 
 
@@ -273,7 +273,7 @@ def test_bad_requests_are_one_sentence(place, run):
     with pytest.raises(RequestError, match=r"`every` .* above 0; got 0"):
         watch(place / "in", run, place / "out", every=0)
     (place / "out" / "scores.csv").write_text("a,b\n")
-    with pytest.raises(RequestError, match="is not a table of"):
+    with pytest.raises(RequestError, match=r"scores\.csv'.*`out`"):
         watcher(place, run)
 
 
@@ -285,7 +285,7 @@ def test_what_is_odd_about_images_is_told_once(place, tmp_path):
 
     for index in range(10):
         deep(index, np.nan)
-    jobs.fit(place / "in", tmp_path / "deep", detector=small_detector(), threads=1)
+    blemish.fit(place / "in", tmp_path / "deep", detector=small_detector(), threads=1)
     watched = watcher(place, tmp_path / "deep", action="none")
     watched.step()
     deep(20, np.nan)

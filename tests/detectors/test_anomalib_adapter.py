@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from blemish import cli, jobs
+import blemish
+from blemish import cli
 from blemish.detectors import detector_class
 from blemish.detectors.anomalib_adapter import catalogue
 from blemish.detectors.anomalib_adapter.image_scorer import ImageScorer, Unit, scored
@@ -54,7 +55,7 @@ def test_without_anomalib_dinomaly_says_so_before_it_looks_at_images(not_install
         Dinomaly().fit(ImageSet.of(fill(tmp_path / "photos", 8)))
     told: list[str] = []
     with pytest.raises(RequestError, match="pip install 'blemish"):
-        jobs.fit(tmp_path / "photos", detector=Dinomaly(), purify=True, progress=lambda what, *_: told.append(what))
+        blemish.fit(tmp_path / "photos", detector=Dinomaly(), purify=True, progress=lambda what, *_: told.append(what))
     assert not told
 
 

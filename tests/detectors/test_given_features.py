@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 
-from blemish import jobs
+import blemish
 from blemish.detectors import BUILT_IN, FeatureDetector, detector_class
 from blemish.detectors.one_class import OneClass
 from blemish.features.backbones import GIVEN
@@ -72,10 +72,10 @@ def test_features_that_are_all_equal_give_scores_that_are_all_equal(name: str) -
 def test_the_published_preset_takes_features_from_a_file(tmp_path) -> None:
     small = {"epochs": 1, "batch": 8, "width": 8, "hidden": 8, "narrow": 4}
     images = ImageSet.of_features(array(12))
-    run = jobs.fit(images, tmp_path / "run", detector="funad", preset="paper", settings=small)
+    run = blemish.fit(images, tmp_path / "run", detector="funad", preset="paper", settings=small)
     assert np.isfinite(run.scores.image).all()
     with pytest.raises(RequestError, match="leave out the backbone 'dino_vits8'"):
-        jobs.fit(images, tmp_path / "other", detector="funad", settings={"backbone": "dino_vits8"})
+        blemish.fit(images, tmp_path / "other", detector="funad", settings={"backbone": "dino_vits8"})
 
 
 def test_defects_cannot_be_drawn_on_features() -> None:

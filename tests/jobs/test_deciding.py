@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish import jobs
 from blemish.machine.errors import RequestError
 from blemish.runs.artifact import read_config
 from conftest import fill, picture
@@ -30,7 +29,7 @@ def test_labels_reach_the_detector_and_the_run_says_so(tmp_path, photos, small, 
     fit = type(small).fit
     monkeypatch.setattr(type(small), "fit", lambda self, images: seen.update(images.labels) or fit(self, images))
     file = labels(part_00="bad", part_03="good", gone="bad")
-    run = jobs.fit(photos, tmp_path / "run", detector=small, labels=file, threads=1)
+    run = blemish.fit(photos, tmp_path / "run", detector=small, labels=file, threads=1)
     assert seen == {"part-00.png": 1, "part-03.png": 0}
     assert run.decision.reviewed == 2
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -48,8 +47,8 @@ def test_a_confirmed_defect_makes_nothing_look_normal(tmp_path, small, labels):
         rgb[20:40, 20:40] = 255
         Image.fromarray(rgb).save(tmp_path / "photos" / f"part-5{index}.png")
     detector = small.clone(k=1)  # with which a twin is enough
-    free = jobs.fit(tmp_path / "photos", detector=detector, threads=1).scores
-    told = jobs.fit(tmp_path / "photos", detector=detector.clone(), labels=labels(part_50="bad"), threads=1).scores
+    free = blemish.fit(tmp_path / "photos", detector=detector, threads=1).scores
+    told = blemish.fit(tmp_path / "photos", detector=detector.clone(), labels=labels(part_50="bad"), threads=1).scores
 
     def lead(scores):
         others = np.median([scores[name] for name in scores.ids if not name.startswith("part-5")])
@@ -59,25 +58,25 @@ def test_a_confirmed_defect_makes_nothing_look_normal(tmp_path, small, labels):
 
 
 def test_the_decision_is_kept_with_the_run_and_moved_by_the_sensitivity(tmp_path, photos, small):
-    run = jobs.fit(photos, tmp_path / "run", detector=small, sensitivity=1, threads=1)
+    run = blemish.fit(photos, tmp_path / "run", detector=small, sensitivity=1, threads=1)
     assert run.decision.sensitivity == 1
     assert blemish.load(tmp_path / "run").decision == run.decision
-    strict, cautious = (jobs.score(photos, run, sensitivity=each).decision for each in (1.0, 0.0))
+    strict, cautious = (blemish.score(photos, run, sensitivity=each).decision for each in (1.0, 0.0))
     assert strict.threshold == run.threshold_
     assert cautious.threshold >= strict.threshold
     with pytest.raises(RequestError, match=r"`threshold` and `sensitivity`"):
-        jobs.fit(photos, detector=small, sensitivity=0.5, threshold=2)
+        blemish.fit(photos, detector=small, sensitivity=0.5, threshold=2)
 
 
 def test_known_good_images_promise_a_rate_and_bound_the_false_flags(tmp_path, photos, small):
     fill(tmp_path / "normals", 12, start=40)
     words = {"detector": small, "normals": tmp_path / "normals", "threads": 1}
-    run = jobs.fit(photos, tmp_path / "run", false_alarms=0.3, **words)
+    run = blemish.fit(photos, tmp_path / "run", false_alarms=0.3, **words)
     assert run.decision.promise.images == 12
     assert run.decision.promise.kept
     assert len(run.decision.reference) == 12
     fill(tmp_path / "new", 6, start=80)
-    jobs.score(tmp_path / "new", run, tmp_path / "scored", threshold=-9, threads=1)
+    blemish.score(tmp_path / "new", run, tmp_path / "scored", threshold=-9, threads=1)
     assert read_config(tmp_path / "scored")["false_share"] == pytest.approx(1.0)
     assert "band" in (tmp_path / "scored" / "scores.csv").read_text().splitlines()[0]
 
@@ -86,7 +85,7 @@ def test_a_confirmed_defect_among_the_normals_is_taken_out_and_named(tmp_path, p
     (tmp_path / "normals").mkdir()
     for number in range(4):
         shutil.copy(photos / f"part-0{number}.png", tmp_path / "normals")
-    run = jobs.fit(
+    run = blemish.fit(
         photos, tmp_path / "run", detector=small, normals=tmp_path / "normals", labels=labels(part_00="bad"), threads=1
     )
     assert "part-00.png" in run.scores.ids
@@ -97,7 +96,7 @@ def test_a_confirmed_defect_among_the_normals_is_taken_out_and_named(tmp_path, p
 
 def test_columns_are_only_appended(tmp_path, small):
     fill(tmp_path / "photos", 30)
-    jobs.fit(tmp_path / "photos", tmp_path / "run", detector=small, threads=1, masks=True, threshold=3)
+    blemish.fit(tmp_path / "photos", tmp_path / "run", detector=small, threads=1, masks=True, threshold=3)
     table = pd.read_csv(tmp_path / "run" / "scores.csv")
     assert list(table.columns)[:3] == ["path", "score", "flagged"]
     assert set(table.columns) <= {"path", "score", "flagged", "probability", "band"}
@@ -114,8 +113,8 @@ def test_outside_of_the_region_of_interest_nothing_is_scored(tmp_path, photos, s
     mask[:, 44:] = 255  # the bright square of the first picture lies left of it
     Image.fromarray(mask).save(tmp_path / "mask.png")
     detector = small.clone(smoothing=0.0)
-    whole = jobs.fit(photos, detector=detector.clone(), threads=1).scores
-    run = jobs.fit(photos, tmp_path / "run", detector=detector, roi=tmp_path / "mask.png", threads=1)
+    whole = blemish.fit(photos, detector=detector.clone(), threads=1).scores
+    run = blemish.fit(photos, tmp_path / "run", detector=detector, roi=tmp_path / "mask.png", threads=1)
     assert whole.ranking()[0] == "part-00.png"
     inside = whole["part-00.png"] - run.scores["part-00.png"]
     assert inside > 0
@@ -134,17 +133,17 @@ def test_outside_of_the_region_of_interest_nothing_is_scored(tmp_path, photos, s
 def test_a_mask_that_is_none_is_refused(tmp_path, photos, small):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     with pytest.raises(RequestError, match="white where to look"):
-        jobs.fit(photos, detector=small, roi=tmp_path / "black.png")
+        blemish.fit(photos, detector=small, roi=tmp_path / "black.png")
     with pytest.raises(RequestError, match=r"none\.png"):
-        jobs.fit(photos, detector=small, roi=tmp_path / "none.png")
+        blemish.fit(photos, detector=small, roi=tmp_path / "none.png")
 
 
 def test_a_mask_for_each_image_needs_masks_for_new_ones(tmp_path, photos, small):
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "masks" / "part-00.png.png")
-    plain = jobs.fit(photos, detector=small.clone(), threads=1).scores
-    run = jobs.fit(photos, tmp_path / "run", detector=small, roi=tmp_path / "masks", threads=1)
+    plain = blemish.fit(photos, detector=small.clone(), threads=1).scores
+    run = blemish.fit(photos, tmp_path / "run", detector=small, roi=tmp_path / "masks", threads=1)
     assert np.array_equal(plain.image, run.scores.image)
     with pytest.raises(RequestError, match="give the masks of these ones"):
-        jobs.score(photos, tmp_path / "run", tmp_path / "new")
-    jobs.score(photos, tmp_path / "run", tmp_path / "new", roi=tmp_path / "masks", threads=1)
+        blemish.score(photos, tmp_path / "run", tmp_path / "new")
+    blemish.score(photos, tmp_path / "run", tmp_path / "new", roi=tmp_path / "masks", threads=1)

@@ -3,7 +3,7 @@
 import pytest
 
 import blemish
-from blemish import jobs
+from blemish.jobs.each_subfolder import fit_each
 from blemish.machine.errors import RequestError
 from command_line import QUICK, call, refused, table
 from conftest import fill, small_detector
@@ -12,11 +12,11 @@ from conftest import fill, small_detector
 def test_each_folder_becomes_the_run_that_it_would_become_alone(tmp_path):
     fill(tmp_path / "all" / "bolts", 10)
     fill(tmp_path / "all" / "nuts", 9, start=20)
-    runs = jobs.fit_each(tmp_path / "all", tmp_path / "runs", detector=small_detector(), threads=1)
+    runs = fit_each(tmp_path / "all", tmp_path / "runs", detector=small_detector(), threads=1)
     assert [(each.name, each.images, each.error) for each in runs] == [("bolts", 10, ""), ("nuts", 9, "")]
     alone = blemish.fit(tmp_path / "all" / "nuts", detector=small_detector(), threads=1)
     assert blemish.load(tmp_path / "runs" / "nuts").threshold_ == alone.threshold_
-    again = jobs.fit_each(tmp_path / "all", tmp_path / "runs", detector=small_detector(), threads=1)
+    again = fit_each(tmp_path / "all", tmp_path / "runs", detector=small_detector(), threads=1)
     assert all(each.kept for each in again)
     assert [each.threshold for each in again] == [each.threshold for each in runs]
 
@@ -36,5 +36,5 @@ def test_one_folder_that_fails_does_not_stop_the_others(tmp_path):
 
 def test_a_folder_without_folders_is_refused(tmp_path, photos):
     with pytest.raises(RequestError, match="`each_subfolder`"):
-        jobs.fit_each(photos, tmp_path / "runs")
+        fit_each(photos, tmp_path / "runs")
     refused(call("fit", photos, "--out", tmp_path / "runs", "--overlap", 32), "--overlap 32", "--tile")

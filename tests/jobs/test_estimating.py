@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from blemish import jobs
+import blemish
 from blemish.features import FeatureSpec, features_of
 from blemish.images import ImageSet
 from blemish.jobs import estimating
@@ -15,17 +15,17 @@ def test_a_long_job_tells_its_cost_once_and_makes_no_feature_twice(photos, own_c
     monkeypatch.setattr(estimating, "FEWEST", 5)
     monkeypatch.setattr(estimating, "WORTH_TELLING", 0.0)
     told = []
-    jobs.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
+    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
     assert len(told) == 1
     assert told[0].startswith("10 images will take about ")
     assert sum(backbone_passes) == 10 * len(small_detector().feature_specs())
-    jobs.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
+    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
     assert len(told) == 1  # the features are here
 
 
 def test_a_short_job_says_nothing(photos, own_cache, monkeypatch):
     told = []
-    jobs.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
+    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
     assert told == []
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blemish import jobs
+import blemish
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.images import SUSPECTED, ImageSet
@@ -69,7 +69,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fitted(images, out=None, **changes):
-    return jobs.fit(images, out, detector=NearestImages(**SMALL), threads=1, **changes)
+    return blemish.fit(images, out, detector=NearestImages(**SMALL), threads=1, **changes)
 
 
 def same_bytes(first, second):
@@ -135,7 +135,7 @@ def test_images_set_aside_keep_their_score_when_they_come_again(tmp_path, photos
 
 
 def test_a_detector_that_learns_from_defects_is_told_which_are_suspected(tmp_path, photos, held):
-    run = jobs.fit(photos, tmp_path / "run", detector=Learner(**SMALL), purify=True, threads=1)
+    run = blemish.fit(photos, tmp_path / "run", detector=Learner(**SMALL), purify=True, threads=1)
     assert Learner.told == dict.fromkeys(ASIDE, SUSPECTED)
     assert len(run.scores) == 28
     assert "learned from them as suspects" in (tmp_path / "run" / "report.html").read_text()
@@ -173,7 +173,9 @@ def test_suspected_images_are_not_compared_with(photos):
 def test_levels_of_deep_images_have_one_name_in_all_jobs(photos, tmp_path):
     run = fitted(photos, levels=(0.0, 50_000.0), max_pixels=96 * 64)
     assert (run.decoding.range, run.decoding.max_pixels) == ((0.0, 50_000.0), 96 * 64)
-    result = jobs.purify(photos, tmp_path / "out", detector=NearestImages(**SMALL), levels=(0.0, 50_000.0), threads=1)
+    result = blemish.purify(
+        photos, tmp_path / "out", detector=NearestImages(**SMALL), levels=(0.0, 50_000.0), threads=1
+    )
     assert result.ids
     assert json.loads((tmp_path / "out" / "config.json").read_text())["decoding"]["range"] == [0.0, 50_000.0]
     with pytest.raises(RequestError, match=r"the lower one first.*got 9 3"):
@@ -184,7 +186,7 @@ def test_a_kept_list_holds_what_a_line_can_hold_and_says_what_it_cannot(tmp_path
     folder = fill(tmp_path / "photos", 26)
     (folder / "part-03.png").rename(folder / "a\nb.png")
     (folder / "part-04.png").rename(folder / "#4 ü.png")
-    result = jobs.purify(folder, tmp_path / "out", detector=NearestImages(**SMALL), keep=1.0)
+    result = blemish.purify(folder, tmp_path / "out", detector=NearestImages(**SMALL), keep=1.0)
     listed = (tmp_path / "out" / "kept.txt").read_text(encoding="utf-8").splitlines()
     assert len(listed) == 25
     assert str(folder / "#4 ü.png") in listed
@@ -204,18 +206,18 @@ def test_any_object_purifies_a_folder_and_arrays_are_listed_by_id(tmp_path):
             return [abs(rgb.mean() - self.middle) for _, rgb in images.images()]
 
     arrays = [picture(number) for number in range(12)]
-    result = jobs.purify(arrays, tmp_path / "out", detector=Brightness())
+    result = blemish.purify(arrays, tmp_path / "out", detector=Brightness())
     assert "image-000000" in result.set_aside_ids, "the one with the square"
     listed = (tmp_path / "out" / "kept.txt").read_text().splitlines()
     assert listed == list(result.kept_ids)
     with pytest.raises(RequestError, match="`settings`"):
-        jobs.purify(arrays, detector=Brightness(), settings={"k": 3})
+        blemish.purify(arrays, detector=Brightness(), settings={"k": 3})
 
 
 def test_features_alone_are_purified_as_they_are_fitted(tmp_path):
     rows = np.random.default_rng(0).normal(size=(30, 9, 8)).astype(np.float32)
     rows[3] += 5
-    result = jobs.purify(ImageSet.of_features(rows), tmp_path / "out", detector="nearest_images", threads=1)
+    result = blemish.purify(ImageSet.of_features(rows), tmp_path / "out", detector="nearest_images", threads=1)
     assert "image-000003" in result.set_aside_ids
     assert (tmp_path / "out" / "kept.txt").read_text().splitlines() == list(result.kept_ids)
 
@@ -233,10 +235,10 @@ def test_an_interrupted_job_takes_up_from_the_sub_models_that_were_finished(tmp_
     monkeypatch.setattr(NearestImages, "fit", counted)
     job = {"detector": NearestImages(**SMALL), "purify": PurifySettings(subsets=3), "threads": 1}
     with pytest.raises(JobError, match=r"1 of 3 .*sub-model 2 .*other 2 are kept"):
-        jobs.fit(folder, tmp_path / "run", **job)
+        blemish.fit(folder, tmp_path / "run", **job)
     assert not (tmp_path / "run").exists()
     assert len(list((own_cache / "purification").rglob("*.csv"))) == 2
     fits.extend([0] * 10)
-    jobs.fit(folder, tmp_path / "run", **job)
+    blemish.fit(folder, tmp_path / "run", **job)
     assert len(fits) == 3 + 10 + 2, "the one that failed, and the detector itself"
     assert not list((own_cache / "purification").iterdir())

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from blemish import jobs
+import blemish
 from blemish.images import labels
 from blemish.jobs.request import FitRequest
 from blemish.machine.errors import RequestError
@@ -24,9 +24,9 @@ def test_a_refit_has_the_options_of_the_fit_and_its_labels(photos, tmp_path, own
     options = {"normals": tmp_path / "good", "roi": tmp_path / "mask.png", "false_alarms": 0.02, "masks": True,
                "max_pixels": 10_000, "group_regex": "part-(.*)", "threads": 1, "cache": tmp_path / "cache"}  # fmt: skip
     run = tmp_path / "run"
-    jobs.fit(photos, run, detector=small_detector(), **options)
+    blemish.fit(photos, run, detector=small_detector(), **options)
     (run / "labels.csv").write_text(LABELS)
-    jobs.refit(run, tmp_path / "again")
+    blemish.refit(run, tmp_path / "again")
     first, second = read_config(run), read_config(tmp_path / "again")
     assert second["request"] == first["request"]
     assert second["detector"] == first["detector"]
@@ -35,14 +35,14 @@ def test_a_refit_has_the_options_of_the_fit_and_its_labels(photos, tmp_path, own
     assert second["known_normals"] == 4
     assert not own_cache.exists()  # the cache of the fit was used
 
-    jobs.refit(tmp_path / "again", tmp_path / "third")  # its labels came along
+    blemish.refit(tmp_path / "again", tmp_path / "third")  # its labels came along
     assert read_config(tmp_path / "third")["reviewed"] == 2
 
 
 def test_a_fit_with_labels_starts_the_labels_of_its_run_and_never_doubles_them(photos, tmp_path, small):
     (tmp_path / "mine.csv").write_text(LABELS)
     for _ in range(2):
-        jobs.fit(photos, tmp_path / "run", detector=small, labels=tmp_path / "mine.csv", threads=1, force=True)
+        blemish.fit(photos, tmp_path / "run", detector=small, labels=tmp_path / "mine.csv", threads=1, force=True)
     scores = pd.read_csv(tmp_path / "run" / "scores.csv", index_col="path")
     assert scores.band["part-00.png"] == "reject"  # as the person found, whatever they score
     assert scores.band["part-05.png"] == "pass"
@@ -55,7 +55,7 @@ def test_a_fit_with_labels_starts_the_labels_of_its_run_and_never_doubles_them(p
     assert [(row.path, row.label) for row in rows] == [("part-00.png", "bad"), ("part-05.png", "good")]
     assert not notes
     before = (tmp_path / "run" / "labels.csv").read_bytes()
-    jobs.fit(photos, tmp_path / "run", detector=small, labels=tmp_path / "run" / "labels.csv", threads=1, force=True)
+    blemish.fit(photos, tmp_path / "run", detector=small, labels=tmp_path / "run" / "labels.csv", threads=1, force=True)
     assert (tmp_path / "run" / "labels.csv").read_bytes() == before
 
 
@@ -88,12 +88,12 @@ def test_the_command_says_what_is_missing(photos, tmp_path):
 
 def test_images_from_python_are_fitted_again_if_they_are_given(tmp_path, small):
     arrays, run, again = [picture(index) for index in range(10)], tmp_path / "run", tmp_path / "again"
-    jobs.fit(arrays, run, detector=small, labels={"image-000000": "bad"}, threads=1)
+    blemish.fit(arrays, run, detector=small, labels={"image-000000": "bad"}, threads=1)
     with pytest.raises(RequestError, match=r"`images`"):
-        jobs.refit(run, again)
-    jobs.refit(run, again, images=arrays)
+        blemish.refit(run, again)
+    blemish.refit(run, again, images=arrays)
     assert read_config(again)["reviewed"] == 1
-    jobs.refit(run, again, images=arrays, labels={"image-000000": "bad", "image-000005": "good"}, force=True)
+    blemish.refit(run, again, images=arrays, labels={"image-000000": "bad", "image-000005": "good"}, force=True)
     assert read_config(again)["reviewed"] == 2
 
 
@@ -101,10 +101,10 @@ def test_images_from_python_are_fitted_again_if_they_are_given(tmp_path, small):
 def test_labels_of_images_in_memory_count_as_those_of_files_do(photos, tmp_path, small, kind):
     words = {"part-00": "bad", "part-05": "good"}
     (tmp_path / "mine.csv").write_text(LABELS)
-    of_files = jobs.fit(photos, detector=small.clone(), labels=tmp_path / "mine.csv", threads=1)
+    of_files = blemish.fit(photos, detector=small.clone(), labels=tmp_path / "mine.csv", threads=1)
     images = [kind(picture(index)) for index in range(10)]
     by_id = {f"image-0000{name[-2:]}": word for name, word in words.items()}
-    of_arrays = jobs.fit(images, detector=small.clone(), labels=by_id, threads=1)
+    of_arrays = blemish.fit(images, detector=small.clone(), labels=by_id, threads=1)
     assert of_arrays.decision == of_files.decision
     assert of_arrays.decision.reviewed == 2
 
@@ -112,11 +112,11 @@ def test_labels_of_images_in_memory_count_as_those_of_files_do(photos, tmp_path,
 def test_labels_that_are_none_are_refused_with_the_forms_there_are(tmp_path, small):
     arrays = [picture(index) for index in range(10)]
     with pytest.raises(RequestError, match=r"dict from id to good or bad; got a list"):
-        jobs.fit(arrays, detector=small, labels=["bad"] * 10)
+        blemish.fit(arrays, detector=small, labels=["bad"] * 10)
     with pytest.raises(RequestError, match=r"good, .* got 'broken' for 'image-000000'"):
-        jobs.fit(arrays, detector=small, labels={"image-000000": "broken"})
+        blemish.fit(arrays, detector=small, labels={"image-000000": "broken"})
     with pytest.raises(RequestError, match=r"such as 'image-000000'"):
-        jobs.fit(arrays, detector=small, labels={"0": "bad"})
+        blemish.fit(arrays, detector=small, labels={"0": "bad"})
 
 
 def test_a_request_is_json_whatever_numbers_it_has():

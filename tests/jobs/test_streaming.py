@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import blemish
-from blemish import jobs
 from blemish.images import NORMAL, ImageSet
 from blemish.jobs.streaming import sample_size, split
 from blemish.machine.errors import RequestError
@@ -24,7 +23,7 @@ def test_what_is_sample_size_grows_more_slowly_than_the_folder():
 
 def test_the_sample_is_sample_size_and_the_rest_scored_as_new_images(tmp_path, backbone_passes):
     fill(tmp_path / "photos", 16)
-    run = jobs.fit(
+    run = blemish.fit(
         tmp_path / "photos", tmp_path / "run", detector=small_detector(), threads=1, sample=10, cache=tmp_path / "c"
     )
     assert len(run.scores) == 16
@@ -33,7 +32,7 @@ def test_the_sample_is_sample_size_and_the_rest_scored_as_new_images(tmp_path, b
     sample, rest = split(images, small_detector(), sample=10, disk=None, seed=0)
     assert (len(sample), len(rest)) == (10, 6)
     assert sum(backbone_passes) == 16  # none twice
-    alone = jobs.fit(sample, detector=small_detector(), threads=1, cache=tmp_path / "c")
+    alone = blemish.fit(sample, detector=small_detector(), threads=1, cache=tmp_path / "c")
     with use_runtime(threads=1):  # as the fit had it: sums over threads round differently
         expected = alone.detector.score(rest)
     assert all(run.scores[name] == expected[name] for name in rest.ids)
@@ -75,7 +74,7 @@ def test_a_disk_budget_bounds_what_is_kept(tmp_path):
     detector = small_detector()
     images = ImageSet.of(tmp_path / "photos")
     each = detector.feature_bytes(images)
-    jobs.fit(tmp_path / "photos", detector=detector, disk=10.5 * each / 2**30, threads=1, cache=tmp_path / "c")
+    blemish.fit(tmp_path / "photos", detector=detector, disk=10.5 * each / 2**30, threads=1, cache=tmp_path / "c")
     kept = sum(path.stat().st_size for path in (tmp_path / "c" / "features").rglob("*.safetensors"))
     assert kept == pytest.approx(10 * each, rel=0.02)
     with pytest.raises(RequestError, match=r"3 images.*`disk`"):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from blemish import jobs
+import blemish
 from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
 from conftest import fill
@@ -21,7 +21,7 @@ def other(reviewed, tmp_path, small):
     """A Run of the same images by another detector setting, which lacks one of them."""
     images = reviewed.parent / "images"
     (images / "part-09.png").rename(tmp_path / "kept.png")
-    jobs.fit(images, tmp_path / "other", detector=small.clone(smoothing=3.0, image_score="max"), threads=1)
+    blemish.fit(images, tmp_path / "other", detector=small.clone(smoothing=3.0, image_score="max"), threads=1)
     (tmp_path / "kept.png").rename(images / "part-09.png")
     return tmp_path / "other"
 
@@ -67,7 +67,7 @@ def test_a_run_alone_has_nothing_beside(page):
 
 
 def test_a_run_of_other_images_is_refused(gallery, tmp_path, small):
-    jobs.fit(fill(tmp_path / "others", 10, start=50), tmp_path / "strange", detector=small, threads=1)
+    blemish.fit(fill(tmp_path / "others", 10, start=50), tmp_path / "strange", detector=small, threads=1)
     with pytest.raises(RequestError, match=r"none of the images.*`beside`"):
         client_of(gallery, beside=tmp_path / "strange")
 

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish import jobs
 from blemish.images import defect_boxes
 from blemish.images.defect_boxes import mask_of, of_text
 from blemish.review.gallery import Gallery
@@ -76,7 +75,8 @@ def test_a_mask_that_was_damaged_is_told_and_the_others_are_used(page, gallery):
     file.write_text(file.read_text().replace(drawn(gallery)[0].mask, "0"))
     rows, notes = defect_boxes.read(file)
     assert [row.corners for row in rows] == [(1, 2, 3, 4)]
-    assert "1 of the rows" in notes[0]
+    assert "1 row of 'boxes.csv'" in notes[0]
+    assert "line 2" in notes[0]
 
 
 def test_what_was_drawn_is_exported_in_place_of_what_was_found(page, gallery, tmp_path):
@@ -122,10 +122,10 @@ def test_a_box_changes_what_is_learned_where_the_same_defect_is_and_nowhere_else
     labels = tmp_path / "labels.csv"
     labels.write_text("path,label\nfirst.png,bad\n")
     how = {"detector": small, "labels": labels, "threads": 1, "cache": own_cache}
-    plain = jobs.fit(images, **how)
+    plain = blemish.fit(images, **how)
     content = plain.images.content["first.png"]
     defect_boxes.append(tmp_path / "boxes.csv", [defect_boxes.DefectBox("first.png", content, 14, 14, 20, 20)])
-    taught = jobs.fit(images, **how)
+    taught = blemish.fit(images, **how)
     assert "On 1 of the bad images" in " ".join(taught.images.notes)
     before, after = (run.scores.map("second.png", (64, 64)) for run in (plain, taught))
     inside = np.zeros((64, 64), dtype=bool)

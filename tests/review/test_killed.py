@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 
 from blemish.images import defect_boxes, labels
+from blemish.machine.web import listening
 from blemish.review.app import Guard, application
 from blemish.review.gallery import Gallery
-from blemish.review.server import _listening
 
 from .conftest import TOKEN
 
@@ -63,7 +63,7 @@ def test_fifty_random_kills_lose_and_double_neither_label_nor_box(reviewed, page
                 wrong.append(repr(error))
 
     for _ in range(KILLS):
-        with _listening("127.0.0.1", 0) as taken:
+        with listening("127.0.0.1", 0) as taken:
             process = context.Process(target=serve, args=(reviewed, taken))
             process.start()
             clicks = threading.Thread(target=click, args=(f"http://127.0.0.1:{taken.getsockname()[1]}",))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from blemish import jobs
+import blemish
 from blemish.images import labels
 from blemish.review.gallery import Gallery
 from blemish.review.labelling import StaleError
@@ -114,7 +114,7 @@ def test_without_labels_there_is_nothing_to_learn_from(page):
 
 
 def test_scores_of_new_images_are_not_learned_from(gallery, tmp_path):
-    jobs.score(gallery.root, gallery.folder, tmp_path / "scored", threads=1)
+    blemish.score(gallery.root, gallery.folder, tmp_path / "scored", threads=1)
     page = client_of(Gallery.open(tmp_path / "scored"))
     text = page.get("/").text
     assert "refit-start" not in text

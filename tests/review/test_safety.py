@@ -2,14 +2,13 @@
 
 import csv
 import os
-import socket
 
 import pytest
 from PIL import Image
 
 from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
-from blemish.review.server import _listening, is_loopback
+from blemish.review.server import is_loopback
 from conftest import picture
 
 from .conftest import HOST, client_of
@@ -141,16 +140,6 @@ def test_only_this_machine_is_served_unless_asked():
     assert is_loopback("localhost")
     assert not is_loopback("0.0.0.0")  # noqa: S104
     assert not is_loopback("192.168.0.7")
-
-
-def test_answers_do_not_wait_for_the_network_to_confirm_them():
-    """Nagle's algorithm cost 40 ms an answer: asyncio leaves it on for a socket that names no protocol."""
-    with _listening("127.0.0.1", 0) as taken:
-        taken.settimeout(10)
-        with socket.create_connection(taken.getsockname()):
-            accepted, _ = taken.accept()
-            with accepted:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_too_large_a_request_is_refused(page):

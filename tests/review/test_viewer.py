@@ -191,7 +191,7 @@ def test_boxes_come_along_once_to_the_next_run(tmp_path):
     defect_boxes.carry(one, other)
     defect_boxes.carry(one, other)
     assert [box.corners for box in defect_boxes.read(other)[0]] == [(1, 2, 3, 4)]
-    assert "1 of the rows" in defect_boxes.read(one)[1][0]
+    assert "1 row of 'boxes.csv'" in defect_boxes.read(one)[1][0]
 
 
 def test_what_was_labelled_bad_never_stands_below_what_is_flagged_when_the_run_is_opened(page, gallery):

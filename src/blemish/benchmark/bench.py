@@ -250,7 +250,8 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
     waiting = todo(plan, results)
     for step in waiting:
         cell = step.cell
-        known = earlier.get((cell.job, cell.detector, cell.preset, _purify_text(cell)))
+        purify = "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)
+        known = earlier.get((cell.job, cell.detector, cell.preset, purify))
         rate = median(known) if known else _measured(cell)
         guesses += rate is None
         seconds += (GUESS if rate is None else rate) * step.images() or WITHOUT_IMAGES
@@ -283,7 +284,3 @@ def _rates(results: Results) -> dict[tuple[str, str, str, str], list[float]]:
             kind = (row["job"], row["detector"], row["preset"], row["purify"])
             rates.setdefault(kind, []).append(float(row["cpu_seconds"]) / sum(images))
     return rates
-
-
-def _purify_text(cell: Cell) -> str:
-    return "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)

@@ -125,7 +125,7 @@ def scored(detector: Detector, test: ImageSet) -> tuple[Scores, dict[str, float]
 def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str, Any]]:
     """A row of metrics for each protocol; what one cannot be measured on fails as a separate row."""
     category, manifest = task.images()
-    with_pixels = has_masks(category)
+    with_pixels = any(sample.mask is not None for sample in category.anomalies)
     timing: dict[str, Any] = {}
     rest = manifest.test_paths(category, NO_OVERLAP) if _can(task, NO_OVERLAP) else ()
     with timed(timing, "metric_seconds"):
@@ -141,11 +141,6 @@ def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str,
             yield {**row, **timing, "mode": mode, "test_images": len(part), "by_defect": kinds}
         except RequestError as error:
             yield {"mode": mode, "status": "failed", "reason": str(error)}
-
-
-def has_masks(category: Category) -> bool:
-    """Whether any defect is drawn."""
-    return any(sample.mask is not None for sample in category.anomalies)
 
 
 def _can(task: Task, mode: str) -> bool:
@@ -240,7 +235,7 @@ def fit_purified(task: Task, detector: Detector, training: ImageSet) -> tuple[Sc
     _, manifest = task.images()
     truth = manifest.training_truth(purification.ids)
     if cell.extra.get("keep") == RANDOM:
-        purification = replace(purification, kept=_by_lot(purification.kept, cell.seed))
+        purification = replace(purification, kept=np.random.default_rng(cell.seed).permutation(purification.kept))
     scores, _ = fit_on_kept(detector, training, None, purification)
     return scores, _measures(purification, truth)
 
@@ -257,10 +252,6 @@ def sub_model_of(task: Task, detector: Detector) -> Detector | None:
         kind = detector_class(asked["detector"])
         return kind(**{**settings_of(replace(task.cell, settings={}), kind), **settings})
     return detector.budget().clone(**settings)
-
-
-def _by_lot(kept: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    return np.random.default_rng(seed).permutation(kept)
 
 
 def _measures(purification: Purification, truth: NDArray[np.bool_]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from blemish.benchmark.results import COSTS, DONE, MEASURES, RESULTS, RUN_COLUMNS
 from blemish.machine.errors import JobError, RequestError
+from blemish.machine.extras import needed
 from blemish.machine.runtime import runtime
 
 ROW = "blemish.row"  # the tag by which a row is known again
@@ -25,12 +26,9 @@ class MLflowExperiment:
     def __init__(self, name: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it reports usage to its makers otherwise
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run otherwise
+        mlflow = needed("mlflow", "mlflow", "`mlflow`")
         try:
-            from mlflow import MlflowClient
-        except ImportError:
-            raise RequestError("MLflow is not installed, which `mlflow` needs: pip install 'blemish[mlflow]'") from None
-        try:
-            self._client = MlflowClient()
+            self._client = mlflow.MlflowClient()
             found = self._client.get_experiment_by_name(name)
             if found and found.lifecycle_stage == "deleted":
                 raise ValueError("it was deleted there")

@@ -69,9 +69,9 @@ def plan(
 ) -> Plan:
     """Find the images, draw every manifest. Raises `RequestError` where an experiment has nothing to run on."""
     found: list[Category] = []
-    if any(each.needs_data for each in experiments):
+    if any(each.needs for each in experiments):
         if data is None:
-            needy = next(each.name for each in experiments if each.needs_data)
+            needy = next(each.name for each in experiments if each.needs)
             raise RequestError(f"{needy} needs images; name the folder of a dataset with `data`.")
         found = open_datasets(data, categories)
     by_name = {str(each): each for each in found}
@@ -210,25 +210,13 @@ def _base(step: Step) -> dict[str, Any]:
     cell, manifest = step.cell, step.manifest
     dataset, _, category = cell.category.partition("/")
     return {
+        **asdict(cell),
         "format": FORMAT_VERSION,
         "run": step.run,
-        "job": cell.job,
         "dataset": dataset,
         "category": category,
-        "detector": cell.detector,
-        "settings": dict(cell.settings),
-        "preset": cell.preset,
-        "purify": None if cell.purify is None else dict(cell.purify),
-        "ratio": cell.ratio,
         "reached": manifest.reached if manifest else None,
         "contamination": manifest.contamination if manifest else None,
-        "policy": cell.policy,
-        "test_share": cell.test_share,
-        "defects": cell.defects,
-        "seed": cell.seed,
-        "limit": asdict(cell.limit),
-        "given": cell.given,
-        "extra": dict(cell.extra),
         "manifest": manifest.hash if manifest else None,
         "choice": "",
         "version": version("blemish"),
@@ -254,7 +242,7 @@ def _write(
                     if each.name != COMPARE
                     else (f"Form: {plan.size.name}.",)
                 ),
-                plan.left_out if each.needs_data else "",
+                plan.left_out if each.needs else "",
                 *plan.notes(each.name),
             ),
             plots=just is None,

@@ -12,6 +12,7 @@ from blemish.benchmark.summary import PROTOCOLS, frame, wide
 from blemish.benchmark.summary import figure as summary_figure
 
 WIDTH, HEIGHT, DPI = 7.0, 4.2, 110  # inches, dots an inch
+MEASURE = "image_auroc"  # what ranks, levels and seconds are drawn of
 
 
 def draw(experiment: Experiment, entries: Sequence[Entry], folder: Path) -> list[str]:
@@ -25,13 +26,13 @@ def draw(experiment: Experiment, entries: Sequence[Entry], folder: Path) -> list
     return names + [name for mode in modes for name in draw_ranks(entries, mode, folder)]
 
 
-def draw_ranks(entries: Sequence[Entry], mode: str, folder: Path, measure: str = "image_auroc") -> list[str]:
+def draw_ranks(entries: Sequence[Entry], mode: str, folder: Path) -> list[str]:
     """The critical-difference plot of one protocol: mean ranks over sets and ratios, of the mean over seeds.
 
     Variants that lack a cell are left out, and named. Nothing is drawn below three variants or two blocks.
     """
     data = frame(entry for entry in entries if entry.row["mode"] == mode)
-    values = wide(data, measure)
+    values = wide(data, MEASURE)
     found = ranks(values.dropna(axis=1).groupby(level=["label", "group"], sort=False).mean())
     if found is None:
         return []
@@ -42,11 +43,11 @@ def draw_ranks(entries: Sequence[Entry], mode: str, folder: Path, measure: str =
     return [figure(folder / f"ranks_{mode or 'figures'}.png", lambda axes: _fill_ranks(axes[0], found, title))]
 
 
-def draw_levels(entries: Sequence[Entry], folder: Path, measure: str = "image_auroc") -> list[str]:
+def draw_levels(entries: Sequence[Entry], folder: Path) -> list[str]:
     """Quality against contamination, an axis a protocol: means of variants with all cells, deviations over seeds."""
     data = frame(entries)
     modes = [mode for mode in MODES if (data["mode"] == mode).any()]
-    if not modes or data[measure].isna().all():
+    if not modes or data[MEASURE].isna().all():
         return []
 
     def fill(axes: Any) -> None:
@@ -55,7 +56,7 @@ def draw_levels(entries: Sequence[Entry], folder: Path, measure: str = "image_au
             for variant in dict.fromkeys(shown["variant"]):
                 points = []
                 for group in dict.fromkeys(shown["group"]):
-                    values = wide(shown[shown["group"] == group], measure, shown)
+                    values = wide(shown[shown["group"] == group], MEASURE, shown)
                     if variant in values and (found := summary_figure(values[variant])).value is not None:
                         ratio = float(shown.loc[shown["group"] == group, "ratio"].iloc[0])
                         points.append((100 * ratio, 100 * found.value, 100 * (found.deviation or 0.0)))
@@ -69,17 +70,17 @@ def draw_levels(entries: Sequence[Entry], folder: Path, measure: str = "image_au
     return [figure(folder / "contamination.png", fill, len(modes))]
 
 
-def draw_seconds(entries: Sequence[Entry], folder: Path, measure: str = "image_auroc") -> list[str]:
+def draw_seconds(entries: Sequence[Entry], folder: Path) -> list[str]:
     """Quality against the seconds of a fit, an axis a protocol: means of variants with all cells over all ratios."""
     data = frame(entries).dropna(subset=["fit_seconds"])
     modes = [mode for mode in MODES if (data["mode"] == mode).any()]
-    if not modes or data["machine"].nunique() > 1 or data[measure].isna().all():
+    if not modes or data["machine"].nunique() > 1 or data[MEASURE].isna().all():
         return []
 
     def fill(axes: Any) -> None:
         for axis, mode in zip(axes, modes, strict=True):
             shown = data[data["mode"] == mode]
-            quality, seconds = wide(shown, measure), wide(shown, "fit_seconds")
+            quality, seconds = wide(shown, MEASURE), wide(shown, "fit_seconds")
             for variant in quality.dropna(axis=1):
                 at, height = seconds[variant].mean(), 100 * quality[variant].mean()
                 axis.plot([at], [height], "o")

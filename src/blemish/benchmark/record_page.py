@@ -83,7 +83,7 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
     figures = draw(done, target.parent / images)
     links = [f"![{each}]({(images / each).as_posix()})" for each in figures]
     data = frame(done)
-    _, about, *rest = page(record(), entries, [_form(name)], 0)
+    _, about, *rest = page(record(), entries, [f"Form: {name.rpartition('_')[2]}."], 0)
     demoted = [re.sub(r"^#", "##", part, flags=re.MULTILINE) if isinstance(part, str) else part for part in rest]
     title = name.removeprefix(FOLDER).replace("_", ", ")
     return [
@@ -98,10 +98,6 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         *links[1:],
         *demoted,
     ]
-
-
-def _form(name: str) -> str:
-    return f"Form: {name.rpartition('_')[2]}."
 
 
 def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from blemish.machine.errors import RequestError, writing_to
+from blemish.machine.errors import RequestError, replacing, writing_to
 
 RESULTS, LOCK, FORMAT_VERSION = "results.csv", ".results.lock", 1
 DONE, FAILED = "done", "failed"
@@ -102,10 +102,8 @@ class Results:
         self.rows += texts
 
     def _rewrite(self) -> None:
-        with writing_to(self.path.parent):
-            beside = self.path.with_suffix(f".{os.getpid()}.partial")
-            beside.write_text(_csv(self.rows, header=True), encoding="utf-8", newline="")
-            beside.replace(self.path)
+        with writing_to(self.path.parent), replacing(self.path) as partial:
+            partial.write_text(_csv(self.rows, header=True), encoding="utf-8", newline="")
 
 
 @contextmanager

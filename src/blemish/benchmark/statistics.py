@@ -26,25 +26,20 @@ class Histograms:
     ----------
     edges : (B + 1,) rising.
     counts : by kind, (B,).
-    means, medians : by kind, of the values themselves; NaN where there is no value.
+    means : by kind, of the values themselves; NaN where there is no value.
     """
 
     edges: Array
     counts: Mapping[str, Array]
     means: Mapping[str, float]
-    medians: Mapping[str, float]
 
 
 def distance_histograms(features: NDArray[np.floating], anomalous: Truth, bins: int = 60) -> Histograms:
-    """Euclidean distances of all pairs of samples by kind of pair, (N, D) features and (N,) truth (F1).
-
-    Medians are read from a histogram 100 times as fine.
-    """
+    """Euclidean distances of all pairs of samples by kind of pair, (N, D) features and (N,) truth (F1)."""
     _check(features, anomalous)
-    fine = 100 * bins
     top = max(float(distances.max()) for _, distances in _distances(features))
-    edges = np.linspace(0, top or 1.0, fine + 1)
-    counts = {kind: np.zeros(fine) for kind in KINDS}
+    edges = np.linspace(0, top or 1.0, bins + 1)
+    counts = {kind: np.zeros(bins) for kind in KINDS}
     sums = dict.fromkeys(KINDS, 0.0)
     for start, distances in _distances(features):
         rows = np.arange(start, start + len(distances))[:, None]
@@ -53,14 +48,9 @@ def distance_histograms(features: NDArray[np.floating], anomalous: Truth, bins: 
             values = distances[chosen & later]
             counts[kind] += np.histogram(values, edges)[0]
             sums[kind] += float(values.sum())
-    middles = (edges[1:] + edges[:-1]) / 2
-    means, medians = {}, {}
-    for kind, count in counts.items():
-        total = count.sum()
-        means[kind] = sums[kind] / total if total else float("nan")
-        medians[kind] = float(middles[np.searchsorted(count.cumsum(), total / 2)]) if total else float("nan")
-    coarse = {kind: count.reshape(bins, 100).sum(1) for kind, count in counts.items()}
-    return Histograms(edges[::100], coarse, means, medians)
+    totals = {kind: float(count.sum()) for kind, count in counts.items()}
+    means = {kind: sums[kind] / total if total else float("nan") for kind, total in totals.items()}
+    return Histograms(edges, counts, means)
 
 
 def mutual_pairs(features: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -169,7 +159,6 @@ def score_histograms(score: NDArray[np.floating], anomalous: Truth, bins: int = 
         edges,
         {kind: np.histogram(part, edges)[0].astype(float) for kind, part in parts.items()},
         {kind: float(part.mean()) if len(part) else float("nan") for kind, part in parts.items()},
-        {kind: float(np.median(part)) if len(part) else float("nan") for kind, part in parts.items()},
     )
 
 

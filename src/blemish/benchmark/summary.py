@@ -155,7 +155,8 @@ def measured(data: pd.DataFrame, group: str, measures: Mapping[str, str], captio
             if part["label"].nunique() > 1:
                 named.append(((MEAN, *names), part, data))
     rows = [
-        (names, [[figure(_only(wide(part, measure, scope)), per_cent=False)] for measure in measures.values()])
+        # a part is of one variant, and so has one column
+        (names, [[figure(wide(part, each, scope).iloc[:, 0], per_cent=False)] for each in measures.values()])
         for names, part, scope in named
     ]
     return Table(caption, heads, rows)
@@ -202,11 +203,6 @@ def costs(data: pd.DataFrame) -> Table | None:
 def _part(values: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
     """The cells of one set or one group."""
     return values[values.index.get_level_values(axis) == name]
-
-
-def _only(values: pd.DataFrame) -> "pd.Series[float]":
-    """The one column of a table of one variant."""
-    return values.iloc[:, 0]
 
 
 def _short(value: float) -> str:

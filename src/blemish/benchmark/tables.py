@@ -1,6 +1,5 @@
 """The page of an experiment: its tables in every format, its rows, its plots, and what reruns and cites it."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -321,12 +320,10 @@ def _failed(entries: Sequence[Entry]) -> list[str | Table]:
 def _write_view(entries: Sequence[Entry], path: Path) -> None:
     """The rows of this experiment, with its names for them; columns that are empty throughout are left out."""
     used = [n for n in COLUMNS if any(entry.row.get(n) for entry in entries)]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("variant", "group", "row", *used))
-        for entry in entries:
-            names = (entry.variant, entry.group, entry.planned.label)
-            table.writerow((*names, *(entry.row.get(name, "") for name in used)))
+    rows = [
+        (each.variant, each.group, each.planned.label, *(each.row.get(name, "") for name in used)) for each in entries
+    ]
+    pd.DataFrame(rows, columns=["variant", "group", "row", *used]).to_csv(path, index=False)
 
 
 def _draw(experiment: Experiment, entries: Sequence[Entry], folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ import typer
 from blemish import __version__
 from blemish.cli.bench import EPILOG, bench
 from blemish.cli.cache import cache_app
-from blemish.cli.console import saying_flags
+from blemish.cli.console import as_command
 from blemish.cli.datasets import datasets
 from blemish.cli.demo import demo
 from blemish.cli.detectors import detectors
@@ -24,7 +24,7 @@ from blemish.cli.evaluate import compare, evaluate
 from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.labels import labels_app
-from blemish.cli.options import PlainCommand, PlainGroup, with_metavars
+from blemish.cli.options import PlainCommand, PlainGroup
 from blemish.cli.purify import purify
 from blemish.cli.refit import refit
 from blemish.cli.review import review
@@ -97,7 +97,7 @@ def program(
 for group, commands in GROUPS.items():
     for command in commands:
         app.command(cls=PlainCommand, rich_help_panel=group, epilog=EPILOG if command is bench else None)(
-            saying_flags(with_metavars(command))
+            as_command(command)
         )
 app.add_typer(labels_app, name="labels", rich_help_panel="Hand on and act")
 app.add_typer(cache_app, name="cache", rich_help_panel=next(reversed(GROUPS)))

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.cli.console import errors_as_sentences, progress_shown, tell
-from blemish.cli.options import Cache, Debug, Device, Json, Out, Quiet, Ray, Threads, offered
+from blemish.cli.console import progress_shown, tell
+from blemish.cli.options import Cache, Device, Json, Out, Quiet, Ray, Threads, offered
 from blemish.machine.errors import RequestError
 
 # One paragraph a line: the help would join them otherwise.
@@ -67,10 +67,9 @@ def bench(
     ray: Ray = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run the papers' experiments, or compare detectors, on labelled images; finished runs are kept."""
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         if quick and full:
             raise RequestError("--quick and --full are two sizes; give one of them.")
         from blemish.benchmark.bench import bench as run_bench

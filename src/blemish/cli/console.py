@@ -1,6 +1,7 @@
 """What all commands do: show progress, tell results, turn errors into sentences."""
 
 import functools
+import inspect
 import json
 import shlex
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from blemish.cli.options import as_typed, flags_of
+from blemish.cli.options import Debug, as_typed, flags_of, with_metavars
 from blemish.machine.errors import BlemishError, RequestError
 
 if TYPE_CHECKING:
@@ -33,15 +34,20 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 STOPPED = "interrupted; no half-made results were left. Features and sub-models made so far are kept."
 
 
-def saying_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, whose messages call an option of the library as a person types it."""
+def as_command(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer takes it: plain words for values, errors as sentences, and --debug to have their trace."""
+    own = inspect.signature(with_metavars(command), eval_str=True).parameters.values()
+    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
 
     @functools.wraps(command)
-    def run(**values: Any) -> None:
+    def run(*, debug: bool, **values: Any) -> None:
         FLAGS.clear()
-        FLAGS.update(flags_of(command))
-        command(**values)
+        FLAGS.update(flags_of(run))
+        with errors_as_sentences(debug):
+            command(**values)
 
+    run.__signature__ = inspect.Signature([*own, debug])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*own, debug)}
     return run
 
 
@@ -55,20 +61,19 @@ def progress_shown(shown: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def errors_as_sentences(debug: bool, stopped: str = STOPPED) -> Iterator[None]:
-    """Turn errors into one sentence on stderr and the exit code; with `debug` let them through.
-
-    `stopped` is what to say when a person or the system ends the command.
-    """
+def errors_as_sentences(debug: bool) -> Iterator[None]:
+    """Turn errors into one sentence on stderr and the exit code; with `debug` let them through."""
     try:
         yield
+    except (typer.Exit, BrokenPipeError):  # who reads the output may have enough, as `head` has
+        raise
     except BlemishError as error:
         if debug:
             raise
         typer.echo(f"blemish: {as_typed(str(error), FLAGS)}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt as stop:
-        typer.echo(f"blemish: {str(stop) or stopped}", err=True)
+        typer.echo(f"blemish: {str(stop) or STOPPED}", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
         if debug:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, tell
-from blemish.cli.options import Debug, Json, Quiet
+from blemish.cli.console import progress_shown, tell
+from blemish.cli.options import Json, Quiet
 
 
 def datasets(
@@ -14,10 +14,9 @@ def datasets(
     quick: Annotated[bool, typer.Option("--quick", help="Count only: do not open the files.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Tell what datasets a folder holds: categories, counts, masks, and what is wrong with them."""
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         from blemish.benchmark.datasets import open_datasets
         from blemish.benchmark.datasets.inspection import problems_of
         from blemish.machine.runtime import use_runtime

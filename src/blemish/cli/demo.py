@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, tell
-from blemish.cli.options import Debug, Force, Out, Quiet, Threads
+from blemish.cli.console import progress_shown, tell
+from blemish.cli.options import Force, Out, Quiet, Threads
 
 
 def demo(
@@ -16,10 +16,9 @@ def demo(
     force: Force = False,
     threads: Threads = None,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Make a contaminated folder from sample photos and run the main job on it."""
-    with errors_as_sentences(debug), progress_shown(not quiet) as progress:
+    with progress_shown(not quiet) as progress:
         from blemish.jobs.demo import run_demo
 
         lines = run_demo(out, count=count, seed=seed, force=force, threads=threads, progress=progress)

@@ -1,17 +1,16 @@
 """`blemish detectors`."""
 
-from blemish.cli.console import errors_as_sentences, tell
-from blemish.cli.options import Debug, Json
+from blemish.cli.console import tell
+from blemish.cli.options import Json
 
 
-def detectors(as_json: Json = False, debug: Debug = False) -> None:
+def detectors(as_json: Json = False) -> None:
     """List the detectors and what they need."""
-    with errors_as_sentences(debug):
-        from blemish.detectors import DEFAULT_DETECTOR, REGISTRY, detector_class
-        from blemish.detectors.anomalib_adapter import catalogue
+    from blemish.detectors import DEFAULT_DETECTOR, REGISTRY, detector_class
+    from blemish.detectors.anomalib_adapter import catalogue
 
-        kinds = [(name, detector_class(name)) for name in REGISTRY]
-        adopted = catalogue.by_need()
+    kinds = [(name, detector_class(name)) for name in REGISTRY]
+    adopted = catalogue.by_need()
     rows = [
         {
             "name": name,

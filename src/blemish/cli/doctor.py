@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, tell
-from blemish.cli.options import Cache, Debug, Json, Threads
+from blemish.cli.console import tell
+from blemish.cli.options import Cache, Json, Threads
 
 
 def doctor(
@@ -14,14 +14,12 @@ def doctor(
     threads: Threads = None,
     cache: Cache = None,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Say what is installed, which weights are there, and what a job of N images will cost."""
-    with errors_as_sentences(debug):
-        from blemish.jobs.doctor import examine
+    from blemish.jobs.doctor import examine
 
-        findings = examine(images, network=network, threads=threads, cache=cache)
-        from blemish.features.backbones import DEFAULT_BACKBONE
+    findings = examine(images, network=network, threads=threads, cache=cache)
+    from blemish.features.backbones import DEFAULT_BACKBONE
 
     optional = [
         name

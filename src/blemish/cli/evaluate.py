@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, tell
-from blemish.cli.options import Debug, Json, Quiet
+from blemish.cli.console import tell
+from blemish.cli.options import Json, Quiet
 
 Labels = Annotated[
     Path | None, typer.Option("--labels", help="A labels.csv of a review, or a table path,label with good and bad.")
@@ -26,19 +26,17 @@ def evaluate(
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Tell how good the ranking and the flags are on the images that somebody labelled."""
-    with errors_as_sentences(debug):
-        from blemish.detectors.funad.curve import write_purity
-        from blemish.jobs.evaluation import evaluate as of
-        from blemish.jobs.evaluation import write_reliability
+    from blemish.detectors.funad.curve import write_purity
+    from blemish.jobs.evaluation import evaluate as of
+    from blemish.jobs.evaluation import write_reliability
 
-        found = of(run, labels)
-        if reliability:
-            write_reliability(reliability.expanduser(), found.reliability)
-        if purity:
-            write_purity(purity.expanduser(), found.bank_purity)
+    found = of(run, labels)
+    if reliability:
+        write_reliability(reliability.expanduser(), found.reliability)
+    if purity:
+        write_purity(purity.expanduser(), found.bank_purity)
     tell(str(found).splitlines(), asdict(found), quiet=quiet, as_json=as_json)
 
 
@@ -48,11 +46,9 @@ def compare(
     labels: Labels = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Tell how two Runs of the same images differ: rankings, flags, and with labels which is better."""
-    with errors_as_sentences(debug):
-        from blemish.jobs.evaluation import compare as of
+    from blemish.jobs.evaluation import compare as of
 
-        found = of(first, second, labels)
+    found = of(first, second, labels)
     tell(str(found).splitlines(), asdict(found), quiet=quiet, as_json=as_json)

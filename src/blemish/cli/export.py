@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import command_line, errors_as_sentences, progress_shown, tell
+from blemish.cli.console import command_line, progress_shown, tell
 from blemish.cli.inputs import out_beside, parsed_size
-from blemish.cli.options import Debug, Force, Json, NewOut, Quiet, Threads, Weights, offered
+from blemish.cli.options import Force, Json, NewOut, Quiet, Threads, Weights, offered
 
 
 def export(
@@ -39,10 +39,9 @@ def export(
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Leave a Run as one model for ONNX Runtime or OpenVINO, from pixels to score, map and decision."""
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         out = out or out_beside(run, format, taken=force)
         from blemish.deploy.export import export as export_run
 

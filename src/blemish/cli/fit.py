@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, purify_settings, settings_of, tell, tell_fitted
+from blemish.cli.console import progress_shown, purify_settings, settings_of, tell, tell_fitted
 from blemish.cli.inputs import images_or_features, out_beside
 from blemish.cli.options import (
     ClassToken,
-    Debug,
     Features,
     Grid,
     Ids,
@@ -48,14 +47,13 @@ def fit(
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Learn from a folder of unlabelled images which of them show defects, and leave a detector.
 
     IMAGES alone is enough. --help shows the common options, --help-all every one.
     """
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         options["images"] = images_or_features(images, features, ids, grid, class_token)
         if purify_set and not options["purify"]:
             raise RequestError(f"--purify-set needs --purify; got '{purify_set[0]}' without it.")
@@ -66,18 +64,19 @@ def fit(
             out = out_beside(images or features or "", "runs" if each_subfolder else "run", taken=again)
         if not each_subfolder:  # before the seconds that importing torch takes
             check_place(out.expanduser(), force=options["force"])
-        from blemish import jobs
         from blemish.detectors import detector_class
+        from blemish.jobs.each_subfolder import fit_each
+        from blemish.jobs.fitting import fit as fit_images
 
         kind = detector_class(options["detector"])
         options["settings"] = settings_of(kind, options["settings"])
         if options["purify"]:
             options["purify"] = purify_settings(purify_set, before_fit=True)
         if each_subfolder:
-            fitted = jobs.fit_each(out=out, progress=progress, **options)
+            fitted = fit_each(out=out, progress=progress, **options)
         else:
             say = None if quiet or as_json else lambda sentence: typer.echo(sentence, err=True)
-            run = jobs.fit(out=out, progress=progress, tell=say, **options)
+            run = fit_images(out=out, progress=progress, tell=say, **options)
             from blemish.jobs.sorting import sorted_lines
 
             in_folders = sorted_lines(options["copy"], options["link"])

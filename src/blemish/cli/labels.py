@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import command_line, errors_as_sentences, progress_shown, saying_flags, tell
-from blemish.cli.options import Debug, Force, Json, Out, PlainCommand, PlainGroup, Quiet, offered, with_metavars
+from blemish.cli.console import as_command, command_line, progress_shown, tell
+from blemish.cli.options import Force, Json, Out, PlainCommand, PlainGroup, Quiet, offered
 
 labels_app = typer.Typer(cls=PlainGroup, help="Labels for other programs, and from them.", no_args_is_help=True)
 
@@ -14,8 +14,7 @@ Run = Annotated[Path, typer.Argument(help="The folder that `fit` or `score` left
 
 
 @labels_app.command("export", cls=PlainCommand)
-@saying_flags
-@with_metavars
+@as_command
 def export(
     run: Run,
     out: Out,
@@ -35,10 +34,9 @@ def export(
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Write what a Run found, and what people labelled, for another program."""
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         from blemish.machine.runtime import use_runtime
         from blemish.report.data import counted
         from blemish.review.label_export import export_labels
@@ -52,8 +50,7 @@ def export(
 
 
 @labels_app.command("import", cls=PlainCommand)
-@saying_flags
-@with_metavars
+@as_command
 def import_(
     run: Run,
     file: Annotated[
@@ -73,13 +70,11 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Let these labels replace those that the Run has.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Add labels from another program to the labels of a Run."""
-    with errors_as_sentences(debug):
-        from blemish.review.label_import import import_labels
+    from blemish.review.label_import import import_labels
 
-        found = import_labels(run, file, format=format, empty_is_good=empty_is_good, force=force)
+    found = import_labels(run, file, format=format, empty_is_good=empty_is_good, force=force)
     summary = {"run": str(run), "good": found.good, "bad": found.bad, "notes": list(found.notes)}
     following = command_line("refit", run)
     lines = [

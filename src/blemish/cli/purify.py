@@ -7,7 +7,6 @@ import typer
 from blemish.cli.console import (
     check_exists,
     command_line,
-    errors_as_sentences,
     progress_shown,
     purify_settings,
     settings_of,
@@ -15,7 +14,7 @@ from blemish.cli.console import (
     tell,
 )
 from blemish.cli.inputs import out_beside
-from blemish.cli.options import Debug, Json, NewOut, PurifySet, Quiet, with_flags_of
+from blemish.cli.options import Json, NewOut, PurifySet, Quiet, with_flags_of
 from blemish.jobs.request import PurifyRequest
 
 
@@ -27,18 +26,17 @@ def purify(
     *,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Set aside the images that a detector should not learn from, and list those to keep.
 
     It is strict on purpose: unusual good images go, too, so that few defects stay. `fit` flags fewer.
     """
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         check_exists(images)
         out = out or out_beside(images, "purified", taken=options["force"])
-        from blemish import jobs
         from blemish.detectors import detector_class
+        from blemish.jobs.purifying import purify as purify_images
 
         kind = detector_class(options["detector"])
         if kind.patent and not quiet:
@@ -46,7 +44,7 @@ def purify(
         options["settings"] = settings_of(kind, options["settings"])
         keep = options.pop("keep")
         how = purify_settings([*(purify_set or []), *([f"keep={keep}"] if keep is not None else [])])
-        found = jobs.purify(images, out, how=how, progress=progress, **options)
+        found = purify_images(images, out, how=how, progress=progress, **options)
         from blemish.jobs.sorting import sorted_lines
 
         in_folders = sorted_lines(options["copy"], options["link"])

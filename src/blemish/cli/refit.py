@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences, progress_shown, tell_fitted
+from blemish.cli.console import progress_shown, tell_fitted
 from blemish.cli.inputs import out_beside
-from blemish.cli.options import Debug, Force, Json, NewOut, Quiet
+from blemish.cli.options import Force, Json, NewOut, Quiet
 
 
 def refit(
@@ -21,16 +21,15 @@ def refit(
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Fit a Run again, with the options it had, and learn from the labels of its review."""
     bars = not (quiet or as_json or progress_as_lines)
-    with errors_as_sentences(debug), progress_shown(bars) as progress:
+    with progress_shown(bars) as progress:
         out = out or out_beside(run, "refit", taken=force)
-        from blemish import jobs
+        from blemish.jobs.refitting import refit as fit_again
         from blemish.machine.progress import progress_lines
 
-        fitted = jobs.refit(
+        fitted = fit_again(
             run,
             out,
             images=images,

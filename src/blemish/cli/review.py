@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences
-from blemish.cli.options import Debug, Quiet
+from blemish.cli.options import Quiet
 
 
 def review(
@@ -36,28 +35,26 @@ def review(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier sorted images in that folder.")] = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Look at ranked images in the browser and label them good or bad; Ctrl-C ends it, every click is kept."""
-    with errors_as_sentences(debug):
-        from blemish.jobs.sorting import Sorting, sorted_lines
-        from blemish.review.label_export import check_sorting, sort_run
-        from blemish.review.server import is_loopback
-        from blemish.review.server import review as serve
+    from blemish.jobs.sorting import Sorting, sorted_lines
+    from blemish.review.label_export import sort_run, source_of
+    from blemish.review.server import is_loopback
+    from blemish.review.server import review as serve
 
-        if sorting := Sorting.of(copy, link, force=force):
-            check_sorting(run, sorting, images)
+    if sorting := Sorting.of(copy, link, force=force):
+        sorting.check(images or source_of(run), run)
 
-        def tell(address: str) -> None:
-            typer.echo(f"Review: {address}")
-            if not quiet:
-                typer.echo(f"Your labels are kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
-            if not is_loopback(host):
-                typer.echo("Everyone who has the link and reaches this machine can see and label the images.", err=True)
+    def tell(address: str) -> None:
+        typer.echo(f"Review: {address}")
+        if not quiet:
+            typer.echo(f"Your labels are kept in {run / 'labels.csv'} after every click. Ctrl-C ends this page.")
+        if not is_loopback(host):
+            typer.echo("Everyone who has the link and reaches this machine can see and label the images.", err=True)
 
-        with suppress(KeyboardInterrupt):  # the way to end it
-            serve(run, images, beside=beside, host=host, port=port, follow_links=follow_links, tell=tell)
-        if sorting:
-            sort_run(run, sorting, images)
-            for line in sorted_lines(copy, link):
-                typer.echo(line)
+    with suppress(KeyboardInterrupt):  # the way to end it
+        serve(run, images, beside=beside, host=host, port=port, follow_links=follow_links, tell=tell)
+    if sorting:
+        sort_run(run, sorting, images)
+        for line in sorted_lines(copy, link):
+            typer.echo(line)

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli.console import command_line, errors_as_sentences, progress_shown, tell_scores
+from blemish.cli.console import command_line, progress_shown, tell_scores
 from blemish.cli.inputs import images_or_features, out_beside
-from blemish.cli.options import ClassToken, Debug, Features, Grid, Ids, Images, Json, NewOut, Quiet, with_flags_of
+from blemish.cli.options import ClassToken, Features, Grid, Ids, Images, Json, NewOut, Quiet, with_flags_of
 from blemish.jobs.request import ScoreRequest
 
 
@@ -24,17 +24,16 @@ def score(
     *,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Score new images with a detector that `fit` left."""
-    with errors_as_sentences(debug), progress_shown(not (quiet or as_json)) as progress:
+    with progress_shown(not (quiet or as_json)) as progress:
         scored = images_or_features(images, features, ids, grid, class_token)
         out = out or out_beside(images or features or "", "scores", taken=options["force"])
-        from blemish import jobs
+        from blemish.jobs.scoring import score as score_images
         from blemish.runs.artifact import read_config
 
-        scores = jobs.score(scored, model, out, progress=progress, **options)
+        scores = score_images(scored, model, out, progress=progress, **options)
         from blemish.jobs.sorting import sorted_lines
 
         in_folders = sorted_lines(options["copy"], options["link"])

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import errors_as_sentences
-from blemish.cli.options import Debug, Quiet, Threads
-from blemish.machine.errors import RequestError
+from blemish.cli.options import Quiet, Threads
+from blemish.machine.extras import needed
 
 HERE = ("127.0.0.1", "localhost", "::1")
 
@@ -28,37 +27,29 @@ def serve(
     ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Serve detectors over HTTP: POST /score, GET /health, /metrics, /docs."""
-    with errors_as_sentences(debug):
-        try:
-            from blemish.deploy.application import Batching
-            from blemish.deploy.serve import serve as serve_runs
-            from blemish.deploy.serve import serve_key
-        except ImportError as error:
-            raise RequestError(
-                f"{error.name} is not installed, which serve needs: pip install 'blemish[serve]'"
-            ) from None
-        from blemish.deploy.current import named_runs
-        from blemish.deploy.uploads import Limits
+    server = needed("blemish.deploy.serve", "serve", "serve")
+    from blemish.deploy.application import Batching
+    from blemish.deploy.current import named_runs
+    from blemish.deploy.uploads import Limits
 
-        key = serve_key(key_file)
-        if host not in HERE and not key:
-            typer.echo("No API key is set: whoever reaches this address can have images scored.", err=True)
+    key = server.serve_key(key_file)
+    if host not in HERE and not key:
+        typer.echo("No API key is set: whoever reaches this address can have images scored.", err=True)
 
-        def tell(address: str) -> None:
-            if not quiet:
-                typer.echo(f"Serving {', '.join(named)} at {address}")
+    def tell(address: str) -> None:
+        if not quiet:
+            typer.echo(f"Serving {', '.join(named)} at {address}")
 
-        named = named_runs(runs)
-        serve_runs(
-            named,
-            host=host,
-            port=port,
-            limits=Limits(max_bytes, max_pixels, max_images, timeout, answer_timeout),
-            batching=Batching(batch, room),
-            threads=threads,
-            api_key=key,
-            tell=tell,
-        )
+    named = named_runs(runs)
+    server.serve(
+        named,
+        host=host,
+        port=port,
+        limits=Limits(max_bytes, max_pixels, max_images, timeout, answer_timeout),
+        batching=Batching(batch, room),
+        threads=threads,
+        api_key=key,
+        tell=tell,
+    )

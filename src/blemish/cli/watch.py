@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import FLAGS, errors_as_sentences, tell
-from blemish.cli.options import Debug, Json, Out, Quiet, Threads, as_typed, offered
+from blemish.cli.console import FLAGS, tell
+from blemish.cli.options import Json, Out, Quiet, Threads, as_typed, offered
 
 
 def watch(
@@ -41,35 +41,33 @@ def watch(
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Score each image that comes to a folder, note it in OUT/scores.csv, and move or link it by the decision."""
-    with errors_as_sentences(debug, f"stopped; what was scored is in {out / 'scores.csv'}."):
-        from blemish.deploy.watch import Settled
-        from blemish.deploy.watching import watch as watch_source
-        from blemish.machine.runtime import use_runtime
+    from blemish.deploy.watch import Settled
+    from blemish.deploy.watching import watch as watch_source
+    from blemish.machine.runtime import use_runtime
 
-        def say(sentence: str) -> None:
-            typer.echo(f"blemish: {as_typed(sentence, FLAGS)}", err=True)
+    def say(sentence: str) -> None:
+        typer.echo(f"blemish: {as_typed(sentence, FLAGS)}", err=True)
 
-        def show(sentence: str) -> None:
-            typer.echo(sentence, err=True)
+    def show(sentence: str) -> None:
+        typer.echo(sentence, err=True)
 
-        with use_runtime(threads=threads, keep_features=False):
-            settled = Settled(settle, give_up)
-            noted = watch_source(
-                source,
-                model,
-                out,
-                action=action,  # type: ignore[arg-type]
-                settled=settled,
-                every=every,
-                once=once,
-                on_bad=on_bad,
-                on_each=on_each,
-                summary=summary,
-                tell=say,
-                show=None if quiet or as_json else show,
-            )
+    with use_runtime(threads=threads, keep_features=False):
+        settled = Settled(settle, give_up)
+        noted = watch_source(
+            source,
+            model,
+            out,
+            action=action,  # type: ignore[arg-type]
+            settled=settled,
+            every=every,
+            once=once,
+            on_bad=on_bad,
+            on_each=on_each,
+            summary=summary,
+            tell=say,
+            show=None if quiet or as_json else show,
+        )
     found = {"out": str(out), "noted": noted}
     tell([f"{noted} images noted in {out / 'scores.csv'}."], found, quiet=quiet, as_json=as_json)

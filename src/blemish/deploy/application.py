@@ -26,7 +26,7 @@ from blemish.deploy.schemas import (
     listing,
     refusals,
     result,
-    start_page,
+    template,
 )
 from blemish.deploy.uploads import (
     BusyError,
@@ -226,7 +226,7 @@ def _add_pages(app: FastAPI, server: _Server, *, keyed: bool) -> None:
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> HTMLResponse:
-        return HTMLResponse(start_page(list(server.runs), key=keyed), headers=PAGE)
+        return HTMLResponse(template("start.html").render(models=list(server.runs), key=keyed), headers=PAGE)
 
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs() -> HTMLResponse:

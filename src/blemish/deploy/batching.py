@@ -66,7 +66,7 @@ class Batcher:
         self.current, self.threads, self.seen = current, threads, seen
         self.most, self.room, self.wait = most, room, wait
         self.waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self._promised = 0  # images that were let in and have no answer yet
+        self.depth = 0  # images that were let in and have no answer yet
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="blemish-batch")
         self._task: asyncio.Task[None] | None = None
 
@@ -76,27 +76,22 @@ class Batcher:
 
     async def stop(self) -> None:
         """End once everything that was let in is answered."""
-        while self._promised:
+        while self.depth:
             await asyncio.sleep(0.01)
         if self._task:
             self._task.cancel()
         self._worker.shutdown(wait=True)
-
-    @property
-    def depth(self) -> int:
-        """Images that were let in and have no answer yet."""
-        return self._promised
 
     async def score(self, images: Sequence[tuple[Pixels, str, bytes | None]]) -> list[Answer]:
         """Answers in the order of the images, each with the SHA-256 of its file and where nothing was measured in it.
 
         Raises `BusyError`.
         """
-        if self._promised and self._promised + len(images) > self.room:
+        if self.depth and self.depth + len(images) > self.room:
             raise BusyError
         loop = asyncio.get_running_loop()
         mine = [_Waiting(pixels, content, lost, loop.create_future()) for pixels, content, lost in images]
-        self._promised += len(mine)
+        self.depth += len(mine)
         for each in mine:
             each.answer.add_done_callback(self._answered)
             self.waiting.put_nowait(each)
@@ -107,7 +102,7 @@ class Batcher:
                 each.answer.cancel()  # of a caller who gave up: not scored if it has not begun
 
     def _answered(self, answer: "asyncio.Future[Answer]") -> None:
-        self._promised -= 1
+        self.depth -= 1
         if not answer.cancelled():
             answer.exception()  # told to the caller; a second one of the same request concerns nobody
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from blemish.machine.errors import BlemishError, JobError, RequestError, writing_to
+from blemish.machine.extras import needed
 
 FRAMES = "frames"  # in the folder of the results
 LIVE = re.compile(r"(rtsps?://.+|/dev/video\d+)", re.IGNORECASE)
@@ -39,13 +40,7 @@ class Frames:
     """
 
     def __init__(self, source: str, folder: Path, *, every: float, once: bool = False) -> None:
-        try:
-            import av
-        except ImportError:
-            raise RequestError(
-                "av is not installed, which videos and cameras need; run: pip install 'blemish[video]'"
-            ) from None
-        self._av: Any = av
+        self._av = av = needed("av", "video", "a video or camera")
         self.folder, self.every, self.live, self.once = folder, every, is_live(source), once
         self.source = source if self.live else str(Path(source).expanduser().absolute())
         self.name = _without_password(source)

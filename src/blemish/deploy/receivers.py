@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import threading
 import urllib.request
-from email.message import Message as Headers
+from abc import ABC, abstractmethod
 from http.client import HTTPException
-from typing import IO, Any, NoReturn, Protocol
+from typing import Any, NoReturn
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from blemish.deploy.watch_records import Message
 from blemish.machine.errors import RequestError
+from blemish.machine.extras import needed
 
 ANSWER_WITHIN = 10.0  # seconds for a server or a broker
 RUN_WITHIN = 60.0  # seconds for a command
@@ -31,16 +32,17 @@ class RefusedMessageError(DeliveryError):
     """The receiver does not take this message; another one it may take."""
 
 
-class Receiver(Protocol):
+class Receiver(ABC):
     """What takes messages. `name` is for sentences, without any password; `tries` of a message, None for no end."""
 
     name: str
-    tries: int | None
+    tries: int | None = None
 
+    @abstractmethod
     def send(self, message: Message) -> None:
         """Deliver a message. Raises `DeliveryError`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every receiver keeps a connection
         """Close connections."""
 
 
@@ -56,10 +58,10 @@ def receiver_of(text: str, flag: str) -> Receiver:
     return Command(text, flag)
 
 
-class Command:
+class Command(Receiver):
     """A program with its arguments, run without a shell; {path}, {score}, {band} and {id} are filled in."""
 
-    tries: int | None = 5
+    tries = 5
 
     def __init__(self, text: str, flag: str) -> None:
         try:
@@ -88,29 +90,16 @@ class Command:
         if done.returncode:
             raise DeliveryError(f"ends with status {done.returncode}")
 
-    def close(self) -> None:
-        """There is no connection to close."""
-
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirected POST would become a GET without the message."""
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,  # noqa: ARG002
-        fp: IO[bytes],  # noqa: ARG002
-        code: int,  # noqa: ARG002
-        msg: str,  # noqa: ARG002
-        headers: Headers,  # noqa: ARG002
-        newurl: str,  # noqa: ARG002
-    ) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
-class Webhook:
+class Webhook(Receiver):
     """A URL that gets each message as JSON by POST; the header `Idempotency-Key` holds its `id`."""
-
-    tries: int | None = None
 
     def __init__(self, text: str, flag: str) -> None:
         host, port, user, password = _place(text, flag)
@@ -140,22 +129,12 @@ class Webhook:
         except (OSError, HTTPException, ValueError) as error:
             raise DeliveryError(f"cannot be reached ({getattr(error, 'reason', error)})") from None
 
-    def close(self) -> None:
-        """There is no connection to close."""
 
-
-class Broker:
+class Broker(Receiver):
     """A topic of an MQTT broker, `mqtt://user:password@host:port/topic`, published with quality of service 1."""
 
-    tries: int | None = None
-
     def __init__(self, text: str, flag: str) -> None:
-        try:
-            from paho.mqtt import client as mqtt
-        except ImportError:
-            raise RequestError(
-                f"paho-mqtt is not installed, which `{flag}` needs; run: pip install 'blemish[mqtt]'"
-            ) from None
+        mqtt = needed("paho.mqtt.client", "mqtt", f"`{flag}`")
         host, port, self._user, self._password = _place(text, flag)
         parts = urlsplit(text)
         self._tls = parts.scheme.lower() == "mqtts"

@@ -5,18 +5,19 @@ The body of `POST /score` is read by hand, so that limits hold while it arrives.
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from pydantic import BaseModel, Field
 
 from blemish.calibration import Band
 from blemish.deploy.batching import Answer
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import FIELD, KINDS, RAW, SHAPE, Upload
+from blemish.report.page import environment
 from blemish.scores import Scores
 from blemish.scores.heatmaps import overlay
 from blemish.scores.regions import MOST_REGIONS, regions_of
@@ -180,20 +181,15 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def start_page(models: Sequence[str], *, key: bool) -> str:
-    """The page to drop an image on, as HTML; `key` is whether the server needs one."""
-    return _template("start.html").render(models=models, key=key)
-
-
 def listing(schema: Mapping[str, Any]) -> str:
     """The description of the server as HTML, made from its OpenAPI schema."""
-    return _template("docs.html").render(schema=schema, of=_type_of)
+    return template("docs.html").render(schema=schema, of=_type_of)
 
 
 @cache
-def _template(name: str) -> Template:
-    pages = Environment(loader=PackageLoader("blemish.deploy"), autoescape=True, undefined=StrictUndefined)
-    return pages.get_template(name)
+def template(name: str) -> Template:
+    """A page of the server: "start.html" to drop an image on, "docs.html"."""
+    return environment("blemish.deploy").get_template(name)
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:

@@ -2,17 +2,15 @@
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-
-import uvicorn
 
 from blemish.deploy.application import STOP_WITHIN, Batching, create_app
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import Limits
 from blemish.machine.errors import RequestError
+from blemish.machine.web import listening, server_of
 
 KEY_VARIABLE = "BLEMISH_API_KEY"
 
@@ -35,35 +33,17 @@ def serve(
     limits = limits or Limits()
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a line for each form that a stranger damaged
     app = create_app(runs, limits=limits, batching=batching, threads=threads, api_key=api_key)
-    config = uvicorn.Config(
+    server = server_of(
         app,
         host=host,
         port=port,
-        log_level="warning",
         timeout_graceful_shutdown=STOP_WITHIN,
         timeout_keep_alive=int(limits.seconds),
         h11_max_incomplete_event_size=2**16,
-        server_header=False,
     )
-    server = uvicorn.Server(config)
-    # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.
-    logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
-    listening = _listening(host, port)
-    tell(f"http://{host}:{listening.getsockname()[1]}")
-    with listening, suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is answered
-        server.run(sockets=[listening])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        # asyncio sets it only where the protocol is named; without it an answer may wait 40 ms for TCP's confirmation.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listening
-    except (OSError, OverflowError) as error:
-        raise RequestError(
-            f"Cannot listen on port {port} of '{host}' ({error}); give another with `port` or `host`."
-        ) from None
+    with listening(host, port) as taken, suppress(KeyboardInterrupt):  # uvicorn raises it again once all is answered
+        tell(f"http://{host}:{taken.getsockname()[1]}")
+        server.run(sockets=[taken])
 
 
 def serve_key(file: Path | None) -> str | None:

@@ -8,7 +8,7 @@ from unittest import mock
 
 from blemish.detectors.anomalib_adapter.detector import AnomalibDetector
 from blemish.detectors.anomalib_adapter.weights_at_hand import architecture, shape_of
-from blemish.detectors.settings import check_least
+from blemish.detectors.settings import check_least, documented
 from blemish.features.backbones import backbone
 from blemish.machine.errors import RequestError
 
@@ -16,6 +16,7 @@ SIDE = 392  # pixels, about: 28 patches of 14, as published
 TAKEN = 8  # blocks whose outputs are reproduced, in two groups of four
 
 
+@documented
 @dataclass(kw_only=True)
 class Dinomaly(AnomalibDetector):
     """A decoder that learns to reproduce a vision transformer's features of the images; what it cannot is anomalous.
@@ -38,22 +39,8 @@ class Dinomaly(AnomalibDetector):
         Side of the square that images are letterboxed to, in pixels, a multiple of the encoder's patch; 0 is about 392.
     steps : int, default 5000
         Steps of the training, 1 or more; they count if `epochs` is 0.
-    epochs : int, default 0
-        Passes over the images in place of `steps`.
     batch : int, default 16
         Images a step, 1 or more.
-    folds : int, default 3
-        Parts that the images are split into, 2 or more; each is scored by a training on the others, and the first
-        training scores new images.
-    training_scores : bool, default True
-        Whether there are training scores. Without, there is one training on all images.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
-
-    Attributes
-    ----------
-    training_scores_ : Scores of the images of `fit`, each by a training that did not see it.
-    scorer_ : the module that scores images; what is saved.
 
     Source: Dinomaly (Guo et al., CVPR 2025, arXiv 2405.14325).
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.feature_detector import FeatureDetector
 from blemish.detectors.parts.fusion import robust_scale
@@ -40,8 +40,7 @@ class InUnits(PatchScorer):
     def __init__(self, scorer: PatchScorer, unit: Tensor) -> None:
         super().__init__()
         self.scorer = scorer
-        self.register_buffer("unit", unit)  # (2,): middle, deviation
-        self.unit: Tensor
+        self.unit: Tensor = nn.Buffer(unit)  # (2,): middle, deviation
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
         """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
@@ -64,8 +63,11 @@ class OneClass(FeatureDetector):
     training_scores : bool, default True
         Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
         them.
+    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
+        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
+        the default becomes a view that suits it.
 
-    The other settings are as in `FeatureDetector`, with `views` of stages "8" and "16" by default.
+    The other settings are those of `FeatureDetector`.
     """
 
     views: tuple[View, ...] = PLAIN_VIEWS

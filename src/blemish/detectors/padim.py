@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.one_class import Learned, OneClass
 from blemish.detectors.parts.embedding import Standardised
@@ -14,7 +14,7 @@ from blemish.detectors.parts.local_outliers import gaussian
 from blemish.detectors.parts.sampling import TrainingPart, whole_images
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
-from blemish.detectors.settings import check_least
+from blemish.detectors.settings import check_least, documented
 from blemish.machine.runtime import runtime, side_by_side
 
 AT_ONCE = 32  # places worked on together
@@ -27,12 +27,9 @@ class PlaceGaussians(PatchScorer):
     def __init__(self, embedding: Standardised, channels: Tensor, mean: Tensor, whitening: Tensor) -> None:
         super().__init__()
         self.embedding: Standardised = embedding
-        self.register_buffer("channels", channels)  # (C,) int64
-        self.register_buffer("mean", mean)  # (P, C)
-        self.register_buffer("whitening", whitening)  # (P, C, C)
-        self.channels: Tensor
-        self.mean: Tensor
-        self.whitening: Tensor
+        self.channels: Tensor = nn.Buffer(channels)  # (C,) int64
+        self.mean: Tensor = nn.Buffer(mean)  # (P, C)
+        self.whitening: Tensor = nn.Buffer(whitening)  # (P, C, C)
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002, ARG002
         """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""
@@ -42,6 +39,7 @@ class PlaceGaussians(PatchScorer):
         return squared.T.sqrt().view(patches.shape[:3])
 
 
+@documented
 @dataclass(kw_only=True)
 class PaDiM(OneClass):
     """A Gaussian over the images at each place of the grid, for products that are always in the same position.
@@ -55,39 +53,6 @@ class PaDiM(OneClass):
         Channels of the features that are looked at, drawn at random, 1 or more.
     most_images : int, default 500
         Images that are learned from, at random where there are more; 8 or more.
-    folds : int, default 3
-        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
-    training_scores : bool, default True
-        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
-        them.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 32
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    image_score : "extents" (default), "max" or "top"
-        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
-        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
-    smoothing : float, default 0.7
-        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
-
-    Attributes
-    ----------
-    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
-    head_ : the module that scores patch features; what is saved and exported.
-    features_ : the features that are read, one `FeatureSpec` a working size.
 
     Source: PaDiM (Defard et al., ICPR 2020, arXiv 2011.08785).
 

@@ -14,7 +14,7 @@ from blemish.detectors.parts.patch_memory import Bank, Memory, empty_memory, on_
 from blemish.detectors.parts.sampling import TrainingPart, even_plan
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
-from blemish.detectors.settings import check_least
+from blemish.detectors.settings import check_least, documented
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime, side_by_side
 
@@ -26,6 +26,7 @@ COPY = 1e-5  # of the mean squared distance from the middle: nearer is the same 
 ROWS = 1024  # points a core compares with the new picks at a time: 9 MB of distances to 2,000 of them
 
 
+@documented
 @dataclass(kw_only=True)
 class PatchCore(OneClass):
     """The distance of each patch to the nearest of a coreset: few patches that represent those of all images.
@@ -48,39 +49,6 @@ class PatchCore(OneClass):
     neighbours : int, default 9
         Entries around the nearest one that tell how crowded it is there (b of the paper's re-weighting); 0 leaves the
         distance as it is.
-    folds : int, default 3
-        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
-    training_scores : bool, default True
-        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
-        them.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 32
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    image_score : "extents" (default), "max" or "top"
-        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
-        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
-    smoothing : float, default 0.7
-        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
-
-    Attributes
-    ----------
-    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
-    head_ : the module that scores patch features; what is saved and exported.
-    features_ : the features that are read, one `FeatureSpec` a working size.
 
     Source: PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265).
 

@@ -1,14 +1,18 @@
-"""Settings of a detector: from the texts of a command line, and whether they can be."""
+"""Settings of a detector: from the texts of a command line, whether they can be, and what is said of them."""
 
+import inspect
 import math
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from blemish.machine.errors import RequestError
 
+T = TypeVar("T")
 NUMBERS: Mapping[type, Any] = {bool: bool, int: Integral, float: Real}
 YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -59,6 +63,35 @@ def check_folds(folds: int) -> None:
     """Refuse fewer than two parts. Raises `RequestError`."""
     if folds < 2:
         raise RequestError(f"'folds' must be at least 2; got {folds}; for none set 'training_scores' to false.")
+
+
+def documented(kind: type[T]) -> type[T]:
+    """Complete the docstring of a detector with the settings and the learned state that it inherits.
+
+    What a base says of a setting is taken where the class says nothing; one with another default it has to describe.
+    """
+    if not kind.__doc__:
+        return kind
+    head, _, rest = inspect.cleandoc(kind.__doc__).partition("\n\nParameters\n")
+    rest = rest.partition("\n\n")[2]  # without the class's own settings
+    rest = rest.partition("\n\n")[2] if rest.startswith("Attributes\n") else rest
+    parts, settings = [head], {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    for section in ("Parameters", "Attributes"):
+        said: dict[str, str] = {}
+        for each in kind.__mro__:
+            for names, text in _entries(each, section).items():
+                if settings.issuperset(names.split(", ")) or (section == "Attributes" and names.endswith("_")):
+                    said.setdefault(names, text)
+        parts.append("\n".join([section, "-" * len(section), *said.values()]))
+    kind.__doc__ = "\n\n".join([*parts, rest])
+    return kind
+
+
+def _entries(kind: type[Any], section: str) -> dict[str, str]:
+    """What the docstring of a class says in one of its sections, by name, its own text alone."""
+    text = inspect.cleandoc(vars(kind).get("__doc__") or "").partition(f"{section}\n----------\n")[2]
+    found = re.finditer(r"^(\w[\w, ]*) : .*(?:\n .*)*", text.partition("\n\n")[0], re.MULTILINE)
+    return {each[1]: each[0] for each in found}
 
 
 def _parsed(name: str, text: str, default: Any) -> Any:

@@ -12,7 +12,7 @@ from blemish.detectors.parts.embedding import Standardised
 from blemish.detectors.parts.sampling import TrainingPart, even_plan, seeded_weights
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import View, ViewFeatures
-from blemish.detectors.settings import check_least
+from blemish.detectors.settings import check_least, documented
 from blemish.machine.runtime import runtime, side_by_side
 
 MARGIN = 0.5  # th+ and -th-, SimpleNet Sec. 3.4
@@ -41,6 +41,7 @@ class Net(PatchScorer):
         return scores
 
 
+@documented
 @dataclass(kw_only=True)
 class SimpleNet(OneClass):
     """A small network that learns to tell patches from the same patches with a little noise.
@@ -61,39 +62,6 @@ class SimpleNet(OneClass):
         Patches of a step, 2 or more, to which as many noisy ones come.
     noise : float, default 0.1
         Deviation of the noise, where channels have a deviation of 1; 0 or more.
-    folds : int, default 3
-        Parts that the images are split into, 2 or more: what was learned without a part gives its training scores.
-    training_scores : bool, default True
-        Whether there are training scores. Without, most of the time is saved; a fit that decides on a threshold needs
-        them.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "8" and "16", averaged over 3 x 3 patches
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 32
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    image_score : "extents" (default), "max" or "top"
-        How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
-        or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
-    smoothing : float, default 0.7
-        Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
-
-    Attributes
-    ----------
-    training_scores_ : Scores of the images of `fit`, each by a part that did not learn from it.
-    head_ : the module that scores patch features; what is saved and exported.
-    features_ : the features that are read, one `FeatureSpec` a working size.
 
     Source: SimpleNet (Liu et al., CVPR 2023, arXiv 2303.15140).
 

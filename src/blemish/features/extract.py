@@ -145,10 +145,8 @@ class PatchExtractor(nn.Module):
         seen = (spec.windows[0].height, spec.windows[0].width) if spec.size else None
         self.network = load_network(spec.backbone, spec.stages, spec.weights, seen)
         entry = backbone(spec.backbone)
-        self.register_buffer("mean", torch.tensor(entry.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(entry.scale).view(1, 3, 1, 1), persistent=False)
-        self.mean: Tensor
-        self.scale: Tensor
+        self.mean: Tensor = nn.Buffer(torch.tensor(entry.mean).view(1, 3, 1, 1), persistent=False)
+        self.scale: Tensor = nn.Buffer(torch.tensor(entry.scale).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See the class."""

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from blemish.features.extract import FeatureSpec
 from blemish.images import ImageSet
-from blemish.machine.errors import RequestError, writing_to
+from blemish.machine.errors import RequestError, replacing, writing_to
 
 Features = dict[str, Tensor]
 """Of one image: `GLOBALS` (G,) and each stage (h, w, C) by name, float16."""
@@ -79,16 +78,12 @@ class FeatureStore:
             file = self._file(images.content[name])
             packed = {stage: each.contiguous() for stage, each in features.items()}  # no views, which are not saved
             data = save({**packed, CHECK: torch.tensor(_check_sum(packed))})
-            partial = file.with_name(f"{uuid.uuid4().hex}.partial")
             with writing_to(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if not (self.folder / ABOUT).is_file():
                     (self.folder / ABOUT).write_text(self.about, encoding="utf-8")
-                try:
+                with replacing(file) as partial:
                     partial.write_bytes(data)
-                    partial.replace(file)
-                finally:
-                    partial.unlink(missing_ok=True)
 
     def size(self) -> tuple[int, int]:
         """Images kept and bytes used."""

@@ -1,7 +1,6 @@
 """Weights files: which one a backbone has, what it hashes to, and its tensors under timm's names. Never runs code."""
 
 import argparse
-import hashlib
 import importlib
 import pickle
 import sys
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from blemish.features.backbones import backbone
 from blemish.features.hub import cached, fetch, not_here
-from blemish.machine.errors import WeightsError
+from blemish.machine.errors import WeightsError, sha256_of
 
 Tensors = dict[str, Tensor]
 
@@ -85,8 +84,7 @@ def weights_sha256(name: str, weights: str = "") -> str:
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, changed: int, size: int) -> str:  # noqa: ARG001 - a file that changed is another key
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def read_weights(path: Path) -> Tensors:

@@ -1,7 +1,5 @@
 """Boxes and brush strokes that a person drew on defects: `boxes.csv`, beside `labels.csv`, which only ever grows."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images.labels import append_to_table, timestamp
-from blemish.machine.errors import RequestError
+from blemish.images.labels import append_to_table, table_of, timestamp, unread
 
 Mask = NDArray[np.bool_]
 OFFSET = 48  # of the first character, "0"
@@ -125,34 +122,19 @@ def append(file: Path, boxes: Sequence[DefectBox]) -> None:
 
 def read(file: Path) -> tuple[list[DefectBox], list[str]]:
     """The rows in their order, and a sentence on those that could not be read. Raises `RequestError`."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig", "replace")
-    except FileNotFoundError:
-        return [], []
-    except OSError as error:
-        raise RequestError(f"The boxes '{file}' cannot be read ({error.strerror}); give a {BOXES}.") from None
     found: list[DefectBox] = []
     broken: list[int] = []
-    table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
-    if tuple(next(table, ())) != COLUMNS:  # a table of the same name from elsewhere, or none yet
+    table = table_of(file, "boxes") if file.exists() else []
+    if not table or tuple(table[0]) != COLUMNS:  # a table of the same name from elsewhere, or none yet
         return [], []
-    try:
-        for cells in table:
-            try:
-                time, path, sha256, *corners, kind, who, mask = cells
-                x, y, width, height = (int(each) for each in corners)
-                found.append(DefectBox(path, sha256, x, y, width, height, kind, who, time, mask))
-            except ValueError:
-                broken.append(table.line_num)
-    except csv.Error as error:
-        raise RequestError(f"The boxes '{file}' are no CSV table ({error}); fix that row.") from None
-    notes = []
-    if broken:
-        notes.append(
-            f"{len(broken)} of the rows of '{file.name}' could not be read, such as row {broken[0]}, and are not used. "
-            "Nothing was removed from the file."
-        )
-    return found, notes
+    for number, cells in enumerate(table[1:], start=2):
+        try:
+            time, path, sha256, *corners, kind, who, mask = cells
+            x, y, width, height = (int(each) for each in corners)
+            found.append(DefectBox(path, sha256, x, y, width, height, kind, who, time, mask))
+        except ValueError:
+            broken.append(number)
+    return found, unread(broken, file)
 
 
 def standing(boxes: Sequence[DefectBox]) -> dict[str, list[DefectBox]]:

@@ -103,32 +103,41 @@ def read(file: str | Path | Mapping[str, str]) -> tuple[list[Row], list[str]]:
             raise RequestError(f"A label is one of {known}; got '{wrong[0].label}' for '{wrong[0].path}'.")
         return rows, []
     file = Path(file).expanduser()
+    if not (table := table_of(file, "labels")):
+        return [], []
+    head = [name.strip().lower() for name in table[0]]
+    if "path" not in head or "label" not in head:
+        raise RequestError(
+            f"The labels '{file}' have the columns {', '.join(head)}; they need 'path' and 'label', and may have "
+            "'time' and 'sha256'."
+        )
+    found, broken = _rows(table[1:], head)
+    return found, unread(broken, file)
+
+
+def table_of(file: Path, what: str) -> list[list[str]]:
+    """The rows of a CSV table that holds `what`, its head first; none of an empty file. Raises `RequestError`."""
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise RequestError(f"The labels '{file}' are larger than {MOST_BYTES // 10**6} MB; give a labels.csv.")
-        text = file.read_bytes().decode("utf-8-sig", "replace")
+            raise RequestError(f"The {what} '{file}' are larger than {MOST_BYTES // 10**6} MB; give a {what}.csv.")
+        text = file.read_bytes().decode("utf-8-sig", "replace").replace("\0", "\ufffd")
+        return list(csv.reader(io.StringIO(text, newline=""))) if text.strip() else []
     except OSError as error:
-        raise RequestError(f"The labels '{file}' cannot be read ({error.strerror}); give a labels.csv.") from None
-    if not text.strip():
-        return [], []
-    table = csv.reader(io.StringIO(text.replace("\0", "\ufffd"), newline=""))
-    try:
-        head = [name.strip().lower() for name in next(table)]
-        if "path" not in head or "label" not in head:
-            raise RequestError(
-                f"The labels '{file}' have the columns {', '.join(head)}; they need 'path' and 'label', and may have "
-                "'time' and 'sha256'."
-            )
-        found, broken = _rows(table, head)
+        raise RequestError(f"The {what} '{file}' cannot be read ({error.strerror}); give a {what}.csv.") from None
     except csv.Error as error:
-        raise RequestError(f"The labels '{file}' are no CSV table ({error}); fix that line.") from None
-    notes = []
-    if broken:
-        notes.append(
+        raise RequestError(f"The {what} '{file}' are no CSV table ({error}); fix that line.") from None
+
+
+def unread(broken: Sequence[int], file: Path) -> list[str]:
+    """A sentence on rows that could not be read, by their numbers; none if there are none."""
+    return (
+        [
             f"{_count(broken, 'row')} of '{file.name}' could not be read and {_were(broken)} not used, such as line "
             f"{broken[0]}; a row that was cut short by a crash is one. Nothing was removed from the file."
-        )
-    return found, notes
+        ]
+        if broken
+        else []
+    )
 
 
 def _rows(table: Iterable[list[str]], head: Sequence[str]) -> tuple[list[Row], list[int]]:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from blemish.images.decoding import MIN_SIDE, Decoding, Header, Pixels, read_header, read_values, to_rgb
 from blemish.images.levels import Levels, measured
 from blemish.images.urls import RemoteFile, openable
-from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.errors import RequestError, UnreadableImageError, sha256_of
 from blemish.machine.runtime import in_threads, runtime
 
 
@@ -22,9 +22,7 @@ def examined_file(source: Path | RemoteFile, max_pixels: int) -> tuple[Header, s
         if isinstance(source, RemoteFile):
             data = source.read_bytes()
             return read_header(data, max_pixels), hashlib.sha256(data).hexdigest()
-        header = read_header(source, max_pixels)
-        with source.open("rb") as file:
-            return header, hashlib.file_digest(file, "sha256").hexdigest()
+        return read_header(source, max_pixels), sha256_of(source)
     except UnreadableImageError as error:
         return str(error)
     except OSError as error:

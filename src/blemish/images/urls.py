@@ -9,6 +9,7 @@ from typing import Any
 from urllib.request import url2pathname
 
 from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.extras import needed
 
 LOCAL = ("file://", "local://")
 
@@ -81,14 +82,9 @@ def openable(source: Path | RemoteFile) -> Path | bytes:
 
 
 def _opened(url: str) -> tuple[Any, str]:
+    fsspec = needed("fsspec.core", "remote", f"'{url}'")
     try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise RequestError(
-            f"fsspec is not installed, which '{url}' needs; run: pip install 'blemish[remote]'"
-        ) from None
-    try:
-        filesystem, path = url_to_fs(url)
+        filesystem, path = fsspec.url_to_fs(url)
     except Exception as error:  # ValueError: not known, ImportError: a package is missing, and those of file systems
         raise RequestError(_cannot_open(url, error)) from None
     return filesystem, str(path)

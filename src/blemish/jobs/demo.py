@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from blemish import jobs
 from blemish.images import synthesis
 from blemish.images.decoding import Pixels
 from blemish.images.synthesis import Draw, Drawn
+from blemish.jobs.fitting import fit
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import Progress
 from blemish.report import HTML
@@ -45,7 +45,7 @@ def run_demo(out: Path, *, count: int, seed: int, force: bool, threads: int | No
             raise RequestError(f"'{folder}' holds '{foreign[0]}', which the demo did not make; give another folder.")
         shutil.rmtree(folder)
     planted = make_demo_folder(folder, count=count, seed=seed)
-    run = jobs.fit(folder, run_folder, force=force, seed=seed, threads=threads, progress=progress)
+    run = fit(folder, run_folder, force=force, seed=seed, threads=threads, progress=progress)
     ranking = run.scores.ranking()
     top = set(ranking[: len(planted)]).intersection(planted)
     flagged = run.scores.flagged

@@ -1,16 +1,17 @@
 """`fit_each`: a Run for each product, one folder each, in one call that can be taken up."""
 
-import csv
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from blemish.images.finding import find
 from blemish.images.urls import folders_in, located
 from blemish.jobs.fitting import fit_as
 from blemish.jobs.request import FitRequest
-from blemish.machine.errors import BlemishError, RequestError, writing_to
+from blemish.machine.errors import BlemishError, RequestError, replacing, writing_to
 from blemish.machine.progress import progress_of
 from blemish.runs.run import Run, load
 
@@ -88,9 +89,5 @@ def _holds_images(folder: str | Path) -> bool:
 def _write(out: Path, done: list[Fitted]) -> None:
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
-        partial = out / f".{TABLE}.partial"
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, [each.name for each in fields(Fitted)], lineterminator="\n")
-            table.writeheader()
-            table.writerows(asdict(each) | {"kept": int(each.kept)} for each in done)
-        partial.replace(out / TABLE)
+        with replacing(out / TABLE) as partial:
+            pd.DataFrame(done).astype({"kept": int}).to_csv(partial, index=False)

@@ -1,6 +1,6 @@
 """How good a Run is on the images that somebody labelled, and how two Runs differ. Looks only; nothing is fitted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from blemish.detectors.funad.curve import BankPurity, bank_purity
 from blemish.images import ANOMALOUS, UNKNOWN
 from blemish.images.labels import labels_of, latest, read
 from blemish.machine.errors import RequestError, writing_to
+from blemish.report.histogram import reliability_chart
 from blemish.runs.artifact import TRAINING, read_config
 from blemish.runs.run import Run, folder_of
 from blemish.runs.stored_scores import read_scores
@@ -227,14 +228,16 @@ def _truth(found: RunScores, labels: str | Path | Mapping[str, str]) -> tuple[di
 def _auroc(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, Interval | None]:
     if not bad.any() or bad.all():
         return None, None
+    return _area(scores, bad), _resampled(lambda rows: _area(scores[rows], bad[rows]), bad)
+
+
+def _resampled(figure: Callable[[NDArray[np.int64]], float], bad: NDArray[np.bool_]) -> Interval:
+    """The interval of a figure of rows, drawn again and again, those draws left out that are of one kind."""
     rng = np.random.default_rng(0)
-    samples = []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(bad), len(bad))
-        if 0 < bad[rows].sum() < len(rows):
-            samples.append(_area(scores[rows], bad[rows]))
-    low, high = np.percentile(samples, PERCENTILES) if samples else (np.nan, np.nan)
-    return _area(scores, bad), (float(low), float(high))
+    draws = [rng.integers(0, len(bad), len(bad)) for _ in range(RESAMPLES)]
+    found = [figure(rows) for rows in draws if 0 < bad[rows].sum() < len(rows)]
+    low, high = np.percentile(found, PERCENTILES) if found else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _area(scores: Array, bad: NDArray[np.bool_]) -> float:
@@ -270,15 +273,9 @@ def _difference(one: RunScores, other: RunScores, labels: str | Path | Mapping[s
         notes.append("The labels are of one kind only, so the rankings cannot be compared.")
         return {"notes": tuple(notes)}
     a, b = (np.array([each.scores[name] for name in names]) for each in (one, other))
-    rng = np.random.default_rng(0)
-    changes = []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(bad), len(bad))
-        if 0 < bad[rows].sum() < len(rows):
-            changes.append(_area(b[rows], bad[rows]) - _area(a[rows], bad[rows]))
-    low, high = np.percentile(changes, PERCENTILES)
     pair = _area(a, bad), _area(b, bad)
-    return {"auroc": pair, "difference": (pair[1] - pair[0], float(low), float(high)), "notes": tuple(notes)}
+    between = _resampled(lambda rows: _area(b[rows], bad[rows]) - _area(a[rows], bad[rows]), bad)
+    return {"auroc": pair, "difference": (pair[1] - pair[0], *between), "notes": tuple(notes)}
 
 
 def _reliability(found: RunScores, truth: Mapping[str, int]) -> tuple[ReliabilityBin, ...]:
@@ -296,14 +293,7 @@ def write_reliability(folder: Path, bins: Sequence[ReliabilityBin]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame([asdict(each) for each in bins])
         table.to_csv(folder / "reliability.csv", index=False, float_format="%.4f")
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(4, 4), layout="constrained")
-        axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color="0.7")
-        axes.scatter(table["promised"], table["bad"], s=20 + 5 * table["count"])
-        axes.set(xlabel="chance that was promised", ylabel="share that was bad", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
-        figure.savefig(folder / "reliability.png", dpi=150)
+        reliability_chart(bins).savefig(folder / "reliability.png", dpi=150)
 
 
 def _wilson(part: int, whole: int) -> Interval | None:

@@ -1,6 +1,5 @@
 """What jobs share: the time they take, what they refuse, what they write."""
 
-import csv
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from blemish.images import ImageSet
@@ -115,10 +115,7 @@ def write_scores(
 
 def write_skipped(skipped: Mapping[str, str], folder: Path) -> None:
     """Write `skipped.csv`: `path,reason` of each file that was not scored."""
-    with (folder / SKIPPED).open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("path", "reason"))
-        table.writerows(sorted(skipped.items()))
+    pd.DataFrame(sorted(skipped.items()), columns=["path", "reason"]).to_csv(folder / SKIPPED, index=False)
 
 
 def pictures_of_report(images: ImageSet, scores: Scores, scale: MapScale) -> dict[str, Picture]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 
 from blemish.label_formats.annotated import BAD, GOOD, Annotated, category
 
@@ -36,8 +35,3 @@ def to_detections(images: Sequence[Annotated], stems: Mapping[str, str], names: 
         for each in images
     }
     return json.dumps({"classes": list(names), "labels": found})
-
-
-def in_data(name: str, stem: str) -> str:
-    """What an image is called in `data/`."""
-    return stem + PurePosixPath(name).suffix

@@ -24,19 +24,9 @@ def boxes_csv(images: Iterable[Annotated]) -> str:
     return _csv(
         BOX_COLUMNS,
         (
-            (
-                each.name,
-                region.left,
-                region.top,
-                region.right,
-                region.bottom,
-                region.area,
-                f"{region.peak:.6g}",
-                region.type,
-                int(region.drawn),
-            )
+            (each.name, r.left, r.top, r.right, r.bottom, r.area, f"{r.peak:.6g}", r.type, int(r.drawn))
             for each in images
-            for region in each.regions
+            for r in each.regions
         ),
     )
 

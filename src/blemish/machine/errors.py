@@ -1,11 +1,13 @@
 """What can go wrong in a way a person can fix: one sentence with the value, the rule and the fix."""
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED = frozenset({
@@ -64,12 +66,29 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to: it takes its place when the block ends, and vanishes if that fails."""
+    partial = path.with_name(f".{uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def saved_as_usual(save: Callable[[Path], object], path: Path) -> None:
     """Let `save` write a file at `path` with the mode that the umask gives; safetensors gives it to its owner alone."""
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
     save(path)
     path.chmod(mode)
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, read a part at a time. Raises `OSError`."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _full(folder: Path) -> str:

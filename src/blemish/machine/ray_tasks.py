@@ -9,11 +9,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
-from importlib import import_module
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 from blemish.machine.errors import JobError, RequestError
+from blemish.machine.extras import needed
 from blemish.machine.runtime import Runtime, quiet, runtime, use_runtime
 
 T = TypeVar("T")
@@ -26,10 +26,7 @@ LOCAL = "local"  # in place of an address: a cluster on this machine, for the ti
 def connected(address: str) -> Any:
     """Ray, connected to the cluster at `address`. Raises `RequestError` if it cannot be."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it reports usage to its makers otherwise
-    try:
-        ray = import_module("ray")
-    except ImportError:
-        raise RequestError("ray is not installed, which `ray` needs; run: pip install 'blemish[ray]'") from None
+    ray = needed("ray", "ray", "`ray`")
     if ray.is_initialized():
         return ray
     try:

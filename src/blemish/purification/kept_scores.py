@@ -1,6 +1,5 @@
 """Scores of finished sub-models on disk, so that an interrupted purification takes up where it stopped."""
 
-import csv
 import hashlib
 import json
 import shutil
@@ -16,22 +15,23 @@ from numpy.typing import NDArray
 
 from blemish.detectors import Detector
 from blemish.images import ImageSet
-from blemish.machine.errors import writing_to
+from blemish.machine.errors import replacing, writing_to
 from blemish.purification.purify_settings import PurifySettings
 
 if TYPE_CHECKING:
     from blemish.purification.sub_models import SubModel
 
-KEPT_FORMAT = 1  # raise it when sub-models of the same settings give other scores
+KEPT_FORMAT = 2  # raise it when sub-models of the same settings give other scores
 KEPT_SCORES = "purification"  # folder in the cache
 FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds without use after which nobody will take up from there
 
 
 @dataclass(frozen=True)
 class KeptScores:
-    """A folder with one CSV file, `path,score`, for each finished sub-model.
+    """A folder with one file of scores (N,) for each finished sub-model.
 
-    It belongs to one purification: the folder's name is made of all that the scores depend on.
+    It belongs to one purification: the folder's name is made of all that the scores depend on, the images in their
+    order among it.
     """
 
     folder: Path
@@ -60,22 +60,17 @@ class KeptScores:
     def read(self, sub_model: "SubModel", ids: Sequence[str]) -> NDArray[np.float64] | None:
         """The scores (N,) in the order of `ids`; None if there are none, or what is there is damaged."""
         try:
-            with self._file(sub_model).open(encoding="utf-8", newline="") as file:
-                found = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
-            return np.array([found[name] for name in ids])
-        except (OSError, ValueError, KeyError, TypeError, csv.Error):
+            found = np.load(self._file(sub_model), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
             return None
+        return found if found.shape == (len(ids),) else None
 
-    def write(self, sub_model: "SubModel", ids: Sequence[str], scores: NDArray[np.float64]) -> None:
+    def write(self, sub_model: "SubModel", scores: NDArray[np.float64]) -> None:
         """Keep the scores (N,), whole or not at all."""
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self._file(sub_model).with_suffix(".partial")
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(("path", "score"))
-                table.writerows(zip(ids, scores.tolist(), strict=True))
-            partial.replace(self._file(sub_model))
+            with replacing(self._file(sub_model)) as partial, partial.open("wb") as file:
+                np.save(file, scores)
 
     def remove(self) -> None:
         """Forget them: the job is done. Folders beside it that nobody came back for go too."""
@@ -86,7 +81,7 @@ class KeptScores:
                     shutil.rmtree(other, ignore_errors=True)
 
     def _file(self, sub_model: "SubModel") -> Path:
-        return self.folder / f"sub-model-{sub_model.number:03d}.csv"
+        return self.folder / f"sub-model-{sub_model.number:03d}.npy"
 
 
 def _described(detector: Any, images: ImageSet) -> list[Any]:

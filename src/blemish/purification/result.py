@@ -86,11 +86,6 @@ class Purification:
         """The others, the highest score first."""
         return tuple(self.ids[row] for row in self._ranking() if not self.kept[row])
 
-    @property
-    def set_aside(self) -> NDArray[np.bool_]:
-        """(N,) bool, the opposite of `kept`."""
-        return ~self.kept
-
     def _ranking(self) -> list[int]:
         return sorted(range(len(self.ids)), key=lambda row: (-self.scores[row], self.ids[row]))
 

@@ -127,7 +127,7 @@ def _scored(
         return found
     scores = _learned(images, sub_model, settings)
     if kept is not None:
-        kept.write(sub_model, images.ids, scores)
+        kept.write(sub_model, scores)
     return scores
 
 
@@ -158,7 +158,7 @@ def _in_tasks(
     for each, result in zip(todo, in_tasks(_task, shared, todo), strict=True):
         results[each.number] = result
         if kept is not None and not isinstance(result, Exception):
-            kept.write(each, images.ids, result)
+            kept.write(each, result)
         runtime().progress(STAGE, len(results), len(plan))
     return [results[each.number] for each in plan]
 

@@ -1,14 +1,21 @@
-"""The histogram of image scores as inline SVG, for report and review: colours come from `histogram.css`."""
+"""The histogram of image scores as inline SVG, for report and review, and whether chances hold as a figure.
+
+The colours of the histogram come from `histogram.css`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from blemish.calibration import ReliabilityBin
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BINS = 60  # about; bins start at the threshold, so that none holds flagged and unflagged images
 TAIL = 8.0  # scores beyond the bulk's upper end by this many times its width share the last bar
@@ -110,37 +117,16 @@ def histogram(values: NDArray[np.float32], threshold: float, width: int, name: s
     return Markup(svg)  # noqa: S704 - nothing but numbers and our own words is in it
 
 
-def reliability_chart(bins: Sequence[ReliabilityBin], side: int = 300) -> Markup:
-    """Draw promised chances against shares that were bad as an SVG; larger dots are more images."""
-    left, bottom, inner = 56, 48, side - 56 - 16
-    height = inner + 16 + bottom
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> "Figure":
+    """Draw promised chances against shares that were bad; larger dots are more images."""
+    from matplotlib.figure import Figure
 
-    def place(promised: float, bad: float) -> tuple[float, float]:
-        return left + promised * inner, 16 + (1 - bad) * inner
-
-    parts: list[str] = []
-    for share in (0.0, 0.5, 1.0):
-        x, y = place(share, share)
-        parts.append(f'<line class="grid" x1="{left}" x2="{left + inner}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>')
-        parts.append(f'<text x="{x:.1f}" y="{16 + inner + 17}" text-anchor="middle">{share:.0%}</text>')
-    parts.append(f'<line class="axis" x1="{left}" x2="{left + inner}" y1="{16 + inner}" y2="16"/>')
-    for each in bins:
-        x, y = place(each.promised, each.bad)
-        tooltip = f"promised {each.promised:.0%}, {each.bad:.0%} of {each.count} reviewed images were bad"
-        radius = 3 + sqrt(each.count)
-        parts.append(
-            f'<circle class="flagged" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{tooltip}</title></circle>'
-        )
-    described = "; ".join(f"promised {e.promised:.0%}, bad {e.bad:.0%} of {e.count}" for e in bins)
-    parts.append(f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">chance that was promised</text>')
-    parts.append(f'<text transform="translate(14 {16 + inner / 2}) rotate(-90)" text-anchor="middle">were bad</text>')
-    svg = (
-        f'<svg class="histogram reliability" role="img" viewBox="0 0 {side} {height}" '
-        'aria-labelledby="reliability-title reliability-text"><title id="reliability-title">Whether the chances hold'
-        f'</title><desc id="reliability-text">{described}</desc>{"".join(parts)}</svg>'
-    )
-    return Markup(svg)  # noqa: S704 - nothing but numbers and our own words is in it
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7")
+    axes.scatter([e.promised for e in bins], [e.bad for e in bins], [20 + 5 * e.count for e in bins])
+    axes.set(xlabel="chance that was promised", ylabel="share that was bad", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    return figure
 
 
 def _rect(left: float, right: float, top: float, base: float, bar: Bar) -> str:

@@ -1,11 +1,13 @@
 """A report as HTML and as Markdown, from its dict: see `report.data`."""
 
+import base64
+import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from blemish.calibration import WORDS, ReliabilityBin
@@ -34,7 +36,7 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         rest = [each for each in rest if each["set_aside"]]
     listed = list(_fitting(rest))
     bins = [ReliabilityBin(**each) for each in report.get("reliability", ())]
-    return _environment().get_template(f"{report['kind']}.html").render(
+    return environment().get_template(f"{report['kind']}.html").render(
         report=report,
         pictures=pictures,
         cards=cards,
@@ -43,7 +45,7 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         unlisted=len(rest) - len(listed),
         charts=charts,
         places={name: at for at, name in enumerate(sorted(each["path"] for each in cards))},
-        reliability=reliability_chart(bins) if bins else "",
+        reliability=_reliability(bins) if bins else "",
         settings=list(_flat(report["settings"])),
         skipped=list(report["skipped"].items())[:ROWS],
         identical=report["identical"][:ROWS],
@@ -52,11 +54,18 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
     )  # fmt: skip
 
 
+def _reliability(bins: Sequence[ReliabilityBin]) -> Markup:
+    """The chart as a picture that needs no other file."""
+    data = io.BytesIO()
+    reliability_chart(bins).savefig(data, dpi=100)
+    said = "; ".join(f"promised {each.promised:.0%}, bad {each.bad:.0%} of {each.count}" for each in bins)
+    uri = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return Markup('<img class="reliability" src="{}" alt="Whether the chances hold: {}">').format(uri, said)
+
+
 def as_markdown(report: Report) -> str:
     """The result in a page of text: for a merge request, a ticket, a terminal."""
-    return (
-        _environment(autoescape=False).get_template("report.md").render(report=report, worst=report["images"][:WORST])
-    )
+    return environment(autoescape=False).get_template("report.md").render(report=report, worst=report["images"][:WORST])
 
 
 def _fitting(images: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -97,13 +106,14 @@ def _typed(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
-def _environment(*, autoescape: bool = True) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("blemish.report"),
+def environment(*packages: str, autoescape: bool = True) -> Environment:
+    """Templates of these packages and of the report, which escape what they are given and know all they name."""
+    found = Environment(
+        loader=ChoiceLoader([PackageLoader(each) for each in (*packages, "blemish.report")]),
         autoescape=autoescape,  # noqa: S701 - off for Markdown alone
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"images": counted, "duration": _duration, "score": _three_digits, "typed": _typed}
-    return environment
+    found.filters |= {"images": counted, "duration": _duration, "score": _three_digits, "typed": _typed}
+    return found

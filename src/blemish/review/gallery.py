@@ -1,6 +1,5 @@
 """The images of a Run as the page shows them, by row of the ranking; nothing else on the disk can be named."""
 
-import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from blemish.calibration import Decision
 from blemish.images.decoding import Decoding, Pixels, decode
 from blemish.images.urls import is_url
-from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.errors import RequestError, UnreadableImageError, sha256_of
 from blemish.runs.artifact import check_scored, read_config
 from blemish.runs.stored_scores import read_scores
 from blemish.scores import Scores
@@ -112,8 +111,7 @@ class Gallery:
     def changed(self, row: int) -> bool:
         """Whether the file is another one than was scored."""
         try:
-            with self.file(row).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() != self.content[row]
+            return sha256_of(self.file(row)) != self.content[row]
         except (OSError, UnreadableImageError):
             return False  # that it cannot be read is said where it would be shown
 

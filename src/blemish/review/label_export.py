@@ -1,6 +1,5 @@
 """`export_labels`: what a Run found and what people said of its images, for labelling programs and training."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from blemish.jobs.request import REQUEST
 from blemish.jobs.sorting import Sorting, check_outside, folders_by_id, put, sort_images
 from blemish.label_formats import coco, cvat, fiftyone, label_studio, table, yolo
 from blemish.label_formats.annotated import BAD, DEFECT, GOOD, Annotated, category
-from blemish.machine.errors import JobError, RequestError, UnreadableImageError, writing_to
+from blemish.machine.errors import JobError, RequestError, UnreadableImageError, sha256_of, writing_to
 from blemish.machine.runtime import in_threads, runtime
 from blemish.review.gallery import Gallery
 from blemish.runs.artifact import read_config, write_config
@@ -103,8 +102,7 @@ class Annotations:
         if not self.files:
             return None
         try:
-            with self.gallery.file(row).open("rb") as file:
-                same = hashlib.file_digest(file, "sha256").hexdigest() == self.gallery.content[row]
+            same = sha256_of(self.gallery.file(row)) == self.gallery.content[row]
         except (OSError, UnreadableImageError):
             return self.gone
         return None if same else self.changed
@@ -185,7 +183,7 @@ def export_labels(
     run, out = folder_of(run), Path(out).expanduser()
     gallery = Gallery.open(run, None if images is None else Path(images).expanduser(), follow_links=True)
     if format in WITH_IMAGES:
-        check_outside(out.absolute(), images or _source(run), "out")
+        check_outside(out.absolute(), images or source_of(run), "out")
     found = Annotations(gallery, labels_of(gallery), gallery.decision.threshold, format == "coco", format != "csv")
     with whole_or_absent(out, force=force) as staging, writing_to(out.parent):
         more = _write(found, staging, format, masks)
@@ -246,7 +244,7 @@ def _write_fiftyone(found: Annotations, folder: Path) -> list[str]:
     listed = list(found)
     names = yolo.stems([each.name for each in listed])
     copied = _put_images(
-        {each.file: fiftyone.in_data(each.name, names[each.name]) for each in listed}, folder / fiftyone.DATA
+        {each.file: f"{names[each.name]}{Path(each.name).suffix}" for each in listed}, folder / fiftyone.DATA
     )
     _text(folder / fiftyone.CLASSES, fiftyone.to_classes(listed, names))
     _text(folder / fiftyone.DETECTIONS, fiftyone.to_detections(listed, names, list(found.names)))
@@ -266,11 +264,6 @@ def _outside_xml(found: Annotations, image: Annotated) -> bool:
         found.unnameable.append(image.name)
         found.images, found.boxes = found.images - 1, found.boxes - len(image.regions)
     return broken
-
-
-def check_sorting(run: Path, sorting: Sorting, images: Path | None = None) -> None:
-    """Raise `RequestError` before a review whose images cannot be sorted afterwards."""
-    sorting.check(images or _source(run), run)
 
 
 def sort_run(run: Path, sorting: Sorting, images: Path | None = None) -> dict[str, Any]:
@@ -301,7 +294,7 @@ def labels_of(gallery: Gallery) -> dict[str, int]:
     return {name: row.meaning for name, row in rows.items() if row.meaning != UNKNOWN}
 
 
-def _source(run: Path) -> Any:
+def source_of(run: Path) -> Any:
     """What the images of a fit were named by, if it says that."""
     return (read_config(run).get(REQUEST) or {}).get("images")
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from blemish.calibration.decision import LARGEST
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN, defect_boxes
 from blemish.images.defect_boxes import BOXES, REMOVED, DefectBox, Mask
 from blemish.images.labels import LABELS, MEANINGS, SKIPPED, WORDS, Row, append, carry, latest, read
-from blemish.machine.errors import BlemishError, RequestError
+from blemish.machine.errors import BlemishError, RequestError, replacing
 from blemish.review.gallery import Gallery
 
 BAD = WORDS[ANOMALOUS]
@@ -250,11 +249,9 @@ class Labelling:
             raise RequestError(f"The threshold must be a number of at most {LARGEST:.0e}; got {value}.")
         with self._lock:
             self.threshold = float(value)
-            partial = self._threshold_file.with_suffix(f".{os.getpid()}")
-            partial.write_text(
-                json.dumps({"threshold": self.threshold, "found": self.gallery.decision.threshold}), encoding="utf-8"
-            )
-            partial.replace(self._threshold_file)
+            stored = {"threshold": self.threshold, "found": self.gallery.decision.threshold}
+            with replacing(self._threshold_file) as partial:
+                partial.write_text(json.dumps(stored), encoding="utf-8")
 
     def hand_over(self, other: "Labelling") -> None:
         """Copy all labels and boxes to the Run of `other`; new ones are refused here, since its rows differ."""

@@ -1,7 +1,6 @@
 """Starting the page: an address on this machine, a token in the link."""
 
 import asyncio
-import logging
 import secrets
 import socket
 import threading
@@ -10,7 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from blemish.machine.errors import JobError, RequestError
+from blemish.machine.extras import needed
+from blemish.machine.web import listening, server_of
 from blemish.review.gallery import Gallery
 
 LOOPBACK = "127.0.0.1"
@@ -26,7 +26,7 @@ def review(
     follow_links: bool = False,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Serve the review of a Run until Ctrl-C. Raises `RequestError`, or `JobError` if the port is taken.
+    """Serve the review of a Run until Ctrl-C. Raises `RequestError`, also if the port is taken.
 
     Parameters
     ----------
@@ -38,29 +38,22 @@ def review(
     follow_links : whether links in the image folder may lead out of it.
     tell : is handed the link.
     """
-    try:
-        import uvicorn
-
-        from blemish.review.app import Guard, application
-    except ModuleNotFoundError as error:
-        raise RequestError(f"The review needs {error.name}: pip install 'blemish[review]'.") from None
+    page = needed("blemish.review.app", "review", "the review")
     gallery = Gallery.open(Path(run), Path(images) if images else None, follow_links=follow_links)
-    with _listening(host, port) as taken:
+    with listening(host, port) as taken:
         address, token = taken.getsockname(), secrets.token_urlsafe(24)
         number = int(address[1])
         # Behind 0.0.0.0 the page has names that are not known here; the token alone has to do.
         names = ("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else ()
-        guard = Guard(token, frozenset(f"{name}:{number}" for name in names), f"blemish-{number}")
+        guard = page.Guard(token, frozenset(f"{name}:{number}" for name in names), f"blemish-{number}")
         shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - compared, not bound
         link = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/?token={token}"
-        app = application(
+        app = page.application(
             gallery, guard, beside=Path(beside).expanduser() if beside else None, ready=lambda: tell(link),
             stopping=lambda: server.should_exit,
         )  # fmt: skip
         # The link is in no log: whoever reads one could label images.
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-        # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.
-        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
+        server: Any = server_of(app, access_log=False)
         _run(server, taken)
 
 
@@ -89,18 +82,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        taken = socket.socket(family, socket.SOCK_STREAM)
-        # asyncio sets it only where the protocol is named; without it each answer waits 40 ms for TCP's confirmation.
-        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((host, port))
-        taken.listen()  # from here on the link can be opened; requests wait until the page is ready
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise JobError(f"The page cannot be served at {host}, port {port} ({reason}); name another `port`.") from None
-    return taken

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import Depends, Request
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blemish.calibration import WORDS, TwoGroups, chance_knots, mean_chance, two_groups
 from blemish.images import UNKNOWN
 from blemish.machine.errors import UnreadableImageError
+from blemish.report.page import environment
 from blemish.review.gallery import NOWHERE, Beside, Gallery
 from blemish.review.labelling import MOST_TYPES, Labelling, StaleError
 from blemish.review.ranking import Filter, Labels, describe, propose, rejected
@@ -69,13 +69,7 @@ class Session:
         ).hexdigest()[:10]
         self.first = frozenset(row for row, word in self.labelling.words().items() if word == "bad")
         self._chances: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None] | None = None
-        self.environment = Environment(
-            loader=ChoiceLoader([PackageLoader("blemish.review"), PackageLoader("blemish.report")]),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self.environment = environment("blemish.review")
 
     @cached_property
     def reasons(self) -> "Reasons":

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import shutil
 import threading
 import time
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.machine.errors import UnreadableImageError
+from blemish.machine.errors import UnreadableImageError, replacing
 from blemish.review.gallery import Gallery
 from blemish.scores.heatmaps import layer, shown
 
@@ -60,9 +59,8 @@ class Thumbnails:
         shown(self.gallery.read(row, LONGER), LONGER).save(data, "JPEG", quality=QUALITY)
         with suppress(OSError):  # a full or read-only disk makes the page slower, no more
             file.parent.mkdir(exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            partial.write_bytes(data.getvalue())
-            partial.replace(file)
+            with replacing(file) as partial:
+                partial.write_bytes(data.getvalue())
         return data.getvalue()
 
     def heat(self, row: int) -> bytes:
@@ -150,24 +148,19 @@ def alike(prints: NDArray[np.uint8], content: Sequence[str]) -> NDArray[np.int64
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     flat = np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
-    parent = np.arange(count)
-
-    def first(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = int(parent[row])
-        return row
-
-    def join(one: int, other: int) -> None:
-        low, high = sorted((first(one), first(other)))
-        parent[high] = low
-
-    seen: dict[str, int] = {}
-    for row, digest in enumerate(content):
-        join(row, seen.setdefault(digest, row))
+    _, groups = np.unique(np.array(content), return_inverse=True)
     for start in range(0, count, ROWS):
-        near = flat[start : start + ROWS] @ flat[start:].T > ALIKE
-        for one, other in zip(*np.nonzero(near), strict=True):
-            if other > one:
-                join(start + int(one), start + int(other))
-    return np.array([first(row) for row in range(count)], dtype=np.int64)
+        rows, others = np.nonzero(flat[start : start + ROWS] @ flat[start:].T > ALIKE)
+        groups = _joined(groups, start + rows, start + others)
+    _, first, which = np.unique(groups, return_index=True, return_inverse=True)
+    return first[which]
+
+
+def _joined(groups: NDArray[np.int64], rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups (N,) as numbers from 0, those that a row and the `others` beside it are of made one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    shape = (len(groups), len(groups))
+    links = coo_array((np.ones(len(rows)), (groups[rows], groups[others])), shape)
+    return np.asarray(connected_components(links, directed=False)[1][groups], dtype=np.int64)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from blemish.images.urls import joined, remote_file
-from blemish.machine.errors import RequestError, UnreadableImageError, saved_as_usual, writing_to
+from blemish.machine.errors import RequestError, UnreadableImageError, saved_as_usual, sha256_of, writing_to
 
 if TYPE_CHECKING:  # torch takes seconds to load, and most commands need none
     from blemish.detectors import State
@@ -37,7 +37,7 @@ def write_artifact(folder: Path, config: dict[str, Any], state: "State") -> None
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """By name, the SHA-256 of the files that are there."""
-    return {name: _sha256_of(folder / name) for name in names if (folder / name).is_file()}
+    return {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
@@ -173,8 +173,3 @@ def marked(folder: Path) -> dict[str, Any]:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _sha256_of(file: Path) -> str:
-    with file.open("rb") as opened:  # a part at a time: what a large folder taught is hundreds of megabytes
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -19,11 +19,10 @@ LARGEST = 65_000.0  # float16 holds no more
 
 @dataclass(frozen=True)
 class StoredScores:
-    """Scores with the SHA-256 of each image's content, (N,), and the chance of being bad, (N,), if it was estimated."""
+    """Scores with the SHA-256 of each image's content, (N,)."""
 
     scores: Scores
     content: tuple[str, ...]
-    probability: NDArray[np.float64] | None
 
 
 def write_maps(folder: Path, scores: Scores, content: Mapping[str, str]) -> None:
@@ -70,5 +69,4 @@ def read_scores(folder: Path) -> StoredScores:
         raise RequestError(
             f"'{folder / MAPS}' does not belong to its {SCORES} or is damaged ({error}); fit again with `force`."
         ) from None
-    probability = table["probability"].to_numpy(np.float64) if "probability" in table else None
-    return StoredScores(scores, tuple(bytes(row).hex() for row in content), probability)
+    return StoredScores(scores, tuple(bytes(row).hex() for row in content))

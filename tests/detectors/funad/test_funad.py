@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from blemish import jobs
+import blemish
 from blemish.detectors.funad import PAPER, FunAD
 from blemish.detectors.funad.curve import BankPurity
 from blemish.detectors.funad.pool import _in_grid, with_synthetic_defects
@@ -209,11 +209,11 @@ def test_what_cannot_be_is_said_before_anything_is_done(folder: Path, tmp_path: 
         ({"settings": {"random_state": -3}}, "'random_state' must be 0 or more; got -3"),
     ):
         with pytest.raises(RequestError, match=said):
-            jobs.fit(folder, **asked)
+            blemish.fit(folder, **asked)
 
 
 def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> None:
-    jobs.fit(folder, tmp_path / "run", detector=make())
+    blemish.fit(folder, tmp_path / "run", detector=make())
     left = tmp_path / "run" / "training"
     with (left / "curve.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -228,7 +228,7 @@ def test_training_leaves_its_curves_in_the_run(folder: Path, tmp_path: Path) -> 
 
 
 def test_what_the_banks_held_tells_their_purity_to_those_who_know_the_truth(folder: Path, tmp_path: Path) -> None:
-    run = jobs.fit(folder, tmp_path / "run", detector=make())
+    run = blemish.fit(folder, tmp_path / "run", detector=make())
     table = pd.read_csv(tmp_path / "run" / "training" / "bank_images.csv").set_index("path")
     assert list(table.index) == list(run.scores.ids)
     held = table[table.columns[1]].astype(bool)

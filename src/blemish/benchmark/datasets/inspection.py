@@ -1,6 +1,5 @@
 """What is wrong with the files of a category: missing masks, other sizes, images that are in training and test."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from PIL import Image
 
 from blemish.benchmark.datasets.category import Category, Sample, mask_files, read_mask
 from blemish.images.decoding import read_header
-from blemish.machine.errors import RequestError, UnreadableImageError
+from blemish.machine.errors import RequestError, UnreadableImageError, sha256_of
 from blemish.machine.runtime import runtime
 
 SHOWN = 3  # examples a problem names
@@ -80,18 +79,13 @@ def _shared_content(category: Category) -> Iterator[str]:
     alike = [group for group in by_size.values() if len({training for training, _, _ in group}) == 2]
     shared = []
     for group in alike:
-        known = {_hash(path) for training, _, path in group if training}
-        shared += [name for training, name, path in group if not training and _hash(path) in known]
+        known = {sha256_of(path) for training, _, path in group if training}
+        shared += [name for training, name, path in group if not training and sha256_of(path) in known]
     yield from _told(sorted(shared), "test images are in training too, by content")
 
 
 def _files(category: Category) -> list[tuple[Sample, Path]]:
     return [(each, each.source) for each in category.samples.values() if isinstance(each.source, Path)]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _told(names: list[str], what: str) -> Iterator[str]:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import OVERLAP
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, on_each
 from blemish.benchmark.experiments.fun_ad import per_cent
 
 NAME = "core-ablation"
@@ -38,21 +37,14 @@ SWEEPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def _plan(categories: Sequence[Category], size: Size) -> list[Planned]:
-    return [
-        Planned(
-            Cell(
-                category=str(category), detector="nearest_images", preset=size.preset, ratio=ratio, seed=seed,
-                limit=size.sweep_limit, settings=sweep[variant],
-            ),
-            variant,
-            f"{name}, {per_cent(ratio)}",
-        )
-        for category in defective(categories, None if size.name == "standard" else size.ablated)
+    chosen = defective(categories, None if size.name == "standard" else size.ablated)
+    cells = [
+        (variant, f"{name}, {per_cent(ratio)}", {"ratio": ratio, "settings": sweep[variant]})
         for name, sweep in SWEEPS.items()
         for ratio in size.swept(RATIOS)
         for variant in size.some(list(sweep))
-        for seed in seeds_of(size)
-    ]  # fmt: skip
+    ]
+    return on_each(chosen, size, cells, detector="nearest_images", limit=size.sweep_limit)
 
 
 EXPERIMENTS = (

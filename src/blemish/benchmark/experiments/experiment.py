@@ -1,6 +1,6 @@
 """What an experiment is: cells to run, and how their rows become a table. Nothing in it computes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,16 +170,27 @@ class Experiment:
     protocol: str = ""
     draw: Plotter | None = None
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether `data` must be given."""
-        return bool(self.needs)
-
 
 def defective(categories: Sequence[Category], most: int | None = None) -> list[Category]:
     """Up to `most` categories whose defects can be tested for, semantic ones apart."""
     found = [each for each in categories if not lacking(each) and not each.semantic]
     return found[:most]
+
+
+def on_each(
+    categories: Sequence[Category], size: Size, cells: Iterable[tuple[str, str, Mapping[str, Any]]], **common: Any
+) -> list[Planned]:
+    """Cells, each a variant, its group and what is its own, with each seed on each of the categories.
+
+    `common` is what all of them have.
+    """
+    listed = list(cells)
+    return [
+        Planned(Cell(category=str(category), seed=seed, **{"preset": size.preset, **common, **own}), variant, group)
+        for category in categories
+        for variant, group, own in listed
+        for seed in seeds_of(size)
+    ]
 
 
 def lacking(category: Category) -> str:

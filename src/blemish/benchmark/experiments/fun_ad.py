@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.datasets.category import plain_name
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, on_each
 from blemish.benchmark.published import BANK_SHARES, FUNAD_STAR, MASK_LABELS, MEDS, TEXTURES, ablation
 from blemish.detectors import detector_class
 
@@ -30,21 +30,21 @@ def per_cent(ratio: float) -> str:
 
 
 def _main(categories: Sequence[Category], size: Size) -> list[Planned]:
-    entries = []
-    for category in defective(categories, size.categories):
-        share = 0.0 if category.dataset == "visa" else TEST_SHARE  # 1:10 needs nearly all of VisA's anomalies
-        for seed in seeds_of(size):
-            common: dict[str, Any] = {"category": str(category), "seed": seed, "limit": size.limit, "test_share": share}
-            shots = {} if size.name == "full" else SNAPSHOTS
-            cells = {
-                "funad": Cell(detector="funad", preset=size.preset, settings=shots, extra={"choices": True}, **common),
-                "funad*": Cell(detector="funad", preset=size.preset, settings=SYNTHETIC, **common),
-                **{name: Cell(detector=name, preset=size.preset, **common) for name in BASELINES},
-            }
-            if size.name == "full":
-                cells["funad, paper"] = Cell(detector="funad", preset="paper", extra={"choices": True}, **common)
-            entries += [Planned(cell, variant) for variant, cell in cells.items()]
-    return entries
+    cells: dict[str, Mapping[str, Any]] = {
+        "funad": {"settings": {} if size.name == "full" else SNAPSHOTS, "extra": {"choices": True}},
+        "funad*": {"settings": SYNTHETIC},
+        **{name: {"detector": name} for name in BASELINES},
+    }
+    if size.name == "full":
+        cells["funad, paper"] = {"preset": "paper", "extra": {"choices": True}}
+    listed = [(variant, "", {"detector": "funad", **own}) for variant, own in cells.items()]
+    return [
+        each
+        for category in defective(categories, size.categories)
+        # 1:10 needs nearly all of VisA's anomalies
+        for share in [0.0 if category.dataset == "visa" else TEST_SHARE]
+        for each in on_each([category], size, listed, limit=size.limit, test_share=share)
+    ]
 
 
 def _ratios(categories: Sequence[Category], size: Size) -> list[Planned]:
@@ -55,21 +55,16 @@ def _ratios(categories: Sequence[Category], size: Size) -> list[Planned]:
         "patchcore": ("patchcore", {}),
         "softpatch": ("softpatch", {}),
     }
-    return [
-        Planned(
-            Cell(
-                category=str(category), detector=name, settings=settings, preset=size.preset, ratio=ratio, seed=seed,
-                limit=size.sweep_limit,
-            ),
-            variant,
-            per_cent(ratio),
-            kind="textures" if plain_name(category.name) in TEXTURES else "objects",
-        )
-        for category in defective(categories, size.ablated)
+    cells = [
+        (variant, per_cent(ratio), {"detector": name, "settings": settings, "ratio": ratio})
         for ratio in size.swept(RATIOS, 0.1)
         for variant, (name, settings) in detectors.items()
-        for seed in seeds_of(size)
-    ]  # fmt: skip
+    ]
+    return [
+        replace(each, kind="textures" if plain_name(category.name) in TEXTURES else "objects")
+        for category in defective(categories, size.ablated)
+        for each in on_each([category], size, cells, limit=size.sweep_limit)
+    ]
 
 
 Variants = Mapping[str, Mapping[str, Any]]
@@ -92,37 +87,25 @@ def _ablation(variants_of: Callable[[Size], Variants]) -> Any:
         asked = {name: {**ALONE, **SYNTHETIC, **settings} for name, settings in variants.items()}
         # Without those that change nothing: so the usual settings are one run in all tables.
         changed = {name: {n: v for n, v in given.items() if usual[n] != v} for name, given in asked.items()}
-        return [
-            Planned(
-                Cell(
-                    category=str(category), detector="funad", preset=size.preset, seed=seed, limit=size.sweep_limit,
-                    settings=changed[variant],
-                ),
-                variant,
-            )
-            for category in defective(categories, size.ablated)
-            for variant in variants
-            for seed in seeds_of(size)
-        ]  # fmt: skip
+        cells = [(variant, "", {"settings": changed[variant]}) for variant in variants]
+        return on_each(defective(categories, size.ablated), size, cells, detector="funad", limit=size.sweep_limit)
 
     return plan
 
 
 def _one_kind(categories: Sequence[Category], size: Size) -> list[Planned]:
     """One kind of defect, the most frequent, at a rising ratio, beside all kinds at the same ratio."""
-    entries = []
+    entries: list[Planned] = []
     for category in defective(categories, size.ablated):
         kind = Counter(sample.defect for sample in category.anomalies).most_common(1)[0][0]
         for ratio in size.swept(LIMIT_RATIOS, 0.1):
-            for seed in seeds_of(size):
-                for name in ("funad", "nearest_images"):
-                    for defects, said in (((kind,), "one kind"), (None, "all kinds")):
-                        cell = Cell(
-                            category=str(category), detector=name, preset=size.preset, ratio=ratio, seed=seed,
-                            limit=size.sweep_limit, defects=defects,
-                        )  # fmt: skip
-                        row = f"{category.name} ({kind})"
-                        entries.append(Planned(cell, f"{name}, {said}", per_cent(ratio), row))
+            cells = [
+                (f"{name}, {said}", per_cent(ratio), {"detector": name, "defects": defects})
+                for name in ("funad", "nearest_images")
+                for defects, said in (((kind,), "one kind"), (None, "all kinds"))
+            ]
+            found = on_each([category], size, cells, ratio=ratio, limit=size.sweep_limit)
+            entries += [replace(each, row=f"{category.name} ({kind})") for each in found]
     return entries
 
 

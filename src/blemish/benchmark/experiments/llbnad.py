@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import OVERLAP
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, on_each
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.benchmark.published import FUIAD, MEDS
 
@@ -51,37 +50,28 @@ SWEEPS: Mapping[str, Mapping[str, Change]] = {
 
 
 def _plain_and_purified(categories: Sequence[Category], size: Size) -> list[Planned]:
-    entries = []
+    entries: list[Planned] = []
     for category in defective(categories, size.ablated):
         shipped = category.dataset.startswith(SHIPPED)
         for ratio in [0.0] if shipped else size.swept(RATIOS, 0.1):
             level = per_cent(float(category.dataset.removeprefix(SHIPPED)) if shipped else ratio)
-            for name in DETECTORS[: size.variants]:
-                for purify, variant in ((None, name), (PUBLISHED, f"{name}, purified")):
-                    for seed in seeds_of(size):
-                        cell = Cell(
-                            category=str(category), detector=name, preset=size.preset, ratio=ratio, seed=seed,
-                            limit=size.sweep_limit, purify=purify,
-                        )  # fmt: skip
-                        entries.append(Planned(cell, variant, level))
+            cells = [
+                (variant, level, {"detector": name, "purify": purify})
+                for name in DETECTORS[: size.variants]
+                for purify, variant in ((None, name), (PUBLISHED, f"{name}, purified"))
+            ]
+            entries += on_each([category], size, cells, ratio=ratio, limit=size.sweep_limit)
     return entries
 
 
 def _swept(categories: Sequence[Category], size: Size) -> list[Planned]:
-    return [
-        Planned(
-            Cell(
-                category=str(category), detector=SWEPT, preset=size.preset, ratio=SWEPT_RATIO, seed=seed,
-                limit=size.sweep_limit, purify={**PUBLISHED, **sweep[variant][0]}, extra=sweep[variant][1],
-            ),
-            variant,
-            name,
-        )
-        for category in defective(categories, size.ablated)
+    cells = [
+        (variant, name, {"purify": {**PUBLISHED, **sweep[variant][0]}, "extra": sweep[variant][1]})
         for name, sweep in SWEEPS.items()
         for variant in size.some(list(sweep))
-        for seed in seeds_of(size)
-    ]  # fmt: skip
+    ]
+    chosen = defective(categories, size.ablated)
+    return on_each(chosen, size, cells, detector=SWEPT, ratio=SWEPT_RATIO, limit=size.sweep_limit)
 
 
 EXPERIMENTS = (

@@ -1,17 +1,18 @@
 """FUN-AD's observations: F1 pair distances, F2 mutual pairs, F3 the closed forms; and S1, speed."""
 
-import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, on_each, seeds_of
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.statistics import KINDS, Gaussians, Histograms, distance_histograms, matching_ratios
 from blemish.detectors.parts.views import DEEP_VIEWS, specs_of
@@ -64,12 +65,9 @@ def closed_forms(task: Task) -> list[dict[str, Any]]:
 
 def write_histogram(found: Histograms, path: Path) -> None:
     """A row a bin: its edges and the count of each kind."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("low", "high", *found.counts))
-        counts = zip(*found.counts.values(), strict=True)
-        for low, high, each in zip(found.edges[:-1], found.edges[1:], counts, strict=True):
-            table.writerow((f"{low:.6g}", f"{high:.6g}", *(int(count) for count in each)))
+    counts = {kind: each.astype(int) for kind, each in found.counts.items()}
+    table = pd.DataFrame({"low": found.edges[:-1], "high": found.edges[1:], **counts})
+    table.to_csv(path, index=False, float_format="%.6g")
 
 
 def _features(task: Task) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -159,19 +157,12 @@ def _closed(categories: Sequence[Category], size: Size) -> list[Planned]:  # noq
 
 
 def _speed(categories: Sequence[Category], size: Size) -> list[Planned]:
-    return [
-        Planned(
-            Cell(job="speed", category=str(category), detector=name, preset=size.preset, limit=size.sweep_limit), name
-        )
-        for category in defective(categories, 1)
-        for name in SPEED_DETECTORS
-    ]
+    cells = [(name, "", {"detector": name}) for name in SPEED_DETECTORS]
+    return on_each(defective(categories, 1), replace(size, seeds=1), cells, job="speed", limit=size.sweep_limit)
 
 
 def _draw_histograms(entries: Sequence[Any], folder: Path) -> list[str]:
     """The distances by kind of pair, a plot a row of the table."""
-    import pandas as pd
-
     from blemish.benchmark.plots import figure
 
     names = []

@@ -1,6 +1,7 @@
 """F5: FUN-AD and others side by side: image, mask and maps, and figures by size of the defect."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
 
-from blemish.benchmark.cells import Cell
 from blemish.benchmark.contamination import NO_OVERLAP
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective
+from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective, on_each
 from blemish.benchmark.experiments.fun_ad import BASELINES
 from blemish.benchmark.fit_job import fitted, scored
 from blemish.benchmark.jobs import Task
@@ -89,16 +89,8 @@ def split_by_size(category: Category, names: Sequence[str]) -> Mapping[str, list
 
 def _sized(categories: Sequence[Category], size: Size) -> list[Planned]:
     masked = [each for each in defective(categories) if any(sample.mask for sample in each.anomalies)]
-    return [
-        Planned(
-            Cell(
-                job="quarters", category=str(category), detector=name, preset=size.preset, limit=size.limit,
-            ),
-            name,
-        )
-        for category in masked[: size.ablated]
-        for name in ("funad", *BASELINES)
-    ]  # fmt: skip
+    cells = [(name, "", {"detector": name}) for name in ("funad", *BASELINES)]
+    return on_each(masked[: size.ablated], replace(size, seeds=1), cells, job="quarters", limit=size.limit)
 
 
 def _sheets(entries: Sequence[Any], folder: Path) -> list[str]:

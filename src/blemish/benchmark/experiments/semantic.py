@@ -1,17 +1,17 @@
 """FUN-AD on whole images: T8, one class against the others, and F4, the toy experiment on CIFAR-10."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from blemish.benchmark.cells import Cell, Limit
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import FEW, FULL, QUICK, Experiment, Planned, Size, seeds_of
+from blemish.benchmark.experiments.experiment import FEW, FULL, QUICK, Experiment, Planned, Size, on_each
 from blemish.benchmark.fit_job import fitted
 from blemish.benchmark.jobs import Task
 from blemish.benchmark.metrics import image_metrics
@@ -58,11 +58,8 @@ def toy(task: Task) -> list[dict[str, Any]]:
             "normals_in_bank": float(held[~truth].mean()),
         })  # fmt: skip
     first, last = curve.scored[0][1].numpy(), curve.scored[-1][1].numpy()
-    with (task.folder / SCORES).open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("path", "anomalous", "before", "after"))
-        for name, bad, before, after in zip(names, truth, first, last, strict=True):
-            table.writerow((name, int(bad), f"{before:.6g}", f"{after:.6g}"))
+    table = pd.DataFrame({"path": names, "anomalous": truth.astype(int), "before": first, "after": last})
+    table.to_csv(task.folder / SCORES, index=False, float_format="%.6g")
     return rows
 
 
@@ -71,15 +68,9 @@ def _limit(size: Size) -> Limit:
 
 
 def _one_class(categories: Sequence[Category], size: Size) -> list[Planned]:
-    chosen = [each for each in categories if each.semantic]
-    return [
-        Planned(
-            Cell(category=str(category), detector=name, preset=SEMANTIC, seed=seed, limit=_limit(size), ratio=0.1), name
-        )
-        for category in chosen[: size.categories]
-        for name in DETECTORS
-        for seed in seeds_of(size)
-    ]
+    chosen = [each for each in categories if each.semantic][: size.categories]
+    cells = [(name, "", {"detector": name}) for name in DETECTORS]
+    return on_each(chosen, size, cells, preset=SEMANTIC, limit=_limit(size))
 
 
 def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
@@ -113,8 +104,6 @@ def _toy(categories: Sequence[Category], size: Size) -> list[Planned]:
 
 def _draw_toy(entries: Sequence[Any], folder: Path) -> list[str]:
     """Score histograms before and after training, and the curves, a plot a variant."""
-    import pandas as pd
-
     from blemish.benchmark.plots import figure
 
     names = []

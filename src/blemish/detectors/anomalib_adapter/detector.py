@@ -115,7 +115,7 @@ class AnomalibDetector(Detector):
             model = self._new(learned=False)  # first: what it lacks is reported before images are read
             pictures = Pictures.of(images, self._side(), Path(folder))
             images = images.without(pictures.skipped)
-            trusted = images.subset(_not_known_to_be_bad(images))
+            trusted = images.subset(n for n in images.ids if images.labels.get(n, UNKNOWN) in (UNKNOWN, NORMAL))
             self._check_enough(trusted)
             if self.training_scores:
                 scores = self._cross_fitted(model, pictures, images, trusted)
@@ -311,10 +311,6 @@ class AnomalibDetector(Detector):
                 f"anomalib's {self.model} failed on these images and settings ({type(error).__name__}: {reason}); "
                 "`debug` shows where."
             ) from error
-
-
-def _not_known_to_be_bad(images: ImageSet) -> list[str]:
-    return [name for name in images.ids if images.labels.get(name, UNKNOWN) in (UNKNOWN, NORMAL)]
 
 
 @cache

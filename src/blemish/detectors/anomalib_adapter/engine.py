@@ -27,7 +27,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, RandomCrop, Resize, Transform
+from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, RandomCrop, Resize
 from torchvision.tv_tensors import Image, Mask
 
 from blemish.detectors.anomalib_adapter.working_images import Pictures
@@ -106,14 +106,11 @@ def pre_processing(kind: type[AnomalibModule], side: int, standard: tuple[Any, A
     `standard` are mean and deviation (0..1) that the backbone was made with, where they are known to differ.
     """
     default = kind.configure_pre_processor().transform
-    kept = [step for step in _steps(default) if not isinstance(step, GEOMETRIC)]
+    steps = default.transforms if isinstance(default, Compose) else [default]
+    kept = [step for step in steps if not isinstance(step, GEOMETRIC)]
     if standard is not None:
         kept = [Normalize(*standard) if isinstance(step, Normalize) else step for step in kept]
     return PreProcessor(Compose([Resize((side, side), antialias=True), *kept]))  # models read their size off the Resize
-
-
-def _steps(transform: Transform) -> list[Transform]:
-    return list(transform.transforms) if isinstance(transform, Compose) else [transform]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blemish.detectors.funad.curve import Curve
 from blemish.detectors.funad.training import Training
-from blemish.machine.errors import RequestError, saved_as_usual, writing_to
+from blemish.machine.errors import RequestError, replacing, saved_as_usual, writing_to
 
 FORMAT = "2"
 
@@ -43,9 +43,8 @@ class Checkpoint:
         }
         with writing_to(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            half = self.path.with_suffix(".half")
-            saved_as_usual(lambda path: save_file(copies, path, metadata=about), half)
-            half.replace(self.path)
+            with replacing(self.path) as partial:
+                saved_as_usual(lambda path: save_file(copies, path, metadata=about), partial)
 
     def take_up(self, training: Training) -> bool:
         """Restore a state that was kept; whether there was one. Raises `RequestError` for another job's."""

@@ -1,6 +1,5 @@
 """What happened while a net learned, step by step; the files that show it; and how pure its banks were."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,19 +99,18 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) 
     `curve.csv` and `score_histogram.csv` are drawn; `bank_images.csv` is for `blemish evaluate`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "curve.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("net", *COLUMNS))
-        table.writerows((name, *(row[key] for key in COLUMNS)) for name, curve in curves.items() for row in curve.rows)
-    with (folder / "score_histogram.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("net", "step", "low", "high", "images"))
-        for name, curve in curves.items():
-            for step, counts, edges in histograms(curve):
-                table.writerows(
-                    (name, step, f"{low:.4f}", f"{high:.4f}", count)
-                    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
-                )
+    import pandas as pd
+
+    rows = [{"net": name, **row} for name, curve in curves.items() for row in curve.rows]
+    pd.DataFrame(rows, columns=["net", *COLUMNS]).to_csv(folder / "curve.csv", index=False)
+    counted = [
+        (name, step, low, high, count)
+        for name, curve in curves.items()
+        for step, counts, edges in histograms(curve)
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+    table = pd.DataFrame(counted, columns=["net", "step", "low", "high", "images"])
+    table.to_csv(folder / "score_histogram.csv", index=False, float_format="%.4f")
     _write_held(folder / HELD, curves, ids)
     _plot(folder / "curve.png", curves)
     _plot_histograms(folder / "score_histogram.png", curves)

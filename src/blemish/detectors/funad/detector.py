@@ -21,9 +21,8 @@ from blemish.detectors.parts.fusion import ImageScore
 from blemish.detectors.parts.sampling import group_numbers, split_in_folds
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import PatchBatch, View, ViewFeatures
-from blemish.detectors.settings import check_names
+from blemish.detectors.settings import check_names, documented
 from blemish.features import features_of
-from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.scores.cuts import unexplained
 
@@ -33,6 +32,7 @@ OF_FEATURES = tuple(each.name for each in fields(FeatureDetector))  # the same f
 OF_NEIGHBOURS = tuple(each.name for each in fields(NearestImages) if each.name not in OF_FEATURES)
 
 
+@documented
 @dataclass(kw_only=True, init=False)
 class FunAD(FeatureDetector):
     """Distances to the nearest images, and small networks that learn from them which patches are anomalous.
@@ -79,23 +79,6 @@ class FunAD(FeatureDetector):
         of two, the mean of the highest 5 % and the mean of all.
     smoothing : float, default 0.3
         Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "16" and "32", whitened in part
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 32
-        Pixels that neighbouring tiles share at least, up to half a tile.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
@@ -193,7 +176,8 @@ class FunAD(FeatureDetector):
             raise RequestError("Synthetic defects need images, and these are features alone; leave 'synthetic' out.")
         synthetic = None
         if schedule.synthetic:
-            synthetic = with_synthetic_defects(images, _share(schedule.synthetic, images), self.random_state)
+            count = max(1, int(schedule.synthetic * len(images)))
+            synthetic = with_synthetic_defects(images, count, self.random_state)
         distances: Sequence[FittedNeighbours | None] = [None] * len(features)
         scores = None
         if schedule.warm_up or self.distance_weight:
@@ -202,7 +186,9 @@ class FunAD(FeatureDetector):
             self.neighbours_.assemble(features, [(each.scorer, each.maps) for each in fitted])
             scores = torch.from_numpy(self.neighbours_.training_scores_.image)
         sets = [
-            self._training_set(number, view, near, scores, synthetic) if self._has_net(view.view) else None
+            self._training_set(number, view, near, scores, synthetic)
+            if view.view.ranks or self.net_views == "all" or not self.distance_weight
+            else None
             for number, (view, near) in enumerate(zip(features, distances, strict=True))
         ]
         settings = {**self.settings(), "views": [asdict(view) for view in self.views]}
@@ -229,9 +215,6 @@ class FunAD(FeatureDetector):
         """Sentences on what the distances found out about the folder; none of a detector that was loaded."""
         neighbours: NearestImages | None = self.__dict__.get("neighbours_")
         return neighbours.findings if neighbours else ()
-
-    def _has_net(self, view: View) -> bool:
-        return view.ranks or self.net_views == "all" or not self.distance_weight
 
     def _weights(self, scores: Tensor | None) -> tuple[float, float]:
         """Of distance and net; `scores` (N,) are the image scores by distances alone, in deviations."""
@@ -277,7 +260,8 @@ class FunAD(FeatureDetector):
         pool = _standardised(pool, scale)
         if synthetic is None:
             return pool, scale
-        spec, patches = features.features.spec, self._synthetic_patches(features, len(synthetic.sources))
+        spec, share = features.features.spec, len(synthetic.sources) / len(features.images)
+        patches = self.pool_patches and max(1, round(self.pool_patches * share))  # as many of each as of the folder's
         more = synthetic.pool(features, spec, patches, self.random_state, self.schedule.synthetic_labels)
         more = _standardised(more, scale)
         if neighbours is not None and scores is not None:
@@ -300,10 +284,6 @@ class FunAD(FeatureDetector):
             return scorer.distances(batch.patches[row][None], barred[row_of[batch.ids[row]]][None])[0]
 
         return seen.maps(one, f"comparing synthetic {features.view.pixels}")
-
-    def _synthetic_patches(self, features: ViewFeatures, count: int) -> int:
-        """How many patches of `count` synthetic images to take: as many of each as of the folder's."""
-        return self.pool_patches and max(1, round(self.pool_patches * count / len(features.images)))
 
     def _embedding(self, view: View, pool: Pool, neighbours: FittedNeighbours | None, inside: Tensor) -> Standardised:
         """That of the distances, or one learned from the images that the net will see."""
@@ -336,10 +316,6 @@ class FunAD(FeatureDetector):
         embedding = Standardised(channels) if self.embedding == "none" else view.embedding(channels)
         neighbours = empty_neighbours(view, parts) if parts else None
         return DistanceAndNet(neighbours, embedding, net, (self.distance_weight, self.net_weight), self.output)
-
-
-def _share(share: float, images: ImageSet) -> int:
-    return max(1, int(share * len(images)))
 
 
 def _standardised(pool: Pool, scale: Tensor) -> Pool:

@@ -134,12 +134,9 @@ class DistanceAndNet(PatchScorer):
         self.neighbours, self.net, self.output = neighbours, net, output
         self.embedding: Standardised = embedding
         width = net.of_global.in_features if net.of_global is not None else 0
-        self.register_buffer("weights", torch.tensor(weights))  # of distance and net
-        self.register_buffer("wholes_scale", torch.stack([torch.zeros(width), torch.ones(width)]))  # mean, deviation
-        self.register_buffer("scales", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # distance, net: mean, deviation
-        self.weights: Tensor
-        self.wholes_scale: Tensor
-        self.scales: Tensor
+        self.weights: Tensor = nn.Buffer(torch.tensor(weights))  # of distance and net
+        self.wholes_scale: Tensor = nn.Buffer(torch.stack([torch.zeros(width), torch.ones(width)]))  # mean, deviation
+        self.scales: Tensor = nn.Buffer(torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # distance, net: mean, deviation
 
     def forward(self, patches: Tensor, globals: Tensor) -> Tensor:  # noqa: A002
         """Patches (B, h, w, D) and global vectors (B, G) to patch scores (B, h, w)."""

@@ -17,10 +17,8 @@ class Standardised(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
-        self.mean: Tensor
-        self.deviation: Tensor
+        self.mean: Tensor = nn.Buffer(torch.zeros(channels))
+        self.deviation: Tensor = nn.Buffer(torch.ones(channels))
 
     def learn(self, patches: Tensor, images: int = 1000) -> Self:  # noqa: ARG002
         """Take mean and deviation of patches (n, D) of so many `images`."""
@@ -46,10 +44,8 @@ class Rooted(Standardised):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.register_buffer("centre", torch.zeros(channels))
-        self.register_buffer("rotation", torch.eye(channels))
-        self.centre: Tensor
-        self.rotation: Tensor
+        self.centre: Tensor = nn.Buffer(torch.zeros(channels))
+        self.rotation: Tensor = nn.Buffer(torch.eye(channels))
 
     def learn(self, patches: Tensor, images: int = 1000) -> Self:
         """Take mean, deviation and principal directions of patches (n, D) of so many `images`.

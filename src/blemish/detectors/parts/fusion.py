@@ -1,7 +1,6 @@
 """Several views of an image into one score and one map, each view on the scale of ordinary images."""
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -46,16 +45,16 @@ class Fusion(nn.Module):
         kinds = 2 if image_score == "extents" else 1
         self.ranks = [view for view, yes in enumerate(ranks) if yes]
         self.draws = [view for view, yes in enumerate(draws) if yes]
-        self.register_buffer("patch", torch.tensor([[0.0, 1.0]] * len(ranks)))  # (views, 2): middle, deviation
-        self.register_buffer("extent", torch.tensor([[[0.0, 1.0]] * kinds] * len(ranks)))  # (views, kinds, 2)
-        self.register_buffer("total", torch.tensor([[0.0, 1.0]] * kinds))  # (kinds, 2)
-        self.patch: Tensor
-        self.extent: Tensor
-        self.total: Tensor
+        self.patch: Tensor = nn.Buffer(torch.tensor([[0.0, 1.0]] * len(ranks)))  # (views, 2): middle, deviation
+        self.extent: Tensor = nn.Buffer(torch.tensor([[[0.0, 1.0]] * kinds] * len(ranks)))  # (views, kinds, 2)
+        self.total: Tensor = nn.Buffer(torch.tensor([[0.0, 1.0]] * kinds))  # (kinds, 2)
 
     def learn(self, maps: list[Tensor], valid: list[Tensor]) -> "Fusion":
         """Take the scales from the cross-fitted maps of all training images, one (N, h, w) a view."""
-        smooth = [in_slices(self._smoothed, grid, inside) for grid, inside in zip(maps, valid, strict=True)]
+        smooth = [
+            torch.cat([self._smoothed(grid[rows], inside[rows]) for rows in slices(len(grid))])
+            for grid, inside in zip(maps, valid, strict=True)
+        ]
         kinds = range(len(self.total))
         for view, (raw, grid, inside) in enumerate(zip(maps, smooth, valid, strict=True)):
             self.patch[view] = robust_scale(grid[inside])
@@ -136,11 +135,6 @@ def highest_mean(values: Tensor, valid: Tensor) -> Tensor:
 def slices(count: int) -> list[slice]:
     """Rows of up to `AT_ONCE` images."""
     return [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
-
-
-def in_slices(function: Callable[[Tensor, Tensor], Tensor], maps: Tensor, valid: Tensor) -> Tensor:
-    """`function` of maps and valid patches, some images at a time."""
-    return torch.cat([function(maps[rows], valid[rows]) for rows in slices(len(maps))])
 
 
 def _blurred(maps: Tensor, kernel: Tensor) -> Tensor:

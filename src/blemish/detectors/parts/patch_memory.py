@@ -28,12 +28,9 @@ class Bank(nn.Module):
     def __init__(self, embedding: Standardised, entries: Tensor, spacing: Tensor) -> None:
         super().__init__()
         self.embedding: Standardised = embedding
-        self.register_buffer("entries", entries)  # (M, D)
-        self.register_buffer("spacing", spacing)  # (M,), the divisor
-        self.register_buffer("squares", (entries * entries).sum(1))  # (M,)
-        self.entries: Tensor
-        self.spacing: Tensor
-        self.squares: Tensor
+        self.entries: Tensor = nn.Buffer(entries)  # (M, D)
+        self.spacing: Tensor = nn.Buffer(spacing)  # (M,), the divisor
+        self.squares: Tensor = nn.Buffer((entries * entries).sum(1))  # (M,)
 
     def measured(self, queries: Tensor, barred: Tensor | None = None) -> "Measured":
         """Embedded patches (n, D) against all entries; those that are true in `barred` (n, M) are passed over."""
@@ -85,10 +82,8 @@ class Memory(PatchScorer):
     def __init__(self, bank: Bank, around: Tensor, step: float = 0.0) -> None:
         super().__init__()
         self.bank: Bank = bank
-        self.register_buffer("around", around)  # (M, b) int64, the entries nearest to each, itself first
-        self.register_buffer("step", torch.tensor(step))
-        self.around: Tensor
-        self.step: Tensor
+        self.around: Tensor = nn.Buffer(around)  # (M, b) int64, the entries nearest to each, itself first
+        self.step: Tensor = nn.Buffer(torch.tensor(step))
 
     @classmethod
     def of(cls, bank: Bank, neighbours: int, step: float = 0.0) -> "Memory":
