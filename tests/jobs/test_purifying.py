@@ -237,7 +237,7 @@ def test_an_interrupted_job_takes_up_from_the_sub_models_that_were_finished(tmp_
     with pytest.raises(JobError, match=r"1 of 3 .*sub-model 2 .*other 2 are kept"):
         blemish.fit(folder, tmp_path / "run", **job)
     assert not (tmp_path / "run").exists()
-    assert len(list((own_cache / "purification").rglob("*.csv"))) == 2
+    assert len(list((own_cache / "purification").rglob("*.npy"))) == 2
     fits.extend([0] * 10)
     blemish.fit(folder, tmp_path / "run", **job)
     assert len(fits) == 3 + 10 + 2, "the one that failed, and the detector itself"
