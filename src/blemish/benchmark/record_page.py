@@ -144,7 +144,7 @@ def _leader(data: pd.DataFrame, mode: str, level: str) -> list[str]:
     where = f"{PROTOCOLS[mode]}, {level}"
     if whole.empty:
         return [f"{where}: no detector has all cells."]
-    means = whole.mean().sort_values(ascending=False)
+    means = whole.mean().sort_values(ascending=False, kind="stable")  # of equal ones the first, as in the test
     best, shown = str(means.index[0]), f"{100 * means.iloc[0]:.1f}"
     said = f"{where}: {best} leads with a mean image AUROC of {shown}"
     comparisons = {each.other: each for each in compare_with_best(whole)}
