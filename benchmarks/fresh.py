@@ -44,9 +44,10 @@ def main() -> None:
                     order = np.random.default_rng(seed).permutation(len(good))
                     learned, fresh = ([good[at] for at in some] for some in (order[:size], order[size : size + 300]))
                     detector = detector_class(given.detector)(random_state=seed).fit(category.images(learned))
-                    training = detector.training_scores_.image
+                    own = detector.training_scores_
+                    training = own.image
                     scores = detector.score(category.images(fresh)).image
-                    threshold = calibration.decide(training).threshold
+                    threshold = calibration.decide(training, stricter=detector.stricter_scores(own.ids)).threshold
                     rows.append({
                         "set": category.name, "images": size, "learned": (training > threshold).mean(),
                         "fresh": (scores > threshold).mean(), "median of fresh": float(np.median(scores)),
