@@ -107,6 +107,12 @@ def test_a_stricter_view_that_finds_fewer_changes_no_flag():
     )  # fmt: skip
 
 
+def test_a_damaged_stretch_is_refused():
+    for scores, seen in (((0.0, 1.0), (0.0,)), ((1.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (1.0, 0.0)), ((), ())):
+        with pytest.raises(RequestError, match="fit again with `force`"):
+            Stretch(scores, seen)
+
+
 def test_many_scores_are_stretched_by_few_knots():
     scores, stricter = folder(5000, 300, 1)[0], folder(3000, 900, 2)[0]
     stretch = Stretch.between(scores, stricter)

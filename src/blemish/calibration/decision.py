@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.posterior import Stretch
+from blemish.calibration.posterior import Stretch, rising
 from blemish.calibration.reference import Promise
 from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import RequestError
@@ -43,7 +43,7 @@ class Chance:
 
     def __post_init__(self) -> None:
         """Check what a damaged file could hold."""
-        if len(self.scores) != len(self.values) or not self.scores or list(self.scores) != sorted(self.scores):
+        if len(self.scores) != len(self.values) or not rising(self.scores):
             raise RequestError("The knots of a chance must be rising scores with a value each; fit again with `force`.")
 
     def of(self, scores: Array) -> NDArray[np.float64]:

@@ -10,12 +10,14 @@ it. Bad images are further out by a factor: their distance from the lowest good 
 look like bad ones and a few bad ones like good ones, which only labels can tell.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.machine.errors import RequestError
 
 FLOOR = 2.0  # deviations below the middle: where good scores begin, and from where the bad are measured
 STANDS_OUT = 4.0  # deviations from that floor: the median bad image is at least 2 deviations above the middle
@@ -54,6 +56,13 @@ class Stretch:
 
     scores: tuple[float, ...]
     seen: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check what a damaged file could hold."""
+        if len(self.scores) != len(self.seen) or not all(rising(each) for each in (self.scores, self.seen)):
+            raise RequestError(
+                "The knots of a stretch must be rising scores with as many others; fit again with `force`."
+            )
 
     @classmethod
     def between(cls, scores: NDArray[np.floating], others: NDArray[np.floating]) -> "Stretch":
@@ -225,6 +234,11 @@ def _first_guess(values: Array) -> tuple[float, float]:
     return middle, max(deviation, 1e-3 * float(values.std()), 1e-9)
 
 
+def rising(knots: Sequence[float]) -> bool:
+    """Whether there are knots, none of them below the one before."""
+    return bool(knots) and list(knots) == sorted(knots)
+
+
 def thinned(values: Array) -> Array:
     """Rising values (N,), of many the highest as they are and some of the others."""
     if len(values) <= 2 * KNOTS:
@@ -292,10 +306,10 @@ def _sampled(evidence: _Evidence) -> Array:
         for first in (0, half):
             mine, others = slice(first, first + half), walkers[half - first : 2 * half - first]
             if step % 3:
-                stretch = (rng.random(half) + 1) ** 2 / 2
+                factor = (rng.random(half) + 1) ** 2 / 2
                 moved = others[rng.integers(0, half, half)]
-                moved = moved + stretch[:, None] * (walkers[mine] - moved)
-                change = (size - 1) * np.log(stretch)
+                moved = moved + factor[:, None] * (walkers[mine] - moved)
+                change = (size - 1) * np.log(factor)
             else:
                 one = rng.integers(0, half, half)
                 other = (one + rng.integers(1, half, half)) % half
