@@ -43,6 +43,9 @@ from blemish.machine.errors import RequestError
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
 FEWEST_SHAPING = 30  # groups of images that the embedding is learned from without those known to be good
 STANDS_OUT = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
+FEWEST_FOR_FARTHEST = (
+    200  # images: of fewer, the eighth nearest is no longer like it. Of 100 good screws 13 % stood out
+)
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
 
 
@@ -55,7 +58,7 @@ class FittedNeighbours:
     scorer : of new images.
     maps : (N, h, w), each image compared with all but its own group.
     near_copies : ids of images that may be shots of one part, part by part.
-    stricter : by id, the score by the farthest image that is traced; none in small folders.
+    stricter : by id, the score by the farthest image that is traced; none in folders of fewer than 200.
     """
 
     scorer: ImageNeighbours
@@ -242,7 +245,9 @@ class NearestImages(FeatureDetector):
         self._compare_others(features, scorer, traced, barred, maps)
         ids = [features.images.ids[row] for row in traced]
         copies = near_copies(ids, compared, inside, own, len(scorer.where))
-        stricter = {} if farthest is None else dict(zip(ids, highest_mean(farthest, inside).tolist(), strict=True))
+        stricter: Mapping[str, float] = {}
+        if farthest is not None and len(rows) >= FEWEST_FOR_FARTHEST:
+            stricter = dict(zip(ids, highest_mean(farthest, inside).tolist(), strict=True))
         return FittedNeighbours(scorer, maps.view(-1, *features.grid), copies, stricter)
 
     def compared_with(self, features: ViewFeatures) -> Tensor:
