@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--limit", nargs=3, type=int, metavar="N", help="at most so many good, new good and bad images")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--cells", type=Path, help="keep the training scores here; see training_cells.py")
     parser.add_argument("--threads", type=int)
@@ -132,6 +133,8 @@ def main() -> None:
     known = pd.read_csv(given.results) if given.results.exists() else pd.DataFrame(columns=KEYS)
     done = {tuple(row) for row in known[KEYS].astype(object).fillna("").itertuples(index=False)}
     categories = {category.name: category for category in open_datasets(given.data, list(given.sets))}
+    if given.limit:
+        categories = {name: category.limited(*given.limit) for name, category in categories.items()}
     with use_runtime(cache=given.cache, threads=given.threads):
         for seed in given.seeds:
             for ratio in given.ratios:

@@ -5,9 +5,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image
 
+OLD_WAYS = [  # of packages that write these files
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tifffile"),
+]
 SIDE, GOOD, BAD = 64, 12, 3
 rng = np.random.default_rng
 

@@ -107,6 +107,20 @@ def test_a_stricter_view_that_finds_fewer_changes_no_flag():
     )  # fmt: skip
 
 
+def test_a_stricter_view_that_parts_nothing_changes_nothing():
+    scores = folder(60, 6, 1)[0]
+    for nothing in ([], [1.0], np.ones(66)):
+        assert decide(scores, stricter=np.array(nothing)) == decide(scores)
+
+
+def test_an_estimate_of_false_alarms_comes_from_the_view_that_counted():
+    scores, stricter = folder(300, 60, 1, 1.6)[0], folder(300, 60, 1, 12.0)[0]
+    found = decide(scores, stricter=stricter, false_alarms=0.05)
+    model = two_groups(scores, stretch=found.stretch)
+    assert found.stretch is not None
+    assert model.good_beyond([found.threshold])[0] == pytest.approx(0.05, abs=0.005)
+
+
 def test_a_damaged_stretch_is_refused():
     for scores, seen in (((0.0, 1.0), (0.0,)), ((1.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (1.0, 0.0)), ((), ())):
         with pytest.raises(RequestError, match="fit again with `force`"):

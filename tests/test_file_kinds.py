@@ -8,12 +8,9 @@ import tifffile
 from PIL import features
 
 from blemish.images import ImageSet
-from files_of_parts import BAD, GOOD, KINDS, check_levels, colour, folder, part, pillow, tiff, u16
+from files_of_parts import BAD, GOOD, KINDS, OLD_WAYS, check_levels, colour, folder, part, pillow, tiff, u16
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tifffile"),
-]
+pytestmark = OLD_WAYS
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,12 +6,9 @@ import tifffile
 from PIL import Image
 
 from blemish.images import ImageSet
-from files_of_parts import SIDE, folder, grey, part, pillow
+from files_of_parts import OLD_WAYS, SIDE, folder, grey, part, pillow
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tifffile"),
-]
+pytestmark = OLD_WAYS
 
 
 def test_thumbnails_and_deleted_files_of_a_server_are_no_images(tmp_path):

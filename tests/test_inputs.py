@@ -8,12 +8,9 @@ import blemish
 from blemish.images import ImageSet
 from blemish.machine.errors import JobError, RequestError
 from conftest import small_detector
-from files_of_parts import BAD, KINDS, LOST, SIDE, depth, folder, grey, hole, part, pillow, png16
+from files_of_parts import BAD, KINDS, LOST, OLD_WAYS, SIDE, depth, folder, grey, hole, part, pillow, png16
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tifffile"),
-]
+pytestmark = OLD_WAYS
 
 
 FITTED = {

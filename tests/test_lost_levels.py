@@ -10,6 +10,7 @@ from files_of_parts import (
     BAD,
     GOOD,
     LOST,
+    OLD_WAYS,
     SIDE,
     check_levels,
     depth,
@@ -26,10 +27,7 @@ from files_of_parts import (
     with_lost,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tifffile"),
-]
+pytestmark = OLD_WAYS
 
 
 @pytest.mark.parametrize("kind", LOST)

@@ -156,6 +156,30 @@ def test_parts_that_lie_as_few_others_do_are_no_defects_that_repeat() -> None:
     assert fit(features).k_ == 2
 
 
+def test_only_large_folders_are_decided_by_the_farthest_image_too() -> None:
+    features = patches(220)
+    with_defect(features, range(6))
+    detector = fit(features)
+    ids = detector.training_scores_.ids
+    farther = detector.stricter_scores(ids)
+    assert farther.shape == (220,)
+    assert farther[:6].min() > farther[6:].max(), "it is in six images, and not in the eighth"
+    assert (detector.stricter_scores(ids[3:5]) == farther[3:5]).all()
+    assert fit(features[:190]).stricter_scores(ids).size == 0
+
+
+@pytest.mark.parametrize("others", [10, 15])
+def test_a_group_of_most_images_leaves_scores_that_are_numbers(others: int) -> None:
+    """A decision by the farthest image takes as many others as are traced."""
+    names = [f"{'burst' if number >= others else number}-{number}.png" for number in range(220)]
+    images = ImageSet.of_features(patches(220), ids=names)
+    detector = NearestImages(backbone=GIVEN).fit(images.grouped("burst"))
+    assert np.isfinite(detector.training_scores_.image).all()
+    farther = detector.stricter_scores(images.ids)
+    assert farther.size == (220 if others >= TRACED else 0)
+    assert np.isfinite(farther).all()
+
+
 def test_one_known_good_image_is_enough_and_a_known_bad_one_gives_nothing() -> None:
     features = patches()
     with_defect(features, [0, 1])

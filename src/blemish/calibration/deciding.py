@@ -80,19 +80,20 @@ def decide(
     compared = good if reference is None else np.asarray(reference)
     if contamination is not None:
         return replace(by_share(scores, contamination), reference=_rising(compared))
+    models: list[TwoGroups] = []
     if len(scores) < 2 or not np.ptp(scores):
         found = Decision(
             float(np.max(scores)), 0.0, "All images score the same, so no threshold parts them.", "None is needed.",
             UNCLEAR, "Add images that differ, or set the threshold.",
         )  # fmt: skip
     else:
-        models = [two_groups(scores, known, good)]
-        if stricter is not None and len(stricter) > 1:
+        models.append(two_groups(scores, known, good))
+        if stricter is not None and len(stricter) > 1 and np.ptp(stricter):
             models.append(two_groups(scores, known, good, Stretch.between(scores, stricter)))
         found = _found(scores, known, len(good), models, sensitivity)
     found = replace(found, reference=_rising(compared))
     if false_alarms is not None:
-        return _at_false_alarms(scores, found, compared, false_alarms, known, good)
+        return _at_false_alarms(scores, found, compared, false_alarms, models)
     return found if threshold is None else at_threshold(scores, threshold, found)
 
 
@@ -177,12 +178,12 @@ def _counts(model: TwoGroups, scores: Array, labels: Labels) -> tuple[int, int, 
 
 
 def _at_false_alarms(
-    scores: Array, found: Decision, reference: Array, wanted: float, labels: Labels, normals: Array
+    scores: Array, found: Decision, reference: Array, wanted: float, models: Sequence[TwoGroups]
 ) -> Decision:
     if not len(reference):
-        if len(scores) < 2 or not np.ptp(scores):
+        if not models:
             return found
-        model = two_groups(scores, labels, normals, found.stretch)
+        model = next(each for each in models if each.stretch is found.stretch)
         low, high = float(np.min(scores)), float(np.max(scores))
         grid = np.linspace(low, high + (high - low), 4000)
         threshold = float(grid[np.searchsorted(-model.good_beyond(grid), -wanted).clip(0, len(grid) - 1)])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.posterior import Stretch, rising
+from blemish.calibration.posterior import Curve, Stretch
 from blemish.calibration.reference import Promise
 from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import RequestError
@@ -23,33 +23,14 @@ Labels = NDArray[np.int64]
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Chance:
-    """The chance of being bad by score: straight lines between knots, constant beyond; it never falls.
-
-    Attributes
-    ----------
-    scores : (K,) rising.
-    values : (K,) above 0 and below 1.
+class Chance(Curve):
+    """The chance of being bad by score, above 0 and below 1.
 
     Examples
     --------
     >>> Chance((0.0, 4.0), (0.1, 0.9)).of([2.0, 9.0]).round(3).tolist()
     [0.5, 0.9]
     """
-
-    scores: tuple[float, ...]
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Check what a damaged file could hold."""
-        if len(self.scores) != len(self.values) or not rising(self.scores):
-            raise RequestError("The knots of a chance must be rising scores with a value each; fit again with `force`.")
-
-    def of(self, scores: Array) -> NDArray[np.float64]:
-        """Of scores (N,), (N,)."""
-        found: NDArray[np.float64] = np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.values)
-        return found
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,7 @@ class Decision:
     reviewed : how many reviewed images had their say.
     promise : the share of good images that may be flagged, and how sure that is; needs known good images.
     reference : their scores, rising.
-    stretch : what scores became before good and bad were told apart; None for nothing else.
+    stretch : what scores became before the model saw them; None for nothing else.
     """
 
     threshold: float
@@ -125,12 +106,12 @@ class Decision:
         values: dict[str, Any] = {name: stored[name] for name in stored if name in known}
         for name in ("contamination_interval", "look_between"):
             values[name] = tuple(values[name]) if values.get(name) is not None else None
-        if (chance := values.get("chance")) is not None:
-            values["chance"] = Chance(tuple(chance["scores"]), tuple(chance["values"]))
+        curves: dict[str, type[Curve]] = {"chance": Chance, "stretch": Stretch}
+        for name, kind in curves.items():
+            if (curve := values.get(name)) is not None:
+                values[name] = kind(tuple(curve["scores"]), tuple(curve["values"]))
         if (promise := values.get("promise")) is not None:
             values["promise"] = Promise(**promise)
-        if (stretch := values.get("stretch")) is not None:
-            values["stretch"] = Stretch(tuple(stretch["scores"]), tuple(stretch["seen"]))
         values["reference"] = tuple(values.get("reference", ()))
         return cls(**values)
 

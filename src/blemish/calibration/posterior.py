@@ -10,7 +10,6 @@ it. Bad images are further out by a factor: their distance from the lowest good 
 look like bad ones and a few bad ones like good ones, which only labels can tell.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,36 +32,47 @@ SCALE = 1.0  # deviation of the logarithm of the good scores' own deviation, aro
 PLACE = 3.0  # deviations that the middle of good scores may be from the first guess
 WALKERS, WARM_UP, STEPS, EVERY = 48, 200, 200, 4  # of the sampler: 2,400 draws
 LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 is that far down
-KNOTS = 200
+KNOTS = 200  # of a curve, twice
 BINS, TOP = 120, 60  # the scores are averaged in bins, but for the highest
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """What scores become before the two groups are told apart: straight lines between knots, constant beyond.
+class Curve:
+    """A number by score: straight lines between knots, constant beyond; it never falls.
 
     Attributes
     ----------
     scores : (K,) rising.
-    seen : (K,) what stands for them; it never falls.
+    values : (K,), none below the one before.
 
     Examples
     --------
-    >>> Stretch((0.0, 1.0, 2.0), (0.0, 1.0, 4.0)).of([0.5, 1.5]).tolist()
-    [0.5, 2.5]
+    >>> Curve((0.0, 1.0, 2.0), (0.0, 1.0, 4.0)).of([0.5, 1.5, 9.0]).tolist()
+    [0.5, 2.5, 4.0]
     """
 
     scores: tuple[float, ...]
-    seen: tuple[float, ...]
+    values: tuple[float, ...]
 
     def __post_init__(self) -> None:
         """Check what a damaged file could hold."""
-        if len(self.scores) != len(self.seen) or not all(rising(each) for each in (self.scores, self.seen)):
+        rising = all(list(each) == sorted(each) for each in (self.scores, self.values))
+        if len(self.scores) != len(self.values) or not self.scores or not rising:
             raise RequestError(
-                "The knots of a stretch must be rising scores with as many others; fit again with `force`."
+                f"The knots of a {type(self).__name__.lower()} must be rising scores, each with a value that does not "
+                "fall; fit again with `force`."
             )
+
+    def of(self, scores: NDArray[np.floating]) -> Array:
+        """Of scores (N,), (N,)."""
+        found: Array = np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.values)
+        return found
+
+
+class Stretch(Curve):
+    """What scores become before the model sees them."""
 
     @classmethod
     def between(cls, scores: NDArray[np.floating], others: NDArray[np.floating]) -> "Stretch":
@@ -73,11 +83,6 @@ class Stretch:
         seen = np.quantile(np.asarray(others, dtype=np.float64), np.interp(knots, values, places))
         further = knots[-1] + np.ptp(knots), seen[-1] + np.ptp(seen)  # beyond the highest it goes on
         return cls((*knots.tolist(), further[0]), (*seen.tolist(), further[1]))
-
-    def of(self, scores: NDArray[np.floating]) -> Array:
-        """Of scores (N,), (N,)."""
-        found: Array = np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.seen)
-        return found
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def two_groups(
     scores : (N,) of the folder, of which an unknown share is bad; not all equal.
     labels : (N,) `NORMAL` or `ANOMALOUS` where a person reviewed an image. Which ones were may depend on their scores.
     normals : (M,) scores of images known to be good that are not part of the folder.
-    stretch : what scores become before the groups are told apart; nothing else by default.
+    stretch : what scores become before the model sees them; nothing else by default.
     """
     values = _seen(scores, stretch)
     known = np.full(len(values), UNKNOWN) if labels is None else labels
@@ -232,11 +237,6 @@ def _first_guess(values: Array) -> tuple[float, float]:
     middle = float(np.median(values))
     deviation = middle - float(np.quantile(values, 0.16))
     return middle, max(deviation, 1e-3 * float(values.std()), 1e-9)
-
-
-def rising(knots: Sequence[float]) -> bool:
-    """Whether there are knots, none of them below the one before."""
-    return bool(knots) and list(knots) == sorted(knots)
 
 
 def thinned(values: Array) -> Array:

@@ -11,6 +11,8 @@ def needed(module: str, extra: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
+        if error.name and error.name.startswith("blemish"):  # a fault of ours, not a package that lacks
+            raise
         raise RequestError(
             f"{error.name or module} is not installed, which {what} needs: pip install 'blemish[{extra}]'"
         ) from None

@@ -1,6 +1,5 @@
 """The detector: compare the images of a folder with each other, then new images with those."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -14,8 +13,8 @@ from blemish.detectors.nearest_images.repeats import (
     FIRST_K,
     TRACED,
     by_farthest,
-    names_share,
     near_copies,
+    on_near_copies,
     repeating_k,
 )
 from blemish.detectors.nearest_images.scorer import (
@@ -33,7 +32,7 @@ from blemish.detectors.parts.fusion import ImageScore, highest_mean
 from blemish.detectors.parts.sampling import draw_patches, even_plan, group_numbers
 from blemish.detectors.parts.scoring_head import PatchScorer, State
 from blemish.detectors.parts.views import DEEP_VIEWS, PatchBatch, View, ViewFeatures
-from blemish.detectors.settings import check_least
+from blemish.detectors.settings import check_least, documented
 from blemish.features import FeatureSpec
 from blemish.features.backbones import GIVEN
 from blemish.images import ANOMALOUS, NORMAL, SUSPECTED, ImageSet
@@ -67,6 +66,7 @@ class FittedNeighbours:
     stricter: Mapping[str, float]
 
 
+@documented
 @dataclass(kw_only=True)
 class NearestImages(FeatureDetector):
     """How far each patch is from its like in the k-th nearest of the images most like its own.
@@ -85,28 +85,11 @@ class NearestImages(FeatureDetector):
     turned : int, default 40
         In folders of 12 to so many images whose parts lie at any angle, each image is compared with the others turned
         by quarters, too; 0 never does that.
-    backbone : str, default "efficientnet_lite2"
-        The frozen network whose features are compared: a name of the registry of backbones or of timm. "given" is for
-        features that are computed elsewhere.
-    weights : str, default ""
-        File with the backbone's weights, where they are neither embedded nor in a local cache.
-    views : tuple of View, default one view of 256 pixels, stages "16" and "32", whitened in part
-        Which stages of the backbone are looked at, and at which working size; several are fused. With another backbone
-        the default becomes a view that suits it.
-    pixels : int, default 0
-        Side of the square whose area the working size has, in pixels, in place of that of the views; 0 leaves it. A
-        defect of a few pixels needs more.
-    tile : int, default 0
-        Side of the tiles that images are cut into, in pixels, each looked at in the working size; 0 takes images whole.
-    overlap : int, default 32
-        Pixels that neighbouring tiles share at least, up to half a tile.
     image_score : "top" (default), "max" or "extents"
         How a map becomes the image's score: the mean of the highest 5 % of patches ("top"); the highest patch ("max");
         or the larger of two, the mean of the highest 5 % and the mean of all ("extents").
     smoothing : float, default 0.3
         Sigma of the Gaussian that smooths maps, in patches, 0 to 10.
-    random_state : int, default 0
-        Seed of every random choice, 0 or more.
 
     Attributes
     ----------
@@ -115,8 +98,6 @@ class NearestImages(FeatureDetector):
     repeats_ : in about how many images each defect seems to be, 1 where none seem to repeat.
     near_copies_ : ids of images that may be shots of one part, part by part; after `fit` only.
     training_scores_ : Scores of the images of `fit`, each compared with all but its own group.
-    head_ : the module that scores patch features; what is saved and exported.
-    features_ : the features that are read, one `FeatureSpec` a working size.
 
     Source: ours, from retrieval (SPADE, arXiv 2005.02357), the nearest patch in each image (MuSc, arXiv 2401.16753) and
     relative distances (LOF, Breunig et al., SIGMOD 2000).
@@ -183,14 +164,7 @@ class NearestImages(FeatureDetector):
                 "in more images than that to look normal."
             )
         if copies := self.__dict__.get("near_copies_", ()):
-            count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
-            shared = names_share(copies, self.training_scores_.ids)
-            pattern = re.sub(r"\d+", r"\\d+", re.escape(shared))
-            fix = f": set `group_regex` to what only their names share, such as '{pattern}'" if shared else ""
-            found.append(
-                f"{count} images look nearly alike, such as {example}: a similar pose, or shots of one part? Shots of "
-                f"one part should count as one{fix}."
-            )
+            found.append(on_near_copies(copies, self.training_scores_.ids))
         return tuple(found)
 
     def neighbours(self) -> list[ImageNeighbours]:

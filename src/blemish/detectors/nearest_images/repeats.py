@@ -1,6 +1,7 @@
 """What repeats in a folder: defects, which make k larger, and shots of one part, which are reported."""
 
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,6 +72,18 @@ def names_share(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
     every = [name for names in copies for name in names]
     near = sum(name.startswith(start) for name in every)
     return start if 2 * near >= max(len(every), sum(name.startswith(start) for name in ids)) else ""
+
+
+def on_near_copies(copies: Sequence[Sequence[str]], ids: Sequence[str]) -> str:
+    """A sentence for the report of a folder with images `ids`."""
+    count, example = sum(map(len, copies)), ", ".join(f"'{name}'" for name in copies[0][:3])
+    shared = names_share(copies, ids)
+    pattern = re.sub(r"\d+", r"\\d+", re.escape(shared))
+    fix = f": set `group_regex` to what only their names share, such as '{pattern}'" if shared else ""
+    return (
+        f"{count} images look nearly alike, such as {example}: a similar pose, or shots of one part? Shots of one part "
+        f"should count as one{fix}."
+    )
 
 
 def near_copies(
