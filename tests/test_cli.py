@@ -262,6 +262,6 @@ def test_near_copies_are_named_on_the_console_in_json_and_in_the_report(tmp_path
     result = call("fit", photos, "--out", tmp_path / "run", *QUICK)
     assert "3 images look nearly alike, such as 'part-05" in result.stdout
     assert "look nearly alike" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    told = ("--group-regex", r"part-(\d+)", "--json")
-    notes = json.loads(call("fit", photos, "--out", tmp_path / "told", *told, *QUICK).stdout)["notes"]
+    grouped = ("--group-regex", r"part-(\d+)", "--json")
+    notes = json.loads(call("fit", photos, "--out", tmp_path / "grouped", *grouped, *QUICK).stdout)["notes"]
     assert notes == []

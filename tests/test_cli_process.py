@@ -91,11 +91,11 @@ def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, 
 
 def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
     process = start("fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "nearest_images")
-    told, said = process.communicate(timeout=60)
+    printed, sentence = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert told == ""
-    assert said.startswith("blemish: '")
-    assert said.count("\n") == 1
+    assert printed == ""
+    assert sentence.startswith("blemish: '")
+    assert sentence.count("\n") == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")

@@ -109,8 +109,8 @@ def test_a_fit_sets_aside_only_what_stands_far_out_where_purify_cleans(tmp_path,
     assert (first["path"], first["kept"]) == ("part-00.png", "0"), "the one with the square"
     for setting, result in (("subsets=3", (3, "far_out", 0.67)), ("k=2", (2, "mad", 2.0))):
         call("fit", photos, "--out", tmp_path / setting, "--purify", SET, setting, *quick)
-        told = json.loads((tmp_path / setting / "config.json").read_text())["purification"]
-        assert (told["subsets"], told["cut"], told["k"]) == result, "a setting changes no other, but k asks for its cut"
+        kept = json.loads((tmp_path / setting / "config.json").read_text())["purification"]
+        assert (kept["subsets"], kept["cut"], kept["k"]) == result, "a setting changes no other, but k asks for its cut"
 
 
 @pytest.mark.parametrize(

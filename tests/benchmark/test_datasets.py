@@ -1,4 +1,4 @@
-"""Each published layout is read as it ships, and a wrong root is told what it nearly is."""
+"""Each published layout is read as it ships, and a wrong root is answered with the layout it nearly has."""
 
 import json
 import pickle
@@ -119,9 +119,9 @@ def test_missing_ground_truth_is_told_and_leaves_the_truth_unknown(tmp_path: Pat
     shutil.rmtree(mvtec(tmp_path) / "bolt" / "ground_truth")
     category = only(tmp_path)
     assert category.mask(category.anomalies[0].path, (64, 64)) is None
-    told = " ".join(problems_of(category))
-    assert "no ground_truth folder" in told
-    assert "6 anomalous images have no mask" in told
+    found = " ".join(problems_of(category))
+    assert "no ground_truth folder" in found
+    assert "6 anomalous images have no mask" in found
 
 
 def test_what_is_wrong_with_the_files_is_told(tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_what_is_wrong_with_the_files_is_told(tmp_path: Path) -> None:
     (home / "ground_truth" / "dent" / "002_mask.png").write_bytes(b"no image")
     shutil.copy(home / "train" / "good" / "000.png", home / "test" / "good" / "000.png")
     (home / "test" / "good" / "001.png").write_bytes(b"no image")
-    told = "\n".join(problems_of(only(tmp_path)))
-    assert "1 anomalous images have no mask; pixel metrics leave them out: bolt/test/dent/000.png" in told
-    assert "1 masks have another size than their image" in told
-    assert "1 masks cannot be read: bolt/test/dent/002.png" in told
-    assert "1 test images are in training too, by content: bolt/test/good/000.png" in told
-    assert "1 images cannot be read: bolt/test/good/001.png" in told
+    found = "\n".join(problems_of(only(tmp_path)))
+    assert "1 anomalous images have no mask; pixel metrics leave them out: bolt/test/dent/000.png" in found
+    assert "1 masks have another size than their image" in found
+    assert "1 masks cannot be read: bolt/test/dent/002.png" in found
+    assert "1 test images are in training too, by content: bolt/test/good/000.png" in found
+    assert "1 images cannot be read: bolt/test/good/001.png" in found
 
 
 def test_visa_is_split_as_its_csv_says(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long a bench will take is told from earlier runs, else from what was measured."""
+"""How long a bench will take is estimated from earlier runs, else from what was measured."""
 
 from pathlib import Path
 

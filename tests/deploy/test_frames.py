@@ -38,8 +38,8 @@ def video(path, seconds=4, rate=10):
     return path
 
 
-def watched(source, out, told=None, **words):
-    return watching.watch(str(source), out, out, tell=(told if told is not None else []).append, **words)
+def watched(source, out, notes=None, **words):
+    return watching.watch(str(source), out, out, tell=(notes if notes is not None else []).append, **words)
 
 
 def seconds_of(out):
@@ -127,7 +127,7 @@ def test_a_camera_that_drops_out_is_named_once_and_taken_up_again(tmp_path, monk
 def test_a_camera_that_nobody_answers_for_stops_no_watch(tmp_path):
     import socket
 
-    told = []
+    notes = []
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
         port = silent.getsockname()[1]
 
@@ -141,5 +141,5 @@ def test_a_camera_that_nobody_answers_for_stops_no_watch(tmp_path):
             patch.setattr(watching._Counts, "add", interrupt)
             start = time.monotonic()
             with pytest.raises(KeyboardInterrupt, match="stopped after 0 images"):
-                watched(f"rtsp://127.0.0.1:{port}/stream", tmp_path / "out", told)
+                watched(f"rtsp://127.0.0.1:{port}/stream", tmp_path / "out", notes)
     assert time.monotonic() - start < 20

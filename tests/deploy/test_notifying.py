@@ -77,10 +77,10 @@ def rows(out):
         return list(csv.DictReader(file))
 
 
-def watched(tmp_path, told=None, **words):
+def watched(tmp_path, notes=None, **words):
     words = {"settled": Settled(0, 0), "every": 0.01, "once": True, **words}
     return watching.watch(
-        tmp_path / "in", tmp_path, tmp_path / "out", tell=(told if told is not None else []).append, **words
+        tmp_path / "in", tmp_path, tmp_path / "out", tell=(notes if notes is not None else []).append, **words
     )
 
 
@@ -139,30 +139,30 @@ def test_a_command_gets_its_words_without_a_shell(tmp_path):
 
 def test_a_command_that_keeps_failing_is_given_up_for_that_image_and_named(tmp_path):
     put(tmp_path / "in", 200, 20)
-    told = []
-    watched(tmp_path, told, on_each=f"{sys.executable} -c 'import sys; sys.exit(3)'")
+    notes = []
+    watched(tmp_path, notes, on_each=f"{sys.executable} -c 'import sys; sys.exit(3)'")
     assert len(rows(tmp_path / "out")) == 2
     assert len(list((tmp_path / "out" / "spool" / "each" / "refused").glob("*.json"))) == 2
-    assert any("ends with status 3" in each and "set aside" in each for each in told)
+    assert any("ends with status 3" in each and "set aside" in each for each in notes)
 
 
 def test_a_webhook_that_hangs_holds_up_nothing_and_its_messages_outlast_it(tmp_path, monkeypatch):
     put(tmp_path / "in", *[200] * 5)
     monkeypatch.setattr(receivers, "ANSWER_WITHIN", 0.2)
     monkeypatch.setattr(watching, "DELIVER_WITHIN", 0.6)
-    hanging, told, got = threading.Event(), [], []
+    hanging, notes, got = threading.Event(), [], []
     with server(lambda *_: hanging.wait(PATIENCE) and 500) as url:
-        assert watched(tmp_path, told, on_bad=url) == 5
+        assert watched(tmp_path, notes, on_bad=url) == 5
         hanging.set()
     assert len(rows(tmp_path / "out")) == 5
-    assert sum("does not answer within 0.2 s" in each for each in told) == 1
-    assert "5 messages wait" in told[-1]
+    assert sum("does not answer within 0.2 s" in each for each in notes) == 1
+    assert "5 messages wait" in notes[-1]
     monkeypatch.setattr(watching, "DELIVER_WITHIN", PATIENCE)
     monkeypatch.setattr(receivers, "ANSWER_WITHIN", PATIENCE)
-    told.clear()
-    watched(tmp_path, told)  # without a receiver they are not forgotten
-    assert "5 messages wait" in told[0]
-    assert "`on_bad`" in told[0]
+    notes.clear()
+    watched(tmp_path, notes)  # without a receiver they are not forgotten
+    assert "5 messages wait" in notes[0]
+    assert "`on_bad`" in notes[0]
     with server(lambda message, _: got.append(message["path"]) or 200) as url:
         watched(tmp_path, on_bad=url)
     assert got == [f"part-{number:03d}.png" for number in range(5)]
@@ -170,7 +170,7 @@ def test_a_webhook_that_hangs_holds_up_nothing_and_its_messages_outlast_it(tmp_p
 
 def test_what_a_webhook_refuses_for_good_is_set_aside_and_the_others_go_on(tmp_path):
     put(tmp_path / "in", 200, 200, 200)
-    told, got = [], []
+    notes, got = [], []
 
     def answer(message, _):
         got.append(message["path"])
@@ -179,12 +179,12 @@ def test_what_a_webhook_refuses_for_good_is_set_aside_and_the_others_go_on(tmp_p
         return 503 if got.count(message["path"]) < 3 else 200
 
     with server(answer) as url:
-        watched(tmp_path, told, on_bad=url)
+        watched(tmp_path, notes, on_bad=url)
     assert got.count("part-001.png") == 1
     assert got.count("part-002.png") == 3
     assert len(list((tmp_path / "out" / "spool" / "bad" / "refused").glob("*.json"))) == 1
-    assert any("status 503" in each for each in told)
-    assert any("takes messages again" in each for each in told)
+    assert any("status 503" in each for each in notes)
+    assert any("takes messages again" in each for each in notes)
 
 
 def test_ctrl_c_says_what_was_done_and_what_waits(tmp_path, monkeypatch):
@@ -272,9 +272,9 @@ def test_an_mqtt_broker_that_comes_late_gets_everything(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     put(tmp_path / "in", 200, 20, 200)
-    told, got = [], []
+    notes, got = [], []
     thread = threading.Thread(
-        target=watched, args=(tmp_path, told), kwargs={"on_bad": f"mqtt://127.0.0.1:{port}/line/bad"}
+        target=watched, args=(tmp_path, notes), kwargs={"on_bad": f"mqtt://127.0.0.1:{port}/line/bad"}
     )
     thread.start()
     until = time.monotonic() + PATIENCE
@@ -295,7 +295,7 @@ def test_an_mqtt_broker_that_comes_late_gets_everything(tmp_path):
         thread.join(PATIENCE)
         assert not list((tmp_path / "out" / "spool").rglob("*.json"))
         put(tmp_path / "in", 210)
-        watched(tmp_path, told, on_bad=f"mqtt://127.0.0.1:{port}/line/bad")
+        watched(tmp_path, notes, on_bad=f"mqtt://127.0.0.1:{port}/line/bad")
         until = time.monotonic() + PATIENCE
         while (not got or got[-1]["score"] < 205) and time.monotonic() < until:
             time.sleep(0.05)
@@ -361,10 +361,10 @@ def test_a_message_that_was_damaged_is_set_aside_and_the_others_are_sent(tmp_pat
     for place in ("pending", "due"):
         (tmp_path / "out" / "spool" / "bad" / place).mkdir(parents=True)
         (tmp_path / "out" / "spool" / "bad" / place / f"0-{place}.json").write_text('{"path": "cut sh')
-    got, told = [], []
+    got, notes = [], []
     with server(lambda message, _: got.append(message["path"]) or 200) as url:
-        watched(tmp_path, told, on_bad=url)
+        watched(tmp_path, notes, on_bad=url)
     assert got == ["part-000.png"]
     kept = {each.name for each in (tmp_path / "out" / "spool" / "bad" / "refused").iterdir()}
     assert kept == {"0-pending.json", "0-due.json"}
-    assert any("damaged" in each for each in told)
+    assert any("damaged" in each for each in notes)

@@ -180,8 +180,8 @@ def test_a_real_server_answers_outlasts_a_slow_client_and_stops_with_grace(serve
                 )
             )
             until = time.monotonic() + PATIENCE
-            while not last.done() and "blemish_waiting_images" in (told := client.get("/metrics").text):
-                if 'blemish_waiting_images{model="run"} 0.0' not in told or time.monotonic() > until:
+            while not last.done() and "blemish_waiting_images" in (metrics := client.get("/metrics").text):
+                if 'blemish_waiting_images{model="run"} 0.0' not in metrics or time.monotonic() > until:
                     break
             process.send_signal(signal.SIGTERM)
             assert last.result().status_code in (200, 503)

@@ -134,12 +134,12 @@ def test_kinds_that_are_not_read_are_counted_and_suffixes_do_not_matter(place, r
     (place / "in" / "new-0.png").rename(place / "in" / "new-0")
     Image.open(place / "in" / "new-1.png").save(place / "in" / "new-1.pgm")
     (place / "in" / "raw.nef").write_bytes(b"II*\0 a camera's own format")
-    told = []
+    notes = []
     noted = watch(
-        place / "in", run, place / "out", action="none", settled=AT_ONCE, once=True, every=0.01, tell=told.append
+        place / "in", run, place / "out", action="none", settled=AT_ONCE, once=True, every=0.01, tell=notes.append
     )
     assert noted == 4
-    assert told == ["1 other file was not looked at: 1 .nef."]
+    assert notes == ["1 other file was not looked at: 1 .nef."]
 
 
 def test_a_file_is_left_alone_until_it_has_not_changed_for_a_while(place, run):

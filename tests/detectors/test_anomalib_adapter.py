@@ -53,10 +53,12 @@ def test_without_anomalib_one_sentence_says_what_to_install(not_installed: None)
 def test_without_anomalib_dinomaly_says_so_before_it_looks_at_images(not_installed: None, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="pip install 'blemish"):
         Dinomaly().fit(ImageSet.of(fill(tmp_path / "photos", 8)))
-    told: list[str] = []
+    stages: list[str] = []
     with pytest.raises(RequestError, match="pip install 'blemish"):
-        blemish.fit(tmp_path / "photos", detector=Dinomaly(), purify=True, progress=lambda what, *_: told.append(what))
-    assert not told
+        blemish.fit(
+            tmp_path / "photos", detector=Dinomaly(), purify=True, progress=lambda what, *_: stages.append(what)
+        )
+    assert not stages
 
 
 @installed
@@ -131,7 +133,7 @@ def test_images_are_decoded_once_and_letterboxed(tmp_path: Path) -> None:
 
 
 class Brightness(nn.Module):
-    """A model that scores what it is told to score."""
+    """A model with the scores it is given."""
 
     def __init__(self, gain: float, bias: float) -> None:
         super().__init__()

@@ -53,11 +53,11 @@ def test_the_greedy_radius_is_at_most_twice_the_best() -> None:
 
 def test_copies_are_taken_once_and_progress_is_told() -> None:
     points = torch.cat([cloud(50), cloud(50)])
-    told: list[tuple[int, int]] = []
-    rows = farthest_points(points, 80, 0, lambda done, total: told.append((done, total)))
+    steps: list[tuple[int, int]] = []
+    rows = farthest_points(points, 80, 0, lambda done, total: steps.append((done, total)))
     assert len(rows) == 50
     assert len(np.unique(points[rows].numpy(), axis=0)) == 50
-    assert told[-1] == (50, 80)
+    assert steps[-1] == (50, 80)
 
 
 def test_all_equal_points_give_one() -> None:

@@ -257,8 +257,8 @@ def test_near_copies_are_named_with_the_way_out() -> None:
     (found,) = [finding for finding in detector.findings if "nearly alike" in finding]
     assert found.startswith("3 images look nearly alike, such as 'image-000000', 'image-000001', 'image")
     assert "group_regex" not in found, "their names begin as those of other images do"
-    told = fit(features, dict.fromkeys(range(3), "one part"))
-    assert not any("nearly alike" in finding for finding in told.findings)
+    grouped = fit(features, dict.fromkeys(range(3), "one part"))
+    assert not any("nearly alike" in finding for finding in grouped.findings)
 
 
 def test_a_pattern_for_names_is_advised_where_they_tell_near_copies_from_the_rest() -> None:

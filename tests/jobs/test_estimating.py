@@ -14,19 +14,19 @@ from conftest import picture, small_detector
 def test_a_long_job_tells_its_cost_once_and_makes_no_feature_twice(photos, own_cache, backbone_passes, monkeypatch):
     monkeypatch.setattr(estimating, "FEWEST", 5)
     monkeypatch.setattr(estimating, "WORTH_TELLING", 0.0)
-    told = []
-    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
-    assert len(told) == 1
-    assert told[0].startswith("10 images will take about ")
+    notes = []
+    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("10 images will take about ")
     assert sum(backbone_passes) == 10 * len(small_detector().feature_specs())
-    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
-    assert len(told) == 1  # the features are here
+    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=notes.append)
+    assert len(notes) == 1  # the features are here
 
 
 def test_a_short_job_says_nothing(photos, own_cache, monkeypatch):
-    told = []
-    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=told.append)
-    assert told == []
+    notes = []
+    blemish.fit(photos, detector=small_detector(), threads=1, cache=own_cache, tell=notes.append)
+    assert notes == []
 
 
 def test_the_estimate_of_disk_is_what_the_features_take(photos, cached):
@@ -42,11 +42,11 @@ def test_a_few_images_of_very_many_tiles_are_told_as_well(tmp_path, own_cache, m
     for index in range(8):
         strip = np.tile(picture(index), (1, 40, 1))  # 64 x 2,560 pixels
         Image.fromarray(strip).save(tmp_path / f"{index}.png")
-    images, told = ImageSet.of(tmp_path), []
+    images, notes = ImageSet.of(tmp_path), []
     tiled = small_detector().clone(tile=64, overlap=0)
-    estimating.tell_cost(small_detector(), images, 0, told.append)
-    assert told == []
+    estimating.tell_cost(small_detector(), images, 0, notes.append)
+    assert notes == []
     assert tiled.feature_specs()[0].resolved(images).size == (256, 10240)  # a tile is seen at 256 pixels
     with use_runtime(cache=own_cache, threads=1):
-        estimating.tell_cost(tiled, images, 0, told.append)
-    assert told[0].startswith("8 images will take about ")
+        estimating.tell_cost(tiled, images, 0, notes.append)
+    assert notes[0].startswith("8 images will take about ")

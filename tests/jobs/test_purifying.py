@@ -24,13 +24,13 @@ ASIDE = tuple(f"suspect/{number:02d}.png" for number in range(10))
 
 
 class Learner(NearestImages):
-    """Learns from what was set aside, and remembers how it was told."""
+    """Learns from what was set aside, and remembers the labels it was given."""
 
     uses_set_aside: ClassVar[bool] = True
-    told: ClassVar[dict[str, int]] = {}
+    given: ClassVar[dict[str, int]] = {}
 
     def fit(self, images: ImageSet) -> "Learner":
-        Learner.told = dict(images.labels)
+        Learner.given = dict(images.labels)
         return super().fit(images)
 
 
@@ -136,7 +136,7 @@ def test_images_set_aside_keep_their_score_when_they_come_again(tmp_path, photos
 
 def test_a_detector_that_learns_from_defects_is_told_which_are_suspected(tmp_path, photos, held):
     run = blemish.fit(photos, tmp_path / "run", detector=Learner(**SMALL), purify=True, threads=1)
-    assert Learner.told == dict.fromkeys(ASIDE, SUSPECTED)
+    assert Learner.given == dict.fromkeys(ASIDE, SUSPECTED)
     assert len(run.scores) == 28
     assert "learned from them as suspects" in (tmp_path / "run" / "report.html").read_text()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["known_normals"] == 0
@@ -150,9 +150,9 @@ def test_no_bank_of_funad_holds_a_suspected_image_however_ordinary_it_looks(phot
     suspects = [f"fine/{number:02d}.png" for number in range(8, 13)]
     rows = [images.ids.index(name) for name in suspects]
 
-    def held(told: ImageSet, seed: int) -> bool:
+    def held(labelled: ImageSet, seed: int) -> bool:
         """Whether a bank holds a suspect."""
-        detector = FunAD(**small, random_state=seed).fit(told)
+        detector = FunAD(**small, random_state=seed).fit(labelled)
         banks = [held for net in detector.trained_views_[0].nets for held in net.curve.held]
         assert banks
         return any(bool(each[rows].any()) for each in banks)
@@ -163,8 +163,8 @@ def test_no_bank_of_funad_holds_a_suspected_image_however_ordinary_it_looks(phot
 
 def test_suspected_images_are_not_compared_with(photos):
     images = ImageSet.of(photos)
-    told = replace(images, labels=dict.fromkeys(ASIDE, SUSPECTED))
-    scorers = [NearestImages(**SMALL).fit(each).head_.scorers[0] for each in (told, images)]
+    labelled = replace(images, labels=dict.fromkeys(ASIDE, SUSPECTED))
+    scorers = [NearestImages(**SMALL).fit(each).head_.scorers[0] for each in (labelled, images)]
     assert [len(scorer.patches) for scorer in scorers] == [len(images) - len(ASIDE), len(images)]
     layouts = [{tuple(row.tolist()) for row in scorer.layouts[:, :3].round(decimals=3)} for scorer in scorers]
     assert len(layouts[1] - layouts[0]) >= len(ASIDE), "others were compared with, in an embedding of others"

@@ -94,7 +94,7 @@ def test_two_tabs_lose_nothing(tab, reviewed):
     other = tab.context.new_page()
     other.goto(tab.url)
     tab.locator("#card-1 .say .good").click()
-    reads(tab, "1 good")  # said, not only clicked: the other tab is told what was said before
+    reads(tab, "1 good")  # the other tab is sent what was decided before
     other.locator("#card-2 .say .bad").click()
     reads(other, "1 good, 1 bad")
     tab.reload()

@@ -35,6 +35,7 @@ def serve(
     app = create_app(runs, limits=limits, batching=batching, threads=threads, api_key=api_key)
     server = server_of(
         app,
+        "serve",
         host=host,
         port=port,
         timeout_graceful_shutdown=STOP_WITHIN,

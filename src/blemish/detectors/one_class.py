@@ -114,7 +114,7 @@ class OneClass(FeatureDetector):
     def _fit_view(self, features: ViewFeatures, trusted: Sequence[str]) -> tuple[PatchScorer, Tensor]:
         """The scorer of a view, and the maps of all images by those that have not seen them."""
         images, size = features.images, features.view.pixels
-        sample = draw_patches(features, [self._plan(trusted)], self.random_state, f"patches {size}")[0]
+        sample = draw_patches(features, self._plan(trusted), self.random_state, f"patches {size}")
         groups = group_numbers(images)
         folds = min(self.folds, int(groups.max()) + 1) if self.training_scores else 0
         split = split_in_folds(images, folds, self.random_state) if folds else {}

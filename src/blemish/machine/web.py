@@ -21,9 +21,9 @@ def listening(host: str, port: int) -> socket.socket:
     return taken
 
 
-def server_of(app: Any, **settings: Any) -> Any:
-    """A server of uvicorn for an application, that says no more than what is wrong."""
-    uvicorn = needed("uvicorn", "serve", "the server")
+def server_of(app: Any, extra: str, **settings: Any) -> Any:
+    """A server of uvicorn, which the `extra` brings, for an application; it says no more than what is wrong."""
+    uvicorn = needed("uvicorn", extra, "the server")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, **settings))
     # A second Ctrl-C cuts short what the first one began to end, which uvicorn would report with a stack trace.
     logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)

@@ -53,7 +53,7 @@ def review(
             stopping=lambda: server.should_exit,
         )  # fmt: skip
         # The link is in no log: whoever reads one could label images.
-        server: Any = server_of(app, access_log=False)
+        server: Any = server_of(app, "review", access_log=False)
         _run(server, taken)
 
 

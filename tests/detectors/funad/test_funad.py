@@ -134,8 +134,8 @@ def test_a_view_that_only_draws_has_distances_and_no_net(folder: Path) -> None:
 
 
 def test_a_net_learns_the_same_whatever_learns_beside_it(folder: Path) -> None:
-    images, told = ImageSet.of(folder), []
-    with use_runtime(progress=lambda stage, done, total: told.append((done, total)) if stage == "nets" else None):
+    images, seen = ImageSet.of(folder), []
+    with use_runtime(progress=lambda stage, done, total: seen.append((done, total)) if stage == "nets" else None):
         every = make(net_views="all").fit(images)
     alone = make(net_views="ranking").fit(images)
     with use_runtime(threads=1):
@@ -147,8 +147,8 @@ def test_a_net_learns_the_same_whatever_learns_beside_it(folder: Path) -> None:
         for one, same in nets:
             weights = zip(one.last.state_dict().values(), same.last.state_dict().values(), strict=True)
             assert all(torch.equal(*pair) for pair in weights)
-    assert {total for _, total in told} == {6 * 20}
-    assert max(done for done, _ in told) == 6 * 20
+    assert {total for _, total in seen} == {6 * 20}
+    assert max(done for done, _ in seen) == 6 * 20
 
 
 def test_the_weight_that_a_folder_gave_the_nets_is_restored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,12 +79,12 @@ class Watched(Training):
         def telling(of: Any, name: str, keep: Any) -> None:
             plain = getattr(of, name)
 
-            def told(*arguments: Any) -> Any:
+            def recorded(*arguments: Any) -> Any:
                 found = plain(*arguments)
                 keep(found, *arguments)
                 return found
 
-            setattr(of, name, told)
+            setattr(of, name, recorded)
 
         self._rebuild()
         assert self.bank is not None

@@ -118,9 +118,9 @@ def test_a_training_broken_off_and_taken_up_gives_the_same_bytes(schedule: Sched
     done = Training(pool, schedule, 0)
     assert checkpoint.take_up(done)  # what was finished is not trained again
     assert done.done == done.steps
-    told: list[int] = []
-    assert weights(done.run(told.append, ignore)) == weights(whole)
-    assert told == [done.steps]  # and no step
+    steps: list[int] = []
+    assert weights(done.run(steps.append, ignore)) == weights(whole)
+    assert steps == [done.steps]  # and no step
 
 
 def test_a_checkpoint_of_another_job_is_refused_with_what_differs(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ class NearestImages(FeatureDetector):
         others = [name for name in names if images.labels.get(name) != NORMAL]
         shaping = others if len({images.groups[name] for name in others}) >= FEWEST_SHAPING else names
         plan = even_plan(shaping, EMBEDDING_PATCHES, self.random_state)
-        sample = draw_patches(features, [plan], self.random_state, f"sampling {features.view.pixels}")[0]
+        sample = draw_patches(features, plan, self.random_state, f"sampling {features.view.pixels}")
         embedding = features.view.embedding(sample.values.shape[1])
         embedding.learn(sample.values, len({images.groups[name] for name in shaping}))
         del sample

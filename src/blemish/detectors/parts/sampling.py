@@ -100,32 +100,21 @@ def whole_images(ids: Sequence[str], most: int, seed: int) -> dict[str, int]:
     return dict.fromkeys(even_plan(ids, most, seed) if most < len(ids) else sorted(ids), WHOLE)
 
 
-def draw_patches(
-    features: ViewFeatures,
-    plans: Sequence[Mapping[str, int]],
-    seed: int,
-    stage: str = "",
-) -> list[PatchSample]:
-    """Random valid patches for several plans in one pass over the features.
-
-    An image with fewer patches than its plan asks for gives them all.
-    """
+def draw_patches(features: ViewFeatures, plan: Mapping[str, int], seed: int, stage: str = "") -> PatchSample:
+    """As many random valid patches of each image as `plan` has by its id; an image with fewer gives them all."""
     content = features.images.content  # the name would change with the folder that it is relative to
-    ids = [name for name in features.images.ids if any(name in plan for plan in plans)]
     row = {name: index for index, name in enumerate(features.images.ids)}
     places_of_all = features.grid[0] * features.grid[1]
-    drawn = [_Growing(sum(min(wanted, places_of_all) for wanted in plan.values())) for plan in plans]
-    for batch in features.batches(ids, stage=stage):
+    drawn = _Growing(sum(min(wanted, places_of_all) for wanted in plan.values()))
+    for batch in features.batches([name for name in features.images.ids if name in plan], stage=stage):
         for index, name in enumerate(batch.ids):
-            patches = batch.patches[index].flatten(0, 1)
             inside = torch.nonzero(batch.valid[index].flatten())[:, 0]
-            for at, plan in enumerate(plans):
-                if wanted := min(plan.get(name, 0), len(inside)):
-                    rng = np.random.default_rng([seed, at, crc32(content[name].encode())])
-                    chosen = np.sort(rng.choice(len(inside), wanted, replace=False))
-                    places = inside[torch.from_numpy(chosen)]
-                    drawn[at].add(patches, places, row[name])
-    return [each.sample() for each in drawn]
+            if wanted := min(plan[name], len(inside)):
+                rng = np.random.default_rng([seed, 0, crc32(content[name].encode())])
+                chosen = np.sort(rng.choice(len(inside), wanted, replace=False))
+                places = inside[torch.from_numpy(chosen)]
+                drawn.add(batch.patches[index].flatten(0, 1), places, row[name])
+    return drawn.sample()
 
 
 class _Growing:
