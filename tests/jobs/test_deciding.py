@@ -48,9 +48,8 @@ def test_a_confirmed_defect_makes_nothing_look_normal(tmp_path, small, labels):
         Image.fromarray(rgb).save(tmp_path / "photos" / f"part-5{index}.png")
     detector = small.clone(k=1)  # with which a twin is enough
     free = blemish.fit(tmp_path / "photos", detector=detector, threads=1).scores
-    labelled = blemish.fit(
-        tmp_path / "photos", detector=detector.clone(), labels=labels(part_50="bad"), threads=1
-    ).scores
+    known = labels(part_50="bad")
+    labelled = blemish.fit(tmp_path / "photos", detector=detector.clone(), labels=known, threads=1).scores
 
     def lead(scores):
         others = np.median([scores[name] for name in scores.ids if not name.startswith("part-5")])
