@@ -23,9 +23,24 @@ from blemish.machine.runtime import Runtime, use_runtime
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def tests_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache that the tests share, those of all workers, so that the backbone sees each picture once."""
+    if "TESTCACHE" in os.environ:
+        return Path(os.environ["TESTCACHE"])
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache" / "blemish"
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _no_cache_of_the_user(tests_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache; programs that a test starts do not, either."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tests_cache.parent))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _no_cache_of_the_user: None) -> Path:
+    """An empty cache, for a test of what is made and kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "blemish"
 
@@ -82,8 +97,8 @@ def run(tmp_path: Path, _fitted: Path) -> Path:
 
 
 @pytest.fixture
-def backbone_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images each call of the backbone took, a list that grows."""
+def backbone_passes(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> list[int]:
+    """How many images each call of the backbone took, a list that grows; the cache is empty at first."""
     from blemish.features.extract import PatchExtractor
 
     passes: list[int] = []

@@ -11,7 +11,7 @@ from blemish.jobs import doctor
 from command_line import QUICK, call, refused
 
 
-def test_the_cache_is_listed_and_pruned(tmp_path, photos):
+def test_the_cache_is_listed_and_pruned(tmp_path, photos, own_cache):
     assert call("cache", "list").stdout.startswith("0 sets in ")
     assert call("fit", photos, "--out", tmp_path / "run", *QUICK, "--quiet").exit_code == 0
     assert "10 images" in call("cache", "list").stdout

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -14,14 +15,24 @@ from command_line import QUICK, call
 from conftest import fill
 
 
-def start(*words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "blemish", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def start(own_cache):
+    """The command line as a program of its own, which does not outlive the test."""
+    with ExitStack() as started:
+
+        def program(*words):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "blemish", *(str(word) for word in words)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            started.enter_context(process)
+            started.callback(process.kill)
+            return process
+
+        yield program
 
 
 def wait_for(condition, process):
@@ -49,7 +60,7 @@ def kept(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, many, number):
+def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, many, number, start):
     process = start("fit", many, "--out", tmp_path / "run", *QUICK)
     wait_for(lambda: kept(tmp_path), process)
     process.send_signal(number)
@@ -63,7 +74,7 @@ def test_ctrl_c_while_features_are_made_keeps_them_and_leaves_no_run(tmp_path, m
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
-def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run):
+def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run, start):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     slow = [*QUICK, "--detector", "funad", "--set", "steps=20000"]
     process = start("fit", many, "--out", run, "--force", *slow)
@@ -77,7 +88,7 @@ def test_ctrl_c_while_learning_leaves_the_old_run_as_it_was(tmp_path, many, run)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
-def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, backbone_passes):
+def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, backbone_passes, start):
     process = start("fit", many, "--out", tmp_path / "run", *QUICK)
     wait_for(lambda: kept(tmp_path) >= 32, process)  # the estimate's few come first
     process.kill()
@@ -89,7 +100,7 @@ def test_after_a_kill_only_the_missing_images_pass_the_backbone(tmp_path, many, 
     assert not list(tmp_path.glob(".run*"))
 
 
-def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
+def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path, start):
     process = start("fit", tmp_path / "none", "--out", tmp_path / "run", "--detector", "nearest_images")
     printed, sentence = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -99,7 +110,7 @@ def test_a_wrong_request_ends_with_2_and_silence_on_standard_output(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
-def test_a_second_ctrl_c_cuts_a_server_short_without_a_stack_trace(run):
+def test_a_second_ctrl_c_cuts_a_server_short_without_a_stack_trace(run, start):
     process = start("serve", run, "--port", "0")
     host, port = process.stdout.readline().split("http://")[1].split(":")
     with socket.create_connection((host, int(port))) as slow:  # a request under way, for which the first one waits

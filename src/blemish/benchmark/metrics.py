@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import runtime, side_by_side
-from blemish.scores import Scores
+from blemish.scores import Scores, above
 
 FPR_LIMIT = 0.3  # AUPRO is the mean overlap up to this false positive rate, as MVTec AD defines it
 BINS = 10_000  # even shares of the pixels: 1e-4 each
@@ -49,7 +49,7 @@ def decision_metrics(truth: NDArray[np.bool_], score: NDArray[np.floating], thre
     An image is flagged if its score lies above the threshold. Precision is 1 if nothing is flagged.
     """
     _check(truth, score)
-    flagged = score > np.float32(threshold)
+    flagged = above(score, threshold)
     hits = int((flagged & truth).sum())
     precision = hits / flagged.sum() if flagged.any() else 1.0
     recall = hits / truth.sum()

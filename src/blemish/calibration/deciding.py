@@ -24,6 +24,7 @@ from blemish.calibration.decision import at_contamination as by_share
 from blemish.calibration.posterior import Stretch, TwoGroups, binned, thinned, two_groups
 from blemish.calibration.reference import CONFIDENCE, images_for, promised, smallest_rate
 from blemish.images import ANOMALOUS, NORMAL, UNKNOWN
+from blemish.scores import above
 
 QUANTILES = (0.05, 0.95)  # of the counts
 MOST_SURE = 1e-4  # no chance comes nearer to 0 or 1
@@ -142,7 +143,7 @@ def _found(
     found = at_sensitivity(scores, 0.5 if sensitivity is None else sensitivity, found)
     if reviewed.any() and answer != CLEAN:
         found = _among_unreviewed(found, scores, chances, reviewed)
-    flagged = np.asarray(scores, np.float32) > np.float32(found.threshold)
+    flagged = above(scores, found.threshold)
     right = 2 * float(chances[flagged].sum()) / (float(flagged.sum()) + expected)
     if answer == DEFECTS and right < HALF_RIGHT:
         answer = UNCLEAR

@@ -11,6 +11,7 @@ from blemish.calibration.posterior import Curve, Stretch
 from blemish.calibration.reference import Promise
 from blemish.images import ANOMALOUS, NORMAL
 from blemish.machine.errors import RequestError
+from blemish.scores import above
 
 LARGEST = 1e6  # scores are deviations; nothing real comes near
 ALL_BUT = 0.95  # the chance from which on nobody has to look
@@ -85,7 +86,7 @@ class Decision:
 
     def unusual_above(self, scores: Array) -> float:
         """The threshold; where none of scores (N,) is above it, the score above which images are to be looked at."""
-        if self.look_between and not (np.asarray(scores, np.float32) > np.float32(self.threshold)).any():
+        if self.look_between and not above(scores, self.threshold).any():
             return self.look_between[0]
         return self.threshold
 
@@ -159,7 +160,7 @@ def at_threshold(scores: Array, threshold: float, found: Decision | None = None)
     """
     rule = "The threshold was set by hand."
     if found is None:
-        share = float((np.asarray(scores, np.float32) > np.float32(threshold)).mean())
+        share = float(above(scores, threshold).mean())
         return Decision(float(threshold), share, rule, "You know where the threshold should be.")
     look = found.look_between and (min(found.look_between[0], threshold), float(threshold))
     return replace(found, threshold=float(threshold), rule=rule, look_between=look, sensitivity=None, promise=None)

@@ -12,6 +12,8 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.scores import above
+
 CONFIDENCE = 0.975  # of all references of a size; on a hundred new images it then holds for 95 % of them
 Array = NDArray[np.floating]
 
@@ -92,8 +94,8 @@ def false_share(reference: Sequence[float] | Array, scores: Array, threshold: fl
     As Benjamini and Hochberg have it: as many of all images as a good one exceeds the threshold, over those flagged. It
     holds on average, whatever the bad images score.
     """
-    flagged = int((np.asarray(scores, np.float32) > np.float32(threshold)).sum())
+    flagged = int(above(scores, threshold).sum())
     if not flagged:
         return None
-    beyond = (1 + int((np.asarray(reference, np.float32) > np.float32(threshold)).sum())) / (len(reference) + 1)
+    beyond = (1 + int(above(reference, threshold).sum())) / (len(reference) + 1)
     return min(1.0, beyond * len(scores) / flagged)

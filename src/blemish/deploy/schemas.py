@@ -18,7 +18,7 @@ from blemish.deploy.batching import Answer
 from blemish.deploy.current import CurrentRun
 from blemish.deploy.uploads import FIELD, KINDS, RAW, SHAPE, Upload
 from blemish.report.page import environment
-from blemish.scores import Scores
+from blemish.scores import Scores, above
 from blemish.scores.heatmaps import overlay
 from blemish.scores.regions import MOST_REGIONS, regions_of
 
@@ -96,7 +96,7 @@ def result(upload: Upload, answer: Answer, *, maps: bool, heatmap: bool) -> Resu
     found = Result(
         name=upload.name,
         score=answer.score,
-        flagged=answer.score > answer.run.threshold_,
+        flagged=bool(above([answer.score], answer.run.threshold_)[0]),
         band=answer.band,
         chance=answer.chance,
         threshold=answer.run.threshold_,

@@ -2,7 +2,7 @@
 
 What survives a kill at any moment: a row of the table is written and synced before its file is moved, and says where
 to. A file that still stands where a row names it has been scored and is only moved; a row that was cut short is cut
-away and its file scored again. So no file is missed and none is noted twice. Messages follow their rows, see `spool`.
+away and its file scored again. So no file is missed and none is noted twice. Messages follow their rows (`notifying`).
 """
 
 import errno
@@ -24,6 +24,7 @@ from blemish.deploy.watch_records import COLUMNS, TABLE, Key, WatchTable
 from blemish.images import ImageSet
 from blemish.images.finding import is_image_file, other_files, printable
 from blemish.machine.errors import JobError, RequestError, writing_to
+from blemish.scores import above
 
 Action = Literal["move", "link", "copy", "none"]
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
@@ -147,7 +148,7 @@ class Watch:
             chance = None
             if scores is not None and images is not None and path in scores.ids:
                 score = scores[path]
-                flagged = score > run.threshold_
+                flagged = bool(above([score], run.threshold_)[0])
                 facts = (images.content[path], f"{score:.9g}", int(flagged), f"{run.threshold_:.9g}", version)
                 (band,) = run.decision.bands(np.array([score]))
                 chances = run.decision.chances(np.array([score]))

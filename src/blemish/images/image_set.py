@@ -54,7 +54,7 @@ class ImageSet:
     skipped : what cannot be used, with the reason.
     left_out : files of the folder that are no images to look at, such as masks, with the reason.
     levels : by id, the levels of the deep images that `decoding.range` was found on; none where it was given.
-    lost : by id, where a deep image holds no measurement, see `deep.Found`; such places are not scored.
+    lost : by id, where a deep image holds no measurement, see `levels.Found`; such places are not scored.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
     roi : where to look; everywhere if there is none.
     extent : square root of the area in pixels that tiled features are made at; None for the median of the set.

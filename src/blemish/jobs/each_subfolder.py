@@ -14,6 +14,7 @@ from blemish.jobs.request import FitRequest
 from blemish.machine.errors import BlemishError, RequestError, replacing, writing_to
 from blemish.machine.progress import progress_of
 from blemish.runs.run import Run, load
+from blemish.scores import above
 
 TABLE = "subfolders.csv"
 
@@ -75,7 +76,7 @@ def _fitted(name: str, request: FitRequest, progress: Any) -> Fitted:
 
 
 def _counted(name: str, run: Run, *, kept: bool = False) -> Fitted:
-    flagged = int((run.training_scores > run.threshold_).sum())
+    flagged = int(above(run.training_scores, run.threshold_).sum())
     return Fitted(name, len(run.training_scores), flagged, run.threshold_, kept)
 
 

@@ -17,6 +17,7 @@ from blemish.report.histogram import reliability_chart
 from blemish.runs.artifact import TRAINING, read_config
 from blemish.runs.run import Run, folder_of
 from blemish.runs.stored_scores import read_scores
+from blemish.scores import above
 
 RESAMPLES = 500
 PERCENTILES = (2.5, 97.5)  # of bootstrap samples
@@ -154,7 +155,7 @@ def evaluate(run: str | Path | Run, labels: str | Path | Mapping[str, str] | Non
     names = sorted(truth)
     bad = np.array([truth[name] == ANOMALOUS for name in names])
     scores = np.array([found.scores[name] for name in names])
-    flags = scores.astype(np.float32) > np.float32(found.decision.threshold)
+    flags = above(scores, found.decision.threshold)
     hits, false = int((flags & bad).sum()), int((flags & ~bad).sum())
     auroc, interval = _auroc(scores, bad)
     best = _best(scores, bad)
@@ -185,7 +186,7 @@ def compare(
         raise RequestError(f"'{first}' and '{second}' share {len(names)} images; compare two Runs of one folder.")
     a, b = (np.array([each.scores[name] for name in names]) for each in (one, other))
     places = [rankdata(-values, method="ordinal").astype(int) for values in (a, b)]
-    flags = [v.astype(np.float32) > np.float32(each.decision.threshold) for v, each in ((a, one), (b, other))]
+    flags = [above(values, each.decision.threshold) for values, each in ((a, one), (b, other))]
     most = np.argsort(-abs(places[0] - places[1]), kind="stable")[:MOVED]
     agreement = float(spearmanr(a, b).statistic) if np.ptp(a) and np.ptp(b) else 1.0
     result: dict[str, Any] = {

@@ -5,8 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
@@ -31,7 +29,7 @@ from blemish.runs.artifact import PARAMETERS, write_config
 from blemish.runs.exported import FORMATS, ExportedModel
 from blemish.runs.run import Run, in_order_of, load, versions
 from blemish.runs.transaction import whole_or_absent
-from blemish.scores import Scores
+from blemish.scores import Scores, above
 
 
 @with_options_of(ScoreRequest)
@@ -117,7 +115,7 @@ def _write(
         skipped=scores.skipped,
         notes=(*found.notes, *([drifted] if drifted else [])),
     )
-    flagged = float((scores.image > np.float32(decision.threshold)).mean())
+    flagged = float(above(scores.image, decision.threshold).mean())
     report = of_scores(
         job,
         found,

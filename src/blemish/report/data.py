@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, cut
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.labels import WORDS
-from blemish.scores import Scores
+from blemish.scores import Scores, above
 from blemish.scores.heatmaps import MapScale, heatmap_path
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def of_scores(
     The files are in `folder` now, and in `out` in the end; `heatmaps` is the folder of those that were drawn. `labels`
     (N,) are what a person found.
     """
-    total = len(scores)
+    total, flags = len(scores), above(scores.image, decision.threshold)
     bands, chances = decision.bands(scores.image, labels), decision.chances(scores.image, labels)
     judged = [WORDS[label] if label in (NORMAL, ANOMALOUS) else "" for label in ([] if labels is None else labels)]
     judged = judged or [""] * total
@@ -93,7 +93,7 @@ def of_scores(
             "rank": rank,
             "path": name,
             "score": float(scores.image[row]),
-            "flagged": bool(scores.image[row] > np.float32(decision.threshold)),
+            "flagged": bool(flags[row]),
             "band": bands[row],
             "chance": None if chances is None else round(float(chances[row]), 4),
             "judged": judged[row],
@@ -101,7 +101,7 @@ def of_scores(
             "file": _file_of(images, name, folder),
             "heatmap": link(drawn, folder) if drawn.is_file() else None,
         })  # fmt: skip
-    flagged = sum(bool(each["flagged"]) for each in images_by_rank)
+    flagged = int(flags.sum())
     counts = Counter(bands)
     unjudged = Counter(band for band, word in zip(bands, judged, strict=True) if not word)
     look_at = unjudged["reject"] + unjudged["look"]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from blemish.calibration import ReliabilityBin
+from blemish.scores import above
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +104,7 @@ def histogram(values: NDArray[np.float32], threshold: float, width: int, name: s
         "score: further right is more unusual</text>",
         f'<text transform="translate(14 {(TOP + base) / 2}) rotate(-90)" text-anchor="middle">images</text>',
     ]
-    flagged = int((values > threshold).sum())
+    flagged = int(above(values, threshold).sum())
     described = (
         f"Scores run from {values.min():.4g} to {values.max():.4g}; half of the images are below "
         f"{np.median(values):.4g}. {flagged} of {len(values)} images are above the threshold {threshold:.4g}."

@@ -21,6 +21,7 @@ from blemish.machine.runtime import in_threads, runtime
 from blemish.review.gallery import Gallery
 from blemish.runs.artifact import read_config, write_config
 from blemish.runs.transaction import whole_or_absent
+from blemish.scores import above
 from blemish.scores.regions import MOST_REGIONS, Region, regions_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Annotations:
         gallery, scores = self.gallery, self.gallery.scores
         bands = gallery.decision.bands(scores.image)
         chances = gallery.decision.chances(scores.image)
-        flags = scores.image > np.float32(self.threshold)
+        flags = above(scores.image, self.threshold)
         drawn = defect_boxes.standing(defect_boxes.read(gallery.folder / BOXES)[0])
         with closing(in_threads(self._state, range(len(gallery)), runtime().threads)) as states:
             for row, state in enumerate(states):

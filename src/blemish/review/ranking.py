@@ -14,7 +14,7 @@ from blemish.images import UNKNOWN
 from blemish.images.labels import Row
 from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
-from blemish.scores import Scores
+from blemish.scores import Scores, above
 
 SHOWN = ("all", "open", "flagged", "good", "bad", "skipped", "commented")
 ORDERS = ("score", "rising", "name", "recent", "teach", "differ")
@@ -93,8 +93,8 @@ class Filter:
             start = f"{self.folder}/"
             rows = [row for row in rows if names[row].startswith(start)]
         if self.show == "flagged":
-            line = np.float32(labels.threshold)
-            rows = [row for row in rows if gallery.scores.image[row] > line]
+            flags = above(gallery.scores.image, labels.threshold)
+            rows = [row for row in rows if flags[row]]
         elif self.show == "open":
             rows = [row for row in rows if row not in words]
         elif self.show == "commented":
@@ -133,7 +133,7 @@ class Filter:
 
 def rejected(gallery: Gallery, words: Mapping[int, str], threshold: float) -> list[bool]:
     """By row, whether an image is to be rejected: as a person said, else by the threshold."""
-    flags = gallery.scores.image > np.float32(threshold)
+    flags = above(gallery.scores.image, threshold)
     return [words[row] == "bad" if words.get(row) in ("good", "bad") else bool(flags[row]) for row in range(len(flags))]
 
 

@@ -20,6 +20,7 @@ from blemish.review.gallery import NOWHERE, Beside, Gallery
 from blemish.review.labelling import MOST_TYPES, Labelling, StaleError
 from blemish.review.ranking import Filter, Labels, describe, propose, rejected
 from blemish.review.thumbnails import Thumbnails
+from blemish.scores import above
 
 if TYPE_CHECKING:
     from blemish.review.reasons import Reasons
@@ -133,17 +134,17 @@ class Session:
         open_ = any(words.get(row) not in ("good", "bad") for row in rows)
         chances = self.chances() if open_ and gallery.decision.chance is not None else None
         sizes = np.bincount(groups, minlength=len(gallery))
-        line = np.float32(self.labelling.threshold)
-        bands = gallery.decision.bands(gallery.scores.image[rows])
+        scores = gallery.scores.image[rows]
+        flags, bands = above(scores, self.labelling.threshold), gallery.decision.bands(scores)
         return [
             Card(
                 row, gallery.name(row), float(gallery.scores.image[row]),
                 float(chances[row]) if chances is not None else None, WORDS[band], words.get(row, ""),
-                int(groups[row]), int(sizes[groups[row]]), bool(gallery.scores.image[row] > line),
+                int(groups[row]), int(sizes[groups[row]]), bool(flagged),
                 *((found.type, found.comment, found.who) if (found := known.get(row)) else ("", "", "")),
                 self._other(row),
             )
-            for row, band in zip(rows, bands, strict=True)
+            for row, flagged, band in zip(rows, flags, bands, strict=True)
         ]  # fmt: skip
 
     def _other(self, row: int) -> Other | None:
@@ -151,7 +152,7 @@ class Session:
             return None
         other, there = int(self.beside.rows[row]), self.beside.gallery
         score = float(there.scores.image[other])
-        return Other(other, score, bool(score > np.float32(there.decision.threshold)))
+        return Other(other, score, bool(above([score], there.decision.threshold)[0]))
 
     def status(self) -> dict[str, object]:
         """Counts for the head of the page."""

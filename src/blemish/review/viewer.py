@@ -18,6 +18,7 @@ from blemish.review.gallery import Gallery
 from blemish.review.routes import changed, form, number_of, person
 from blemish.review.session import Same, Session
 from blemish.review.thumbnails import heat as coloured
+from blemish.scores import above
 from blemish.scores.heatmaps import shown
 from blemish.scores.regions import MOST_REGIONS, Region, outlines, regions_of
 
@@ -150,11 +151,11 @@ def why(session: Same, row: Row) -> str:
 def nearest_normal(session: Session, row: int, reasons: "list[Reason]") -> int | None:
     """The row of the most similar image that is neither flagged nor labelled bad; None if there is none."""
     words, image = session.labelling.words(), session.gallery.scores.image
-    line = np.float32(session.labelling.threshold)
+    flags = above(image, session.labelling.threshold)
     for reason in reasons:
         for place in reason.nearest:
             word = words.get(place.row)
-            if place.row != row and (word == "good" or (word != "bad" and image[place.row] <= line)):
+            if place.row != row and (word == "good" or (word != "bad" and not flags[place.row])):
                 return place.row
     return None
 

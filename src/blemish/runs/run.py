@@ -31,7 +31,7 @@ from blemish.runs.artifact import SCORES, checked_bytes, fetched, read_artifact,
 from blemish.runs.cluster import scored_in_tasks
 from blemish.runs.exported import KIND, ExportedModel
 from blemish.runs.stored_scores import read_scores
-from blemish.scores import Scores
+from blemish.scores import Scores, above
 from blemish.scores.drift import Usual
 from blemish.scores.heatmaps import LIMIT, MapScale, overlay, sheet, shown
 from blemish.scores.regions import MOST_REGIONS, Region, regions_of
@@ -83,7 +83,7 @@ class Run:
     images: ImageSet | None = None
 
     def __repr__(self) -> str:
-        count, flagged = len(self.training_scores), int((self.training_scores > np.float32(self.threshold_)).sum())
+        count, flagged = len(self.training_scores), int(above(self.training_scores, self.threshold_).sum())
         place = f" in '{self.folder}'" if self.folder else ""
         return f"Run({self.detector.name}, {count:,} images, {flagged:,} flagged above {self.threshold_:.4g}{place})"
 

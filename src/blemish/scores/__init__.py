@@ -1,5 +1,5 @@
 """What scoring leaves: scores and maps, heatmaps, regions, cuts, drift."""
 
-from blemish.scores.scores import Scores
+from blemish.scores.scores import Scores, above
 
-__all__ = ["Scores"]
+__all__ = ["Scores", "above"]

@@ -16,6 +16,7 @@ from blemish.images import ImageSet
 from blemish.images.decoding import Pixels
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import runtime
+from blemish.scores.scores import above
 
 if TYPE_CHECKING:
     from blemish.scores import Scores
@@ -69,7 +70,7 @@ class MapScale:
         """
         low = _median_patch(scores)
         peaks = np.array([scores.inside(row).max(initial=low) for row in range(len(scores))])
-        flagged = scores.image > threshold if threshold is not None else np.zeros(len(scores), bool)
+        flagged = above(scores.image, threshold) if threshold is not None else np.zeros(len(scores), bool)
         middle = float(np.median(peaks)) if len(peaks) else low
         if threshold is None or flagged.mean() > 0.5:
             flagged = np.zeros(len(scores), bool)

@@ -24,6 +24,18 @@ BARS = 40  # of a histogram
 SHOWN, SAMPLED = 5, 200  # images on a card, and those that its colours are set by
 
 
+def above(scores: "Sequence[float] | NDArray[np.floating]", threshold: float) -> NDArray[np.bool_]:
+    """(N,) which scores are above a threshold; both count as float32, and a score that equals it is not above.
+
+    Examples
+    --------
+    >>> above([0.1, 0.2], 0.1).tolist()
+    [False, True]
+    """
+    found: NDArray[np.bool_] = np.asarray(scores, np.float32) > np.float32(threshold)
+    return found
+
+
 @dataclass(frozen=True, repr=False)
 class Scores:
     """An image score and an anomaly map for every image; higher is more anomalous.
@@ -145,8 +157,8 @@ class Scores:
         if threshold is None:
             ax.hist(self.image, edges.tolist(), color="0.6")
         else:
-            above = self.image > np.float32(threshold)
-            parts, labels = [self.image[~above], self.image[above]], ["not flagged", "flagged"]
+            flags = above(self.image, threshold)
+            parts, labels = [self.image[~flags], self.image[flags]], ["not flagged", "flagged"]
             ax.hist(parts, edges.tolist(), stacked=True, color=["0.6", "tab:red"], label=labels)
             ax.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
             ax.legend()
@@ -156,8 +168,8 @@ class Scores:
     @property
     def flagged(self) -> list[str]:
         """The ids of the images above the threshold of `decision`, most anomalous first. Raises without a decision."""
-        limit = np.float32(self._decided.threshold)
-        return [name for name in self.ranking() if self.image[self.index(name)] > limit]
+        flags = above(self.image, self._decided.threshold)
+        return [name for name in self.ranking() if flags[self.index(name)]]
 
     @property
     def bands(self) -> "dict[str, Band]":
@@ -267,7 +279,7 @@ class Scores:
         score = np.array([self.image[self._rows[name]] for name in order], dtype=np.float32)
         frame = pd.DataFrame({"path": order, "score": score})
         if threshold is not None:
-            frame["flagged"] = (score > threshold).astype(int)
+            frame["flagged"] = above(score, threshold).astype(int)
         if probability is not None:
             frame["probability"] = np.round([probability[self._rows[name]] for name in order], 4)
         if bands is not None:
