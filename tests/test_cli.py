@@ -42,7 +42,7 @@ def test_fit_and_score_leave_what_the_readme_says(tmp_path, photos):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
-def test_json_is_json_and_alone(tmp_path, photos):
+def test_json_is_json_and_alone(tmp_path, photos, own_cache):
     result = call("fit", photos, "--out", tmp_path / "rün", *QUICK, "--json")
     summary = json.loads(result.stdout)
     assert summary["images"] == 10

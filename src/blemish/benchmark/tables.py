@@ -135,7 +135,7 @@ def _protocol(experiment: Experiment, data: pd.DataFrame, mode: str) -> list[str
 
 
 def _more(experiment: Experiment, data: pd.DataFrame) -> dict[str, str]:
-    """The further measures that the rows have."""
+    """Measures that the rows have beyond those of the experiment."""
     own = set(experiment.measures.values())
     return {label: name for label, name in MORE.items() if name not in own and data[name].notna().any()}
 
@@ -291,7 +291,7 @@ def _images(entries: Sequence[Entry]) -> str:
 
 
 def reached(data: pd.DataFrame) -> str:
-    """The ratios that the cells name and reached."""
+    """The contamination that was asked for in each cell, and what was reached."""
     seen: dict[tuple[str, str], set[str]] = {}
     for row in data[["category", "ratio", "reached"]].drop_duplicates().itertuples(index=False):
         if row.reached and row.ratio != row.reached:

@@ -2,10 +2,10 @@
 
 from blemish.calibration.deciding import chance_knots, decide, folder_chances, mean_chance
 from blemish.calibration.decision import (
+    BAND_WORDS,
     CLEAN,
     DEFECTS,
     UNCLEAR,
-    WORDS,
     Band,
     Chance,
     Decision,
@@ -13,8 +13,8 @@ from blemish.calibration.decision import (
     at_sensitivity,
     at_threshold,
     check,
-    cut,
     moved,
+    threshold_for,
 )
 from blemish.calibration.posterior import TwoGroups, two_groups
 from blemish.calibration.reference import Promise, false_share, images_for, p_values, promised, smallest_rate
@@ -24,7 +24,7 @@ __all__ = [
     "CLEAN",
     "DEFECTS",
     "UNCLEAR",
-    "WORDS",
+    "BAND_WORDS",
     "Band",
     "Chance",
     "Decision",
@@ -36,7 +36,7 @@ __all__ = [
     "at_threshold",
     "chance_knots",
     "check",
-    "cut",
+    "threshold_for",
     "decide",
     "false_share",
     "folder_chances",

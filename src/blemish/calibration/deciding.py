@@ -16,9 +16,9 @@ from blemish.calibration.decision import (
     at_sensitivity,
     at_threshold,
     check,
-    cut,
     half_chance,
-    with_labels,
+    judged,
+    threshold_for,
 )
 from blemish.calibration.decision import at_contamination as by_share
 from blemish.calibration.posterior import Stretch, TwoGroups, binned, thinned, two_groups
@@ -125,10 +125,10 @@ def _found(
     """By the model that expects most bad images; the count is between the least and the most that any of them has."""
     reviewed = np.isin(labels, (NORMAL, ANOMALOUS))
     curves = [folder_chances(model, scores) for model in models]
-    totals = [float(with_labels(curve.of(scores), labels).sum()) for curve in curves]
+    totals = [float(judged(curve.of(scores), labels).sum()) for curve in curves]
     chosen = int(np.argmax(totals))
     chance, expected = curves[chosen], totals[chosen]
-    chances = with_labels(chance.of(scores), labels)
+    chances = judged(chance.of(scores), labels)
     counts = [_counts(model, scores, labels) for model in models]
     none = counts[chosen][2]
     least = min(int(expected), *(low for low, _, _ in counts))
@@ -159,7 +159,7 @@ def _among_unreviewed(found: Decision, scores: Array, chances: Array, reviewed: 
     if reviewed.all() or found.sensitivity != 0.5:
         return found
     rest = np.asarray(scores)[~reviewed]
-    threshold = cut(rest, round(float(chances[~reviewed].sum())), half_chance(found.chance))
+    threshold = threshold_for(rest, round(float(chances[~reviewed].sum())), half_chance(found.chance))
     low, high = found.look_between or (threshold, threshold)
     rule = "The threshold flags as many of the images that nobody reviewed as are believed to be bad."
     return replace(found, threshold=threshold, rule=rule, look_between=(min(low, threshold), max(high, threshold)))

@@ -18,7 +18,7 @@ ALL_BUT = 0.95  # the chance from which on nobody has to look
 SURE = 0.999  # the chance of an image that a person called bad: people err, too
 DEFECTS, CLEAN, UNCLEAR = "defects", "none", "unclear"
 Band = Literal["reject", "look", "pass"]
-WORDS: dict[Band, str] = {"reject": "reject", "look": "look at it", "pass": "pass"}
+BAND_WORDS: dict[Band, str] = {"reject": "reject", "look": "look at it", "pass": "pass"}
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 Interval = tuple[float, float]
@@ -94,7 +94,7 @@ class Decision:
         """(N,) of being bad; nearly sure where `labels` (N,) hold what a person found. None without numbers."""
         if self.chance is None:
             return None
-        return with_labels(self.chance.of(scores), labels)
+        return judged(self.chance.of(scores), labels)
 
     def to_json(self) -> dict[str, Any]:
         """For `config.json`."""
@@ -117,7 +117,7 @@ class Decision:
         return cls(**values)
 
 
-def with_labels(chance: NDArray[np.float64], labels: Labels | None) -> NDArray[np.float64]:
+def judged(chance: NDArray[np.float64], labels: Labels | None) -> NDArray[np.float64]:
     """`chance` (N,), `SURE` or its opposite where `labels` (N,) say what a person found."""
     if labels is None:
         return chance
@@ -169,7 +169,7 @@ def at_threshold(scores: Array, threshold: float, found: Decision | None = None)
 def at_contamination(scores: Array, contamination: float) -> Decision:
     """The threshold that flags a share of the images with scores (N,) that a person expects to be bad."""
     return Decision(
-        cut(scores, round(contamination * len(scores))),
+        threshold_for(scores, round(contamination * len(scores))),
         contamination,
         f"The threshold flags the share of images that you expect to be bad, {contamination:.1%}.",
         "That share is right, and the bad images score highest.",
@@ -186,12 +186,12 @@ def at_sensitivity(scores: Array, sensitivity: float, found: Decision) -> Decisi
     low, high = min(low, expected), max(high, expected)
     count = round(float(np.interp(sensitivity, (0, 0.5, 1), (low, expected, high))))
     beyond = half_chance(found.chance)
-    threshold = cut(scores, count, beyond)
+    threshold = threshold_for(scores, count, beyond)
     surely, perhaps = round(low), round(high)
     if found.chance is not None:  # nobody has to look at what is all but sure
         chances = found.chance.of(scores)
         surely, perhaps = max(surely, int((chances > ALL_BUT).sum())), min(perhaps, int((chances > 1 - ALL_BUT).sum()))
-    look = cut(scores, max(perhaps, count), beyond), cut(scores, min(surely, count), beyond)
+    look = threshold_for(scores, max(perhaps, count), beyond), threshold_for(scores, min(surely, count), beyond)
     rule = "The threshold flags as many images as are believed to be bad."
     if found.answer == CLEAN:
         rule = "Nothing stands out clearly, so the threshold is above all images."
@@ -220,7 +220,7 @@ def moved(
     return found if sensitivity is None else at_sensitivity(scores, sensitivity, found)
 
 
-def cut(scores: Array, count: int, beyond: float | None = None) -> float:
+def threshold_for(scores: Array, count: int, beyond: float | None = None) -> float:
     """The threshold that flags the `count` highest of scores (N,); fewer where equal scores would be parted.
 
     In the middle of the gap below them. With none to flag it is the highest score, or `beyond` if that is higher.

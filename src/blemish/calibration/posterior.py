@@ -1,4 +1,4 @@
-"""Two groups of images, good and bad, seen through one score each: all that can be known of both, as random draws.
+"""What good and bad images score, estimated from one score per image and no label, as random samples.
 
 Scores are unlabelled, so neither how many images are bad nor what good ones score is known. Both are unknowns of one
 model, and the answer is a sample of all settings of it that fit the scores (a posterior). What is wanted is read off
@@ -22,7 +22,7 @@ FLOOR = 2.0  # deviations below the middle: where good scores begin, and from wh
 STANDS_OUT = 4.0  # deviations from that floor: the median bad image is at least 2 deviations above the middle
 FARTHEST = 50.0  # deviations; a score beyond adds no information
 MOST_BAD = 0.5  # of the images: with more, the bad ones are the ordinary ones
-FEWEST_BAD = 0.1  # images; the logarithm of the share begins there, so that "none" has its part of what is expected
+FEWEST_BAD = 0.1  # images; the logarithm of the share begins there, so that "no bad image" stays possible
 # Expected before a score is seen, as mean and deviation of the logarithm. Chosen on the development sets
 # (benchmarks/threshold.md): good scores have a skewness of 0.5 to 1, bad ones are at 5 to 30 deviations.
 SHAPE, DISTANCE, WIDTH = (np.log(3.0), 0.8), (np.log(7.0), 0.6), (np.log(0.4), 0.2)
@@ -31,7 +31,7 @@ MOST_UNUSUAL, MOST_PLAIN = 0.05, 0.5
 SCALE = 1.0  # deviation of the logarithm of the good scores' own deviation, around the first guess
 PLACE = 3.0  # deviations that the middle of good scores may be from the first guess
 WALKERS, WARM_UP, STEPS, EVERY = 48, 200, 200, 4  # of the sampler: 2,400 draws
-LOST = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 is that far down
+FAR_BELOW = 15.0  # below the best logarithm: of 8 unknowns, one draw in 2,400 is that far down
 KNOTS = 200  # of a curve, twice
 BINS, TOP = 120, 60  # the scores are averaged in bins, but for the highest
 Array = NDArray[np.float64]
@@ -240,7 +240,7 @@ def _first_guess(values: Array) -> tuple[float, float]:
 
 
 def thinned(values: Array) -> Array:
-    """Rising values (N,), of many the highest as they are and some of the others."""
+    """Sorted values (N,); of many all of the highest, and a sample of the rest."""
     if len(values) <= 2 * KNOTS:
         return values
     some = np.round(np.linspace(0, len(values) - KNOTS, KNOTS)).astype(int)
@@ -321,8 +321,8 @@ def _sampled(evidence: _Evidence) -> Array:
             walkers[mine] = np.where(taken[:, None], moved, walkers[mine])
             fit[mine] = np.where(taken, found, fit[mine])
         if step == WARM_UP // 2:  # some start where nothing fits and nothing near fits better: they begin elsewhere
-            lost = np.flatnonzero(fit < fit.max() - LOST)
-            found_again = rng.choice(np.flatnonzero(fit >= fit.max() - LOST), len(lost))
+            lost = np.flatnonzero(fit < fit.max() - FAR_BELOW)
+            found_again = rng.choice(np.flatnonzero(fit >= fit.max() - FAR_BELOW), len(lost))
             walkers[lost], fit[lost] = walkers[found_again], fit[found_again]
         if step >= WARM_UP and step % EVERY == 0:
             kept.append(walkers.copy())

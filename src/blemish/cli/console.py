@@ -182,7 +182,7 @@ def tell_scores(
     following : commands to go on with.
     more : what the JSON has besides.
     """
-    from blemish.calibration import WORDS
+    from blemish.calibration import BAND_WORDS
     from blemish.images import ANOMALOUS, NORMAL
     from blemish.report import headline
 
@@ -214,7 +214,7 @@ def tell_scores(
         f"{decision.threshold:.4g}: {flagged}.",
         *certainty,
         "The highest scores:",
-        *(f"  {name:<{width}}  {score:8.4g}  {WORDS[band]}" for name, score, band in worst),
+        *(f"  {name:<{width}}  {score:8.4g}  {BAND_WORDS[band]}" for name, score, band in worst),
         *notes,
         *skipped_line(len(scores.skipped), out),
         f"Scores: {out / 'scores.csv'}",

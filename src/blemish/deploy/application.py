@@ -111,7 +111,7 @@ class _Server:
 
     @asynccontextmanager
     async def life(self, _: FastAPI) -> AsyncIterator[None]:
-        """From start to end: batches are scored, replaced Runs are taken up, what was let in is answered."""
+        """From start to end: score batches, take up replaced Runs; in the end, answer accepted requests."""
         for batcher in self.batchers.values():
             batcher.start()
         looking = asyncio.get_running_loop().create_task(self._look_again())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blemish.detectors.base import Detector
 from blemish.detectors.parts.fusion import SIGMA, Fusion, ImageScore
 from blemish.detectors.parts.regions_of_interest import roi_masks
-from blemish.detectors.parts.scoring_head import BOXES, ROI, PatchScorer, ScoringHead, ScoringModule, State
+from blemish.detectors.parts.scoring_head import INSIDE, ROI, PatchScorer, ScoringHead, ScoringModule, State
 from blemish.detectors.parts.views import DEEP_VIEWS, View, ViewFeatures, specs_of, views_for
 from blemish.detectors.settings import check_words
 from blemish.features import FeatureBatch, FeatureSpec, PatchFeatures, features_of
@@ -283,7 +283,7 @@ def _side_by_side(features: Sequence[PatchFeatures]) -> Iterator[list[FeatureBat
 
 def _row(batch: FeatureBatch, row: int, device: str, masks: Tensor | None) -> dict[str, Tensor]:
     """The features of one image by name, as `ScoringHead` takes them."""
-    named = {GLOBALS: batch.globals, BOXES: batch.boxes, **batch.stages}
+    named = {GLOBALS: batch.globals, INSIDE: batch.boxes, **batch.stages}
     found = {name: tensor[row : row + 1].to(device) for name, tensor in named.items()}
     return found if masks is None else {**found, ROI: masks.to(device)}
 

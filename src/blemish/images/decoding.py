@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from blemish.images.deep import TIFF_HEADS, Tiff, Values, for_tifffile, is_deep, is_reduced, values_of
+from blemish.images.deep_files import TIFF_HEADS, Tiff, Values, for_tifffile, is_deep, is_reduced, values_of
 from blemish.images.levels import measured, packed_cells, to_bytes
 from blemish.machine.errors import UnreadableImageError
 
@@ -115,7 +115,7 @@ def read_values(source: Path | bytes) -> Values:
 
 
 def lost_in(source: Path | bytes, decoding: Decoding) -> bytes | None:
-    """Where a new image holds no measurement, as `levels.Found.lost` has it; None where it does everywhere.
+    """Where a new image holds no measurement, as `levels.FoundLevels.lost` has it; None where it does everywhere.
 
     Raises `UnreadableImageError`.
     """

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from blemish.images.cards import SIDE, card, data_uri
 from blemish.images.decoding import Decoding, Pixels, decode, reduced
 from blemish.images.feature_arrays import Array, ClassToken, FeatureArray
 from blemish.images.gathering import WAITING, Gathered, Source, Turned, gathered, of_features, of_files, of_pixels
 from blemish.images.groups import BY_PATH, groups_by
 from blemish.images.levels import Levels, common_range
+from blemish.images.notebook_cards import SIDE, card, data_uri
 from blemish.images.roi import Roi
 from blemish.images.sources import none_readable
 from blemish.images.urls import RemoteFile, openable
@@ -54,7 +54,7 @@ class ImageSet:
     skipped : what cannot be used, with the reason.
     left_out : files of the folder that are no images to look at, such as masks, with the reason.
     levels : by id, the levels of the deep images that `decoding.range` was found on; none where it was given.
-    lost : by id, where a deep image holds no measurement, see `levels.Found`; such places are not scored.
+    lost : by id, where a deep image holds no measurement, see `levels.FoundLevels`; such places are not scored.
     aspect : width / height that features are made at; None for the median of the set, see `settled`.
     roi : where to look; everywhere if there is none.
     extent : square root of the area in pixels that tiled features are made at; None for the median of the set.

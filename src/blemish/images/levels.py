@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.images.deep import Values
+from blemish.images.deep_files import Values
 from blemish.machine.errors import UnreadableImageError
 
 SAMPLED_LEVELS = 2_000_000  # pixels of an image looked at for its levels
@@ -37,8 +37,7 @@ class Levels:
     Attributes
     ----------
     low, high : the 0.1 % and 99.9 % levels: single pixels do not set a range.
-    widths : of the narrowest range with so many % of the pixels, one of `MIDDLES` each, of those at the ends and the
-        middle.
+    widths : of the narrowest range of levels that holds most of the pixels, for each share of `MIDDLES`.
     lost : by the level that stands for "no measurement", nan for what is no finite number, where that is.
     share : by the same, the share of the pixels, 0..1.
     """
@@ -51,7 +50,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundLevels:
     """What the deep images of a folder have in common.
 
     Attributes
@@ -182,7 +181,7 @@ def _cells(lost: NDArray[np.bool_]) -> Cells:
 
 
 def packed_cells(levels: Levels) -> bytes | None:
-    """Where an image holds no measurement, as `Found.lost` has it; None where it does everywhere."""
+    """Where an image holds no measurement, as `FoundLevels.lost` has it; None where it does everywhere."""
     cells = _all_lost(levels)
     return np.packbits(cells).tobytes() if cells.any() else None
 
@@ -205,7 +204,7 @@ def common(
     images: Mapping[str, Levels],
     known_range: tuple[float, float] | None = None,
     known_missing: Collection[float] | None = None,
-) -> Found:
+) -> FoundLevels:
     """What deep images have in common, by their levels; new images have the range and missing levels of the fit."""
     counts = Counter(level for each in images.values() for level in each.lost)
     enough = max(3.0, CONFIRMED * len(images))
@@ -246,7 +245,7 @@ def common(
     inside = {name: each.widths for name, each in known.items() if name not in outside}
     if inside and not known_range:
         notes += _few_levels(inside, levels)
-    return Found(levels, known, tuple(missing), lost, tuple(notes), skipped)
+    return FoundLevels(levels, known, tuple(missing), lost, tuple(notes), skipped)
 
 
 def _few_levels(widths: Mapping[str, Sequence[float]], levels: tuple[float, float]) -> list[str]:
@@ -275,7 +274,7 @@ def _images(count: int) -> str:
 
 
 def _with_refused(levels: Levels, missing: Collection[float]) -> Levels:
-    """The levels with those that are not `missing` in the folder as measurements again."""
+    """The levels; "no measurement" counts as a level again, unless it is one of the folder's `missing`."""
     refused = [level for level in levels.lost if not np.isnan(level) and level not in missing]
     if not refused:
         return levels
@@ -305,6 +304,6 @@ def _usual(levels: Collection[Levels]) -> tuple[float, float]:
 
 
 def _outside(images: Mapping[str, Levels], levels: tuple[float, float], *, new: bool) -> list[str]:
-    """The images that did not take part in a range; of new ones, those further outside of it than it is wide."""
+    """The images outside of a range; of new images, those that exceed it by more than its width."""
     span = levels[1] - levels[0] if new else 0.0
     return [name for name, each in images.items() if each.low < levels[0] - span or each.high > levels[1] + span]

@@ -11,7 +11,7 @@ from blemish.features.backbones import BACKBONES
 from blemish.features.hub import http_status
 from blemish.features.weights import weights_found
 from blemish.images import ImageSet
-from blemish.jobs.estimating import PROBES, duration, estimated
+from blemish.jobs.cost import PROBES, duration, estimated
 from blemish.jobs.streaming import sample_size
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import available_cores, runtime, use_runtime

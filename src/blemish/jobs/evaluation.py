@@ -233,7 +233,7 @@ def _auroc(scores: Array, bad: NDArray[np.bool_]) -> tuple[float | None, Interva
 
 
 def _resampled(figure: Callable[[NDArray[np.int64]], float], bad: NDArray[np.bool_]) -> Interval:
-    """The interval of a figure of rows, drawn again and again, those draws left out that are of one kind."""
+    """The bootstrap interval of a metric; samples with only good or only bad images are left out."""
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, len(bad), len(bad)) for _ in range(RESAMPLES)]
     found = [figure(rows) for rows in draws if 0 < bad[rows].sum() < len(rows)]

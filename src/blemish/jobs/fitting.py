@@ -17,7 +17,7 @@ from blemish.images import NORMAL, UNKNOWN, ImageSet, defect_boxes
 from blemish.images.decoding import Decoding
 from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
-from blemish.jobs.estimating import tell_cost
+from blemish.jobs.cost import tell_cost
 from blemish.jobs.option_groups import with_options_of
 from blemish.jobs.outputs import (
     HEATMAPS,

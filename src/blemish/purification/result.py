@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.images import ImageSet
-from blemish.images.cards import SIDE, card, data_uri
+from blemish.images.notebook_cards import SIDE, card, data_uri
 from blemish.machine.errors import UnreadableImageError
 from blemish.purification.kept_scores import KeptScores
 

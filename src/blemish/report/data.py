@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, cut
+from blemish.calibration import CLEAN, UNCLEAR, Band, Decision, ReliabilityBin, threshold_for
 from blemish.images import ANOMALOUS, NORMAL, ImageSet
 from blemish.images.labels import WORDS
 from blemish.scores import Scores, above
@@ -106,7 +106,7 @@ def of_scores(
     unjudged = Counter(band for band, word in zip(bands, judged, strict=True) if not word)
     look_at = unjudged["reject"] + unjudged["look"]
     more = min(total, counts["reject"] + counts["look"] if counts["look"] else flagged + 1)
-    lower = cut(scores.image, more) if total else decision.threshold
+    lower = threshold_for(scores.image, more) if total else decision.threshold
     run = os.fspath(out or folder)
     inputs = ["--features", "NEW_FEATURES.npy"] if job["features_alone"] else [job["source"] or "IMAGES"]
     again = ["--model", os.fspath(model or run), "--out", "NEW_FOLDER", "--threshold", f"{lower:.6g}"]

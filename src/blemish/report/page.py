@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from blemish.calibration import WORDS, ReliabilityBin
+from blemish.calibration import BAND_WORDS, ReliabilityBin
 from blemish.report.data import Report, counted
 from blemish.report.histogram import histogram, reliability_chart
 from blemish.report.pictures import Picture
@@ -41,7 +41,7 @@ def as_html(report: Report, pictures: Mapping[str, Picture]) -> str:
         pictures=pictures,
         cards=cards,
         listed=listed,
-        words=WORDS,
+        words=BAND_WORDS,
         unlisted=len(rest) - len(listed),
         charts=charts,
         places={name: at for at, name in enumerate(sorted(each["path"] for each in cards))},

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.images import ImageSet
-from blemish.images.cards import QUALITY, data_uri
+from blemish.images.notebook_cards import QUALITY, data_uri
 from blemish.machine.errors import RequestError, UnreadableImageError, writing_to
 from blemish.machine.runtime import runtime
 from blemish.scores import Scores

@@ -99,7 +99,7 @@ class Annotations:
                 )  # fmt: skip
 
     def _state(self, row: int) -> list[str] | None:
-        """The list of left out images that this one belongs to; None if it is as it was."""
+        """The list of left out images that this one belongs to; None if the image is unchanged."""
         if not self.files:
             return None
         try:

@@ -71,7 +71,7 @@ class Labelling:
         self.rows()
 
     def rows(self) -> dict[int, Row]:
-        """The last row of the file for each image, by row of the ranking; some say nothing of good and bad."""
+        """The last row of the file for each image, by row of the ranking; some have neither good nor bad."""
         with self._lock:
             if not self.file.exists():
                 self._rows, self._types = {}, []
@@ -254,7 +254,7 @@ class Labelling:
                 partial.write_text(json.dumps(stored), encoding="utf-8")
 
     def hand_over(self, other: "Labelling") -> None:
-        """Copy all labels and boxes to the Run of `other`; new ones are refused here, since its rows differ."""
+        """Copy all labels and boxes to the Run of `other`, whose rows differ; this one takes no more labels."""
         with self._lock:
             carry(self.file, other.file)
             if self.boxes_file.exists():

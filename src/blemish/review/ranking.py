@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import WORDS as BANDS
+from blemish.calibration import BAND_WORDS
 from blemish.images import UNKNOWN
 from blemish.images.labels import Row
 from blemish.machine.errors import RequestError
@@ -75,8 +75,8 @@ class Filter:
             raise RequestError(f"`show` must be one of {', '.join(SHOWN)}; got '{self.show}'.")
         if self.order not in ORDERS:
             raise RequestError(f"`order` must be one of {', '.join(ORDERS)}; got '{self.order}'.")
-        if self.band and self.band not in BANDS:
-            raise RequestError(f"`band` must be one of {', '.join(BANDS)}; got '{self.band}'.")
+        if self.band and self.band not in BAND_WORDS:
+            raise RequestError(f"`band` must be one of {', '.join(BAND_WORDS)}; got '{self.band}'.")
 
     @property
     def query(self) -> str:

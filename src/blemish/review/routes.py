@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from blemish.calibration import WORDS as BANDS
+from blemish.calibration import BAND_WORDS
 from blemish.images import UNKNOWN
 from blemish.machine.errors import RequestError
 from blemish.report.histogram import histogram
@@ -66,7 +66,7 @@ def front_page(session: Session, refits: Refits, who: str = "") -> str:
         "review.html",
         first=listed(session, Filter(), 0),
         shown=SHOWN,
-        bands=BANDS,
+        bands=BAND_WORDS,
         who=who,
         status=session.status(),
         labels=session.labelling.file,

@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import Depends, Request
 from markupsafe import Markup
 
-from blemish.calibration import WORDS, TwoGroups, chance_knots, mean_chance, two_groups
+from blemish.calibration import BAND_WORDS, TwoGroups, chance_knots, mean_chance, two_groups
 from blemish.images import UNKNOWN
 from blemish.machine.errors import UnreadableImageError
 from blemish.report.page import environment
@@ -139,7 +139,7 @@ class Session:
         return [
             Card(
                 row, gallery.name(row), float(gallery.scores.image[row]),
-                float(chances[row]) if chances is not None else None, WORDS[band], words.get(row, ""),
+                float(chances[row]) if chances is not None else None, BAND_WORDS[band], words.get(row, ""),
                 int(groups[row]), int(sizes[groups[row]]), bool(flagged),
                 *((found.type, found.comment, found.who) if (found := known.get(row)) else ("", "", "")),
                 self._other(row),

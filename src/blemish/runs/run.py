@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load as load_tensors
 
-from blemish.calibration import WORDS, Decision, moved
+from blemish.calibration import BAND_WORDS, Decision, moved
 from blemish.detectors import Detector, State, restored_detector
 from blemish.images import ImageSet
-from blemish.images.cards import card, data_uri
 from blemish.images.decoding import Decoding, Pixels, decode
 from blemish.images.gathering import listed_ids
+from blemish.images.notebook_cards import card, data_uri
 from blemish.images.urls import is_url, joined, located, openable, remote_file
 from blemish.machine.errors import RequestError, UnreadableImageError, WeightsError
 from blemish.machine.progress import progress_of
@@ -176,7 +176,7 @@ class Run:
                 continue
             plain = shown(rgb, TILE)
             heated = overlay(rgb, scores.map(name, plain.size), self.map_scale, TILE)
-            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}, {WORDS[scores.bands[name]]}"))
+            pairs.append((plain, heated, f"{rank}. {name}  {scores[name]:.4g}, {BAND_WORDS[scores.bands[name]]}"))
         if not pairs:
             raise RequestError(f"No image can be shown: {first_error}; put the images back, or give one to `heatmap`.")
         return sheet(pairs)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images.cards import SIDE, card, data_uri
+from blemish.images.notebook_cards import SIDE, card, data_uri
 from blemish.machine.errors import RequestError
 
 if TYPE_CHECKING:

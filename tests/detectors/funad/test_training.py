@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blemish.detectors.funad.checkpoint import Checkpoint
-from blemish.detectors.funad.curve import Curve
+from blemish.detectors.funad.curve import LearningCurve
 from blemish.detectors.funad.local_net import net_scores
 from blemish.detectors.funad.pool import Pool, joined
 from blemish.detectors.funad.pseudo_labels import pseudo_labels
@@ -147,7 +147,7 @@ def test_the_bank_comes_to_hold_normal_images_only() -> None:
 
 
 def test_a_curve_of_a_long_training_stays_short() -> None:
-    curve, normal = Curve(), torch.ones(IMAGES, dtype=torch.bool)
+    curve, normal = LearningCurve(), torch.ones(IMAGES, dtype=torch.bool)
     labels = pseudo_labels(torch.zeros(4), 0.5, 0.9, torch.full((4,), UNKNOWN))
     for step in range(5000):  # a bank rebuilt every step, as published
         curve.score(step, torch.zeros(IMAGES))

@@ -2,7 +2,15 @@
 
 from difflib import get_close_matches
 
-from blemish.benchmark.experiments import core, fun_ad, funad_paper, llbnad, observations, qualitative, semantic
+from blemish.benchmark.experiments import (
+    core_ablation,
+    fun_ad,
+    funad_paper,
+    llbnad,
+    observations,
+    qualitative,
+    semantic,
+)
 from blemish.benchmark.experiments.compare import NAME as COMPARE
 from blemish.benchmark.experiments.compare import compare
 from blemish.benchmark.experiments.experiment import FULL, QUICK, STANDARD, Entry, Experiment, Planned, Size, lacking
@@ -18,7 +26,7 @@ EXPERIMENTS = {
         *observations.EXPERIMENTS,
         *qualitative.EXPERIMENTS,
         *llbnad.EXPERIMENTS,
-        *core.EXPERIMENTS,
+        *core_ablation.EXPERIMENTS,
         *funad_paper.EXPERIMENTS,
         record(),
     )

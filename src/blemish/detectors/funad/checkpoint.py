@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from blemish.detectors.funad.curve import Curve
+from blemish.detectors.funad.curve import LearningCurve
 from blemish.detectors.funad.training import Training
 from blemish.machine.errors import RequestError, replacing, saved_as_usual, writing_to
 
@@ -107,7 +107,7 @@ def restore(training: Training, tensors: dict[str, Tensor], text: str) -> None:
     training.optimiser.load_state_dict({"state": known if any(known.values()) else {}, "param_groups": groups})
     training.torch_rng.set_state(tensors["torch_rng"].cpu())
     training.minibatches.left = tensors["left"]
-    training.curve = Curve.restored(found["curve"], tensors)
+    training.curve = LearningCurve.restored(found["curve"], tensors)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

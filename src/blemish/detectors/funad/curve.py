@@ -19,7 +19,7 @@ HELD = "bank_images.csv"  # in a Run's training/: path, then a column NET@STEP f
 
 
 @dataclass
-class Curve:
+class LearningCurve:
     """Rows of `COLUMNS`, one each time the bank's images were chosen, with the means of the steps until the next.
 
     Attributes
@@ -78,7 +78,7 @@ class Curve:
         return stacked
 
     @classmethod
-    def restored(cls, rows: list[dict[str, float]], tensors: dict[str, Tensor]) -> "Curve":
+    def restored(cls, rows: list[dict[str, float]], tensors: dict[str, Tensor]) -> "LearningCurve":
         """From the rows and `tensors`, at a step where a row begins."""
         found = {name: list(tensors[f"curve.{name}"].cpu()) for name in ("normal", "held") if rows}
         scored: list[tuple[int, Tensor]] = []
@@ -93,7 +93,7 @@ def _due(kept: list[int], step: int, most: int) -> bool:
     return len(kept) < max(2, most // 2) or step - kept[-1] >= kept[-1] - kept[-2]
 
 
-def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
+def write_curves(folder: Path, curves: Mapping[str, LearningCurve], ids: Sequence[str]) -> None:
     """What nets, by name, did with the images `ids`: tables, and plots of them.
 
     `curve.csv` and `score_histogram.csv` are drawn; `bank_images.csv` is for `blemish evaluate`.
@@ -116,7 +116,7 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], ids: Sequence[str]) 
     _plot_histograms(folder / "score_histogram.png", curves)
 
 
-def _write_held(file: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> None:
+def _write_held(file: Path, curves: Mapping[str, LearningCurve], ids: Sequence[str]) -> None:
     """Write which of the images `ids` each bank held. Synthetic images, which come last, are left out."""
     import pandas as pd
 
@@ -128,7 +128,7 @@ def _write_held(file: Path, curves: Mapping[str, Curve], ids: Sequence[str]) -> 
     pd.DataFrame({"path": list(ids), **columns}).to_csv(file, index=False, lineterminator="\n")
 
 
-def histograms(curve: Curve) -> list[tuple[int, list[int], list[float]]]:
+def histograms(curve: LearningCurve) -> list[tuple[int, list[int], list[float]]]:
     """For each step at which all images were scored: the step, counts and edges of the scores, 0..1."""
     found = []
     for step, logits in curve.scored:
@@ -138,7 +138,7 @@ def histograms(curve: Curve) -> list[tuple[int, list[int], list[float]]]:
     return found
 
 
-def _plot(path: Path, curves: Mapping[str, Curve]) -> None:
+def _plot(path: Path, curves: Mapping[str, LearningCurve]) -> None:
     from matplotlib.figure import Figure
 
     shown = (*MEANS, "bank_images")
@@ -151,7 +151,7 @@ def _plot(path: Path, curves: Mapping[str, Curve]) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _plot_histograms(path: Path, curves: Mapping[str, Curve]) -> None:
+def _plot_histograms(path: Path, curves: Mapping[str, LearningCurve]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3 * len(curves), 3), layout="constrained")

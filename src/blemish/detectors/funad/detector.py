@@ -55,9 +55,9 @@ class FunAD(FeatureDetector):
         Of net and distances in the patch score, above 0, and 0 or more. A distance weight of 0 leaves the nets alone,
         as published.
     trust : "evidence" (default) or "full"
-        With "evidence" the net's weight is in proportion to the share of images with large distances, more
-        often than by chance, and full from 10 % on: a folder with hardly any defects teaches little about them. "full"
-        is the weight as it is set.
+        With "evidence" the net's weight grows with the share of images whose distances are larger than chance
+        explains, and is full from 10 % on: a folder with hardly any defects teaches little about them. "full" is the
+        weight as it is set.
     net_views : "ranking" (default) or "all"
         "ranking" has nets for the views that count for the image score, "all" for all views. With a distance weight of
         0 all have one.
@@ -167,7 +167,7 @@ class FunAD(FeatureDetector):
         return {**own, **{name: getattr(self.neighbours, name) for name in OF_NEIGHBOURS}, **vars(self.schedule)}
 
     def budget(self) -> Detector:
-        """Its distances alone, which rank about as well as the net that they teach at a fraction of its time."""
+        """The distances without the nets: nearly the same ranking in a fraction of the time."""
         return self.neighbours.budget()
 
     def _fit_views(self, features: list[ViewFeatures]) -> Sequence[tuple[PatchScorer, Tensor]]:

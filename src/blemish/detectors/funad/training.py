@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blemish.detectors.funad.curve import Curve
+from blemish.detectors.funad.curve import LearningCurve
 from blemish.detectors.funad.local_net import LocalNet, autocast, averaged, fast_products, net_scores, new_net
 from blemish.detectors.funad.memory_bank import MemoryBank
 from blemish.detectors.funad.pool import Pool, minibatches
@@ -78,7 +78,7 @@ class Trained:
     last: LocalNet
     average: LocalNet
     snapshots: list[State]
-    curve: Curve
+    curve: LearningCurve
 
     def at(self, snapshot: int) -> LocalNet:
         """The net as it was at a snapshot."""
@@ -105,7 +105,7 @@ class Training:
         self.bank: MemoryBank | None = None
         self.done = 0
         self.snapshots: list[State] = []
-        self.curve = Curve()
+        self.curve = LearningCurve()
 
     def run(self, tell: Callable[[int], None], keep: Callable[["Training"], None], every: float = 60.0) -> Trained:
         """Train to the end; `keep` is called about every so many seconds, and then."""

@@ -41,10 +41,8 @@ from blemish.machine.errors import RequestError
 
 EMBEDDING_PATCHES = 60_000  # for 54,000 covariances
 FEWEST_SHAPING = 30  # groups of images that the embedding is learned from without those known to be good
-STANDS_OUT = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
-FEWEST_FOR_FARTHEST = (
-    200  # images: of fewer, the eighth nearest is no longer like it. Of 100 good screws 13 % stood out
-)
+UNUSUAL = 0.99  # of all patches are less unusual than a patch of a drawn defect that counts
+FEWEST_FOR_FARTHEST = 200  # images: in smaller folders the eighth nearest is too different (benchmarks/threshold.md)
 MOST_IMAGES = 2000  # that are compared with: 330 MB of the default features
 
 
@@ -211,7 +209,7 @@ class NearestImages(FeatureDetector):
         scorer.typical.copy_(torch.stack([typical(away[inside]), typical(_to_nearest(scorer.layouts, barred[rows]))]))
         known = relative_distances(counted, scorer.spacing, scorer.typical[0])
         if drawn.any():
-            far = float(np.quantile(known[inside].numpy(), STANDS_OUT))
+            far = float(np.quantile(known[inside].numpy(), UNUSUAL))
             self._know_defects(features, scorer, rows, drawn[rows] & (known[own] > far))
             known = known * self._nearer_to_defects(features, scorer, traced, away, barred)
         maps = torch.empty(len(groups), known.shape[1])

@@ -15,7 +15,7 @@ from blemish.features.store import GLOBALS, valid_patches
 
 State = dict[str, Tensor]
 
-BOXES = "boxes"  # where the images are in their grid, among the features of a working size
+INSIDE = "boxes"  # where the images are in their grid, among the features of a working size
 ROI = "roi"  # masks of the images, among those features, where each image has its own
 
 
@@ -30,7 +30,7 @@ class PatchScorer(nn.Module, ABC):
 class ScoringHead(nn.Module):
     """The detector's half of scoring: backbone stages to image scores and maps, whichever detector it is.
 
-    `forward` takes, for each working size, the stages (B, h, w, C), `GLOBALS` (B, G) and `BOXES` (B, 4) by name; it
+    `forward` takes, for each working size, the stages (B, h, w, C), `GLOBALS` (B, G) and `INSIDE` (B, 4) by name; it
     gives scores (B,) and maps (B, H, W).
     """
 
@@ -55,7 +55,7 @@ class ScoringHead(nn.Module):
             grid = (patches.shape[1], patches.shape[2])
             masks = features.get(ROI, self.roi)
             valid.append(
-                valid_patches(features[BOXES], grid) if masks is None else within(masks, features[BOXES], grid)
+                valid_patches(features[INSIDE], grid) if masks is None else within(masks, features[INSIDE], grid)
             )
         scores: tuple[Tensor, Tensor] = self.fusion(maps, valid)
         return scores
@@ -82,6 +82,6 @@ class ScoringModule(nn.Module):
             whole, stages = extractor(images)
             box = torch.tensor([box_in_grid((width, height), spec.size or (1, 1))], device=images.device)
             named = dict(zip(spec.stages, stages, strict=True))
-            features.append({GLOBALS: whole, BOXES: box.expand(images.shape[0], 4), **named, **where})
+            features.append({GLOBALS: whole, INSIDE: box.expand(images.shape[0], 4), **named, **where})
         scores: tuple[Tensor, Tensor] = self.head(features)
         return scores
