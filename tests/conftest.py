@@ -26,8 +26,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def tests_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache that the tests share, those of all workers, so that the backbone sees each picture once."""
-    if "TESTCACHE" in os.environ:
-        return Path(os.environ["TESTCACHE"])
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache" / "blemish"
 

@@ -30,7 +30,18 @@ def test_the_module_shows_its_names_and_its_help():
         assert part in text
 
 
-@pytest.mark.parametrize("name", ["images.notebook_cards", "jobs.estimator", "machine.progress", "scores.scores"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images.notebook_cards",
+        "jobs.estimator",
+        "machine.progress",
+        "scores.scores",
+        "scores.flags",
+        "calibration.reference",
+        "calibration.posterior",
+    ],
+)
 def test_the_examples_of_the_docstrings_are_right(name):
     found = doctest.testmod(import_module(f"blemish.{name}"))
     assert found.attempted

@@ -45,6 +45,7 @@ def inline(monkeypatch):
 
     for module in (store_module, cluster, sub_models):
         monkeypatch.setattr(module, "in_tasks", in_tasks)
+    monkeypatch.setattr("blemish.jobs.fitting.connected", lambda _: None)
     return ran
 
 

@@ -95,7 +95,7 @@ def test_hidden_files_results_and_other_kinds_are_left_out(bucket):
         ImageSet.of(f"{ROOT}/run")
 
 
-def test_what_is_gone_or_damaged_when_it_is_fetched_is_skipped_with_its_reason(bucket):
+def test_what_is_gone_or_damaged_when_it_is_fetched_is_skipped_with_its_reason(bucket, own_cache):
     bucket.pipe("/bucket/parts/bad.png", b"no image")
     found = ImageSet.of(ROOT)
     assert "not an image" in found.skipped["bad.png"]

@@ -38,6 +38,9 @@ def detector():
     )
 
 
+EARLY = {"backbone": "efficientnet_lite0", "views": (View(64, ("8",), rooted=False),)}  # torch exports few blocks of it
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
@@ -262,7 +265,7 @@ def deep_with_a_hole(folder, indices):
 def fitted_with_holes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("holes")
     photos = deep_with_a_hole(folder / "photos", range(12))
-    blemish.fit(photos, folder / "run", detector=detector(), threads=1, cache=folder / "cache")
+    blemish.fit(photos, folder / "run", detector=NearestImages(**EARLY), threads=1, cache=folder / "cache")
     export(folder / "run", folder / "onnx", triton=True, threads=1)
     with pytest.MonkeyPatch.context() as patch:
         same_graph(patch, folder)
@@ -323,8 +326,7 @@ def fitted_with_all(tmp_path_factory):
     (folder / "labels.csv").write_text("path,label\npart-00.png,bad\npart-05.png,good\n")
     content = hashlib.sha256((folder / "photos" / "part-00.png").read_bytes()).hexdigest()
     append(folder / "boxes.csv", [DefectBox("part-00.png", content, 20, 20, 20, 20)])
-    views = (View(64, ("16",), rooted=False),)
-    tiled = NearestImages(backbone="efficientnet_lite0", views=views, tile=64, overlap=16)
+    tiled = NearestImages(**EARLY, tile=64, overlap=16)
     how = {"roi": folder / "mask.png", "threads": 1, "cache": folder / "cache"}
     blemish.fit(folder / "photos", folder / "plain", detector=tiled.clone(), **how)
     blemish.fit(folder / "photos", folder / "run", detector=tiled, labels=folder / "labels.csv", **how)

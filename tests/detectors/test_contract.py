@@ -28,6 +28,7 @@ SMALL = {
     ),
 }
 PLAIN = (View(96, ("8", "16a"), pool=3, rooted=False),)
+EARLY = View(96, ("8",), pool=3, rooted=False)
 # Of the detectors that are slow or large as they are by default.
 SETTINGS: dict[str, dict[str, object]] = {
     "nearest_images": {"views": SMALL["views"][:1]},  # several views are those of funad, too
@@ -239,7 +240,7 @@ def exported(
 ) -> Exported:
     """Fresh images, detectors, and what exported graphs make of the images: all of scoring in one graph, from pixels.
 
-    Of a detector with several views another one with the first alone: torch's exporter takes long over each.
+    The detectors have one view of an early stage, and one graph: torch's exporter takes long over each block.
     """
     onnxruntime = pytest.importorskip("onnxruntime")
     place = tmp_path_factory.mktemp("exported")
@@ -247,23 +248,18 @@ def exported(
     pixels = torch.stack([torch.from_numpy(images.read(each)).permute(2, 0, 1) for each in images.ids])
     batch = torch.export.Dim("batch", min=1, max=64)
     with use_runtime(cache=feature_cache, threads=2):
-        detectors = {
-            name: each if len(each.views) == 1 else make(name, views=each.views[:1]).fit(ImageSet.of(folder))
-            for name, each in fitted.items()
-        }
-    outputs = {}
-    for specs in dict.fromkeys(detector.feature_specs() for detector in detectors.values()):
-        names = [name for name, detector in detectors.items() if detector.feature_specs() == specs]
-        module = ScoringModule(specs, Heads([detectors[name].head_ for name in names])).eval()
-        without_in_place(module)
-        program = torch.onnx.export(
-            module, (pixels[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, optimize=False
-        )
-        assert program is not None
-        program.save(place / "scoring.onnx")
-        session = onnxruntime.InferenceSession(place / "scoring.onnx", providers=["CPUExecutionProvider"])
-        found = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
-        outputs.update({name: tuple(found[2 * at : 2 * at + 2]) for at, name in enumerate(names)})
+        detectors = {name: make(name, views=(EARLY,)).fit(ImageSet.of(folder)) for name in fitted}
+    [specs] = {detector.feature_specs() for detector in detectors.values()}
+    module = ScoringModule(specs, Heads([detector.head_ for detector in detectors.values()])).eval()
+    without_in_place(module)
+    program = torch.onnx.export(
+        module, (pixels[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, optimize=False
+    )
+    assert program is not None
+    program.save(place / "scoring.onnx")
+    session = onnxruntime.InferenceSession(place / "scoring.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+    outputs = {name: tuple(found[2 * at : 2 * at + 2]) for at, name in enumerate(detectors)}
     return images, detectors, outputs
 
 

@@ -46,6 +46,7 @@ from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest
 from blemish.machine.errors import RequestError
 from blemish.machine.progress import progress_of
+from blemish.machine.ray_tasks import connected
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import BEFORE_FIT, Purification, PurifySettings
 from blemish.report import of_job, of_scores, write_report
@@ -141,6 +142,8 @@ class _Fit:
             progress=self.progress,
         )
         with where, place as staging:
+            if request.ray:
+                connected(request.ray)  # an address that is wrong is refused at once
             self.find()
             self.prepare()
             if request.purify:

@@ -103,8 +103,10 @@ class Session:
         return _within("image/png", coloured) if coloured else ""
 
     def chances(self) -> np.ndarray[Any, Any] | None:
-        """(N,) of being bad, with what was reviewed so far."""
+        """(N,) of being bad, with what was reviewed so far; those of the Run where nothing was."""
         labels = self.labelling.labels()
+        if not self.gallery.decision.reviewed and (labels == UNKNOWN).all():
+            return self.gallery.decision.chances(self.gallery.scores.image)
         if self._chances is None or not np.array_equal(self._chances[0], labels):
             scores = self.gallery.scores.image
             found = None

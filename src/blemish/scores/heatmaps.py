@@ -16,7 +16,7 @@ from blemish.images import ImageSet
 from blemish.images.decoding import Pixels
 from blemish.machine.errors import JobError, RequestError, UnreadableImageError
 from blemish.machine.runtime import runtime
-from blemish.scores.scores import above
+from blemish.scores.flags import above
 
 if TYPE_CHECKING:
     from blemish.scores import Scores

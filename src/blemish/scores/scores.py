@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.images.notebook_cards import SIDE, card, data_uri
 from blemish.machine.errors import RequestError
+from blemish.scores.flags import above
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
 
 BARS = 40  # of a histogram
 SHOWN, SAMPLED = 5, 200  # images on a card, and those that its colours are set by
-
-
-def above(scores: "Sequence[float] | NDArray[np.floating]", threshold: float) -> NDArray[np.bool_]:
-    """(N,) which scores are above a threshold; both count as float32, and a score that equals it is not above.
-
-    Examples
-    --------
-    >>> above([0.1, 0.2], 0.1).tolist()
-    [False, True]
-    """
-    found: NDArray[np.bool_] = np.asarray(scores, np.float32) > np.float32(threshold)
-    return found
 
 
 @dataclass(frozen=True, repr=False)
