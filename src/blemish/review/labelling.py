@@ -34,7 +34,7 @@ class StaleError(BlemishError):
 
 
 @dataclass(frozen=True)
-class Step:
+class Undoable:
     """What `undo` brings back.
 
     Attributes
@@ -62,7 +62,7 @@ class Labelling:
         self._boxes: dict[str, list[DefectBox]] = {}
         self._box_notes: list[str] = []
         self._seen: dict[Path, tuple[int, int]] = {}
-        self._undo: list[Step] = []
+        self._undo: list[Undoable] = []
         self._lock = threading.RLock()
         self._handed_over = False
         self._row_of = {name: row for row, name in enumerate(gallery.scores.ids)}
@@ -143,7 +143,7 @@ class Labelling:
                 return self._new(row, word, defect, was.comment if comment is None else comment.strip(), who)
 
             self._write([labelled(row) for row in rows])
-            self._undo.append(Step({row: before.get(row) for row in rows}))
+            self._undo.append(Undoable({row: before.get(row) for row in rows}))
 
     def comment(self, row: int, comment: str, who: str = "") -> None:
         """Keep a comment; the label stays as it is. Raises as `label` does."""
@@ -226,11 +226,11 @@ class Labelling:
     def _draw(self, row: int, boxes: Sequence[DefectBox], kind: str, who: str) -> None:
         """Write places of an image, which is bad from then on."""
         with self._lock:
-            step = Step({}, {row: self._boxes_on(row)})
+            step = Undoable({}, {row: self._boxes_on(row)})
             self._write_boxes(boxes)
             if boxes and self.words().get(row) != BAD:
                 self.label([row], BAD, kind=kind or None, who=who)
-                step = Step(self._undo.pop().labels, step.boxes)
+                step = Undoable(self._undo.pop().labels, step.boxes)
             self._undo.append(step)
 
     def remove_box(self, row: int, number: int, who: str = "") -> None:
@@ -241,7 +241,7 @@ class Labelling:
             if not 0 <= number < len(found):
                 raise RequestError(f"This image has {len(found)} boxes, and none of number {number + 1}; reload it.")
             self._write_boxes([replace(found[number], type=REMOVED, who=who, time="")])
-            self._undo.append(Step({}, {row: found}))
+            self._undo.append(Undoable({}, {row: found}))
 
     def set_threshold(self, value: float) -> None:
         """Keep a threshold in the Run. Raises `RequestError` for what is none."""
