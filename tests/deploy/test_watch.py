@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
 from blemish.machine.runtime import use_runtime
+from blemish.runs.artifact import read_config, write_config
 from command_line import call, refused
 from conftest import fill, picture, small_detector
 
@@ -127,6 +129,18 @@ def test_a_disk_without_hard_links_gets_copies_and_that_is_told(place, run, monk
     watched.step()
     assert (place / "out" / rows(place)[0]["to"]).read_bytes() == (place / "in" / "new-0.png").read_bytes()
     assert "files are copied" in watched.news[0]
+
+
+def test_a_score_that_equals_the_threshold_as_float32_is_not_flagged(place, run, tmp_path):
+    put(place / "in", 0)
+    [score] = blemish.load(run).score(place / "in", threads=1).image
+    again = Path(shutil.copytree(run, tmp_path / "tied"))
+    config = read_config(again)
+    config["decision"]["threshold"] = float(np.nextafter(np.float64(score), -np.inf))  # lower, but not as float32
+    write_config(again, config)
+    watcher(place, again, action="none").step()
+    assert [row["flagged"] for row in rows(place)] == ["0"]
+    assert not blemish.load(again).score(place / "in", threads=1).flagged
 
 
 def test_kinds_that_are_not_read_are_counted_and_suffixes_do_not_matter(place, run):

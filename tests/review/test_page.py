@@ -15,6 +15,7 @@ from blemish.calibration import folder_chances, two_groups
 from blemish.images import labels
 from blemish.machine.errors import RequestError
 from blemish.review.gallery import Gallery
+from blemish.review.session import Session
 from blemish.review.thumbnails import Thumbnails, heat
 from blemish.runs.artifact import read_config, write_config
 from blemish.runs.run import load
@@ -230,6 +231,15 @@ def test_the_page_says_what_would_help_and_words_where_there_are_no_chances(revi
     assert "Review thirty of them." in text
     assert ", pass" in text
     assert "chance of being bad" not in text
+
+
+def test_the_chances_of_a_run_that_nobody_reviewed_are_those_of_its_report(gallery):
+    session = Session(gallery, None, lambda: False)
+    assert session.chances().tolist() == gallery.decision.chances(gallery.scores.image).tolist()
+    assert "draws" not in vars(session)  # nothing was sampled
+    session.labelling.label([0], "bad")
+    session.chances()
+    assert "draws" in vars(session)
 
 
 def test_ten_thousand_images_take_less_than_a_second_more_than_ten(reviewed, monkeypatch):
