@@ -92,6 +92,7 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         *links[:1],
         _lacking(entries, data),
         _not_begun(entries, name),
+        _repeated(done),
         _clock(data),
         "### Who leads",
         "\n".join(f"- {sentence}" for mode in MODES for level in LED for sentence in _leader(data, mode, level)),
@@ -120,6 +121,18 @@ def _not_begun(entries: Sequence[Entry], name: str) -> str:
     begun = {each.planned.group for each in entries}
     waiting = [group for group in groups_of(name.rpartition("_")[2]) if group not in begun]
     return f"Not run yet, and in none of these figures: {', '.join(waiting)}." if waiting else ""
+
+
+def _repeated(done: Sequence[Entry]) -> str:
+    """The protocols whose training sets are those of another: where sets are small, there is little to draw."""
+    drawn: dict[str, set[tuple[object, ...]]] = {}
+    for each in done:
+        drawn.setdefault(each.group, set()).add((each.planned.cell.category, each.row["seed"], each.row["manifest"]))
+    alike: dict[frozenset[tuple[object, ...]], list[str]] = {}
+    for group, sets in drawn.items():
+        alike.setdefault(frozenset(sets), []).append(group)
+    same = [f"{' and '.join(others)} as {first}" for first, *others in alike.values() if others]
+    return f"The same images are drawn for {', for '.join(same)}: their figures repeat." if same else ""
 
 
 def _clock(data: pd.DataFrame) -> str:
