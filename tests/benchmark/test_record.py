@@ -37,7 +37,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def job(task: jobs.Task) -> Rows:
         cell = task.cell
         if (cell.detector, cell.category) == ("inreach", "mvtec/nut"):
-            raise ZeroDivisionError("no luck")
+            raise ZeroDivisionError("no luck (looked in /folder/of/this/machine)")
         value = WORTH[cell.detector] - 0.1 * cell.ratio + 0.001 * cell.seed
         row = {"image_auroc": value, "pixel_auroc": value / 2, "aupro": 0.5, "fit_seconds": 10 * value}
         return [{**row, "mode": mode} for mode in cell.extra["modes"]]

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from blemish.machine.errors import RequestError
-from blemish.runs.run import NOT_INSTALLED
-from blemish.runs.run import versions as installed
+from blemish.machine.extras import NOT_INSTALLED
+from blemish.machine.extras import versions as installed
 
 EXPERIMENT, FORMAT_VERSION = "experiment.yaml", 1
 PACKAGES = ("blemish", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "anomalib")

@@ -1,5 +1,6 @@
 """The page of an experiment: its tables in every format, its rows, its plots, and what reruns and cites it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ BOLD = (
     "Bold: better than each other variant of the row by a two-sided Wilcoxon signed-rank test over sets and seeds, "
     f"p < 0.05 after Holm's correction ({TESTS}); fewer than six pairs cannot show it."
 )
+LOOKED_IN = re.compile(r" \(looked in [^)]*\)")  # folders of one machine, in the reason of a failed run
 SPREAD = "Figures are mean ± sample standard deviation (n - 1) over seeds, each of the mean over sets."
 LACKS = "'lacks 1 of 4' stands where a variant has no figure for one of the row's 4 sets and seeds: no mean is made."
 
@@ -291,7 +293,7 @@ def _images(entries: Sequence[Entry]) -> str:
 
 
 def reached(data: pd.DataFrame) -> str:
-    """The contamination that was asked for in each cell, and what was reached."""
+    """The contamination requested in each cell, and what was reached."""
     seen: dict[tuple[str, str], set[str]] = {}
     for row in data[["category", "ratio", "reached"]].drop_duplicates().itertuples(index=False):
         if row.reached and row.ratio != row.reached:
@@ -308,7 +310,7 @@ def _failed(entries: Sequence[Entry]) -> list[str | Table]:
     said: dict[str, list[str]] = {}
     for entry in failed:
         where = " ".join(filter(None, (entry.planned.label, entry.variant, entry.group, entry.row["mode"])))
-        reason = entry.row["reason"].replace(str(Path.home()), "~")  # the page is read on other machines
+        reason = LOOKED_IN.sub("", entry.row["reason"]).replace(str(Path.home()), "~")  # read on other machines, too
         said.setdefault(reason, []).append(f"{where}, seed {entry.row['seed']}")
     lines = [
         f"- {reason} ({len(places)}: {'; '.join(places[:3])}{'; ...' if len(places) > 3 else ''})"

@@ -21,11 +21,12 @@ from blemish.images.decoding import WORKING_SIDE
 from blemish.images.roi import SIDE
 from blemish.images.urls import is_url, joined
 from blemish.machine.errors import RequestError, saved_as_usual
+from blemish.machine.extras import versions
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.runs.artifact import FILES, SCORES, hashes, write_config
 from blemish.runs.exported import FORMATS, INPUT, KIND, MASK, MODEL_FILES, OUTPUTS, Format, graph_of, looking_masks
-from blemish.runs.run import KNOWN_FILE, OWN_MASKS, Run, known_state, load, versions
+from blemish.runs.run import KNOWN_FILE, OWN_MASKS, Run, known_state, load
 from blemish.runs.transaction import whole_or_absent
 
 COMPARED = 64  # images that torch and the exported model are compared on

@@ -14,8 +14,8 @@ from blemish.images import ImageSet
 from blemish.jobs.cost import PROBES, duration, estimated
 from blemish.jobs.streaming import sample_size
 from blemish.machine.errors import RequestError
+from blemish.machine.extras import versions
 from blemish.machine.runtime import available_cores, runtime, use_runtime
-from blemish.runs.run import versions
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 3.0

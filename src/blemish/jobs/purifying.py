@@ -24,13 +24,13 @@ from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, w
 from blemish.jobs.request import PurifyRequest
 from blemish.jobs.sorting import GOOD, LOOK, sort_images, sorting_of
 from blemish.machine.errors import RequestError, writing_to
+from blemish.machine.extras import versions
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings
 from blemish.purification import purify as purify_images
 from blemish.report import of_job, of_purification, pictures_of, write_report, write_thumbnails
 from blemish.runs.artifact import PARAMETERS, write_config
-from blemish.runs.run import versions
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores
 

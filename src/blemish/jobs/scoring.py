@@ -22,12 +22,13 @@ from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
 from blemish.jobs.request import ScoreRequest
 from blemish.jobs.sorting import folders_by_id, sort_images, sorting_of
 from blemish.machine.errors import RequestError
+from blemish.machine.extras import versions
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
 from blemish.report import of_job, of_scores, write_report
 from blemish.runs.artifact import PARAMETERS, write_config
 from blemish.runs.exported import FORMATS, ExportedModel
-from blemish.runs.run import Run, in_order_of, load, versions
+from blemish.runs.run import Run, in_order_of, load
 from blemish.runs.transaction import whole_or_absent
 from blemish.scores import Scores, above
 

@@ -1,12 +1,10 @@
 """A Run: a fitted detector with its decision, the scores it was decided on, and where it is on disk."""
 
-import platform
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +22,7 @@ from blemish.images.gathering import listed_ids
 from blemish.images.notebook_cards import card, data_uri
 from blemish.images.urls import is_url, joined, located, openable, remote_file
 from blemish.machine.errors import RequestError, UnreadableImageError, WeightsError
+from blemish.machine.extras import versions
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import quiet, runtime, use_runtime
 from blemish.runs import act
@@ -40,8 +39,6 @@ TILE, ON_CARD = 240, 4  # pixels of an image among others, and how many are on a
 KNOWN_CONTENT, KNOWN_SCORES = "run.known.content", "run.known.scores"  # (N, 32) uint8 and (N,), in the artifact
 OWN_MASKS = "a mask an image"  # what `about` says of the region of interest where each image has its own
 KNOWN_FILE = "known.safetensors"  # both, beside an exported model
-NOT_INSTALLED = "not installed"  # in place of a version
-SHOWN_VERSIONS = ("blemish", "torch", "timm", "numpy", "pillow", "scikit-learn", "safetensors", "anomalib")
 
 
 @dataclass(repr=False)
@@ -391,14 +388,3 @@ def _read_training_scores(folder: Path) -> NDArray[np.float32]:
     except (OSError, ValueError) as error:
         raise RequestError(f"'{folder / SCORES}' cannot be read ({error}); fit again with `force`.") from None
     return scores
-
-
-def versions(names: Sequence[str] = SHOWN_VERSIONS) -> dict[str, str]:
-    """Python's version, and the versions of libraries: by default what is stored with every Run."""
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = NOT_INSTALLED
-    return found
