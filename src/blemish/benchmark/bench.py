@@ -23,7 +23,7 @@ from blemish.benchmark.experiments import (
 from blemish.benchmark.experiments.compare import DETECTORS, RATIOS
 from blemish.benchmark.formats import FORMATS
 from blemish.benchmark.mlflow_log import MLflowExperiment
-from blemish.benchmark.plan import Plan, plan, run, todo
+from blemish.benchmark.plan import Plan, plan, repeated, run, todo
 from blemish.benchmark.provenance import (
     check_hashes,
     commit,
@@ -226,6 +226,7 @@ def _dry(planned: Plan, results: Results) -> Report:
     seconds, guesses = expected_seconds(planned, results)
     left = todo(planned, results)
     waiting = {step.run for step in left}
+    same = repeated(planned, left)
     lines = []
     for each in planned.experiments:
         runs = dict.fromkeys(planned.runs[each.name])
@@ -235,9 +236,11 @@ def _dry(planned: Plan, results: Results) -> Report:
         lines += [f"    {note}" for note in planned.notes(each.name)]
     lines += [f"    cannot run: {step.cell.category}: {step.problem}" for step in left if step.problem]
     basis = "of one core, from earlier runs here or seconds an image measured elsewhere"
-    guessed = f"; a guess for {guesses} of {len(left)}" if guesses else ""
-    lines.append(f"{len(left)} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}{guessed}).")
-    return Report(lines, {"runs": len(left), "minutes": round(seconds / 60, 1), "guessed": guesses})
+    count = len(left) - len(same)
+    guessed = f"; a guess for {guesses} of {count}" if guesses else ""
+    again = f"; {len(same)} more are on the same images as one of those and take its rows" if same else ""
+    lines.append(f"{count} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}{guessed}){again}.")
+    return Report(lines, {"runs": count, "repeated": len(same), "minutes": round(seconds / 60, 1), "guessed": guesses})
 
 
 def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
@@ -248,6 +251,8 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
     earlier = _rates(results)
     seconds, guesses = 0.0, 0
     waiting = todo(plan, results)
+    same = repeated(plan, waiting)
+    waiting = [step for step in waiting if step.run not in same]
     for step in waiting:
         cell = step.cell
         purify = "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)

@@ -11,6 +11,10 @@ from blemish.benchmark.contamination import TEST_SHARE, Manifest, contaminate, r
 from blemish.benchmark.datasets import Category
 
 
+DRAWING = ("ratio", "policy", "test_share", "defects", "given")  # how images are drawn; a manifest holds which
+PROTOCOL, MODES_KEPT = PLACING = ("protocol", "modes")  # in `Cell.extra`: the table of the rows, and which of them
+
+
 @dataclass(frozen=True)
 class Limit:
     """At most so many images of each part of a category; None takes all."""
@@ -65,6 +69,14 @@ class Cell:
         known = [manifest.hash if manifest else "", category.signature if category else ""]
         text = json.dumps([asdict(self), *known], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def work(self, manifest: Manifest | None, category: Category | None) -> str:
+        """What is computed, as text: equal for two runs that draw the same images in two ways."""
+        if manifest is None:
+            return self.run(manifest, category)
+        known = {name: value for name, value in asdict(self).items() if name not in DRAWING}
+        known["extra"] = {name: value for name, value in self.extra.items() if name not in PLACING}
+        return json.dumps([known, manifest.hash, category.signature if category else ""], sort_keys=True)
 
     def of(self, category: Category) -> Category:
         """The images that the run takes from its category."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish import calibration
+from blemish.benchmark.cells import MODES_KEPT
 from blemish.benchmark.contamination import MODES, NO_OVERLAP, OVERLAP
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.datasets.category import GOOD
@@ -130,7 +131,7 @@ def measured(task: Task, scores: Scores, threshold: float) -> Iterator[dict[str,
     rest = manifest.test_paths(category, NO_OVERLAP) if _can(task, NO_OVERLAP) else ()
     with timed(timing, "metric_seconds"):
         counts = _counts(scores, category, rest) if with_pixels else {}
-    for mode in task.cell.extra.get("modes", MODES):
+    for mode in task.cell.extra.get(MODES_KEPT, MODES):
         try:
             part = scores.subset(manifest.test_paths(category, mode))
             truth = category.truth(part.ids)

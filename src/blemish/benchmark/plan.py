@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from blemish.benchmark.cells import Cell
+from blemish.benchmark.cells import MODES_KEPT, Cell
 from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size, lacking
 from blemish.benchmark.jobs import Task, job
@@ -25,6 +25,7 @@ from blemish.machine.runtime import runtime
 
 MANIFESTS, RUNS = "manifests", "runs"
 CLEAR = Path("/proc/self/clear_refs")
+MADE_BY = ("choice", "version", "commit", "machine")  # of a row, by what computed it
 PAUSE = 20  # tables of a large bench take seconds: they are written again after twenty times as long
 
 
@@ -44,6 +45,11 @@ class Step:
             return 0
         limited = self.cell.of(self.category)
         return len(self.manifest.training) + len(limited.normals) + len(limited.anomalies)
+
+    @property
+    def work(self) -> str:
+        """See `Cell.work`."""
+        return self.cell.work(self.manifest, self.category)
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,14 @@ def todo(plan: Plan, results: Results) -> list[Step]:
     return [step for run, step in plan.steps.items() if run not in finished]
 
 
+def repeated(plan: Plan, steps: Sequence[Step]) -> dict[str, str]:
+    """Of `steps`, those on the same images as an earlier step of the plan: its run by theirs. They are not run."""
+    first: dict[str, str] = {}
+    for run, step in plan.steps.items():
+        first.setdefault(step.work, run)
+    return {step.run: first[step.work] for step in steps if first[step.work] != step.run}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a bench left: tables by experiment, and how many runs were done now, earlier, and failed."""
@@ -136,13 +150,15 @@ def run(plan: Plan, out: Path, *, retry: bool = False, form: str = "md") -> Outc
         if retry:
             results.drop_failed()
         steps = todo(plan, results)
+        same = repeated(plan, steps)
         write_manifests(steps, out)
         runtime().progress("runs", 0, len(steps))
         waiting, pause = [], 0.0  # runs that no table shows yet; seconds until tables are written again
         last = perf_counter()
         try:
-            for number, (step, rows) in enumerate(zip(steps, _rows_of_all(steps, out), strict=True), start=1):
-                results.add(rows)
+            computed = _rows_of_all([step for step in steps if step.run not in same], out)
+            for number, step in enumerate(steps, start=1):
+                results.add(_rows_again(step, results.of(same[step.run])) if step.run in same else next(computed))
                 runtime().progress("runs", number, len(steps))
                 waiting.append(step.run)
                 if (start := perf_counter()) - last > pause:
@@ -165,6 +181,15 @@ def _rows_of_all(steps: Sequence[Step], out: Path) -> Iterator[list[dict[str, An
     else:
         for step in steps:
             yield rows_of(step, out / RUNS / step.run)
+
+
+def _rows_again(step: Step, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The rows of a run on the same images, in the place of `step`."""
+    kept = step.cell.extra.get(MODES_KEPT)
+    base = {name: value for name, value in _base(step).items() if name not in MADE_BY}
+    return [
+        {**row, **base, "as_run": row["run"]} for row in rows if kept is None or not row["mode"] or row["mode"] in kept
+    ]
 
 
 def _rows_in_task(out: Path, step: Step) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemish.benchmark.cells import Cell, Limit
+from blemish.benchmark.cells import MODES_KEPT, PROTOCOL, Cell, Limit
 from blemish.benchmark.contamination import MODES, OVERLAP, TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
@@ -32,7 +32,7 @@ OWN = (
 AT_ONCE = (f"{PREFIX}Patchcore", f"{PREFIX}Padim")  # of anomalib, in one pass over the images
 TRAINED = (f"{PREFIX}ReverseDistillation", f"{PREFIX}EfficientAd", f"{PREFIX}Supersimplenet")  # hours a fit on a CPU
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)
-PROTOCOL, LEVEL_PROTOCOL = "protocol", "levels"  # in a cell's `extra`
+LEVEL_PROTOCOL = "levels"
 QUICK_LIMIT, QUICK_LEVELS = Limit(48, 16, 32), (0.0, 0.1, 0.4)
 SEEDS = 3
 
@@ -84,13 +84,13 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
                     category=str(category), detector=name.removeprefix(PURIFIED), ratio=ratio, seed=seed,
                     purify={} if name.startswith(PURIFIED) else None, policy=protocol.policy,
                     test_share=protocol.test_share, limit=QUICK_LIMIT if quick else size.limit,
-                    extra={PROTOCOL: kind, "modes": list(protocol.modes)},
+                    extra={PROTOCOL: kind, MODES_KEPT: list(protocol.modes)},
                 ),
                 name,
                 _level(kind, ratio),
             )
+            for seed in seeds  # one after the other: a page can stand on the seeds that are whole
             for kind, protocol, ratio in _ratios(size.name)
-            for seed in seeds
             for category in defective(categories)
             for name in names
         ]  # fmt: skip
