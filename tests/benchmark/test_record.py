@@ -1,6 +1,7 @@
 """The record keeps machines, versions and sizes apart, and its page says no more than its rows."""
 
 import csv
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -113,6 +114,44 @@ def test_a_record_that_was_broken_off_names_what_was_not_begun(data: Path, tmp_p
     rows.write_text("".join(kept))
     bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
     assert "Not run yet, and in none of these figures: SoftPatch 10 %." in (tmp_path / "record.md").read_text()
+
+
+def test_a_seed_that_is_not_whole_is_left_out_of_all_means(data: Path, tmp_path: Path, measured: None) -> None:
+    run(data, tmp_path / "out", seeds=2)
+    bench(["record"], tmp_path / "out", page=tmp_path / "both.md")
+    assert "2 seeds: 12 of 96 cells" in (tmp_path / "both.md").read_text()
+    rows = next((tmp_path / "out").glob(f"*/{RESULTS}"))
+    lines = rows.read_text().splitlines(keepends=True)
+    assert [line["seed"] for line in csv.DictReader(lines)] == sorted(line["seed"] for line in csv.DictReader(lines))
+    rows.write_text("".join(lines[: len(lines) // 2 + 9]))  # broken off after a few runs of the second seed
+    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
+    text = (tmp_path / "record.md").read_text()
+    assert "Begun, and in none of these figures: seed 1." in text
+    assert "1 seeds: 6 of 48 cells" in text
+
+
+def test_runs_on_the_same_images_are_computed_once(data: Path, tmp_path: Path, measured: None) -> None:
+    run(data, tmp_path / "out")
+    path = next((tmp_path / "out").glob(f"*/{RESULTS}"))
+    with path.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
+    place = {row["run"]: row for row in rows}
+    again = [row for row in rows if row["as_run"]]
+    assert {json.loads(row["extra"])["protocol"] for row in again} == {"MeDS", "SoftPatch"}  # few images
+    assert {json.loads(row["extra"])["protocol"] for row in rows if not row["as_run"]} >= {"levels"}
+    for row in again:
+        first = place[row["as_run"]]
+        assert not first["as_run"]
+        assert (row["manifest"], row["image_auroc"]) == (first["manifest"], first["image_auroc"])
+        assert first["fit_seconds"]
+        assert not row["fit_seconds"]  # nothing was fitted
+        assert row["mode"] == "overlap" or json.loads(row["extra"])["protocol"] == "SoftPatch"
+    kept = [line for line in path.read_text().splitlines(keepends=True) if "MeDS" not in line]
+    path.write_text("".join(kept))
+    planned = bench(["record"], tmp_path / "out", data=data, size="quick", detectors=list(WORTH), dry_run=True)
+    assert planned.summary["runs"] == 8  # MeDS injects up to all anomalies at 40 %
+    assert planned.summary["repeated"] == 8
+    assert "8 more are on the same images" in planned.lines[-1]
 
 
 def test_a_record_made_beside_other_programs_says_so() -> None:

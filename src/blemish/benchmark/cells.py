@@ -10,7 +10,6 @@ from typing import Any
 from blemish.benchmark.contamination import TEST_SHARE, Manifest, contaminate, read_manifest
 from blemish.benchmark.datasets import Category
 
-
 DRAWING = ("ratio", "policy", "test_share", "defects", "given")  # how images are drawn; a manifest holds which
 PROTOCOL, MODES_KEPT = PLACING = ("protocol", "modes")  # in `Cell.extra`: the table of the rows, and which of them
 

@@ -16,7 +16,7 @@ from blemish.benchmark.jobs import Task, job
 from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.provenance import commit, machine
 from blemish.benchmark.published import differences
-from blemish.benchmark.results import DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
+from blemish.benchmark.results import COSTS, DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
 from blemish.jobs.outputs import peak_memory_mib
 from blemish.machine.errors import BlemishError, RequestError
@@ -184,9 +184,10 @@ def _rows_of_all(steps: Sequence[Step], out: Path) -> Iterator[list[dict[str, An
 
 
 def _rows_again(step: Step, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """The rows of a run on the same images, in the place of `step`."""
+    """The rows of a run on the same images, in the place of `step`, at no cost."""
     kept = step.cell.extra.get(MODES_KEPT)
     base = {name: value for name, value in _base(step).items() if name not in MADE_BY}
+    base |= dict.fromkeys((*COSTS, "cpu_seconds"), "")
     return [
         {**row, **base, "as_run": row["run"]} for row in rows if kept is None or not row["mode"] or row["mode"] in kept
     ]

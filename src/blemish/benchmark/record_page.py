@@ -77,6 +77,7 @@ def _place(each: Entry) -> tuple[object, ...]:
 
 def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Table]:
     """One record: figures, who leads, what is missing, tables."""
+    entries, begun = _of_whole_seeds(entries)
     done = [each for each in entries if each.row["status"] == DONE]
     images = Path("images", "record", slug(name))
     (target.parent / images).mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,7 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         *links[:1],
         _lacking(entries, data),
         _not_begun(entries, name),
+        begun,
         _repeated(done),
         _clock(data),
         "### Who leads",
@@ -114,6 +116,24 @@ def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:
     each = whole // axes[0]
     missing = [f"{name} {each - int(have.get(name, 0))}" for name in variants if have.get(name, 0) < each]
     return f"{said}{whole - len(cells)} of {whole} cells have no figure ({', '.join(missing)})."
+
+
+def _of_whole_seeds(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
+    """Without the seeds in which no detector has all runs that it has in the first: a mean is over equal cells.
+
+    Also a sentence on them.
+    """
+    runs: dict[str, dict[str, set[tuple[object, ...]]]] = {}  # by seed and detector
+    for each in entries:
+        of_seed = runs.setdefault(each.row["seed"], {})
+        of_seed.setdefault(each.planned.variant, set()).add(_place(each)[1:3])
+    seeds = sorted(runs, key=int)
+    first = runs[seeds[0]]
+    left_out = [
+        seed for seed in seeds[1:] if not any(first.get(name, {None}) <= found for name, found in runs[seed].items())
+    ]
+    kept = [each for each in entries if each.row["seed"] not in left_out]
+    return kept, f"Begun, and in none of these figures: seed {' and '.join(left_out)}." if left_out else ""
 
 
 def _not_begun(entries: Sequence[Entry], name: str) -> str:

@@ -30,8 +30,8 @@ MEASURES = (
     "spread_normal", "spread_anomaly", "spread_auroc", "normal", "anomaly", "mixed", "homogeneous", "chance",
     "limit_anomaly", "limit_mixed", "simulated_anomaly", "simulated_mixed", "bank_purity", "normals_in_bank",
 )  # fmt: skip
-# Only ever appended to. CPU: of the whole run, once. `by_defect`: measures by kind of defect, as JSON. `as_run`: the run
-# on the same images whose rows these are; empty for what was run.
+# Only ever appended to. CPU: of the whole run, once. `by_defect`: measures by kind of defect, as JSON. `as_run`: the
+# run on the same images whose rows these are; empty for what was run.
 COLUMNS = (*RUN_COLUMNS, *COSTS, *MEASURES, "cpu_seconds", "by_defect", "version", "commit", "machine", "as_run")
 Row = dict[str, Any]
 
