@@ -6,11 +6,13 @@ always does; connect to clusters of your own only.
 """
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from blemish.machine.errors import JobError, RequestError
 from blemish.machine.extras import needed
@@ -20,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 AHEAD = 2  # tasks a core that are submitted together: the next one waits where it will run, memory stays bounded
+ANSWERS_WITHIN = 5.0  # seconds
 LOCAL = "local"  # in place of an address: a cluster on this machine, for the time of the job
 
 
@@ -30,6 +33,7 @@ def connected(address: str) -> Any:
     if ray.is_initialized():
         return ray
     try:
+        _answers(address)
         options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
         ray.init(address=address, log_to_driver=False, logging_level="error", **options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, and those of grpc
@@ -39,6 +43,13 @@ def connected(address: str) -> Any:
             f"`ray`='{LOCAL}' for one on this machine."
         ) from None
     return ray
+
+
+def _answers(address: str) -> None:
+    """Raise `OSError` where nothing listens at the host and port of `address`: Ray tries for minutes by itself."""
+    place = urlsplit(f"//{address.removeprefix('ray://')}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=ANSWERS_WITHIN).close()
 
 
 def in_tasks(function: Callable[[S, T], R], shared: S, items: Iterable[T]) -> Generator[R, None, None]:
