@@ -212,3 +212,19 @@ def test_of_detectors_with_the_same_mean_the_first_leads() -> None:
     ])  # fmt: skip
     (sentence,) = record_page._leader(rows, "overlap", "10 %")
     assert "first leads with a mean image AUROC of 80.0, then second with 80.0" in sentence
+
+
+def test_where_another_detector_leads_the_page_says_on_which_sets_ours_is_behind() -> None:
+    worth = {
+        ("padim", "nut"): 0.9,
+        ("padim", "bolt"): 0.7,
+        ("nearest_images", "nut"): 0.7,
+        ("nearest_images", "bolt"): 0.8,
+    }
+    rows = pd.DataFrame([
+        {"mode": "overlap", "group": "10 %", "label": label, "seed": 0, "variant": name, "image_auroc": value}
+        for (name, label), value in worth.items()
+    ])  # fmt: skip
+    (sentence,) = record_page._leader(rows, "overlap", "10 %")
+    assert sentence.startswith("Overlap, 10 %: padim leads with a mean image AUROC of 80.0")
+    assert sentence.endswith("nearest_images, ours, has 75.0, behind on nut (-20.0).")

@@ -189,5 +189,8 @@ def _leader(data: pd.DataFrame, mode: str, level: str) -> list[str]:
         said += f" after Holm{verdict})"
     if best != DEFAULT_DETECTOR and DEFAULT_DETECTOR in means:
         said += f"; {DEFAULT_DETECTOR}, ours, has {100 * means[DEFAULT_DETECTOR]:.1f}"
+        by_set = (whole[DEFAULT_DETECTOR] - whole[best]).groupby(level="label").mean().sort_values()
+        behind = [f"{label} ({100 * value:+.1f})" for label, value in by_set.items() if round(100 * value, 1) < 0]
+        said += f", behind on {', '.join(behind)}" if behind else ""
     lacking = [str(name) for name in values if values[name].isna().any()]
     return [f"{said}. Not ranked, for cells that they lack: {', '.join(lacking)}." if lacking else f"{said}."]
