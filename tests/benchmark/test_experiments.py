@@ -16,6 +16,7 @@ from blemish.benchmark.datasets import Category, open_datasets
 from blemish.benchmark.datasets.classes import CLASSES
 from blemish.benchmark.experiment_names import ABOUT
 from blemish.benchmark.experiments import COMPARE, EXPERIMENTS, FULL, QUICK, RECORD, STANDARD, experiment, funad_paper
+from blemish.benchmark.experiments.core_ablation import CHANGES, changed
 from blemish.benchmark.experiments.experiment import Size
 from blemish.benchmark.experiments.observations import HISTOGRAM, distances, matching
 from blemish.benchmark.experiments.qualitative import MAPS, QUARTERS, quarters, split_by_size
@@ -24,10 +25,14 @@ from blemish.benchmark.fit_job import choices, detector_of, speed, with_oracle
 from blemish.benchmark.jobs import JOBS, Task, job, settings_of
 from blemish.detectors import REGISTRY, detector_class
 from blemish.detectors.funad.training import Training
+from blemish.detectors.nearest_images import NearestImages
+from blemish.detectors.parts.views import View
 from blemish.detectors.settings import check_names
-from blemish.features.backbones import BACKBONES
+from blemish.features.backbones import BACKBONES, GIVEN_STAGE
+from blemish.images import ImageSet
 from blemish.machine.errors import RequestError
 from blemish.machine.runtime import use_runtime
+from blemish.scores import Scores
 from layouts import class_folders, mvtec
 
 SMALL = {"retrieved": 8, "turned": 0}
@@ -67,7 +72,7 @@ def test_an_experiment_plans_runs_with_settings_that_its_detectors_have(
         if each.cell.detector in REGISTRY:
             kind = detector_class(each.cell.detector)
             check_names(set(kind().settings()), settings_of(each.cell, kind))
-    seeds = 3 if name == RECORD else size.seeds  # the record's form without a flag is one for paired tests
+    seeds = 3 if name in (RECORD, "core-ablation") else size.seeds  # without a flag they have pairs for tests, too
     assert {each.cell.seed for each in planned} <= set(range(seeds))
 
 
@@ -81,7 +86,7 @@ def test_the_quick_form_is_small(everything: list[Category]) -> None:
         if each.name == RECORD:
             continue  # its small form has fewer images and levels, and all detectors
         quick, full = (each.plan(everything, size) for size in (QUICK, FULL))
-        assert len(quick) <= 48
+        assert len({planned.cell.run(None) for planned in quick}) <= 48
         assert len(quick) <= len(full)
 
 
@@ -110,13 +115,36 @@ def test_semantic_experiments_train_on_whole_classes_but_in_the_quick_form(every
 
 def test_the_ablation_of_the_core_changes_one_setting_of_the_detector_at_a_time(bolt: Category, tmp_path: Path) -> None:
     planned = EXPERIMENTS["core-ablation"].plan([bolt], FULL)
-    assert {len(each.cell.settings) for each in planned} == {0, 1}
+    assert {len(each.cell.settings) + len(each.cell.extra) for each in planned} == {0, 1}
+    assert {each.cell.extra["changed"] for each in planned if each.cell.extra} == set(CHANGES)
     usual = detector_class("nearest_images")()
     for each in planned:
         found = detector_of(task(each.cell, bolt, tmp_path)).settings()
         other = [name for name, value in usual.settings().items() if found[name] != value and name != "random_state"]
         assert other == list(each.cell.settings), (each.variant, other)
-    assert len({each.cell.run(None) for each in planned if not each.cell.settings}) == 2 * 3  # a ratio and a seed each
+    default = [each for each in planned if not each.cell.settings and not each.cell.extra]
+    assert len({each.cell.run(None) for each in default}) == 2 * 3  # a ratio and a seed each
+
+
+@pytest.fixture(scope="module")
+def given() -> tuple[ImageSet, NearestImages, Scores]:
+    """Features with a defect, 80 images of 6 x 6 patches; a detector, and what it finds."""
+    features = np.random.default_rng(0).normal(size=(80, 36, 90)).astype("float32")
+    features[3, 5] += 4
+    images = ImageSet.of_features(features)
+    detector = NearestImages(backbone="given", views=(View(1, (GIVEN_STAGE,)),))
+    return images, detector, detector.fit(images).training_scores_
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_change_of_the_core_changes_its_scores_and_no_later_ones(
+    given: tuple[ImageSet, NearestImages, Scores], name: str
+) -> None:
+    images, detector, usual = given
+    with changed(name):
+        other = detector.clone().fit(images).training_scores_
+    assert not np.allclose(other.image, usual.image, rtol=1e-3)
+    assert np.array_equal(detector.clone().fit(images).training_scores_.image, usual.image)
 
 
 def test_objects_and_textures_are_told_apart(everything: list[Category]) -> None:

@@ -22,6 +22,7 @@ JOBS = {
     "toy": "blemish.benchmark.experiments.semantic:toy",
     "distances": "blemish.benchmark.experiments.observations:distances",
     "matching": "blemish.benchmark.experiments.observations:matching",
+    "core-ablation": "blemish.benchmark.experiments.core_ablation:fit_changed",
     "closed_forms": "blemish.benchmark.experiments.observations:closed_forms",
 }
 

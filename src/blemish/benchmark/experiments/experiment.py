@@ -206,3 +206,8 @@ def lacking(category: Category) -> str:
 def seeds_of(size: Size) -> range:
     """The seeds that are run."""
     return range(size.seeds)
+
+
+def paired_seeds(size: Size) -> range:
+    """The same where variants are compared pair by pair: three in the form without a flag, too."""
+    return range(3) if size.name == "standard" and size.seeds == 1 else seeds_of(size)

@@ -10,7 +10,7 @@ from blemish.benchmark.cells import MODES_KEPT, PROTOCOL, Cell, Limit
 from blemish.benchmark.contamination import MODES, OVERLAP, TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiment_names import ABOUT
-from blemish.benchmark.experiments.experiment import Entry, Experiment, Planned, Size, defective, seeds_of
+from blemish.benchmark.experiments.experiment import Entry, Experiment, Planned, Size, defective, paired_seeds
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.benchmark.published import MEDS
 from blemish.detectors import detector_class
@@ -34,7 +34,6 @@ TRAINED = (f"{PREFIX}ReverseDistillation", f"{PREFIX}EfficientAd", f"{PREFIX}Sup
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)
 LEVEL_PROTOCOL = "levels"
 QUICK_LIMIT, QUICK_LEVELS = Limit(48, 16, 32), (0.0, 0.1, 0.4)
-SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,6 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
             names = (*names, *TRAINED)
         elif quick and not detectors:
             names = OWN
-        seeds = range(SEEDS) if size.name == "standard" and size.seeds == 1 else seeds_of(size)
         return [
             Planned(
                 Cell(
@@ -89,7 +87,7 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
                 name,
                 _level(kind, ratio),
             )
-            for seed in seeds  # one after the other: a page can stand on the seeds that are whole
+            for seed in paired_seeds(size)  # one after the other: a page can stand on the seeds that are whole
             for kind, protocol, ratio in _ratios(size.name)
             for category in defective(categories)
             for name in names
