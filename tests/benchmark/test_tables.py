@@ -85,6 +85,29 @@ def test_a_sweep_has_a_table_of_means_and_one_a_category() -> None:
     assert text.index("Mean over 2 sets.") < text.index("### bolt") < text.index("### nut")
 
 
+def test_a_sweep_can_show_each_variant_beside_the_first_of_its_group() -> None:
+    def level(name: str, better: float) -> list[Entry]:
+        groups = {"k, 10 %": 0.0, "k, 40 %": -0.3, "size, 10 %": 0.0}
+        return [
+            replace(each, planned=replace(each.planned, group=group), row=each.row | {"image_auroc": str(value)})
+            for group, lower in groups.items()
+            for each in many(name, better)
+            for value in [float(each.row["image_auroc"]) + (lower if name != "default" else 0.0)]
+        ]
+
+    entries = level("default", 0.0) + level("other", 0.02)
+    settings = {"paired": False, "group": "changed alone", "differences": {"new": "image_auroc"}}
+    text = table(entries, **settings)
+    assert "| changed alone | variant | new, 10 % | new, 40 % |" in text
+    assert "| k | default | 78.5 ± 1.0 | 78.5 ± 1.0 |\n| k | other | **+2.0** | **-28.0** |" in text
+    assert "| size | other | **+2.0** | - |" in text
+    assert "| k | other | lacks 1 of 12 | **-28.0** |" in table(
+        [each for each in entries if each is not entries[36]], **settings
+    )
+    alike = table(level("default", 0.0) + level("other", 0.0), **settings)
+    assert "| k | other | +0.0 | **-30.0** |" in alike
+
+
 def test_published_figures_stand_in_a_table_of_their_own_never_in_a_row_of_ours() -> None:
     published = {"mvtec": Published("A paper", {("a", "", "overlap"): (98.9, None)})}
     for entries in ([entry("a", 0.9, category="screw")], [entry("a", 0.9), entry("a", 0.9, category="screw")]):

@@ -19,7 +19,7 @@ ABOUT = {
     "funad-paper": "FUN-AD as published, preset paper, beside its tables; for a GPU",
     "LLBNAD-1": "detectors over contamination, plain and purified",
     "LLBNAD-2": "purification: K, keep ratio, aggregation, own subset, budget of stage 1, random keep, spread by class",
-    "core-ablation": "nearest_images: k, spacing, layouts, embedding, views and ten further choices, each changed alone",
+    "core-ablation": "nearest_images: k, spacing, layouts, embedding, views and more, each choice changed alone",
     "record": "all detectors over contamination on all sets, both protocols and the protocols of MeDS and SoftPatch",
     "compare": "detectors of your choice on your images: `detectors`, `contamination`, `seeds`",
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from blemish.benchmark.cells import MODES_KEPT, Cell
 from blemish.benchmark.datasets import Category, open_datasets
-from blemish.benchmark.experiments import COMPARE, Experiment, Planned, Size, lacking
+from blemish.benchmark.experiments import Experiment, Planned, Size, lacking
 from blemish.benchmark.jobs import Task, job
 from blemish.benchmark.manifest import ABOUT, Manifest
 from blemish.benchmark.provenance import commit, machine
@@ -263,11 +263,8 @@ def _write(
             results,
             out / each.name,
             notes=(
-                *(
-                    (plan.size.about_it, plan.data[each.name])
-                    if each.name != COMPARE
-                    else (f"Form: {plan.size.name}.",)
-                ),
+                f"Form: {plan.size.name}." if each.own_sizes else plan.size.about_it,
+                "" if each.own_sizes and not each.published else plan.data[each.name],
                 plan.left_out if each.needs else "",
                 *plan.notes(each.name),
             ),

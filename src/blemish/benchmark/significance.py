@@ -46,7 +46,7 @@ def compare_with_best(values: pd.DataFrame) -> list[PairedTest]:
         return []
     best = str(values.mean().idxmax())
     others = [str(name) for name in values.columns if name != best]
-    ps = [_wilcoxon((values[best] - values[name]).to_numpy()) for name in others]
+    ps = [wilcoxon((values[best] - values[name]).to_numpy()) for name in others]
     return [
         PairedTest(best, name, len(values), float((values[best] - values[name]).median()), p, corrected)
         for name, p, corrected in zip(others, ps, holm(ps), strict=True)
@@ -99,8 +99,8 @@ def ranks(values: pd.DataFrame) -> Ranks | None:
     return Ranks(means, count, reach * float(np.sqrt(variants * (variants + 1) / (6 * count))), p)
 
 
-def _wilcoxon(differences: np.ndarray) -> float:
-    """The two-sided p; 1 where nothing differs, which scipy has no figure for."""
-    from scipy.stats import wilcoxon
+def wilcoxon(differences: np.ndarray) -> float:
+    """The two-sided p of Wilcoxon's signed-rank test; 1 where nothing differs, which scipy has no figure for."""
+    from scipy import stats
 
-    return float(wilcoxon(differences).pvalue) if np.any(differences != 0) else 1.0
+    return float(stats.wilcoxon(differences).pvalue) if np.any(differences != 0) else 1.0

@@ -6,14 +6,14 @@ printed only where a variant has all sets and seeds that the table has: nothing 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from blemish.benchmark.experiments.experiment import Entry
 from blemish.benchmark.results import COSTS, MEASURES
-from blemish.benchmark.significance import LEVEL, compare_with_best
+from blemish.benchmark.significance import LEVEL, compare_with_best, holm, wilcoxon
 
 MEAN = "mean"
 CELL = ["label", "group", "seed"]  # what is paired between variants
@@ -160,6 +160,44 @@ def measured(data: pd.DataFrame, group: str, measures: Mapping[str, str], captio
         for names, part, scope in named
     ]
     return Table(caption, heads, rows)
+
+
+def beside_first(data: pd.DataFrame, group: str, measures: Mapping[str, str]) -> Table:
+    """The first variant of each group, and by how much each other one differs from it, in points.
+
+    Groups may end in what they are measured at, such as "k, 10 %": these stand side by side. Bold are differences with
+    a two-sided p < 0.05 by Wilcoxon's signed-rank test over sets and seeds, after Holm's correction for the column.
+    """
+    named = {name: name.partition(", ") for name in dict.fromkeys(data["group"])}
+    rows: dict[tuple[str, str], dict[str, Figure]] = {}
+    tests: list[dict[str, Any]] = []
+    columns = [", ".join(filter(None, (m, at))) for m in measures for at in dict.fromkeys(e[2] for e in named.values())]
+    for label, measure in measures.items():
+        for name, (what, _, at) in named.items():
+            values = wide(data[data["group"] == name], measure, data)
+            column, first = ", ".join(filter(None, (label, at))), values.columns[0]
+            rows.setdefault((what, str(first)), {})[column] = figure(values[first])
+            for variant in values.columns[1:]:
+                apart = values[variant] - values[first]
+                found = figure(apart)
+                if found.value is not None:
+                    found = replace(found, text=f"{100 * found.value:+.1f}")
+                    p = wilcoxon(apart.to_numpy())
+                    tests.append({"table": what, "row": variant, "measure": column, "pairs": len(apart), "p": p})
+                rows.setdefault((what, str(variant)), {})[column] = found
+    for column in columns:
+        of_column = [test for test in tests if test["measure"] == column]
+        for test, corrected in zip(of_column, holm([test["p"] for test in of_column]), strict=True):
+            test["p_holm"] = corrected
+            cells = rows[test["table"], test["row"]]
+            cells[column] = replace(cells[column], bold=corrected < LEVEL)
+    shown = [(list(names), [[cells.get(each, Figure("-"))] for each in columns]) for names, cells in rows.items()]
+    about = (
+        "The first of each group in per cent, the others by how many points they differ from it; means over sets and "
+        "seeds. Bold: p < 0.05 by a two-sided Wilcoxon signed-rank test over sets and seeds, after Holm's correction "
+        "for the column."
+    )
+    return Table(about, [group, "variant", *columns], shown, tests=tests)
 
 
 def decisions(data: pd.DataFrame, group: str) -> Table | None:

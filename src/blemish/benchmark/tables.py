@@ -19,6 +19,7 @@ from blemish.benchmark.summary import (
     PROTOCOLS,
     Figure,
     Table,
+    beside_first,
     by_defect,
     compared,
     costs,
@@ -102,6 +103,8 @@ def page(
         shown = data[data["mode"] == experiment.protocol] if experiment.protocol else data
         caption = f"Protocol: {PROTOCOLS[experiment.protocol]}." if experiment.protocol else ""
         parts.append(SPREAD if shown["seed"].nunique() > 1 else "")
+        if experiment.differences:
+            parts.append(beside_first(shown, experiment.group, experiment.differences))
         parts.append(measured(shown, experiment.group, experiment.measures, caption))
     parts += [f"![{name}]({name})" for name in plots]
     decided, cost = decisions(data, experiment.group), costs(data)

@@ -56,4 +56,4 @@ def compare(
             for seed in range(seeds)
         ]  # fmt: skip
 
-    return Experiment(NAME, f"{', '.join(detectors)} on your images", plan, group="ratio")
+    return Experiment(NAME, f"{', '.join(detectors)} on your images", plan, group="ratio", own_sizes=True)

@@ -151,5 +151,12 @@ EXPERIMENTS = (
         paired=False,
         group="changed alone",
         protocol=NO_OVERLAP,
+        own_sizes=True,
+        differences={
+            "ranking": "training_auroc",
+            "new images": "image_auroc",
+            "pixels": "pixel_auroc",
+            "AUPRO": "aupro",
+        },
     ),
 )

@@ -156,6 +156,8 @@ class Experiment:
         to the paper's; None where ours are never laid beside them.
     protocol : the one that is shown where measures are columns; all by default.
     draw : its own plots, from the rows and the folder of runs.
+    own_sizes : whether its images, ratios and seeds are other than `Size.about` says.
+    differences : measures by label of a table that shows each variant beside the first of its group.
     """
 
     name: str
@@ -169,6 +171,8 @@ class Experiment:
     tolerance: tuple[float, float] | None = None
     protocol: str = ""
     draw: Plotter | None = None
+    own_sizes: bool = False
+    differences: Mapping[str, str] = field(default_factory=dict)
 
 
 def defective(categories: Sequence[Category], most: int | None = None) -> list[Category]:

@@ -93,7 +93,7 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
             for name in names
         ]  # fmt: skip
 
-    return Experiment(NAME, ABOUT[NAME], plan, group="ratio", published={"mvtec": MEDS}, draw=draw)
+    return Experiment(NAME, ABOUT[NAME], plan, group="ratio", published={"mvtec": MEDS}, draw=draw, own_sizes=True)
 
 
 def _ratios(size: str) -> list[tuple[str, Protocol, float]]:
