@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from blemish.benchmark import plots
 from blemish.benchmark.cells import Cell
 from blemish.benchmark.experiments import EXPERIMENTS, Entry, Planned
 from blemish.benchmark.experiments.observations import HISTOGRAM, write_histogram
@@ -15,6 +16,7 @@ from blemish.benchmark.experiments.semantic import SCORES
 from blemish.benchmark.plots import draw, draw_ranks
 from blemish.benchmark.results import COLUMNS
 from blemish.benchmark.statistics import Gaussians, distance_histograms
+from blemish.benchmark.summary import frame
 
 
 def entry(run: str, variant: str = "a", group: str = "", **changed: str) -> Entry:
@@ -42,6 +44,20 @@ def test_pairs_are_drawn_over_what_is_swept_and_by_variant(places: tuple[Path, P
     for entries in (swept, [entry("r", **values)]):
         assert draw(EXPERIMENTS["T2"], entries, folder) == ["overlap.png"]
         assert is_drawn(folder / "overlap.png")
+
+
+def test_no_mean_is_drawn_of_other_cells_than_the_others_have() -> None:
+    data = frame([
+        entry("r", variant, group, image_auroc=value, seed=seed)
+        for variant in ("a", "b")
+        for group in ("0 %", "10 %")
+        for seed, value in (("0", "0.9"), ("1", "0.7"))
+        if (variant, group, seed) != ("b", "10 %", "1")
+    ])  # fmt: skip
+    assert plots._mean(data, "a", "10 %", "image_auroc") == pytest.approx(80)
+    assert plots._mean(data, "b", "0 %", "image_auroc") == pytest.approx(80)
+    assert plots._mean(data, "b", "10 %", "image_auroc") is None
+    assert plots._mean(data, "b", "0 %", "pixel_auroc") is None
 
 
 def test_ranks_are_drawn_of_variants_with_all_cells(places: tuple[Path, Path]) -> None:

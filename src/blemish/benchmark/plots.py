@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+import pandas as pd
 
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments.experiment import Entry, Experiment
@@ -124,17 +125,18 @@ def figure(path: Path, fill: Callable[[Any], None], columns: int = 1) -> str:
 
 
 def _of_mode(experiment: Experiment, entries: Sequence[Entry], mode: str, folder: Path) -> str:
-    groups = list(dict.fromkeys(entry.group for entry in entries))
-    variants = list(dict.fromkeys(entry.variant for entry in entries))
+    data = frame(entries)
+    groups, variants = list(dict.fromkeys(data["group"])), list(dict.fromkeys(data["variant"]))
 
     def fill(axes: Any) -> None:
         for axis, (label, measure) in zip(axes, experiment.measures.items(), strict=True):
             for variant in variants:
-                points = [_mean(entries, variant, group, measure) for group in groups]
+                points = [_mean(data, variant, group, measure) for group in groups]
                 if len(groups) > 1:
                     axis.plot(range(len(groups)), points, marker="o", label=variant)
                 else:
-                    axis.bar_label(axis.barh(variant, points[0] or 0.0), fmt="%.1f", padding=2, fontsize="small")
+                    said = "cells are missing" if points[0] is None else f"{points[0]:.1f}"
+                    axis.bar_label(axis.barh(variant, points[0] or 0.0), [said], padding=2, fontsize="small")
                     axis.margins(x=0.15)
             axis.set_title(f"{label} in per cent{', ' + mode.replace('_', ' ') if mode else ''}")
             if len(groups) > 1:
@@ -147,7 +149,8 @@ def _of_mode(experiment: Experiment, entries: Sequence[Entry], mode: str, folder
     return figure(folder / f"{mode or 'figures'}.png", fill, len(experiment.measures))
 
 
-def _mean(entries: Sequence[Entry], variant: str, group: str, measure: str) -> float | None:
-    chosen = [e.value(measure) for e in entries if e.variant == variant and e.group == group]
-    values = [value for value in chosen if value is not None]
-    return 100 * mean(values) if values else None
+def _mean(data: pd.DataFrame, variant: str, group: str, measure: str) -> float | None:
+    """The mean in per cent, as the table has it; None where cells are missing that others have."""
+    values = wide(data[data["group"] == group], measure, data)
+    value = summary_figure(values[variant]).value if variant in values else None
+    return None if value is None else 100 * value
