@@ -34,7 +34,7 @@ def fill(source: Path, folder: Path, count: int) -> None:
 def one(words: dict) -> None:
     """Fit and print what it cost."""
     import blemish
-    from blemish.jobs.outputs import peak_memory_mib
+    from blemish.machine.measuring import peak_memory_mib
 
     place = Path(words["place"])
     shutil.rmtree(place / "cache", ignore_errors=True)

@@ -15,8 +15,8 @@ from blemish.benchmark import formats
 from blemish.benchmark.contamination import POLICIES
 from blemish.cli.inputs import out_beside
 from blemish.cli.options import PANELS, flags_of
+from blemish.deploy.hot_folder import Action
 from blemish.deploy.parity import Precision
-from blemish.deploy.watch import Action
 from blemish.detectors import BUILT_IN
 from blemish.images.feature_arrays import ClassToken
 from blemish.review import label_export, label_import

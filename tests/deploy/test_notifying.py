@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from blemish.calibration.decision import Decision
-from blemish.deploy import notifying, receivers, watch, watching
+from blemish.deploy import hot_folder, notifying, receivers, watch
+from blemish.deploy.hot_folder import Settled
 from blemish.deploy.notifying import Notifier
 from blemish.deploy.receivers import receiver_of
-from blemish.deploy.watch import Settled
 from blemish.images.decoding import Decoding
 from blemish.machine.errors import RequestError
 from blemish.scores import Scores
@@ -56,10 +56,10 @@ class Brightness:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(watching, "CurrentRun", Brightness)
+    monkeypatch.setattr(watch, "CurrentRun", Brightness)
     monkeypatch.setattr(notifying, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(notifying, "LONGEST_WAIT", 0.1)
-    monkeypatch.setattr(watching, "DELIVER_WITHIN", PATIENCE)
+    monkeypatch.setattr(watch, "DELIVER_WITHIN", PATIENCE)
 
 
 def put(folder, *levels, start=0):
@@ -79,7 +79,7 @@ def rows(out):
 
 def watched(tmp_path, notes=None, **words):
     words = {"settled": Settled(0, 0), "every": 0.01, "once": True, **words}
-    return watching.watch(
+    return watch.watch(
         tmp_path / "in", tmp_path, tmp_path / "out", tell=(notes if notes is not None else []).append, **words
     )
 
@@ -149,7 +149,7 @@ def test_a_command_that_keeps_failing_is_given_up_for_that_image_and_named(tmp_p
 def test_a_webhook_that_hangs_holds_up_nothing_and_its_messages_outlast_it(tmp_path, monkeypatch):
     put(tmp_path / "in", *[200] * 5)
     monkeypatch.setattr(receivers, "ANSWER_WITHIN", 0.2)
-    monkeypatch.setattr(watching, "DELIVER_WITHIN", 0.6)
+    monkeypatch.setattr(watch, "DELIVER_WITHIN", 0.6)
     hanging, notes, got = threading.Event(), [], []
     with server(lambda *_: hanging.wait(PATIENCE) and 500) as url:
         assert watched(tmp_path, notes, on_bad=url) == 5
@@ -157,7 +157,7 @@ def test_a_webhook_that_hangs_holds_up_nothing_and_its_messages_outlast_it(tmp_p
     assert len(rows(tmp_path / "out")) == 5
     assert sum("does not answer within 0.2 s" in each for each in notes) == 1
     assert "5 messages wait" in notes[-1]
-    monkeypatch.setattr(watching, "DELIVER_WITHIN", PATIENCE)
+    monkeypatch.setattr(watch, "DELIVER_WITHIN", PATIENCE)
     monkeypatch.setattr(receivers, "ANSWER_WITHIN", PATIENCE)
     notes.clear()
     watched(tmp_path, notes)  # without a receiver they are not forgotten
@@ -190,12 +190,12 @@ def test_what_a_webhook_refuses_for_good_is_set_aside_and_the_others_go_on(tmp_p
 def test_ctrl_c_says_what_was_done_and_what_waits(tmp_path, monkeypatch):
     put(tmp_path / "in", 200, 20)
 
-    def interrupt(self, noted, add=watching._Counts.add):
+    def interrupt(self, noted, add=watch._Counts.add):
         add(self, noted)
         if self.all == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching._Counts, "add", interrupt)
+    monkeypatch.setattr(watch._Counts, "add", interrupt)
     with pytest.raises(KeyboardInterrupt, match=r"stopped after 2 images.*scores\.csv.*1 message waits"):
         watched(tmp_path, once=False, on_bad="http://127.0.0.1:9/nobody")
 
@@ -211,7 +211,7 @@ def test_it_says_what_it_does_a_line_an_image_and_one_of_all(tmp_path):
 
 
 def process_that_watches(tmp_path, url):
-    watch.AT_ONCE = 2
+    hot_folder.AT_ONCE = 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watched(tmp_path, once=False, on_bad=url, on_each=url)
 
@@ -245,7 +245,11 @@ def test_fifty_random_kills_lose_and_double_neither_row_nor_message(tmp_path):
 def test_killed_between_any_two_steps_a_message_follows_its_row(tmp_path, at):
     """The three places between which a kill could part a message from its row."""
     put(tmp_path / "in", 200)
-    place = {"prepared": (watch.WatchTable, "add"), "noted": (watch.Watch, "_put"), "moved": (Notifier, "release")}[at]
+    place = {
+        "prepared": (hot_folder.WatchTable, "add"),
+        "noted": (hot_folder.HotFolder, "_put"),
+        "moved": (Notifier, "release"),
+    }[at]
     got = []
 
     def killed(*_):

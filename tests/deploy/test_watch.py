@@ -16,9 +16,9 @@ from PIL import Image
 import blemish
 from blemish.deploy import watch_records
 from blemish.deploy.current import CurrentRun
-from blemish.deploy.watch import Settled, Watch
+from blemish.deploy.hot_folder import HotFolder, Settled
+from blemish.deploy.watch import alone, watch
 from blemish.deploy.watch_records import COLUMNS
-from blemish.deploy.watching import alone, watch
 from blemish.detectors.nearest_images import NearestImages
 from blemish.detectors.parts.views import View
 from blemish.machine.errors import JobError, RequestError
@@ -66,7 +66,7 @@ def files(folder):
 
 
 def watcher(place, run, **words):
-    return Watch(place / "in", CurrentRun(run), place / "out", **{"settled": AT_ONCE, **words})
+    return HotFolder(place / "in", CurrentRun(run), place / "out", **{"settled": AT_ONCE, **words})
 
 
 def test_files_are_scored_noted_and_moved_by_the_decision(place, run):
@@ -207,7 +207,7 @@ def test_a_second_file_of_the_same_name_does_not_replace_the_first(place, run):
 def test_killed_between_row_and_move_it_only_moves_at_the_next_start(place, run, monkeypatch):
     put(place / "in", 0, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "_put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(HotFolder, "_put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             watcher(place, run).step()
     assert len(files(place / "in")) == 2

@@ -18,8 +18,8 @@ from blemish.benchmark.provenance import commit, machine
 from blemish.benchmark.published import differences
 from blemish.benchmark.results import COSTS, DONE, FAILED, FORMAT_VERSION, Results, now, only_writer
 from blemish.benchmark.tables import write_tables
-from blemish.jobs.outputs import peak_memory_mib
 from blemish.machine.errors import BlemishError, RequestError
+from blemish.machine.measuring import peak_memory_mib
 from blemish.machine.ray_tasks import in_tasks
 from blemish.machine.runtime import runtime
 

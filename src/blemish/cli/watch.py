@@ -43,8 +43,8 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Score each image that comes to a folder, note it in OUT/scores.csv, and move or link it by the decision."""
-    from blemish.deploy.watch import Settled
-    from blemish.deploy.watching import watch as watch_source
+    from blemish.deploy.hot_folder import Settled
+    from blemish.deploy.watch import watch as watch_source
     from blemish.machine.runtime import use_runtime
 
     def say(sentence: str) -> None:

@@ -19,16 +19,7 @@ from blemish.images.defect_boxes import BOXES
 from blemish.images.labels import LABELS, carry
 from blemish.jobs.cost import tell_cost
 from blemish.jobs.option_groups import with_options_of
-from blemish.jobs.outputs import (
-    HEATMAPS,
-    Stopwatch,
-    peak_memory_mib,
-    pictures_of_report,
-    refuse_equal,
-    refuse_flat,
-    refuse_skipped,
-    write_scores,
-)
+from blemish.jobs.outputs import HEATMAPS, pictures_of_report, write_scores
 from blemish.jobs.preparing import (
     check_features_alone,
     checkpoints_of,
@@ -41,10 +32,12 @@ from blemish.jobs.preparing import (
     within_roi,
 )
 from blemish.jobs.purifying import fit_on_kept, notes_on, purified, write_purification
+from blemish.jobs.refusals import refuse_equal, refuse_flat, refuse_skipped
 from blemish.jobs.request import REQUEST, FitRequest
 from blemish.jobs.sorting import Sorting, folders_by_id, sort_images, sorting_of
 from blemish.jobs.streaming import split, with_rest
 from blemish.machine.errors import RequestError
+from blemish.machine.measuring import Stopwatch, peak_memory_mib
 from blemish.machine.progress import progress_of
 from blemish.machine.ray_tasks import connected
 from blemish.machine.runtime import runtime, use_runtime

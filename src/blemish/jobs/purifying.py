@@ -13,18 +13,14 @@ from blemish.images import SUSPECTED, ImageSet
 from blemish.images.decoding import Decoding
 from blemish.images.urls import RemoteFile
 from blemish.jobs.option_groups import with_options_of
-from blemish.jobs.outputs import (
-    Stopwatch,
-    peak_memory_mib,
-    refuse_flat,
-    refuse_skipped,
-    write_skipped,
-)
+from blemish.jobs.outputs import write_skipped
 from blemish.jobs.preparing import decoding_of, detector_of, is_normal, ready, with_normals
+from blemish.jobs.refusals import refuse_flat, refuse_skipped
 from blemish.jobs.request import PurifyRequest
 from blemish.jobs.sorting import GOOD, LOOK, sort_images, sorting_of
 from blemish.machine.errors import RequestError, writing_to
 from blemish.machine.extras import versions
+from blemish.machine.measuring import Stopwatch, peak_memory_mib
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import runtime, use_runtime
 from blemish.purification import KEPT_SCORES, Purification, PurifySettings

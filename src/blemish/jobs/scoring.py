@@ -9,20 +9,14 @@ from blemish import calibration
 from blemish.calibration import Decision
 from blemish.images import ImageSet
 from blemish.jobs.option_groups import with_options_of
-from blemish.jobs.outputs import (
-    HEATMAPS,
-    Stopwatch,
-    peak_memory_mib,
-    pictures_of_report,
-    refuse_equal,
-    refuse_skipped,
-    write_scores,
-)
+from blemish.jobs.outputs import HEATMAPS, pictures_of_report, write_scores
 from blemish.jobs.preparing import check_features_alone, decoding_of, within_roi
+from blemish.jobs.refusals import refuse_equal, refuse_skipped
 from blemish.jobs.request import ScoreRequest
 from blemish.jobs.sorting import folders_by_id, sort_images, sorting_of
 from blemish.machine.errors import RequestError
 from blemish.machine.extras import versions
+from blemish.machine.measuring import Stopwatch, peak_memory_mib
 from blemish.machine.progress import progress_of
 from blemish.machine.runtime import use_runtime
 from blemish.report import of_job, of_scores, write_report
