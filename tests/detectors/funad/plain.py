@@ -41,7 +41,9 @@ class PlainFunAD:
 
     def __post_init__(self) -> None:
         self.features = self.features.double()
-        self.layers = [(w.double().requires_grad_(), b.double().requires_grad_()) for w, b in self.layers]
+        self.layers = [
+            (w.clone().double().requires_grad_(), b.clone().double().requires_grad_()) for w, b in self.layers
+        ]
         self.squares = [torch.zeros_like(each) for each in self.parameters()]
         self.momenta = [torch.zeros_like(each) for each in self.parameters()]
 
