@@ -29,11 +29,22 @@ def kept(results: pd.DataFrame) -> pd.DataFrame:
 def tables(rows: pd.DataFrame) -> str:
     """The table over all sets, and one of new images for each set."""
     whole = markdown(beside_first(rows, ABLATION.group, ABLATION.differences))
-    parts = [f"{whole}\n"]
+    parts = [f"{whole}\n", f"{costs(rows)}\n"]
     for label in dict.fromkeys(rows["label"]):
         part = rows[rows["label"] == label]
         parts.append(f"{label}\n\n{markdown(beside_first(part, ABLATION.group, ABLATION.differences))}\n")
     return "\n".join(parts)
+
+
+def costs(rows: pd.DataFrame) -> str:
+    """How many times as long a fit takes as by default, of the choices that make it half as long again or shorter."""
+    seconds = rows.assign(what=rows["group"].str.partition(", ")[0]).groupby(["what", "variant"], sort=False)[
+        "fit_seconds"
+    ]
+    middle = seconds.median()
+    times = middle / middle.groupby(level="what", sort=False).transform("first")
+    told = [f"{variant} ({what}) {value:.1f}" for (what, variant), value in times.items() if not 0.67 < value < 1.5]
+    return f"Times the fit of the default, medians: {', '.join(told)}."
 
 
 def main() -> None:

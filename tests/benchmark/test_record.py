@@ -91,8 +91,8 @@ def test_the_page_is_made_from_the_rows_alone(data: Path, tmp_path: Path, measur
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     text = (tmp_path / "docs" / "record.md").read_text(encoding="utf-8")
-    assert "Overlap, 40 %: nearest_images leads with a mean image AUROC of 86.1, then padim with 76.1" in text
-    assert "which the test does not support" in text  # six pairs, three comparisons
+    assert "Overlap, 40 %: nearest_images has the highest mean image AUROC of 86.1, then padim with 76.1" in text
+    assert "the test does not tell them apart" in text  # six pairs, three comparisons
     assert "Not ranked, for cells that they lack: inreach." in text
     assert "4 detectors, 2 sets, 6 ratios and protocols, 3 seeds: 18 of 144 cells have no figure (inreach 18)." in text
     assert "ZeroDivisionError: no luck (18: nut inreach 0 %, seed 0" in text
@@ -211,7 +211,7 @@ def test_of_detectors_with_the_same_mean_the_first_leads() -> None:
         for name, value in worth.items() for label in "xy"
     ])  # fmt: skip
     (sentence,) = record_page._leader(rows, "overlap", "10 %")
-    assert "first leads with a mean image AUROC of 80.0, then second with 80.0" in sentence
+    assert "first has the highest mean image AUROC of 80.0, then second with 80.0" in sentence
 
 
 def test_where_another_detector_leads_the_page_says_on_which_sets_ours_is_behind() -> None:
@@ -226,5 +226,5 @@ def test_where_another_detector_leads_the_page_says_on_which_sets_ours_is_behind
         for (name, label), value in worth.items()
     ])  # fmt: skip
     (sentence,) = record_page._leader(rows, "overlap", "10 %")
-    assert sentence.startswith("Overlap, 10 %: padim leads with a mean image AUROC of 80.0")
+    assert sentence.startswith("Overlap, 10 %: padim has the highest mean image AUROC of 80.0")
     assert sentence.endswith("nearest_images, ours, has 75.0, behind on nut (-20.0).")

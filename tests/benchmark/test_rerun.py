@@ -86,10 +86,25 @@ def test_a_file_that_is_no_experiment_is_refused(text: str, problem: str, tmp_pa
 
 
 def test_what_the_file_says_cannot_be_changed_beside_it(done: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="give it `data` and `out` alone"):
+    with pytest.raises(RequestError, match="give it `data`, `manifest` and `out` alone"):
         bench([str(done)], tmp_path / "again", seeds=5)
 
 
 def test_a_machine_is_a_part_of_a_file_name() -> None:
     assert slug("Intel(R) Xeon(R) CPU @ 2.20GHz 2 cores") == "intel-xeon-cpu-2.20ghz-2-cores"
     assert machine() == slug(machine())
+
+
+def test_a_list_may_lie_elsewhere_and_has_to_be_the_same(done: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "list.txt", tmp_path / "moved.txt"
+    rows = [f"bolt/train/good/{number:03d}.png" for number in range(4)]
+    here.write_text("\n".join(rows), encoding="utf-8")
+    bench(["compare"], tmp_path / "listed", data=tmp_path / "data", detectors=["padim"], manifest=here)
+    kept = tmp_path / "listed" / "compare" / "experiment.yaml"
+    here.rename(there)
+    assert bench([str(kept)], tmp_path / "again", manifest=there).summary["runs"] == 1
+    there.write_text("\n".join(rows[:3]), encoding="utf-8")
+    with pytest.raises(RequestError, match=r"other images than it did.*the same list with `manifest`"):
+        bench([str(kept)], tmp_path / "again", manifest=there)
+    with pytest.raises(RequestError, match="draws its training images by seed; leave out `manifest`"):
+        bench([str(done)], tmp_path / "again", manifest=there)

@@ -145,3 +145,23 @@ def test_compare_takes_the_categories_that_the_file_has_rows_of(tmp_path: Path) 
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out"), "--detectors", "nearest_images"])
     assert result.exit_code == 0, result.output
     assert "rows of other categories" in result.output
+
+
+def test_a_list_that_does_not_say_of_which_category_it_is_fits_one_alone(tmp_path: Path) -> None:
+    for name in ("mvtec_bottle", "mvtec_screw"):
+        mvtec(tmp_path / "data", name, suffix=".jpg")
+    file = table(tmp_path / "list.csv", "filename", [f"{name}.jpg" for name in NORMAL])
+    found = compare(["padim"], (0.0,), 1, manifest=file)
+    with pytest.raises(
+        RequestError, match=r"does not say of which category.*mvtec_bottle and .*mvtec_screw.*`categories`"
+    ):
+        plan([found], tmp_path / "data", QUICK)
+    (step,) = plan([found], tmp_path / "data", QUICK, ["mvtec_screw"]).steps.values()
+    assert step.cell.category == "mvtec/mvtec_screw"
+
+
+def test_a_csv_with_semicolons_is_read_and_its_notes_name_the_category(bottle: Category, tmp_path: Path) -> None:
+    rows = [f"bottle/{name}.png;bottle" for name in NORMAL] + ["cable/train/good/000.png;cable"]
+    normal, _, notes = injected(bottle, table(tmp_path / "meds.csv", "filename;clsname", rows))
+    assert len(normal) == len(NORMAL)
+    assert "'meds.csv' for mvtec_bottle: 1 rows of other categories (cable)" in notes

@@ -134,6 +134,13 @@ def test_ours_is_laid_beside_the_paper_only_where_all_of_its_categories_were_run
     )
     assert "| 89.00 / 79.00 | 90.30 / 80.00 | -1.30 / -1.00 | differs |" in beside(0.89, whole)
     assert "| 90.30 / 80.00 | - / - | lacks 13 of 15 |" in beside(0.9, ["screw", "bottle"])
+    seeds = [
+        entry("a", 0.9, category=name, seed=seed, group="Table 1", choice="oracle")
+        for name in whole
+        for seed in range(3)
+        if (name, seed) not in (("screw", 1), ("screw", 2))
+    ]
+    assert "| lacks 2 of 45 |" in table(seeds, **settings)  # an unequal number of seeds makes no mean
     assert "Beside" not in table([entry("a", 0.9, category="screw")], published=published)
 
 
@@ -142,6 +149,32 @@ def test_no_mean_is_made_of_other_cells_than_the_others_have() -> None:
     assert "| mean | 70.0 / 60.0 | lacks 1 of 2 / lacks 1 of 2 |" in text
     text = table([entry("a", 0.6), entry("a", 0.8, seed=1), entry("b", 0.9)])
     assert "| bolt | 70.0 ± 14.1 / 60.0 ± 14.1 | lacks 1 of 2 / lacks 1 of 2 |" in text
+
+
+def test_nothing_is_bold_where_another_variant_lacks_a_cell() -> None:
+    assert "**" in table(many("a", 0.02) + many("b"))
+    assert "**" not in table(many("a", 0.02) + many("b") + many("c", 0.1)[1:])
+
+
+def test_two_datasets_with_a_category_of_one_name_are_never_averaged_into_one_cell() -> None:
+    def of(dataset: str, value: float) -> Entry:
+        cell = Cell(category=f"{dataset}/jack", detector="a")
+        return replace(entry("a", value), planned=Planned(cell, "a", "10 %"))
+
+    text = table([of("realiad", 0.9), of("other", 0.5)], group="ratio")
+    assert "| realiad/jack | 90.0 / 80.0 |" in text
+    assert "realiad/jack" not in table([of("realiad", 0.9)], group="ratio")
+    assert "| other/jack | 50.0 / 40.0 |" in text
+    with pytest.raises(ValueError, match="duplicate"):
+        table([of("realiad", 0.9), of("realiad", 0.5)], group="ratio")
+
+
+def test_sets_that_lack_some_masks_are_named_with_their_counts_in_every_format() -> None:
+    entries = [entry("a", 0.8, test_images="28", pixel_images="26"), entry("a", 0.8, category="nut", pixel_auroc="")]
+    for form in ("md", "latex", "csv"):
+        text = table(entries, form)
+        assert "Pixel figures are without nut: no masks." in text
+        assert "Pixel figures of bolt are of 26 of 28 images: masks are missing." in text
 
 
 def test_a_seed_that_is_missing_in_one_set_lacks_for_all() -> None:
@@ -206,8 +239,8 @@ def test_csv_has_a_row_a_figure_with_its_deviation() -> None:
     text = table([entry("a", 0.9), entry("a", 0.7, seed=1), entry("b", 0.5)], "csv")
     lines = text.splitlines()
     assert lines[0] == "table,row,column,measure,value,deviation,bold,text"
-    assert "Overlap. ,bolt,a,image AUROC,0.8,0.141421,0,80.0 ± 14.1" in lines
-    assert "Overlap. ,bolt,b,image AUROC,,,0,lacks 1 of 2" in lines
+    assert "Overlap.,bolt,a,image AUROC,0.8,0.141421,0,80.0 ± 14.1" in lines
+    assert "Overlap.,bolt,b,image AUROC,,,0,lacks 1 of 2" in lines
 
 
 def test_each_kind_of_defect_has_a_row() -> None:

@@ -8,7 +8,7 @@ import pytest
 from test_notifying import PATIENCE, Brightness, rows
 
 from blemish.deploy import frames as frames_module
-from blemish.deploy import watching
+from blemish.deploy import watch
 from blemish.deploy.frames import Frames
 from blemish.machine.errors import JobError, RequestError
 
@@ -17,7 +17,7 @@ av = pytest.importorskip("av")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(watching, "CurrentRun", Brightness)
+    monkeypatch.setattr(watch, "CurrentRun", Brightness)
     monkeypatch.setattr(frames_module, "FIRST_WAIT", 0.05)
 
 
@@ -39,7 +39,7 @@ def video(path, seconds=4, rate=10):
 
 
 def watched(source, out, notes=None, **words):
-    return watching.watch(str(source), out, out, tell=(notes if notes is not None else []).append, **words)
+    return watch.watch(str(source), out, out, tell=(notes if notes is not None else []).append, **words)
 
 
 def seconds_of(out):
@@ -61,13 +61,13 @@ def test_ended_in_the_middle_it_goes_on_with_what_is_missing(tmp_path, monkeypat
     film = video(tmp_path / "film.mp4")
     monkeypatch.setattr(frames_module, "MOST_WAITING", 3)
 
-    def interrupt(self, noted, add=watching._Counts.add):
+    def interrupt(self, noted, add=watch._Counts.add):
         add(self, noted)
         if self.all >= 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(watching._Counts, "add", interrupt)
+        patch.setattr(watch._Counts, "add", interrupt)
         with pytest.raises(KeyboardInterrupt):
             watched(film, out, every=0.2)
     assert 2 <= len(rows(out)) < 20
@@ -138,7 +138,7 @@ def test_a_camera_that_nobody_answers_for_stops_no_watch(tmp_path):
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(watching._Counts, "add", interrupt)
+            patch.setattr(watch._Counts, "add", interrupt)
             start = time.monotonic()
             with pytest.raises(KeyboardInterrupt, match="stopped after 0 images"):
                 watched(f"rtsp://127.0.0.1:{port}/stream", tmp_path / "out", notes)

@@ -1,6 +1,7 @@
 """`blemish bench` from its request to its report."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,7 +56,6 @@ PURIFIED = 2.0  # times as long as without a purification
 FEATURES = 0.08  # seconds of one core per image
 SEMANTIC, SEMANTIC_FEATURES = 0.01, 0.02  # the same where an image is one patch
 CHOICES = 2.0  # times as long where every snapshot is measured
-GUESS = 0.4  # seconds per image where nothing was measured
 WITHOUT_IMAGES = 5.0  # seconds of a run that needs no images
 
 
@@ -91,7 +91,8 @@ def bench(
     Parameters
     ----------
     names : of `EXPERIMENTS`, or "compare"; or one `experiment.yaml` that an earlier bench left, to run it again.
-    data : the folder of a dataset; some experiments need none. For an `experiment.yaml`, where its images are now.
+    data : the folder of a dataset; some experiments need none. For an `experiment.yaml`, where its images are now, as
+        `manifest` says where its list is.
     size : "quick", "standard" or "full".
     categories : which to take, CATEGORY, DATASET or DATASET/CATEGORY; all by default.
     detectors : for "compare" and "record". ratios, policy : for "compare".
@@ -125,9 +126,12 @@ def bench(
     rerun = Path(names[0]).expanduser() if len(names) == 1 and names[0].endswith(YAML) else None
     if rerun is not None:
         kept = read_experiment(rerun, request)
-        if any(request[name] for name in request if name not in ("names", "data", "size")) or size != STANDARD.name:
-            raise RequestError(f"'{rerun}' says what is run; give it `data` and `out` alone.")
-        request = {**request, **kept["request"], **({"data": _text(data)} if data is not None else {})}
+        places = {name: request[name] for name in ("data", "manifest") if request[name]}
+        if any(request[name] for name in request if name not in ("names", "size", *places)) or size != STANDARD.name:
+            raise RequestError(f"'{rerun}' says what is run; give it `data`, `manifest` and `out` alone.")
+        if manifest is not None and not kept["request"].get("manifest"):
+            raise RequestError(f"'{rerun}' draws its training images by seed; leave out `manifest`.")
+        request = {**request, **kept["request"], **places}
     planned = _planned(request)
     out = Path(out).expanduser()
     if RECORD in request["names"]:
@@ -223,7 +227,7 @@ def _list(values: Sequence[Any] | None) -> list[Any] | None:
 
 def _dry(planned: Plan, results: Results) -> Report:
     """The plan, a line an experiment, and the time it will take."""
-    seconds, guesses = expected_seconds(planned, results)
+    seconds, unknown = expected_seconds(planned, results)
     left = todo(planned, results)
     waiting = {step.run for step in left}
     same = repeated(planned, left)
@@ -234,22 +238,23 @@ def _dry(planned: Plan, results: Results) -> Report:
         said = f"{len(runs)} runs, {sum(run in waiting for run in runs)} to do"
         lines.append(f"{each.name}: {said}: {', '.join(kinds)}")
         lines += [f"    {note}" for note in planned.notes(each.name)]
-    lines += [f"    cannot run: {step.cell.category}: {step.problem}" for step in left if step.problem]
+    problems = Counter(step.problem for step in left if step.problem)
+    lines += [f"    {times} of them cannot run: {problem}" for problem, times in problems.items()]
     basis = "of one core, from earlier runs here or seconds an image measured elsewhere"
     count = len(left) - len(same)
-    guessed = f"; a guess for {guesses} of {count}" if guesses else ""
+    apart = f"; without {unknown} of them, which nobody measured" if unknown else ""
     again = f"; {len(same)} more are on the same images as one of those and take its rows" if same else ""
-    lines.append(f"{count} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}{guessed}){again}.")
-    return Report(lines, {"runs": count, "repeated": len(same), "minutes": round(seconds / 60, 1), "guessed": guesses})
+    lines.append(f"{count} runs to do, about {max(1, round(seconds / 60))} minutes ({basis}{apart}){again}.")
+    return Report(lines, {"runs": count, "repeated": len(same), "minutes": round(seconds / 60, 1), "unknown": unknown})
 
 
 def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
-    """Seconds that what is still to do will take on one core, and for how many of those runs that is a guess.
+    """Seconds that what is still to do will take on one core, without the runs that nobody measured, and their number.
 
     Earlier runs of `results` tell best: they are of this machine.
     """
     earlier = _rates(results)
-    seconds, guesses = 0.0, 0
+    seconds, unknown = 0.0, 0
     waiting = todo(plan, results)
     same = repeated(plan, waiting)
     waiting = [step for step in waiting if step.run not in same]
@@ -258,14 +263,14 @@ def expected_seconds(plan: Plan, results: Results) -> tuple[float, int]:
         purify = "" if cell.purify is None else json.dumps(dict(cell.purify), sort_keys=True)
         known = earlier.get((cell.job, cell.detector, cell.preset, purify))
         rate = median(known) if known else _measured(cell)
-        guesses += rate is None
-        seconds += (GUESS if rate is None else rate) * step.images() or WITHOUT_IMAGES
+        unknown += rate is None
+        seconds += 0.0 if rate is None else rate * step.images() or WITHOUT_IMAGES
     looked_at = {
         str(step.category): step.images() * (SEMANTIC_FEATURES if step.category.semantic else FEATURES)
         for step in waiting
         if step.category is not None
     }
-    return seconds + sum(looked_at.values()), guesses
+    return seconds + sum(looked_at.values()), unknown
 
 
 def _measured(cell: Cell) -> float | None:

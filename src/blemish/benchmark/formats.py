@@ -33,7 +33,7 @@ def markdown(table: Table) -> str:
 def latex(tables: Sequence[Table]) -> str:
     """Tables for the package booktabs."""
     found = ["% Needs \\usepackage{booktabs}. Made by blemish bench."]
-    for table in tables:
+    for number, table in enumerate(tables, start=1):
         rows = [
             [*map(_escaped, names), *(" / ".join(_textbf(each) for each in cell) for cell in cells)]
             for names, cells in table.rows
@@ -41,7 +41,11 @@ def latex(tables: Sequence[Table]) -> str:
         shown = pd.DataFrame(rows, columns=[_escaped(head) for head in table.heads])
         names = len(table.heads) - len(table.rows[0][1]) if table.rows else 1
         layout = "l" * names + "r" * (len(table.heads) - names)
-        found.append(shown.to_latex(index=False, escape=False, column_format=layout, caption=_escaped(_caption(table))))
+        text = shown.to_latex(
+            index=False, escape=False, column_format=layout, caption=_escaped(_caption(table)), label=f"tab:{number}"
+        )
+        note = f"\\par\\smallskip\\footnotesize {_escaped(table.note)}\n" if table.note else ""
+        found.append(text.replace(r"\end{table}", note + r"\end{table}"))
     return "\n".join(found)
 
 

@@ -179,6 +179,12 @@ def read_manifest(source: Path, category: Category) -> Manifest:
     return Manifest(category.dataset, category.name, ratio, ratio, 0, "external", 0.0, ordered, notes=found.notes)
 
 
+def names_category(source: Path, category: Category) -> bool:
+    """Whether the manifest or split file says of its rows that they are of `category`, or they only fit its images."""
+    table, about = _files(source)
+    return about is not None or listed(table, category).named
+
+
 def covers(source: Path, category: Category) -> bool:
     """Whether the manifest or split file has a row of `category`. Raises `RequestError` as `read_manifest` does."""
     table, about = _files(source)

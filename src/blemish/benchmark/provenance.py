@@ -114,6 +114,11 @@ def check_hashes(path: Path, kept: Mapping[str, Any], found: Mapping[str, Any]) 
                 f"The images of {name} are not those of '{path}' (signature {found['sets'][name]}, then {signature}); "
                 "name the same images with `data`."
             )
+    if sorted(kept.get("manifests", [])) != sorted(found["manifests"]):
+        raise RequestError(
+            f"'{path}' would train on other images than it did: its list was changed, or this version draws others; "
+            "name the same list with `manifest`, or take the version and commit that it names."
+        )
     if kept["runs"]["sha256"] != found["runs"]["sha256"]:
         raise RequestError(
             f"'{path}' would run {found['runs']['count']} other runs than its {kept['runs']['count']}: this version "

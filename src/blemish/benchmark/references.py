@@ -9,7 +9,7 @@ from blemish.detectors.anomalib_adapter.catalogue import PREFIX
 
 # By detector or part of one, the keys of its entries.
 PAPERS = {
-    "nearest_images": ("spade", "musc"),
+    "nearest_images": ("blemish", "spade", "musc"),
     "patchcore": ("patchcore",),
     "softpatch": ("softpatch",),
     "padim": ("padim",),

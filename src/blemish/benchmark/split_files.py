@@ -45,11 +45,13 @@ class Listed:
     paths : of the category's images, each once, in the order of the file; empty if no row is of the category.
     notes : sentences on what was guessed, left out or found under another name.
     others : the names of other categories in the file.
+    named : whether the file says of all of them which category they are of, in a column or by a folder.
     """
 
     paths: tuple[str, ...]
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    named: bool = True
 
 
 def listed(file: Path, category: Category) -> Listed:
@@ -96,8 +98,8 @@ def listed(file: Path, category: Category) -> Listed:
         notes.append(f"{len(renamed)} of {len(mine)} images are here with another suffix ({kinds}).")
     if len(paths) < len(found):
         notes.append(f"{len(found) - len(paths)} rows name an image again, and are taken once.")
-    about = tuple(f"'{file.name}': {note}" for note in notes)
-    return Listed(paths, about, tuple(others))
+    about = tuple(f"'{file.name}' for {category.name}: {note}" for note in notes)
+    return Listed(paths, about, tuple(others), bool(labelled) or all(map(samples.has_folder_in, mine)))
 
 
 class _Samples:
@@ -115,9 +117,13 @@ class _Samples:
     def category_in(self, name: str) -> str:
         """The category of a path: this one if a folder is called so or one of its images is; else the first folder."""
         parts = PurePosixPath(name).parts
-        if any(_same(part, self.category.name) for part in parts[:-1]) or _stem(parts) in self.by_stem:
+        if self.has_folder_in(name) or _stem(parts) in self.by_stem:
             return self.category.name
         return parts[0] if len(parts) > 1 else ""
+
+    def has_folder_in(self, name: str) -> bool:
+        """Whether a folder of the path is called as the category is."""
+        return any(_same(part, self.category.name) for part in PurePosixPath(name).parts[:-1])
 
     def find(self, name: str, file: Path) -> str:
         """The image's path below the root of its dataset. Raises `RequestError`."""
@@ -147,7 +153,11 @@ def _table(file: Path) -> pd.DataFrame:
             return pd.DataFrame(_json_rows(text))
         if kind != ".csv":
             raise RequestError(f"'{file}' is no list of training images; name a .txt, .csv or .json file.")
-        rows = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, header=None, skip_blank_lines=True)
+        first_line = text.partition("\n")[0]
+        parted = ";" if first_line.count(";") > first_line.count(",") else ","
+        rows = pd.read_csv(
+            io.StringIO(text), sep=parted, dtype=str, keep_default_na=False, header=None, skip_blank_lines=True
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RequestError):
             raise

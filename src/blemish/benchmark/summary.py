@@ -22,6 +22,11 @@ TEXTS = ("run", "dataset", "category", "machine", "ratio", "reached", "policy")
 NUMBERS = (*MEASURES, *COSTS, "cpu_seconds", "contamination", "train_images", "test_images")
 DECISIONS = {"F1": "f1", "F1 / best F1": "f1_share", "precision": "precision", "recall": "recall"}
 COST_NAMES = {"fit s": "fit_seconds", "images/s": "images_per_second", "peak MiB": "peak_mib"}
+HOW_TO_READ = (
+    "Mean over seeds of the mean over sets, ± sample standard deviation (n - 1) over seeds. Bold: p < 0.05 against "
+    "each other column by a two-sided Wilcoxon signed-rank test over sets and seeds after Holm's correction for the "
+    "row. 'lacks': no mean is made where cells are missing. Ratios are anomalies / normal training images."
+)
 PROTOCOLS = {"overlap": "Overlap", "no_overlap": "No overlap", "": ""}
 
 
@@ -45,6 +50,7 @@ class Table:
     measures : what the numbers of a cell are, in turn; empty where each column is a measure.
     rows : the names of a row, and its cells of one or more figures.
     tests : the comparisons behind the bold figures.
+    note : what has to stand with the table wherever it is taken: how its figures are to be read.
     """
 
     caption: str
@@ -52,15 +58,24 @@ class Table:
     rows: Sequence[tuple[Sequence[str], Sequence[Sequence[Figure]]]]
     measures: Sequence[str] = ()
     tests: Sequence[Mapping[str, Any]] = field(default=())
+    note: str = ""
 
 
 def frame(entries: Iterable[Entry]) -> pd.DataFrame:
-    """A row an entry: its place in the table, and its numbers, NaN where they are empty."""
+    """A row an entry: its place in the table, and its numbers, NaN where they are empty.
+
+    Categories that would share a place in the table are told apart by DATASET/CATEGORY.
+    """
+    entries = list(entries)
+    sharing: dict[tuple[str, str], set[str]] = {}
+    for each in entries:
+        sharing.setdefault((each.planned.label, each.group), set()).add(each.planned.cell.category)
+    shared = {label for (label, _), categories in sharing.items() if len(categories) > 1}
     rows = [
         {
             "variant": each.variant,
             "group": each.group,
-            "label": each.planned.label,
+            "label": each.planned.cell.category if each.planned.label in shared else each.planned.label,
             "kind": each.planned.kind,
             **{name: each.row.get(name, "") for name in ("mode", "seed", *TEXTS, *NUMBERS)},
         }
@@ -89,7 +104,7 @@ def wide(data: pd.DataFrame, measure: str, scope: pd.DataFrame | None = None) ->
     that only one variant has, or that a row of the table misses, is lacking everywhere else.
     """
     known = (data if scope is None else scope).dropna(subset=[measure])
-    pivot = data.pivot_table(index=CELL, columns="variant", values=measure, dropna=False, observed=True)
+    pivot = data.pivot(index=CELL, columns="variant", values=measure)  # raises for two figures of one cell
     axes = [list(dict.fromkeys(part)) for part in (known["label"], data["group"], known["seed"])]
     cells = pd.MultiIndex.from_product(axes, names=CELL)
     return pivot.reindex(index=cells, columns=list(dict.fromkeys(data["variant"])))
@@ -116,7 +131,7 @@ def compared(
     """A row for each value of the column `row` (and for their mean), a column for each variant.
 
     The best figure is bold only where it is better than every other by Wilcoxon's signed-rank test over sets and
-    seeds, with Holm's correction.
+    seeds, with Holm's correction, and no other lacks a cell.
     """
     variants = list(dict.fromkeys(data["variant"]))
     names = list(dict.fromkeys(data[row]))
@@ -135,11 +150,13 @@ def compared(
             comparisons = compare_with_best(values.dropna(axis=1))
             tests += [{"table": caption, "row": name, "measure": measure, **asdict(each)} for each in comparisons]
             better = {each.best for each in comparisons if all(other.p_holm < LEVEL for other in comparisons)}
+            if values.isna().any(axis=None):  # a variant that lacks cells may be the better one
+                better = set()
             for variant in variants:
                 found = figure(values[variant])
                 columns[variant].append(Figure(found.text, found.value, found.deviation, variant in better))
         rows.append(([name], list(columns.values())))
-    return Table(caption, [head, *variants], rows, list(measures), tests)
+    return Table(caption, [head, *variants], rows, list(measures), tests, HOW_TO_READ)
 
 
 def measured(data: pd.DataFrame, group: str, measures: Mapping[str, str], caption: str) -> Table:

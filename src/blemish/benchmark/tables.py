@@ -26,6 +26,7 @@ from blemish.benchmark.summary import (
     decisions,
     frame,
     measured,
+    wide,
 )
 from blemish.machine.errors import writing_to
 
@@ -38,7 +39,9 @@ MEANING = {
 MORE = {"image AP": "image_ap", "pixel AP": "pixel_ap", "AUPRO": "aupro"}  # beside the pair of an experiment
 BOLD = (
     "Bold: better than each other variant of the row by a two-sided Wilcoxon signed-rank test over sets and seeds, "
-    f"p < 0.05 after Holm's correction ({TESTS}); fewer than six pairs cannot show it."
+    f"p < 0.05 after Holm's correction for the row ({TESTS}). The best is chosen by the same figures. N pairs give p = "
+    "2 / 2^N at the least, which the correction multiplies by the number of other variants; where one lacks cells, "
+    "none is bold."
 )
 LOOKED_IN = re.compile(r" \(looked in [^)]*\)")  # folders of one machine, in the reason of a failed run
 SPREAD = "Figures are mean ± sample standard deviation (n - 1) over seeds, each of the mean over sets."
@@ -117,16 +120,19 @@ def _protocol(experiment: Experiment, data: pd.DataFrame, mode: str) -> list[str
     """The tables of one protocol: categories by variants; with groups, their mean and then each category."""
     title = PROTOCOLS[mode]
     start = f"{title}. " if title else ""
+    masks = _without_masks(data)
     labels, kinds = list(dict.fromkeys(data["label"])), sorted(set(data["kind"]) - {""})
     parts: list[str | Table] = [f"## {title}\n\n{MEANING[mode]}" if mode else ""]
     for measures in (experiment.measures, _more(experiment, data)):
         if not measures:
             continue
         if data["group"].nunique() <= 1:
-            parts.append(compared(data, "label", "category", measures, caption=start, mean=True))
+            caption = f"{start}{masks}".strip()
+            parts.append(compared(data, "label", "category", measures, caption=caption, mean=True))
             continue
         about = f"Mean over {len(labels)} sets." if len(labels) > 1 else f"Category {labels[0]}."
-        parts.append(compared(data, "group", experiment.group, measures, caption=f"{start}{about}"))
+        caption = f"{start}{about} {masks}".strip()
+        parts.append(compared(data, "group", experiment.group, measures, caption=caption))
         for kind in kinds if len(kinds) > 1 else []:
             part = data[data["kind"] == kind]
             about = f"{start}Mean over the {kind}."
@@ -136,7 +142,7 @@ def _protocol(experiment: Experiment, data: pd.DataFrame, mode: str) -> list[str
             part = data[data["label"] == label]
             table = compared(part, "group", experiment.group, experiment.measures, caption=f"{start}{label}.")
             parts += [f"### {label}", table]
-    return [*parts, _without_masks(data), reached(data)]
+    return [*parts, reached(data)]
 
 
 def _more(experiment: Experiment, data: pd.DataFrame) -> dict[str, str]:
@@ -152,10 +158,15 @@ def with_figures(experiment: Experiment, data: pd.DataFrame) -> Experiment:
 
 
 def _without_masks(data: pd.DataFrame) -> str:
-    """The sets that have figures of images and none of pixels."""
+    """The sets that have figures of images and none of pixels, or pixel figures of fewer images."""
     have = set(data.dropna(subset=["pixel_auroc"])["label"])
     without = [label for label in dict.fromkeys(data.dropna(subset=["image_auroc"])["label"]) if label not in have]
-    return f"Pixel figures are without {', '.join(without)}: no masks." if have and without else ""
+    said = f"Pixel figures are without {', '.join(without)}: no masks." if have and without else ""
+    for label, part in data[data["pixel_images"] < data["test_images"]].groupby("label", sort=False):
+        fewest = part.loc[(part["test_images"] - part["pixel_images"]).idxmax()]
+        counts = f"{fewest['pixel_images']:.0f} of {fewest['test_images']:.0f}"
+        said += f" Pixel figures of {label} are of {counts} images: masks are missing."
+    return said.strip()
 
 
 def defect_tables(experiment: Experiment, entries: Sequence[Entry]) -> list[str | Table]:
@@ -207,30 +218,27 @@ def beside_the_paper(experiment: Experiment, entries: Sequence[Entry]) -> list[s
     rows = []
     for (variant, group, mode), pair in known.figures.items():
         mine = [e for e in entries if (e.planned.variant, e.planned.group, e.row["mode"]) == (variant, group, mode)]
-        for name in dict.fromkeys(each.variant for each in mine):
-            chosen = [each for each in mine if each.variant == name]
-            found = {plain_name(each.planned.cell.category.partition("/")[2]) for each in chosen} & set(MVTEC)
-            lacking = len(MVTEC) - len(found)
-            means = [_mean_of(chosen, measure) for measure in experiment.measures.values()]
+        data = frame(mine)
+        for name in dict.fromkeys(data["variant"]):
+            chosen = data[data["variant"] == name]
+            found = chosen["label"].map(plain_name).isin(MVTEC)
+            cells = len(MVTEC) * chosen["seed"].nunique()
+            values = [wide(chosen[found], measure, chosen[found])[name] for measure in experiment.measures.values()]
+            lacking = max(cells - int(each.notna().sum()) for each in values)
+            means = [None if lacking else 100 * float(each.mean()) for each in values]
             apart = [None if a is None or b is None else a - b for a, b in zip(means, pair, strict=True)]
             within = all(
                 each is not None and abs(each) <= most for each, most in zip(apart, (image, pixel), strict=True)
             )
-            verdict = f"lacks {lacking} of {len(MVTEC)}" if lacking else "equal" if within else "differs"
-            shown = [_pair(means), _pair(pair), _pair([None, None] if lacking else apart)]
-            rows.append(([group, name, PROTOCOLS[mode]], [[Figure(text)] for text in (*shown, verdict)]))
+            verdict = f"lacks {lacking} of {cells}" if lacking else "equal" if within else "differs"
+            shown = (_pair(means), _pair(pair), _pair(apart), verdict)
+            rows.append(([group, name, PROTOCOLS[mode]], [[Figure(text)] for text in shown]))
     about = (
         f"Image / pixel AUROC, means of all categories. Equal: within {image:g} / {pixel:g} points. The paper names no "
         "deviations; it chose its epoch on the test set, as the choice `oracle` here does."
     )
     heads = [experiment.group, "variant", "protocol", "ours", "the paper", "difference", "verdict"]
     return ["## Beside the paper", Table(about, heads, rows)] if rows else []
-
-
-def _mean_of(entries: Sequence[Entry], measure: str) -> float | None:
-    """The mean in per cent; None where an entry has none."""
-    values = [each.value(measure) for each in entries]
-    return 100 * sum(v for v in values if v is not None) / len(values) if None not in values else None
 
 
 def _pair(values: Sequence[float | None]) -> str:
@@ -249,9 +257,10 @@ def published_of(experiment: Experiment, entries: Sequence[Entry]) -> Published 
     """
     cells = [entry.planned.cell.category.partition("/") for entry in entries]
     families = {FUIAD_NAME if dataset.startswith(FUIAD_NAME) else dataset for dataset, _, _ in cells}
-    if families == {"mvtec"} and not any(plain_name(name) in MVTEC for _, _, name in cells):
-        return None
-    return experiment.published.get(families.pop()) if len(families) == 1 else None
+    if not any(plain_name(name) in MVTEC for dataset, _, name in cells if dataset == "mvtec"):
+        families.discard("mvtec")
+    known = [experiment.published[each] for each in families if each in experiment.published]
+    return known[0] if len(known) == 1 else None
 
 
 def _about(entries: Sequence[Entry], notes: Sequence[str], missing: int) -> str:
@@ -296,14 +305,16 @@ def _images(entries: Sequence[Entry]) -> str:
 
 
 def reached(data: pd.DataFrame) -> str:
-    """The contamination requested in each cell, and what was reached."""
-    seen: dict[tuple[str, str], set[str]] = {}
-    for row in data[["category", "ratio", "reached"]].drop_duplicates().itertuples(index=False):
+    """The contamination requested in each cell, and what was reached, of each policy by itself."""
+    seen: dict[tuple[str, str, str], set[str]] = {}
+    for row in data[["policy", "category", "ratio", "reached"]].drop_duplicates().itertuples(index=False):
         if row.reached and row.ratio != row.reached:
-            seen.setdefault((row.category, row.ratio), set()).add(f"{float(row.reached):.3f}")
-    said = [f"{category} at {float(ratio):g}: {', '.join(sorted(found))}" for (category, ratio), found in seen.items()]
-    policies = ", ".join(sorted(set(data["policy"])))
-    return f"Reached ratios (policy {policies}): {'; '.join(said)}." if said else ""
+            seen.setdefault((row.policy, row.category, row.ratio), set()).add(f"{float(row.reached):.3f}")
+    parts = []
+    for policy in dict.fromkeys(policy for policy, *_ in seen):
+        said = [f"{c} at {float(r):g}: {', '.join(sorted(found))}" for (p, c, r), found in seen.items() if p == policy]
+        parts.append(f"Reached ratios (policy {policy}): {'; '.join(said)}.")
+    return " ".join(parts)
 
 
 def _failed(entries: Sequence[Entry]) -> list[str | Table]:

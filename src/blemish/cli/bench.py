@@ -75,7 +75,7 @@ def bench(
         from blemish.benchmark.bench import bench as run_bench
         from blemish.machine.runtime import use_runtime
 
-        with use_runtime(device=device, threads=threads, cache=cache, ray=ray, progress=progress):
+        with use_runtime(device="cpu" if dry_run else device, threads=threads, cache=cache, ray=ray, progress=progress):
             found = run_bench(
                 names,
                 out,

@@ -8,7 +8,7 @@ from blemish.benchmark.contamination import POLICIES, TEST_SHARE
 from blemish.benchmark.datasets import Category
 from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, defective
 from blemish.benchmark.experiments.fun_ad import per_cent
-from blemish.benchmark.manifest import covers
+from blemish.benchmark.manifest import covers, names_category
 from blemish.detectors import detector_class
 from blemish.machine.errors import RequestError
 
@@ -39,6 +39,11 @@ def compare(
     def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
         if manifest is not None and categories:
             categories = [each for each in categories if covers(manifest, each)] or categories[:1]
+            if len(categories) > 1 and not names_category(manifest, categories[0]):
+                raise RequestError(
+                    f"'{manifest}' does not say of which category its images are, and its paths fit "
+                    f"{' and '.join(map(str, categories[:3]))}; name one with `categories`."
+                )
         limit = size.limit if manifest is None else Limit()
         given = str(manifest.expanduser().resolve()) if manifest is not None else ""
         return [

@@ -1,6 +1,7 @@
 """LLBNAD-1: detectors plain and purified over contamination. LLBNAD-2: what in the purification matters."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from blemish.benchmark.contamination import OVERLAP
@@ -10,7 +11,7 @@ from blemish.benchmark.experiments.experiment import Experiment, Planned, Size, 
 from blemish.benchmark.experiments.fun_ad import per_cent
 from blemish.benchmark.published import FUIAD, MEDS
 
-DETECTORS = ("nearest_images", "patchcore", "padim", "softpatch", "simplenet")
+DETECTORS = ("nearest_images", "patchcore", "padim", "softpatch", "simplenet", "dinomaly")
 RATIOS = (0.0, 0.1, 0.2, 0.4)
 SHIPPED = "realiad_fuiad_"  # datasets whose training images come contaminated
 SWEPT, SWEPT_RATIO = "patchcore", 0.2
@@ -60,7 +61,9 @@ def _plain_and_purified(categories: Sequence[Category], size: Size) -> list[Plan
                 for name in DETECTORS[: size.variants]
                 for purify, variant in ((None, name), (PUBLISHED, f"{name}, purified"))
             ]
-            entries += on_each([category], size, cells, ratio=ratio, limit=size.sweep_limit)
+            found = on_each([category], size, cells, ratio=ratio, limit=size.sweep_limit)
+            # the levels of FUIAD are a dataset each, and one row
+            entries += [replace(each, row=f"{category.name} (FUIAD)") for each in found] if shipped else found
     return entries
 
 
@@ -70,8 +73,11 @@ def _swept(categories: Sequence[Category], size: Size) -> list[Planned]:
         for name, sweep in SWEEPS.items()
         for variant in size.some(list(sweep))
     ]
-    chosen = defective(categories, size.ablated)
-    return on_each(chosen, size, cells, detector=SWEPT, ratio=SWEPT_RATIO, limit=size.sweep_limit)
+    found: list[Planned] = []
+    for category in defective(categories, size.ablated):
+        ratio = 0.0 if category.dataset.startswith(SHIPPED) else SWEPT_RATIO
+        found += on_each([category], size, cells, detector=SWEPT, ratio=ratio, limit=size.sweep_limit)
+    return found
 
 
 EXPERIMENTS = (
