@@ -10,7 +10,7 @@ import pandas as pd
 from blemish.benchmark.contamination import MODES
 from blemish.benchmark.experiments import record
 from blemish.benchmark.experiments.experiment import Entry
-from blemish.benchmark.experiments.record import draw, entry_of, groups_of
+from blemish.benchmark.experiments.record import detectors_of, draw, entry_of, groups_of
 from blemish.benchmark.formats import rendered
 from blemish.benchmark.provenance import machine, slug
 from blemish.benchmark.results import DONE, RESULTS, Results
@@ -80,7 +80,8 @@ def _place(each: Entry) -> tuple[object, ...]:
 
 def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Table]:
     """One record: figures, who leads, what is missing, tables."""
-    entries, begun = _of_whole_seeds(entries)
+    waiting = _not_begun(entries, name)
+    entries, begun = _begun_aside(entries)
     done = [each for each in entries if each.row["status"] == DONE]
     images = Path("images", "record", slug(name))
     (target.parent / images).mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def _section(name: str, entries: Sequence[Entry], target: Path) -> list[str | Ta
         about,
         *links[:1],
         _lacking(entries, data),
-        _not_begun(entries, name),
+        waiting,
         begun,
         QUICK_IS if name.endswith("_quick") else "",
         _repeated(done),
@@ -125,10 +126,11 @@ def _lacking(entries: Sequence[Entry], data: pd.DataFrame) -> str:
     return f"{said}{whole - len(cells)} of {whole} cells have no figure ({', '.join(missing)})."
 
 
-def _of_whole_seeds(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
-    """Without the seeds in which no detector has all runs that it has in the first: a mean is over equal cells.
+def _begun_aside(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
+    """Without seeds and detectors that were only begun, for a mean is over equal cells; and a sentence on them.
 
-    Also a sentence on them.
+    A seed is begun if no detector has all runs there that it has in the first seed, a detector if it has all sets and
+    seeds of no ratio. A run that failed was run.
     """
     runs: dict[str, dict[str, set[tuple[object, ...]]]] = {}  # by seed and detector
     for each in entries:
@@ -136,17 +138,23 @@ def _of_whole_seeds(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
         of_seed.setdefault(each.planned.variant, set()).add(_place(each)[1:3])
     seeds = sorted(runs, key=int)
     first = runs[seeds[0]]
-    left_out = [
+    begun = [
         seed for seed in seeds[1:] if not any(first.get(name, {None}) <= found for name, found in runs[seed].items())
     ]
-    kept = [each for each in entries if each.row["seed"] not in left_out]
-    return kept, f"Begun, and in none of these figures: seed {' and '.join(left_out)}." if left_out else ""
+    kept = [each for each in entries if each.row["seed"] not in begun]
+    places = {_place(each) for each in kept}
+    names, groups = dict.fromkeys(each.planned.variant for each in kept), {place[1] for place in places}
+    cells = {place[2:] for place in places}
+    some = [name for name in names if not any(all((name, at, *cell) in places for cell in cells) for at in groups)]
+    kept = [each for each in kept if each.planned.variant not in some] if len(some) < len(names) else kept
+    said = [*(f"seed {seed}" for seed in begun), *(some if len(some) < len(names) else ())]
+    return kept, f"Begun, and in none of these figures: {', '.join(said)}." if said else ""
 
 
 def _not_begun(entries: Sequence[Entry], name: str) -> str:
-    """The ratios and protocols of the form that have no row yet."""
-    begun = {each.planned.group for each in entries}
-    waiting = [group for group in groups_of(name.rpartition("_")[2]) if group not in begun]
+    """The ratios, protocols and detectors of the form that have no row yet."""
+    size, begun = name.rpartition("_")[2], {part for each in entries for part in (each.planned.group, each.variant)}
+    waiting = [part for part in (*groups_of(size), *detectors_of(size)) if part not in begun]
     return f"Not run yet, and in none of these figures: {', '.join(waiting)}." if waiting else ""
 
 

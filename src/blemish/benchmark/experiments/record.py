@@ -71,11 +71,7 @@ def record(detectors: Sequence[str] | None = None) -> Experiment:
         detector_class(name.removeprefix(PURIFIED))
 
     def plan(categories: Sequence[Category], size: Size) -> list[Planned]:
-        quick, names = size.name == "quick", detectors or (*OWN, *AT_ONCE)
-        if size.name == "full" and not detectors:
-            names = (*names, *TRAINED)
-        elif quick and not detectors:
-            names = OWN
+        quick, names = size.name == "quick", detectors or detectors_of(size.name)
         return [
             Planned(
                 Cell(
@@ -104,6 +100,11 @@ def _ratios(size: str) -> list[tuple[str, Protocol, float]]:
         for ratio in protocol.levels
         if size != "quick" or ratio in QUICK_LEVELS
     ]
+
+
+def detectors_of(size: str) -> tuple[str, ...]:
+    """The detectors that a form runs if none are named."""
+    return {"quick": OWN, "standard": OWN + AT_ONCE}.get(size, OWN + AT_ONCE + TRAINED)
 
 
 def groups_of(size: str) -> list[str]:
