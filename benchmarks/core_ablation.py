@@ -43,8 +43,8 @@ def costs(rows: pd.DataFrame) -> str:
     ]
     middle = seconds.median()
     times = middle / middle.groupby(level="what", sort=False).transform("first")
-    told = [f"{variant} ({what}) {value:.1f}" for (what, variant), value in times.items() if not 0.67 < value < 1.5]
-    return f"Times the fit of the default, medians: {', '.join(told)}."
+    shown = [f"{variant} ({what}) {value:.1f}" for (what, variant), value in times.items() if not 0.67 < value < 1.5]
+    return f"Times the fit of the default, medians: {', '.join(shown)}."
 
 
 def main() -> None:

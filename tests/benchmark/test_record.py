@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(data: Path, out: Path, **settings: object) -> None:
     bench(["record"], out, data=data, size="quick", detectors=list(WORTH), **settings)  # type: ignore[arg-type]
+
+
+def page_after(out: Path, kept: Callable[[list[str]], list[str]]) -> str:
+    """The page of a record of which only some lines of results.csv are there."""
+    rows = next(out.glob(f"*/{RESULTS}"))
+    rows.write_text("".join(kept(rows.read_text().splitlines(keepends=True))))
+    bench(["record"], out, page=out / "record.md")
+    return (out / "record.md").read_text()
 
 
 def test_the_forms_hold_what_they_say(data: Path) -> None:
@@ -109,11 +118,8 @@ def test_the_page_is_made_from_the_rows_alone(data: Path, tmp_path: Path, measur
 
 def test_a_record_that_was_broken_off_names_what_was_not_begun(data: Path, tmp_path: Path, measured: None) -> None:
     run(data, tmp_path / "out")
-    rows = next((tmp_path / "out").glob(f"*/{RESULTS}"))
-    kept = [line for line in rows.read_text().splitlines(keepends=True) if "SoftPatch" not in line]
-    rows.write_text("".join(kept))
-    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
-    (said,) = [line for line in (tmp_path / "record.md").read_text().splitlines() if line.startswith("Not run yet")]
+    text = page_after(tmp_path / "out", lambda lines: [line for line in lines if "SoftPatch" not in line])
+    (said,) = [line for line in text.splitlines() if line.startswith("Not run yet")]
     waiting = "SoftPatch 10 %, funad, purified patchcore, softpatch, simplenet, dinomaly"
     assert said == f"Not run yet, and in none of these figures: {waiting}."
 
@@ -122,24 +128,19 @@ def test_a_seed_that_is_not_whole_is_left_out_of_all_means(data: Path, tmp_path:
     run(data, tmp_path / "out", seeds=2)
     bench(["record"], tmp_path / "out", page=tmp_path / "both.md")
     assert "2 seeds: 12 of 96 cells" in (tmp_path / "both.md").read_text()
-    rows = next((tmp_path / "out").glob(f"*/{RESULTS}"))
-    lines = rows.read_text().splitlines(keepends=True)
+    lines = next((tmp_path / "out").glob(f"*/{RESULTS}")).read_text().splitlines()
     assert [line["seed"] for line in csv.DictReader(lines)] == sorted(line["seed"] for line in csv.DictReader(lines))
-    rows.write_text("".join(lines[: len(lines) // 2 + 9]))  # broken off after a few runs of the second seed
-    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
-    text = (tmp_path / "record.md").read_text()
+    text = page_after(tmp_path / "out", lambda lines: lines[: len(lines) // 2 + 9])  # a few runs of the second seed
     assert "Begun, and in none of these figures: seed 1." in text
     assert "1 seeds: 6 of 48 cells" in text
 
 
 def test_a_detector_that_was_only_begun_is_left_out_and_named(data: Path, tmp_path: Path, measured: None) -> None:
     run(data, tmp_path / "out")
-    rows = next((tmp_path / "out").glob(f"*/{RESULTS}"))
-    lines = rows.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if ",padim," not in line or (",bolt," in line and "levels" in line)]
-    rows.write_text("".join(kept))
-    bench(["record"], tmp_path / "out", page=tmp_path / "record.md")
-    text = (tmp_path / "record.md").read_text()
+    text = page_after(
+        tmp_path / "out",
+        lambda lines: [line for line in lines if ",padim," not in line or (",bolt," in line and "levels" in line)],
+    )
     assert "Begun, and in none of these figures: padim." in text
     assert "| nearest_images | patchcore | inreach |" in text
 

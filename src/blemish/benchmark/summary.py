@@ -64,7 +64,7 @@ class Table:
 def frame(entries: Iterable[Entry]) -> pd.DataFrame:
     """A row an entry: its place in the table, and its numbers, NaN where they are empty.
 
-    Categories that would share a place in the table are told apart by DATASET/CATEGORY.
+    Categories that would share a place in the table are named DATASET/CATEGORY.
     """
     entries = list(entries)
     sharing: dict[tuple[str, str], set[str]] = {}
